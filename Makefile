@@ -1,0 +1,76 @@
+# `make run` needs Python 3.11+ and make, and nothing else; `make help` lists what there is.
+
+PYTHON ?= python3
+ARGS ?=
+export PYTHON
+
+# Scale-out drivers are installed only for those who use them: python-socketio imports every one that it finds.
+REQUIREMENTS = requirements
+ifneq ($(filter postgres%,$(DATABASE_URL))$(REDIS_URL),)
+REQUIREMENTS = requirements-scale
+endif
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: setup ## set up what is missing, then start the server
+	@.venv/bin/python manage.py migrate --verbosity 0
+	@.venv/bin/python manage.py bootstrap
+	@exec .venv/bin/python manage.py serve
+
+test: setup-dev ## run the tests: make test ARGS="-k name"
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/requirements-dev.stamp ## check style, types and migrations
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+	.venv/bin/python -m mypy
+	.venv/bin/python manage.py makemigrations --check --dry-run
+
+format: .venv/requirements-dev.stamp ## sort the imports and lay out the code
+	.venv/bin/python -m ruff check --select I --fix
+	.venv/bin/python -m ruff format
+
+setup: .venv/$(REQUIREMENTS).stamp ## install what `make run` needs
+	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
+		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
+
+setup-dev: .venv/requirements-dev.stamp client ## install what the tests and checks need
+
+client: ## install the Socket.IO client for browsers and tests
+	@sh .ci/client
+
+lock: .venv/requirements-dev.stamp ## pin what the *.in files and package.json ask for: make lock ARGS=--upgrade
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-scale.in -c requirements.txt -o requirements-scale.txt
+	$(COMPILE) requirements-dev.in -c requirements-scale.txt -o requirements-dev.txt
+	npm install --package-lock-only
+
+COMPILE = .venv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(ARGS)
+
+clean: ## remove all that was installed or cached; the server's data in var/ stays
+	rm -rf .venv .venv-tmp .node-venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp says that its lock file is installed. A larger set holds the smaller ones, at the same versions, and sets
+# their stamps too: after `make test`, `make run` has nothing to install.
+COVERED_BY_requirements = requirements
+COVERED_BY_requirements-scale = requirements requirements-scale
+COVERED_BY_requirements-dev = requirements requirements-scale requirements-dev
+
+.venv/%.stamp: %.txt .venv/ready
+	@echo "Installing $< into .venv"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $(COVERED_BY_$*:%=.venv/%.stamp)
+
+.venv/ready:
+	@sh .ci/venv .venv
+	@touch $@
+
+# An upgrade of the system's Python can take away the one that .venv points to: then it is made anew.
+ifeq ($(wildcard .venv/bin/python),)
+.PHONY: .venv/ready
+endif
+
+.PHONY: help run test lint format setup setup-dev client lock clean
