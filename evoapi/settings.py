@@ -1,0 +1,247 @@
+"""Every environment variable of evoapi, read once. Names are Evolution API's where it has them; docs/settings.md explains each."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from evoapi.secrets import SecretsFile, token
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+
+#: What Evolution API published as its default and sample key: whoever uses one of them has no key at all.
+PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
+
+#: The version of Evolution API whose clients are served; they check the major number.
+EVOLUTION_VERSION = "2.3.6"
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """The addresses and CIDRs in a comma list; `*` is refused, because it would open the door to everybody."""
+    values = [value.strip() for value in env.list(name, default=[]) if value.strip()]
+    try:
+        return [ip_network(value, strict=False) for value in values]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} takes addresses and CIDRs, separated by commas: {error}") from None
+
+
+# Where it is reached
+
+SERVER_HOST = env.str("SERVER_HOST", default="127.0.0.1")
+SERVER_PORT = env.int("SERVER_PORT", default=8080)
+SERVER_URL = env.str("SERVER_URL", default="").rstrip("/")
+_server = urlsplit(SERVER_URL)
+if SERVER_URL and not (_server.scheme in ("http", "https") and _server.hostname):
+    raise ImproperlyConfigured("SERVER_URL must be an http or https URL, such as https://evo.example.com")
+
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = ["localhost", "127.0.0.1", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
+if _server.hostname:
+    ALLOWED_HOSTS.append(_server.hostname)
+elif SERVER_HOST in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+    ALLOWED_HOSTS.append("*")
+else:
+    ALLOWED_HOSTS.append(SERVER_HOST)
+CSRF_TRUSTED_ORIGINS = [f"{_server.scheme}://{_server.netloc}"] if SERVER_URL else []
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = _server.scheme == "https"
+SECURE_REFERRER_POLICY = "same-origin"
+
+CORS_ORIGIN = [origin.strip() for origin in env.list("CORS_ORIGIN", default=["*"]) if origin.strip()]
+CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN
+CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else CORS_ORIGIN
+CORS_ALLOW_HEADERS = ["accept", "apikey", "authorization", "content-type", "user-agent", "x-requested-with"]
+CORS_URLS_REGEX = r"^/(?!admin/)"
+
+# Database
+
+_database_url = env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+_database: dict[str, Any] = environ.Env.db_url_config(_database_url)
+IS_SQLITE = "sqlite" in _database["ENGINE"]
+if IS_SQLITE:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _database |= {
+        "ENGINE": "evoapi.sqlite",
+        # the threads that use it are few and live as long as the server; a new connection costs 0.6 ms each time
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
+        },
+        "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
+    }
+else:
+    _database |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 2, "max_size": 20, "timeout": 10}}}
+DATABASES = {"default": _database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MIGRATION_MODULES: dict[str, str] = {}
+
+# Secrets: made and kept in DATA_DIR on SQLite; several machines on one PostgreSQL must be given the same ones
+
+SECRETS = SecretsFile(DATA_DIR / "secrets.json")
+
+
+def _secret(name: str, make: Any = token) -> str:
+    value = env.str(name, default="")
+    if value:
+        return value
+    if not IS_SQLITE:
+        raise ImproperlyConfigured(f"{name} must be set in the environment: with PostgreSQL none is made up")
+    return SECRETS.get(name, make)
+
+
+SECRET_KEY = _secret("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+#: Fernet keys for secrets that must be read back. The first encrypts, all decrypt.
+ENCRYPTION_KEYS = [key.strip() for key in _secret("ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode()).split(",")]
+AUTHENTICATION_API_KEY = _secret("AUTHENTICATION_API_KEY")
+if AUTHENTICATION_API_KEY in PUBLISHED_KEYS:
+    raise ImproperlyConfigured(
+        "AUTHENTICATION_API_KEY is one of the keys that Evolution API published as an example, so everybody knows it. "
+        "Set another one, or leave it out and one is generated."
+    )
+for _key in ENCRYPTION_KEYS:
+    try:
+        Fernet(_key)
+    except ValueError:
+        raise ImproperlyConfigured("ENCRYPTION_KEYS takes Fernet keys (32 bytes in URL-safe base64)") from None
+
+
+def _made_by_bootstrap(name: str) -> str:
+    """What `manage.py bootstrap` stored for a first run; a variable that is set, even to nothing, comes first."""
+    return os.environ[name] if name in os.environ else SECRETS.read().get(name, "")
+
+
+# WhatsApp Cloud API
+
+WA_BUSINESS_TOKEN_WEBHOOK = _made_by_bootstrap("WA_BUSINESS_TOKEN_WEBHOOK")
+WA_BUSINESS_APP_SECRET = _made_by_bootstrap("WA_BUSINESS_APP_SECRET")
+WA_BUSINESS_URL = env.str("WA_BUSINESS_URL", default="https://graph.facebook.com").rstrip("/")
+WA_BUSINESS_VERSION = env.str("WA_BUSINESS_VERSION", default="v20.0")
+
+# The admin's first login
+
+DJANGO_SUPERUSER_USERNAME = env.str("DJANGO_SUPERUSER_USERNAME", default="admin")
+DJANGO_SUPERUSER_PASSWORD = _made_by_bootstrap("DJANGO_SUPERUSER_PASSWORD")
+
+# Evolution channel
+
+_ingress = env.str("EVOLUTION_INGRESS_OPEN", default="false").lower()
+#: Whether anybody (true), nobody (false) or these networks may post to /webhook/evolution without a key.
+EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
+    _ingress == "true" if _ingress in ("true", "false", "") else networks("EVOLUTION_INGRESS_OPEN")
+)
+
+# Socket.IO
+
+WEBSOCKET_ENABLED = env.bool("WEBSOCKET_ENABLED", default=True)
+#: Whether `/` carries every event of every instance.
+WEBSOCKET_GLOBAL_EVENTS = env.bool("WEBSOCKET_GLOBAL_EVENTS", default=True)
+#: TCP peers that may listen without a key.
+WEBSOCKET_ALLOWED_HOSTS = networks("WEBSOCKET_ALLOWED_HOSTS")
+SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"
+
+#: Largest request body that is read, in bytes.
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=16 * 1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
+
+# What can be added to: one file and one line here
+
+PROVIDERS = [
+    "instances.providers.evolution.EvolutionChannel",
+    "instances.providers.cloud_api.CloudApi",
+    "instances.providers.whatsapp_web.WhatsAppWeb",
+]
+
+# Django
+
+INSTALLED_APPS = [
+    "instances",
+    "realtime",  # before staticfiles: its runserver is the one that runs
+    "corsheaders",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+]
+MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "evoapi.urls"
+ASGI_APPLICATION = "evoapi.asgi.application"
+APPEND_SLASH = False  # API clients do not follow a redirect of a POST
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+SERVESTATIC_USE_FINDERS = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["instances.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["instances.authentication.MayUseInstance"],
+    "DEFAULT_PARSER_CLASSES": ["instances.parsers.JsonParser", "rest_framework.parsers.FormParser"],
+    "DEFAULT_RENDERER_CLASSES": ["instances.parsers.JsonRenderer"],
+    "EXCEPTION_HANDLER": "instances.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOGGING_CONFIG = None
+logging.config.dictConfig(
+    {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["console"], "level": "WARNING"},
+        "loggers": {
+            **{name: {"level": LOG_LEVEL} for name in ("evoapi", "instances", "realtime")},
+            # at INFO uvicorn prints each request's query, which may hold a key
+            "uvicorn.error": {"level": "WARNING"},
+            "uvicorn.access": {"level": "WARNING"},
+            # a wrong key or name is the caller's affair and is answered; it is not worth a line each
+            "django.request": {"level": "ERROR"},
+        },
+    }
+)

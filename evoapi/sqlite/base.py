@@ -1,0 +1,51 @@
+"""SQLite with a queue for the writers of this process.
+
+SQLite lets a waiting writer sleep and try again, for up to 100 ms at a time; a lock of ours wakes the next thread at
+once, and nobody starves. Writers in other processes still wait in SQLite's own way.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.db.backends.sqlite3 import base
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    _writing = threading.Lock()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._holds_lock = False
+
+    def _start_transaction_under_autocommit(self) -> None:
+        if not self._holds_lock:
+            # the timeout of SQLite itself: a transaction that is stuck must not stop this process for good
+            self._holds_lock = self._writing.acquire(timeout=self.settings_dict["OPTIONS"].get("timeout", 5))
+        try:
+            super()._start_transaction_under_autocommit()
+        except BaseException:
+            self._release()
+            raise
+
+    def _commit(self) -> None:
+        super()._commit()
+        self._release()
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()
+        finally:
+            self._release()
+
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._holds_lock:
+            self._holds_lock = False
+            self._writing.release()

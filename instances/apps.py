@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class InstancesConfig(AppConfig):
+    name = "instances"
+
+    def ready(self) -> None:
+        from instances import receivers  # noqa: F401

@@ -1,0 +1,67 @@
+"""Digests and encryption of what must stay secret. Nothing here reads or writes the database."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+
+class Secret:
+    """A text that shows itself only on `reveal()`: it prints, logs and renders as asterisks."""
+
+    __slots__ = ("_cipher", "_plain")
+
+    def __init__(self, plain: str | None = None, *, cipher: str | None = None) -> None:
+        self._plain = plain
+        self._cipher = cipher
+
+    def reveal(self) -> str:
+        """The text; raises ValueError when it was encrypted under none of ENCRYPTION_KEYS."""
+        if self._plain is None:
+            self._plain = decrypt(self._cipher or "")
+        return self._plain
+
+    @property
+    def cipher(self) -> str:
+        if self._cipher is None:
+            self._cipher = encrypt(self._plain or "")
+        return self._cipher
+
+    def __str__(self) -> str:
+        return "********"
+
+    __repr__ = __str__
+
+
+@cache
+def _fernet(keys: tuple[str, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def encrypt(plain: str) -> str:
+    return _fernet(tuple(settings.ENCRYPTION_KEYS)).encrypt(plain.encode()).decode()
+
+
+def decrypt(cipher: str) -> str:
+    try:
+        return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(cipher.encode()).decode()
+    except InvalidToken:
+        raise ValueError("This secret was encrypted under another key: see ENCRYPTION_KEYS") from None
+
+
+def digest(secret: str, key: str | None = None) -> str:
+    """HMAC-SHA-256 of a random secret, keyed with SECRET_KEY; 64 hexadecimal digits."""
+    return salted_hmac("evoapi.secret", secret, secret=key or settings.SECRET_KEY, algorithm="sha256").hexdigest()
+
+
+def digests(secret: str) -> list[str]:
+    """Every digest under which the secret may be stored: SECRET_KEY's and those of SECRET_KEY_FALLBACKS."""
+    return [digest(secret, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+
+
+def is_same(secret: str, other: str) -> bool:
+    """Comparison in constant time; `secret` may hold any characters a client sends."""
+    return constant_time_compare(secret.encode(errors="replace"), other.encode())

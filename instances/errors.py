@@ -1,0 +1,110 @@
+"""Errors as Evolution API answers them: {"status": 404, "error": "Not Found", "response": {"message": [...]}}."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import status
+from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
+from rest_framework.response import Response
+
+
+def body(code: int, message: Any) -> dict[str, Any]:
+    """The body of an error answer; `message` is a text for 401, a list for everything else."""
+    return {"status": code, "error": HTTPStatus(code).phrase, "response": {"message": message}}
+
+
+class NotFound(APIException):
+    status_code = status.HTTP_404_NOT_FOUND
+
+
+class Refused(APIException):
+    """An error with a status of its own, and one line that says why."""
+
+    def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Django REST framework's hook: the answer to what a view raised, or None for what nobody foresaw."""
+    if isinstance(exc, MethodNotAllowed):
+        exc = NotFound(cannot(context["request"]))
+    elif isinstance(exc, Http404):
+        exc = NotFound(str(exc) or cannot(context["request"]))
+    elif isinstance(exc, PermissionDenied):
+        exc = Refused(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
+    if not isinstance(exc, APIException):
+        return None
+    return Response(described(exc), exc.status_code)
+
+
+def described(exc: APIException) -> dict[str, Any]:
+    """The body that tells a caller, over REST or a socket, what was wrong."""
+    return body(exc.status_code, _message(exc))
+
+
+def _message(exc: APIException) -> Any:
+    if exc.status_code == status.HTTP_401_UNAUTHORIZED:
+        return "Unauthorized"
+    if isinstance(exc, ValidationError):
+        return [list(_texts(exc.get_full_details(), []))]
+    return [str(exc.detail)]
+
+
+def _texts(details: Any, path: list[str]) -> Iterator[str]:
+    """Evolution's wording: every failed rule as one line that names the member."""
+    if isinstance(details, dict) and set(details) == {"message", "code"}:
+        yield _text(path, str(details["message"]), details["code"])
+    elif isinstance(details, dict):
+        for name, inner in details.items():
+            yield from _texts(inner, path if name == "non_field_errors" else [*path, str(name)])
+    else:
+        for inner in details:
+            yield from _texts(inner, path)
+
+
+def _text(path: list[str], message: str, code: str) -> str:
+    if code == "required":
+        return f'{_member(path[:-1]) or "instance"} requires property "{path[-1]}"'
+    if code == "blank":
+        return f'The "{path[-1]}" cannot be empty'
+    # our own fields word their errors as a continuation of the member's name
+    return f"{_member(path)} {message}" if code in ("type", "enum", "invalid_choice", "max_length") else message
+
+
+def _member(path: list[str]) -> str:
+    member = ""
+    for name in path:
+        member += f"[{name}]" if name.isdecimal() else f".{name}" if member else name
+    return member
+
+
+def cannot(request: Any) -> str:
+    return f"Cannot {request.method} {request.get_full_path()}"
+
+
+def answer(code: int, message: Any) -> HttpResponse:
+    """The same shape from outside of Django REST framework."""
+    return HttpResponse(orjson.dumps(body(code, message)), status=code, content_type="application/json")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return answer(404, [cannot(request)])
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return answer(400, ["This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"])
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return answer(500, "Internal Server Error")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return answer(403, [reason or "CSRF verification failed"])

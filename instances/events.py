@@ -1,0 +1,139 @@
+"""The catalogue of what can happen, and the signal that says it did.
+
+Any Django app in the process may tell of an event:
+
+    event_occurred.send(sender=..., instance=instance, event_type="messages.upsert", data={...})
+
+A receiver records it in the caller's transaction; sockets and webhooks follow from there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import TextChoices
+from django.dispatch import Signal
+
+#: Something happened. Sent with `instance` (Instance), `event_type` (EventType or its value), `data` (JSON-ready) and,
+#: where a repeat must not count, `dedupe_key` (a text that is unique to the happening within the instance).
+event_occurred = Signal()
+
+
+class EventType(TextChoices):
+    """A member's name is what clients subscribe to, its value is what they hear.
+
+    The names are Evolution API's; each is announced in one place: `grep EventType.MESSAGES_UPSERT`.
+    """
+
+    APPLICATION_STARTUP = "application.startup"
+    INSTANCE_CREATE = "instance.create"
+    INSTANCE_DELETE = "instance.delete"
+    QRCODE_UPDATED = "qrcode.updated"
+    CONNECTION_UPDATE = "connection.update"
+    STATUS_INSTANCE = "status.instance"
+    MESSAGES_SET = "messages.set"
+    MESSAGES_UPSERT = "messages.upsert"
+    MESSAGES_EDITED = "messages.edited"
+    MESSAGES_UPDATE = "messages.update"
+    MESSAGES_DELETE = "messages.delete"
+    SEND_MESSAGE = "send.message"
+    SEND_MESSAGE_UPDATE = "send.message.update"
+    CONTACTS_SET = "contacts.set"
+    CONTACTS_UPSERT = "contacts.upsert"
+    CONTACTS_UPDATE = "contacts.update"
+    PRESENCE_UPDATE = "presence.update"
+    CHATS_SET = "chats.set"
+    CHATS_UPDATE = "chats.update"
+    CHATS_UPSERT = "chats.upsert"
+    CHATS_DELETE = "chats.delete"
+    GROUPS_UPSERT = "groups.upsert"
+    GROUPS_UPDATE = "groups.update"
+    GROUP_PARTICIPANTS_UPDATE = "group-participants.update"
+    CALL = "call"
+    TYPEBOT_START = "typebot.start"
+    TYPEBOT_CHANGE_STATUS = "typebot.change-status"
+    LABELS_EDIT = "labels.edit"
+    LABELS_ASSOCIATION = "labels.association"
+    CREDS_UPDATE = "creds.update"
+    MESSAGING_HISTORY_SET = "messaging-history.set"
+    REMOVE_INSTANCE = "remove.instance"
+    LOGOUT_INSTANCE = "logout.instance"
+    #: Ours: a change of the business account that Evolution API has no name for, as Meta reported it.
+    BUSINESS_UPDATE = "business.update"
+
+    @property
+    def is_subscribable(self) -> bool:
+        return self not in _INTERNAL
+
+    def is_wanted_by(self, names: Iterable[str]) -> bool:
+        """Whether a subscription to these names hears of it; Evolution spells one of them in two ways."""
+        return self.name in names or (self is EventType.GROUPS_UPDATE and GROUP_UPDATE in names)
+
+    def scrub(self, data: Any) -> Any:
+        """A copy of `data` without keys and tokens, fit for a log that many can read."""
+        return _without(data, _KEY_MATERIAL if self.value in _CARRIES_MESSAGES else _KEY_MATERIAL | _CREDENTIALS)
+
+
+_INTERNAL = {EventType.CREDS_UPDATE, EventType.MESSAGING_HISTORY_SET}
+
+#: How Evolution API's settings spell GROUPS_UPDATE.
+GROUP_UPDATE = "GROUP_UPDATE"
+
+#: What `events: []` stands for, in Evolution's order.
+DEFAULT_EVENTS = [
+    *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
+    *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
+    *("CONTACTS_UPSERT", "CONTACTS_UPDATE", "PRESENCE_UPDATE", "CHATS_SET", "CHATS_UPSERT", "CHATS_UPDATE"),
+    *("CHATS_DELETE", "GROUPS_UPSERT", GROUP_UPDATE, "GROUP_PARTICIPANTS_UPDATE", "CONNECTION_UPDATE"),
+    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS", "REMOVE_INSTANCE"),
+    *("LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"),
+]
+
+#: Every name a subscription may hold.
+SUBSCRIBABLE = [*DEFAULT_EVENTS, *(t.name for t in EventType if t.is_subscribable and t.name not in DEFAULT_EVENTS)]
+
+#: Events whose data is people's own words: a member named "token" is theirs there, and stays.
+_CARRIES_MESSAGES = {
+    *(EventType.MESSAGES_SET, EventType.MESSAGES_UPSERT, EventType.MESSAGES_EDITED, EventType.MESSAGES_UPDATE),
+    *(EventType.MESSAGES_DELETE, EventType.SEND_MESSAGE, EventType.SEND_MESSAGE_UPDATE),
+}
+
+#: Members that hold the keys of WhatsApp's encryption or of this server, spelled in any way.
+_KEY_MATERIAL = {
+    *("mediakey", "messagesecret", "appstatesynckeyshare", "appstatesynckeyrequest", "senderkeydistributionmessage"),
+    *("fastratchetkeysenderkeydistributionmessage", "initialsecuritynotificationsettingsync", "noisekey"),
+    *("signedidentitykey", "signedprekey", "pairingephemeralkeypair", "advsecretkey", "privkey", "privatekey"),
+    *("apikey", "globalapikey", "accesstoken", "appsecret"),
+}
+_CREDENTIALS = {
+    "token",
+    "password",
+    "secret",
+    "authorization",
+    "clientsecret",
+    "refreshtoken",
+    "jwtkey",
+    "webhooksecret",
+}
+_SEPARATORS = re.compile(r"[^a-z0-9]")
+
+
+def _without(data: Any, names: set[str]) -> Any:
+    if isinstance(data, dict):
+        return {
+            key: _without(value, names)
+            for key, value in data.items()
+            if _SEPARATORS.sub("", str(key).lower()) not in names
+        }
+    if isinstance(data, (list, tuple)):
+        return [_without(item, names) for item in data]
+    return data
+
+
+def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:
+    """Tell whoever listens that this happened. Call it in the transaction of the change itself."""
+    event_occurred.send(
+        sender=type(instance), instance=instance, event_type=event_type, data=data, dedupe_key=dedupe_key
+    )

@@ -1,0 +1,21 @@
+"""What evoapi knows of WhatsApp numbers. One concept a file; the world imports from here."""
+
+from instances.models.api_key import ApiKey
+from instances.models.contact import Chat, Contact
+from instances.models.fingerprint import Fingerprint
+from instances.models.instance import ConnectionState, Instance, Integration
+from instances.models.message import Message, SendUnderWay
+from instances.models.subscription import Subscription
+
+__all__ = [
+    "ApiKey",
+    "Chat",
+    "ConnectionState",
+    "Contact",
+    "Fingerprint",
+    "Instance",
+    "Integration",
+    "Message",
+    "SendUnderWay",
+    "Subscription",
+]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from instances.crypto import digest
+from instances.fields import JsonField
+from instances.models.instance import Instance
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def usable(self) -> ApiKeyQuerySet:
+        """Neither revoked nor expired."""
+        return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True)
+
+    def issue(self, name: str, scopes: list[str], **fields: Any) -> tuple[ApiKey, str]:
+        """A new key and its secret, which is stored nowhere and cannot be had again."""
+        secret = f"evo_{secrets.token_urlsafe(32)}"
+        key = self.create(name=name, scopes=scopes, digest=digest(secret), prefix=secret[:12], **fields)
+        return key, secret
+
+
+class ApiKey(models.Model):
+    """A key with limits: what it may do, with which instances, until when."""
+
+    class Scope(models.TextChoices):
+        LISTEN = "listen"
+        READ = "read"
+        SEND = "send"
+        PUBLISH = "publish"
+        MANAGE = "manage"
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = JsonField(default=list)
+    all_instances = models.BooleanField(default=False, help_text="Also those that are created later.")
+    instances = models.ManyToManyField(Instance, blank=True, related_name="api_keys")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    def clean(self) -> None:
+        if unknown := set(self.scopes) - set(self.Scope.values):
+            raise ValidationError({"scopes": f"There is no scope {', '.join(sorted(unknown))}"})
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+    def opens(self, instance: Instance) -> bool:
+        return self.all_instances or self.instances.filter(pk=instance.pk).exists()
+
+    def revoke(self) -> None:
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])
+
+    def was_used(self) -> None:
+        """Note the time, to the minute: a busy key is not a row written with every request."""
+        now = timezone.now()
+        if self.last_used_at is None or now - self.last_used_at > timedelta(minutes=1):
+            type(self).objects.filter(pk=self.pk).update(last_used_at=now)

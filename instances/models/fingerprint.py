@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+
+from instances.crypto import digest
+
+
+class Fingerprint(models.Model):
+    """Which secrets this database was written with; a process that has others would read nothing and lock all out."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    digest = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def check_all(cls) -> None:
+        """Raises ImproperlyConfigured when SECRET_KEY or ENCRYPTION_KEYS are not those of the database."""
+        cls._check("SECRET_KEY", [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
+        cls._check("ENCRYPTION_KEYS", settings.ENCRYPTION_KEYS)
+
+    @classmethod
+    def _check(cls, name: str, keys: list[str]) -> None:
+        marks = [digest("evoapi", key) for key in keys]
+        fingerprint, _ = cls.objects.get_or_create(name=name, defaults={"digest": marks[0]})
+        if fingerprint.digest not in marks:
+            raise ImproperlyConfigured(
+                f"{name} is not the one that this database was written with. Give the former one back"
+                + (", or add it to SECRET_KEY_FALLBACKS." if name == "SECRET_KEY" else ", after the new one.")
+            )
+        if fingerprint.digest != marks[0]:
+            cls.objects.filter(pk=name).update(digest=marks[0])

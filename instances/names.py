@@ -1,0 +1,57 @@
+"""What may name an instance, and how WhatsApp names people and groups."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from django.core.exceptions import ValidationError
+
+#: A name is a URL segment and a Socket.IO namespace as it stands, so nothing in it may end either.
+FORBIDDEN_IN_NAMES = "/\\,?#"
+MAX_NAME_LENGTH = 255
+
+
+def validate_name(name: str) -> None:
+    """Raises ValidationError, saying why, for a name that no client could address."""
+    if not name:
+        raise ValidationError('The "instanceName" cannot be empty')
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValidationError(f"instanceName does not meet maximum length of {MAX_NAME_LENGTH}")
+    if name != name.strip() or name in (".", ".."):
+        raise ValidationError("instanceName must not begin or end with a space, nor be a dot or two")
+    if found := next((c for c in name if c in FORBIDDEN_IN_NAMES), None):
+        raise ValidationError(f"instanceName must not contain {found}")
+    # control characters, lone surrogates, line and paragraph separators
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        raise ValidationError("instanceName must not contain control characters")
+
+
+def jid(number: str) -> str:
+    """The WhatsApp address of a phone number, as Evolution API forms it (`utils/createJid.ts`).
+
+    A value that is an address already stays one, without its device (`:12`). Mexican, Argentine and Brazilian mobile
+    numbers lose the digit that WhatsApp does not use.
+    """
+    number = re.sub(r":\d+", "", number)
+    if number.endswith(("@g.us", "@s.whatsapp.net", "@lid", "@broadcast")):
+        return number
+    number = re.sub(r"[\s+()]", "", number.partition("@")[0])
+    if ("-" in number and len(number) >= 24) or (number.isdecimal() and len(number) >= 18):
+        return f"{number}@g.us"
+    return f"{_without_mobile_digit(re.sub(r'[^0-9a-zA-Z_.]', '', number))}@s.whatsapp.net"
+
+
+def _without_mobile_digit(number: str) -> str:
+    if len(number) != 13 or not number.isdecimal():
+        return number
+    if number.startswith(("52", "54")):
+        return number[:2] + number[3:]
+    if number.startswith("55") and int(number[2:4]) >= 31 and int(number[5]) >= 7:
+        return number[:4] + number[5:]
+    return number
+
+
+def digits(address: str) -> str:
+    """The phone number in an address or in a number as people write it."""
+    return re.sub(r"\D", "", address.partition("@")[0].partition(":")[0])

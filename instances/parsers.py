@@ -1,0 +1,40 @@
+"""JSON in and out of Django REST framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+import orjson
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+
+from instances import bodies
+
+
+class JsonParser(BaseParser):
+    """An absent body is an empty object: clients send DELETE and POST with a JSON content type and nothing in it."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
+        body = stream.read()
+        try:
+            value = bodies.load(body) if body.strip() else {}
+        except bodies.NotJson as error:
+            raise ParseError(str(error)) from None
+        if not isinstance(value, dict):
+            raise ParseError("The body must be a JSON object")
+        return value
+
+
+class JsonRenderer(BaseRenderer):
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        return orjson.dumps(data, default=str)

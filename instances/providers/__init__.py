@@ -1,0 +1,17 @@
+"""The ways in and out of WhatsApp: one file each, listed in settings.PROVIDERS."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from instances.providers.base import Provider
+
+
+@cache
+def providers() -> dict[str, Provider]:
+    """Each integration's provider."""
+    loaded = [import_string(path)() for path in settings.PROVIDERS]
+    return {provider.integration: provider for provider in loaded}

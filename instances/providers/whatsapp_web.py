@@ -1,0 +1,18 @@
+"""WhatsApp Web, by QR code (Evolution API calls it WHATSAPP-BAILEYS).
+
+Instances can be created and configured; the engine that speaks WhatsApp's protocol is not part of this server yet, so
+they stay closed and send nothing.
+"""
+
+from __future__ import annotations
+
+from instances.models import ConnectionState, Instance, Integration
+from instances.providers.base import NotSent, OutgoingText, Provider
+
+
+class WhatsAppWeb(Provider):
+    integration = Integration.WHATSAPP_WEB
+    initial_state = ConnectionState.CLOSE
+
+    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
+        raise NotSent(f'The "{instance.name}" instance is not connected')

@@ -1,0 +1,72 @@
+"""Sending a text, the same from REST and from a socket: claim it, hand it to WhatsApp, announce it.
+
+The claim and the announcement are transactions of their own; nothing is locked while WhatsApp is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instances import http
+from instances.errors import Refused
+from instances.models import Instance, Message, SendUnderWay
+from instances.providers import providers
+from instances.providers.base import NotSent, OutgoingText
+from instances.serializers import TextBody
+
+
+class Sending:
+    """One text on its way. `begin` and `finish` use the database, `deliver` the network."""
+
+    def __init__(self, instance: Instance, body: dict[str, Any]) -> None:
+        """Raises ValidationError or Refused for a body that is no text message."""
+        serializer = TextBody(data=body)
+        serializer.is_valid(raise_exception=True)
+        told = serializer.validated_data
+        self.instance = instance
+        self.provider = providers()[instance.integration]
+        try:
+            remote_jid = self.provider.address(told["number"])
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        self.text = OutgoingText(
+            remote_jid=remote_jid,
+            text=told["text"],
+            link_preview=told["linkPreview"],
+            quoted=told.get("quoted"),
+            request_id=told.get("id"),
+        )
+
+    def begin(self) -> None:
+        try:
+            self.message = Message.claim(self.instance, self.text)
+        except SendUnderWay:
+            raise Refused(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
+
+    @property
+    def is_repeat(self) -> bool:
+        return self.message.wa_id is not None
+
+    async def deliver(self) -> str:
+        return await self.provider.send_text(self.instance, self.text)
+
+    def finish(self, wa_id: str) -> dict[str, Any]:
+        return self.message.sent(wa_id, self.provider.sent_status).as_event()
+
+    def fail(self, error: NotSent) -> Refused:
+        """Give the claim back; returns what the caller is told."""
+        self.message.not_sent()
+        return Refused(error.message, status_code=error.status)
+
+
+def send_text(instance: Instance, body: dict[str, Any]) -> dict[str, Any]:
+    """Send it and return Evolution API's message object; for threads. Raises what `Sending` raises, and Refused."""
+    sending = Sending(instance, body)
+    sending.begin()
+    if sending.is_repeat:
+        return sending.message.as_event()
+    try:
+        wa_id = http.run(sending.deliver())
+    except NotSent as error:
+        raise sending.fail(error) from None
+    return sending.finish(wa_id)

@@ -1,0 +1,17 @@
+from django.urls import path
+
+from instances import views
+
+urlpatterns = [
+    path("", views.Welcome.as_view()),
+    path("verify-creds", views.VerifyCreds.as_view()),
+    path("instance/create", views.CreateInstance.as_view()),
+    path("instance/fetchInstances", views.FetchInstances.as_view()),
+    path("instance/connectionState/<str:name>", views.ConnectionState.as_view()),
+    path("instance/delete/<str:name>", views.DeleteInstance.as_view()),
+    path("websocket/set/<str:name>", views.SetWebsocket.as_view()),
+    path("websocket/find/<str:name>", views.FindWebsocket.as_view()),
+    path("message/sendText/<str:name>", views.SendText.as_view()),
+    path("webhook/evolution", views.EvolutionWebhook.as_view()),
+    path("webhook/meta", views.MetaWebhook.as_view()),
+]

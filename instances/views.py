@@ -1,0 +1,288 @@
+"""Evolution API's REST routes, and the doors where WhatsApp's events come in."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from instances import intake
+from instances.addresses import is_within
+from instances.authentication import MANAGE, PUBLISH, READ, SEND, Access, GlobalKeyOnly
+from instances.crypto import Secret, is_same
+from instances.errors import NotFound, Refused, answer, not_found
+from instances.models import Instance, Integration, Subscription
+from instances.providers import providers
+from instances.providers.base import Change, InvalidPayload
+from instances.providers.cloud_api import is_signed
+from instances.sending import send_text
+from instances.serializers import CreateBody, InstanceRow, SettingsBody, WebsocketRow, WrappedWebsocket
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = b'{"status":"success"}'
+
+
+class InstanceRequest(Request):
+    """A request that the permission `MayUseInstance` let through."""
+
+    instance: Instance
+    auth: Access
+
+
+class Welcome(APIView):
+    authentication_classes = ()
+    permission_classes = ()
+
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "status": 200,
+                "message": "Welcome to the Evolution API, it is working!",
+                "version": settings.EVOLUTION_VERSION,
+                "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
+                "documentation": "https://doc.evolution-api.com",
+            }
+        )
+
+
+class VerifyCreds(APIView):
+    permission_classes = (GlobalKeyOnly,)
+
+    def post(self, request: Request) -> Response:
+        return Response({"status": 200, "message": "Credentials are valid"})
+
+
+class CreateInstance(APIView):
+    permission_classes = (GlobalKeyOnly,)
+
+    def post(self, request: Request) -> Response:
+        body = CreateBody(data=request.data)
+        body.is_valid(raise_exception=True)
+        told = body.validated_data
+        provider = providers()[told["integration"]]
+        instance = self._new_instance(told, provider.initial_state)
+        try:
+            provider.check_new(instance)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        self._store(instance, told.get("websocket"))
+        return Response(self._answer(instance, told), status=201)
+
+    def _new_instance(self, told: dict[str, Any], initial_state: str) -> Instance:
+        instance = Instance(
+            name=told["instanceName"],
+            integration=told["integration"],
+            number=told.get("number") or None,
+            business_id=told.get("businessId") or None,
+            owner_jid=told.get("ownerJid") or None,
+            profile_name=told.get("profileName") or None,
+            profile_pic_url=told.get("profilePicUrl") or None,
+            connection_state=initial_state,
+            settings={name: told[name] for name in SettingsBody().fields},
+        )
+        if told["integration"] != Integration.WHATSAPP_WEB:
+            instance.connection_state = told.get("status") or initial_state
+        if token := told.get("token"):
+            instance.give_token(token)
+            if told["integration"] == Integration.CLOUD_API:
+                instance.provider_token = Secret(token)  # Evolution's clients give the Graph token by this name
+        return instance
+
+    def _store(self, instance: Instance, websocket: dict[str, Any] | None) -> None:
+        if Instance.objects.filter(name=instance.name).exists():
+            raise in_use("name", instance.name)
+        try:
+            with transaction.atomic():
+                instance.save(force_insert=True)
+                if websocket is not None:
+                    Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
+        except IntegrityError:
+            if Instance.objects.filter(name=instance.name).exists():
+                raise in_use("name", instance.name) from None
+            raise in_use("number", str(instance.number)) from None
+
+    def _answer(self, instance: Instance, told: dict[str, Any]) -> dict[str, Any]:
+        is_cloud_api = instance.integration == Integration.CLOUD_API
+        return {
+            "instance": {
+                "instanceName": instance.name,
+                "instanceId": str(instance.pk),
+                "integration": instance.integration,
+                "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
+                "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
+                "status": instance.connection_state,
+            },
+            "hash": instance.token.reveal(),
+            "webhook": {},
+            "websocket": {"enabled": told["websocket"]["enabled"]} if "websocket" in told else {},
+            "rabbitmq": {},
+            "nats": {},
+            "sqs": {},
+            "settings": instance.settings,
+        }
+
+
+def in_use(what: str, value: str) -> Refused:
+    return Refused(f'This {what} "{value}" is already in use.', status_code=403)
+
+
+class FetchInstances(APIView):
+    scope = READ
+
+    def get(self, request: InstanceRequest) -> Response:
+        access = request.auth
+        rows = Instance.objects.counted().prefetch_related("subscriptions")
+        if access.key and not access.is_for_all:
+            rows = rows.filter(api_keys=access.key)
+        elif not access.is_for_all:
+            rows = rows.filter(token_digest__in=access.token_digests)
+        found = list(self._filtered(rows, request))
+        context = {"access": access, "client_name": settings.DATABASE_CONNECTION_CLIENT_NAME}
+        return Response(InstanceRow(found, many=True, context=context).data)
+
+    def _filtered(self, rows: Any, request: Request) -> Any:
+        asked = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
+        asked = {name: value for name, value in asked.items() if value and "\x00" not in value}
+        if "instanceId" in asked or "number" in asked:
+            asked.pop("instanceName", None)
+        columns = {"instanceName": "name", "instanceId": "pk", "number": "number"}
+        for name, value in asked.items():
+            if name == "instanceId" and not _is_uuid(value):
+                rows = rows.none()
+            else:
+                rows = rows.filter(**{columns[name]: value})
+        if asked and not rows.exists():
+            raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
+        return rows
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return bool(uuid.UUID(text))
+    except ValueError:
+        return False
+
+
+class ConnectionState(APIView):
+    scope = READ
+
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
+
+
+class DeleteInstance(APIView):
+    scope = MANAGE
+
+    def delete(self, request: InstanceRequest, name: str) -> Response:
+        request.instance.delete()
+        return Response({"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}})
+
+
+class SetWebsocket(APIView):
+    scope = MANAGE
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        # the official Python client sends the members without their wrapper
+        is_flat = "websocket" not in request.data and "enabled" in request.data
+        body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
+        body.is_valid(raise_exception=True)
+        told = body.validated_data["websocket"]
+        subscription = Subscription.set_websocket(request.instance, told["enabled"], told["events"])
+        return Response(WebsocketRow(subscription).data, status=201)
+
+
+class FindWebsocket(APIView):
+    scope = READ
+
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        subscription = request.instance.subscriptions.for_sockets().first()
+        return Response(WebsocketRow(subscription).data if subscription else None)
+
+
+class SendText(APIView):
+    scope = SEND
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        return Response(send_text(request.instance, request.data), status=201)
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class Door(View):
+    """Where WhatsApp's events come in. Plain Django: these are the busiest routes, and each reads its body raw."""
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return not_found(request, Http404())
+
+
+class EvolutionWebhook(Door):
+    """POST /webhook/evolution, from whatever is the WhatsApp behind an instance of the Evolution channel."""
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        access = None
+        if "apikey" in request.headers or not _is_open_to(request):
+            access = Access.of(request.headers.get("apikey", ""))
+            if access is None:
+                return answer(401, "Unauthorized")
+            if not access.may(PUBLISH):
+                return answer(403, ["This key may not publish"])
+        try:
+            changes = providers()[Integration.EVOLUTION].parse(request.body, request.headers)
+        except InvalidPayload as error:
+            return answer(400, [str(error)])
+        if access and not access.is_for_all and not self._opens(access, changes):
+            return answer(401, "Unauthorized")
+        # clients know an unknown number by the empty answer
+        names = intake.take(Integration.EVOLUTION, changes)
+        return HttpResponse(SUCCESS if names or not changes else b"", content_type="application/json")
+
+    def _opens(self, access: Access, changes: list[Change]) -> bool:
+        numbers = {change.number for change in changes if change.number}
+        addressed = list(Instance.objects.addressed(Integration.EVOLUTION, numbers, set()))
+        return all(access.opens(instance) for instance in addressed) and (bool(addressed) or not changes)
+
+
+def _is_open_to(request: HttpRequest) -> bool:
+    allowed = settings.EVOLUTION_INGRESS_OPEN
+    return allowed if isinstance(allowed, bool) else is_within(request.META.get("REMOTE_ADDR", ""), allowed)
+
+
+class MetaWebhook(Door):
+    """/webhook/meta: what Meta posts for all numbers of an app, proven by its signature.
+
+    https://developers.facebook.com/docs/graph-api/webhooks/getting-started
+    """
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
+        if not expected:
+            logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
+        if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
+            return answer(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
+        return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        if not settings.WA_BUSINESS_APP_SECRET:
+            logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
+            return answer(403, ["Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server"])
+        signature = request.headers.get("X-Hub-Signature-256")
+        if signature is None:
+            return answer(401, "Unauthorized")
+        if not is_signed(request.body, signature, settings.WA_BUSINESS_APP_SECRET):
+            return answer(403, ["The signature is not that of this body under the app secret"])
+        try:
+            changes = providers()[Integration.CLOUD_API].parse(request.body, request.headers)
+        except InvalidPayload as error:
+            return answer(400, [str(error)])
+        intake.take(Integration.CLOUD_API, changes)
+        return HttpResponse(SUCCESS, content_type="application/json")
