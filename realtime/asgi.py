@@ -1,0 +1,106 @@
+"""The ASGI application for `/socket.io/`, with the life of the server around it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import socketio
+from django.conf import settings
+
+from instances import errors, http
+from instances.models import Fingerprint
+from realtime.database import database
+from realtime.namespaces import Namespaces
+from realtime.relay import Listener, Relay
+from realtime.server import Server
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+PATH = "/socket.io/"
+
+
+class SocketIO:
+    """Serves `/socket.io/` and `/socket.io/socket.io.js`, hands everything else to `other`, and answers `lifespan`.
+
+    Alone it is the application; in Channels' ProtocolTypeRouter it goes under "http", "websocket" and "lifespan".
+    """
+
+    def __init__(self, other: Application | None = None) -> None:
+        self.other = other
+        self.server = Server()
+        self.relay = Relay(self.server.tell, self._cut)
+        self.server.register_namespace(Namespaces(self.relay))
+        self.engine = socketio.ASGIApp(self.server, socketio_path=None)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
+            await self._other(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].endswith((".js", ".js.map")):
+            await self._client_bundle(scope["path"].removeprefix(PATH), send)
+        else:
+            await self.engine(scope, receive, send)
+
+    async def _cut(self, listener: Listener) -> None:
+        await self.server.cut(listener.sid, listener.namespace)
+
+    async def _other(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if self.other and scope["type"] == "http":
+            await self.other(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await _respond(send, 404, errors.answer(404, [f"Cannot {scope['method']} {scope['path']}"]).content)
+
+    async def _client_bundle(self, name: str, send: Send) -> None:
+        """The client of the npm package that is installed; its file names are the only ones there are."""
+        path = settings.SOCKET_IO_CLIENT / name
+        if "/" in name or not path.is_file():
+            missing = f"{name} is not installed here: run `make setup`, which gets it from npm"
+            await _respond(send, 404, errors.answer(404, [missing]).content)
+        else:
+            await _respond(send, 200, path.read_bytes(), "application/javascript; charset=utf-8")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                try:
+                    await self.start()
+                except Exception as error:
+                    logger.exception("The server cannot start")
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def start(self) -> None:
+        await database(Fingerprint.check_all)
+        await http.client.start()
+        await self.relay.start()
+
+    async def stop(self) -> None:
+        await self.relay.stop()
+        await http.client.stop()
+
+
+async def _respond(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"access-control-allow-origin", b"*"),
+        (b"cache-control", b"public, max-age=3600" if status == 200 else b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,241 @@
+"""The log: one row for each event, written in the transaction of the change that it reports."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import connection, models, transaction
+
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from realtime.bus import bus
+
+#: A place in commit order over all instances: (transaction, row). SQLite has one writer, so the row alone decides.
+Cursor = tuple[int, int]
+
+
+class TransactionId(models.Func):
+    """The id of the transaction that writes the row; 0 on SQLite, where rows are written in commit order anyway."""
+
+    output_field = models.BigIntegerField()
+
+    def as_sqlite(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
+        return "(0)", []
+
+    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
+        return "(pg_current_xact_id()::text::bigint)", []
+
+
+def new_epoch() -> str:
+    """Tells one counting from another: a restored backup or an instance created anew counts again from 1."""
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True)
+class Number:
+    """An event's place in its stream."""
+
+    epoch: str
+    seq: int
+    #: The seq before it in the audience of sockets; 0 for the first one.
+    prev: int
+
+
+class StreamManager(models.Manager["Stream"]):
+    def lock(self, instance: Instance) -> None:
+        """Hold the instance's counter until the transaction ends, creating it if need be."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO realtime_stream (instance_id, name, epoch, first_seq, last_seq, heard_seq, heard_before)
+                VALUES (%s, %s, %s, 1, 0, 0, 0)
+                ON CONFLICT (instance_id) DO UPDATE SET name = excluded.name
+                """,
+                [self._key(instance), instance.name, new_epoch()],
+            )
+
+    def next_number(self, instance: Instance, is_heard: bool) -> Number:
+        """The next number, for an event that sockets do or do not hear; holds the counter until the transaction ends."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO realtime_stream (instance_id, name, epoch, first_seq, last_seq, heard_seq, heard_before)
+                VALUES (%s, %s, %s, 1, 1, %s, 0)
+                ON CONFLICT (instance_id) DO UPDATE SET
+                    name = excluded.name,
+                    last_seq = realtime_stream.last_seq + 1,
+                    heard_before = realtime_stream.heard_seq,
+                    heard_seq = CASE WHEN excluded.heard_seq = 1 THEN realtime_stream.last_seq + 1
+                                     ELSE realtime_stream.heard_seq END
+                RETURNING epoch, last_seq, heard_before
+                """,
+                [self._key(instance), instance.name, new_epoch(), int(is_heard)],
+            )
+            return Number(*cursor.fetchone())
+
+    def _key(self, instance: Instance) -> Any:
+        return Stream._meta.pk.get_db_prep_value(instance.pk, connection)
+
+    def last_seq(self, instance_id: Any) -> int:
+        """The number of the last event committed, 0 before the first."""
+        return self.filter(pk=instance_id).values_list("last_seq", flat=True).first() or 0
+
+
+class Stream(models.Model):
+    """The counter of an instance's events. It has no foreign key: it outlives the instance until all is told."""
+
+    instance_id = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=255)
+    epoch = models.CharField(max_length=16, default=new_epoch)
+    first_seq = models.BigIntegerField(default=1, help_text="The oldest event that is still kept.")
+    last_seq = models.BigIntegerField(default=0)
+    heard_seq = models.BigIntegerField(default=0, help_text="The last event that sockets were to hear.")
+    heard_before = models.BigIntegerField(default=0, help_text="What heard_seq was before the last event.")
+
+    objects = StreamManager()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.last_seq}"
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    def between(self, instance_id: Any, after: int, upto: int) -> EventQuerySet:
+        """An instance's events with after < seq <= upto, in order."""
+        return self.filter(instance_id=instance_id, seq__gt=after, seq__lte=upto).order_by("seq")
+
+    def committed_after(self, cursor: Cursor) -> EventQuerySet:
+        """Events of all instances after the cursor, in commit order, none of which can be overtaken any more.
+
+        On PostgreSQL a transaction may commit after one that began later. Rows are safe to pass only below the
+        oldest transaction still running; a mark by time or by id alone would lose what commits late.
+        """
+        transaction_id, row = cursor
+        if connection.vendor != "postgresql":
+            return self.filter(pk__gt=row).order_by("pk")
+        return self.extra(
+            where=[
+                "(transaction_id, id) > (%s, %s)",
+                "transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+            ],
+            params=[transaction_id, row],
+        ).order_by("transaction_id", "pk")
+
+
+class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
+    """The log itself."""
+
+    def record(
+        self, instance: Instance, event_type: EventType, data: Any, dedupe_key: str | None = None
+    ) -> Event | None:
+        """Write an event in the caller's transaction and, once that commits, wake whoever tells it.
+
+        Number, audience and envelope are settled here for good: a replay gives what live listeners got. Returns None
+        where the dedupe key says that it was recorded before. Raises TypeError for data that JSON cannot hold.
+        """
+        # no savepoint: whoever catches our error must not commit the change without its event
+        with transaction.atomic(savepoint=False):
+            if dedupe_key is not None:
+                Stream.objects.lock(instance)
+                if self.filter(instance_id=instance.pk, dedupe_key=dedupe_key).exists():
+                    return None
+            is_heard = self._sockets_want(instance, event_type)
+            number = Stream.objects.next_number(instance, is_heard)
+            event = self.create(
+                instance_id=instance.pk,
+                name=instance.name,
+                seq=number.seq,
+                type=event_type.value,
+                dedupe_key=dedupe_key,
+                is_heard=is_heard,
+                envelope=render(instance, event_type, data, number),
+            )
+            transaction.on_commit(partial(bus.hint, event), robust=True)
+        return event
+
+    def _sockets_want(self, instance: Instance, event_type: EventType) -> bool:
+        """An instance without websocket settings is heard whole; with settings, they rule."""
+        subscription = Subscription.objects.for_sockets().filter(instance_id=instance.pk).first()
+        return subscription is None or subscription.wants(event_type)
+
+    def head(self) -> Cursor:
+        """Where commit order stands now: all that commits from here on lies after it."""
+        if connection.vendor != "postgresql":
+            return 0, self.order_by("-pk").values_list("pk", flat=True).first() or 0
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1")
+            return cursor.fetchone()[0], 2**62
+
+
+class Event(models.Model):
+    """One thing that happened to an instance, as it is told everywhere."""
+
+    instance_id = models.UUIDField()
+    name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
+    seq = models.BigIntegerField()
+    type = models.CharField(max_length=64)
+    dedupe_key = models.CharField(max_length=600, null=True)
+    is_heard = models.BooleanField("heard by sockets", default=True)
+    envelope = models.BinaryField()
+    transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = EventManager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("instance_id", "seq"), name="event_seq_is_unique"),
+            models.UniqueConstraint(fields=("instance_id", "dedupe_key"), name="event_is_recorded_once"),
+        )
+        indexes = (models.Index(fields=("transaction_id", "id"), name="event_commit_order"),)
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.seq}: {self.type}"
+
+    @property
+    def cursor(self) -> Cursor:
+        return self.transaction_id, self.pk
+
+
+#: Whatever member it hides in, the key to everything goes nowhere. A very short one would match other things too.
+_GLOBAL_KEY_MASK = (
+    (settings.AUTHENTICATION_API_KEY.encode(), b"********") if len(settings.AUTHENTICATION_API_KEY) >= 16 else None
+)
+
+
+def render(instance: Instance, event_type: EventType, data: Any, number: Number) -> bytes:
+    """The envelope that every listener gets: Evolution API's members in its order, then ours.
+
+    `id` is the same wherever and however often the event is delivered; `prev` is the `seq` before it among those
+    that sockets hear, so a client that sees another one has missed something.
+    """
+    envelope = {
+        "event": event_type.value,
+        "instance": instance.name,
+        "data": event_type.scrub(data),
+        "server_url": settings.SERVER_URL or None,
+        "date_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+        "sender": instance.sender,
+        "apikey": None,
+        "id": f"{number.epoch}.{number.seq}",
+        "seq": number.seq,
+        "prev": number.prev,
+    }
+    for name in ("server_url", "sender"):
+        if envelope[name] is None:
+            del envelope[name]
+    rendered = orjson.dumps(envelope, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    return rendered.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else rendered
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is not JSON")
