@@ -1,0 +1,111 @@
+"""The stock JavaScript client in a Node process."""
+
+from __future__ import annotations
+
+import json
+import queue
+import secrets
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+
+
+class Node:
+    """One Node process; `connect` gives sockets in it."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("node_client.js")
+        self.process = subprocess.Popen(
+            ["node", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.sockets: dict[str, NodeSocket] = {}
+        self.ready = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self.ready.wait(20), "Node did not start"
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for text in self.process.stdout:
+            line = json.loads(text)
+            if line["is"] == "ready":
+                self.ready.set()
+            else:
+                self.sockets[line["name"]].lines.put(line)
+
+    def tell(self, command: str, **parameters: Any) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps({"command": command} | parameters) + "\n")
+
+    def connect(self, url: str, **options: Any) -> NodeSocket:
+        """`options` are socket.io-client's: auth, query, extraHeaders, transports …"""
+        client = NodeSocket(self, secrets.token_hex(4))
+        self.sockets[client.name] = client
+        self.tell("connect", name=client.name, url=url, options=options)
+        return client
+
+    def close(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(10)
+        self.process.stdout.close()
+
+
+class NodeSocket:
+    """A socket, and everything that it reported in order."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.node = node
+        self.name = name
+        self.lines: queue.Queue[Line] = queue.Queue()
+        self.seen: list[Line] = []
+
+    def wait_for(self, kind: str, timeout: float = 10, **members: Any) -> Line:
+        """The next line of that kind (connect, connect_error, disconnect, event, ack, upgrade) with these members;
+        lines before it are kept in `seen`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0.001, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"No {kind} {members}; there were {self.seen}") from None
+            self.seen.append(line)
+            if line["is"] == kind and all(line.get(name) == value for name, value in members.items()):
+                return line
+
+    def connected(self, timeout: float = 10) -> NodeSocket:
+        self.wait_for("connect", timeout)
+        return self
+
+    def event(self, name: str, timeout: float = 10) -> Any:
+        """The first argument of the next event of that name."""
+        return self.wait_for("event", timeout, event=name)["args"][0]
+
+    def quiet(self, seconds: float = 0.5) -> list[Line]:
+        """What else is reported until nothing has come for a while."""
+        found = []
+        while True:
+            try:
+                found.append(self.lines.get(timeout=seconds))
+            except queue.Empty:
+                self.seen += found
+                return found
+
+    def emit(self, event: str, *args: Any) -> None:
+        self.node.tell("emit", name=self.name, event=event, args=args)
+
+    def call(self, event: str, *args: Any, timeout: float = 10) -> Any:
+        """Emit with a callback; the answer's first argument."""
+        ack = secrets.token_hex(4)
+        self.node.tell("emit", name=self.name, event=event, args=args, ack=ack)
+        return self.wait_for("ack", timeout, ack=ack)["args"][0]
+
+    def raw(self, packet: str) -> None:
+        self.node.tell("raw", name=self.name, packet=packet)
+
+    def disconnect(self) -> None:
+        self.node.tell("disconnect", name=self.name)

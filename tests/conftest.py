@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.clients.node import Node
+from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL
+from tests.server import ROOT, Server, server_environment
+
+
+def missing(reason: str) -> None:
+    """Skip what this machine cannot run; on CI it must run."""
+    if IS_CI:
+        pytest.fail(f"{reason}, and CI must not skip", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=ON_POSTGRES)
+def postgres() -> None:
+    """Asked for by tests that need PostgreSQL; with TEST_DATABASE=postgres, by all."""
+    try:
+        psycopg.connect(POSTGRES_URL, connect_timeout=3).close()
+    except psycopg.OperationalError:
+        missing("PostgreSQL does not answer at DATABASE_URL")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A database for the servers of this session; tests keep apart by making instances of their own."""
+    with server_environment(tmp_path_factory.mktemp("data")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def server(environment: dict[str, str]) -> Iterator[Server]:
+    """A running server that all tests share."""
+    shared = Server(environment)
+    shared.start()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def start_server(environment: dict[str, str]) -> Iterator[Callable[..., Server]]:
+    """Starts another server on the same database, with settings of its own: start_server(WEBSOCKET_ENABLED="false")."""
+    started: list[Server] = []
+
+    def start(**settings: str) -> Server:
+        one = Server(environment | settings)
+        one.start()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.process and one.process.poll() is None:
+            one.stop()
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server on an empty database of its own, for tests that stop it or look at all it has."""
+    databases: list[Any] = []
+    started: list[Server] = []
+
+    def start(**settings: str) -> Server:
+        data_dir = tmp_path / f"data-{len(databases)}"
+        data_dir.mkdir()
+        database = server_environment(data_dir)
+        environment = database.__enter__()
+        databases.append(database)
+        one = Server(environment | settings)
+        one.start()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.process and one.process.poll() is None:
+            one.stop()
+    for database in databases:
+        database.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """A Node process with the stock client; sockets that a test leaves open are closed with it."""
+    if shutil.which("node") is None:
+        missing("Node is not installed")
+    if not (ROOT / "node_modules" / "socket.io-client").is_dir():
+        missing("socket.io-client is not installed: run `make setup-dev`")
+    process = Node()
+    yield process
+    process.close()

@@ -1,0 +1,34 @@
+"""Loaded by pytest before Django's settings: where the tests' data lies and which database they use.
+
+SQLite unless TEST_DATABASE=postgres, which takes DATABASE_URL (postgres://postgres@127.0.0.1:5432/postgres by default).
+"""
+
+import os
+import tempfile
+
+POSTGRES_URL = os.environ.pop("DATABASE_URL", "") or "postgres://postgres@127.0.0.1:5432/postgres"
+REDIS_URL = os.environ.pop("REDIS_URL", "") or "redis://127.0.0.1:6379/0"
+ON_POSTGRES = os.environ.get("TEST_DATABASE") == "postgres"
+IS_CI = os.environ.get("CI") == "true"
+
+GLOBAL_KEY = "global-key-of-the-tests-0123456789"
+APP_SECRET = "app-secret-of-the-tests"
+VERIFY_TOKEN = "verify-token-of-the-tests"
+
+#: What each process under test is started with; nothing of the developer's own environment leaks in.
+SETTINGS = {
+    "AUTHENTICATION_API_KEY": GLOBAL_KEY,
+    "SECRET_KEY": "secret-key-of-the-tests",
+    "ENCRYPTION_KEYS": "c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMDEyMzQ1Njc=",
+    "WA_BUSINESS_APP_SECRET": APP_SECRET,
+    "WA_BUSINESS_TOKEN_WEBHOOK": VERIFY_TOKEN,
+    "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing answers there
+    "DJANGO_SETTINGS_MODULE": "evoapi.settings",
+}
+OURS = ("ALLOWED_HOSTS", "SERVER_", "WEBSOCKET_", "WEBHOOK_", "WA_BUSINESS_", "EVOLUTION_", "CORS_", "DJANGO_", "DATA_DIR")
+
+for name in [name for name in os.environ if name.startswith(OURS)]:
+    del os.environ[name]
+os.environ |= SETTINGS | {"DATA_DIR": tempfile.mkdtemp(prefix="evoapi-tests-")}
+if ON_POSTGRES:
+    os.environ["DATABASE_URL"] = POSTGRES_URL

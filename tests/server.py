@@ -1,0 +1,180 @@
+"""A real server process, and what tests ask of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL, SETTINGS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    headers: Any
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Number:
+    """An instance that a test made."""
+
+    name: str
+    token: str
+    id: str
+    number: str | None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`manage.py serve` on a port of its own; several may share one database by sharing `environment`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.environment = inherited | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"} | environment
+        self.log = Path(environment["DATA_DIR"]) / f"server-{self.port}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "manage.py", "serve", str(self.port)]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"The server did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(20)
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command in a process of its own, on this server's database."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def shell(self, code: str) -> str:
+        return self.manage("shell", "--no-imports", "-c", code)
+
+    # HTTP
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        key: str | None = GLOBAL_KEY,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """`body` is sent as JSON, unless it is bytes."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json"} if data is not None else {}
+        sent |= {"apikey": key} if key is not None else {}
+        request = urllib.request.Request(self.url + path, data, sent | (headers or {}), method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Answer(answer.status, answer.read(), answer.headers)
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.read(), error.headers)
+
+    def get(self, path: str, **options: Any) -> Answer:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+        return self.request("POST", path, body, **options)
+
+    # What most tests begin with
+
+    def create(self, name: str | None = None, integration: str = "EVOLUTION", **fields: Any) -> Number:
+        """A new instance with a name and a number of its own."""
+        name = name or f"instance-{secrets.token_hex(4)}"
+        fields = {"number": str(secrets.randbelow(10**12) + 10**12)} | fields
+        if integration == "WHATSAPP-BUSINESS":
+            fields = {"token": f"graph-{secrets.token_hex(12)}"} | fields
+        answer = self.post("/instance/create", {"instanceName": name, "integration": integration} | fields)
+        assert answer.status == 201, answer.body
+        told = answer.json
+        return Number(name, told["hash"], told["instance"]["instanceId"], fields["number"])
+
+    def receive(self, instance: Number, text: str = "hello", id: str | None = None, **fields: Any) -> Answer:
+        """A message comes in through the Evolution channel."""
+        key = {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False, "id": id or secrets.token_hex(8)}
+        message = {"message": {"conversation": text}, "messageType": "conversation", "pushName": "Ana"}
+        return self.post(
+            "/webhook/evolution", {"numberId": instance.number, "key": key} | message | fields, key=instance.token
+        )
+
+    def post_meta(self, payload: Any, secret: str = APP_SECRET, **options: Any) -> Answer:
+        """A payload, signed as Meta signs."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers = {"X-Hub-Signature-256": f"sha256={signature}"}
+        return self.request("POST", "/webhook/meta", body, key=None, headers=headers, **options)
+
+    def path(self, route: str, instance: Number | str) -> str:
+        return f"{route}/{quote(instance if isinstance(instance, str) else instance.name, safe='')}"
+
+
+@contextmanager
+def server_environment(data_dir: Path) -> Iterator[dict[str, str]]:
+    """An empty, migrated database and what a server needs to use it."""
+    environment = SETTINGS | {"DATA_DIR": str(data_dir)}
+    if not ON_POSTGRES:
+        Server(environment).manage("migrate", "--verbosity", "0")
+        yield environment
+        return
+    name = f"evoapi_server_{secrets.token_hex(4)}"
+    with psycopg.connect(POSTGRES_URL, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            url = POSTGRES_URL.rsplit("/", 1)[0] + f"/{name}"
+            environment["DATABASE_URL"] = url
+            Server(environment).manage("migrate", "--verbosity", "0")
+            yield environment
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
