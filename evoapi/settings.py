@@ -1,4 +1,7 @@
-"""Every environment variable of evoapi, read once. Names are Evolution API's where it has them; docs/settings.md explains each."""
+"""Every environment variable of evoapi, read once; docs/settings.md explains each.
+
+Names are Evolution API's where it has them.
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ from instances.crypto import Secret
 class EncryptedField(models.TextField):
     """A secret that can be read back; the column holds a Fernet token, the attribute a `Secret`."""
 
+    _pyi_private_set_type: Any  # read by the type checker alone
+    _pyi_private_get_type: Any
+
     def from_db_value(self, value: str | None, *args: Any) -> Secret | None:
         return None if value is None else Secret(cipher=value)
 
@@ -27,6 +30,9 @@ class EncryptedField(models.TextField):
 
 class JsonField(models.TextField):
     """JSON in a text column: unlike PostgreSQL's jsonb it keeps NUL characters and the order of keys."""
+
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, *args: Any) -> Any:
         return None if value is None else orjson.loads(value)
@@ -42,8 +48,8 @@ class JsonField(models.TextField):
     def get_prep_value(self, value: Any) -> str | None:
         return None if value is None else orjson.dumps(value).decode()
 
-    def value_to_string(self, obj: models.Model) -> str | None:
-        return self.get_prep_value(self.value_from_object(obj))
+    def value_to_string(self, obj: models.Model) -> str:
+        return self.get_prep_value(self.value_from_object(obj)) or ""
 
 
 class PlainField(models.CharField):

@@ -13,6 +13,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
+#: The headers without which a request has no body.
+LENGTHS = {b"content-length", b"transfer-encoding"}
+
 
 class BodyLimit:
     """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES, and hands on any other one in one piece.
@@ -24,8 +27,7 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        names = {name for name, _ in scope["headers"]}
-        if not names & {b"content-length", b"transfer-encoding"}:
+        if LENGTHS.isdisjoint(name for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
             return
         body = await self._read(scope, receive)

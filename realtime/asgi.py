@@ -8,6 +8,9 @@ from typing import Any
 
 import socketio
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors, http
 from instances.models import Fingerprint
@@ -75,6 +78,9 @@ class SocketIO:
             if event["type"] == "lifespan.startup":
                 try:
                     await self.start()
+                except ImproperlyConfigured as error:
+                    await send({"type": "lifespan.startup.failed", "message": f"The server cannot start. {error}"})
+                    return
                 except Exception as error:
                     logger.exception("The server cannot start")
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -86,13 +92,21 @@ class SocketIO:
                 return
 
     async def start(self) -> None:
-        await database(Fingerprint.check_all)
+        await database(_check_database)
         await http.client.start()
         await self.relay.start()
 
     async def stop(self) -> None:
         await self.relay.stop()
         await http.client.stop()
+
+
+def _check_database() -> None:
+    """Raises ImproperlyConfigured for a database that this code or these secrets do not fit."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise ImproperlyConfigured("The database is not up to date: run `manage.py migrate`.")
+    Fingerprint.check_all()
 
 
 async def _respond(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:

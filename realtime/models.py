@@ -7,18 +7,40 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from django.conf import settings
 from django.db import connection, models, transaction
+from django.db.models import Q
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.bus import bus
 
-#: A place in commit order over all instances: (transaction, row). SQLite has one writer, so the row alone decides.
-Cursor = tuple[int, int]
+
+class Cursor(NamedTuple):
+    """A place in the order of all instances' events, which goes by windows of transactions and by row in each.
+
+    Everything written by transactions below `low` is past and, of those from `low` to below `high`, the rows up to
+    `row`. The bounds are horizons: below them every transaction has ended, so a window holds all it will ever hold.
+
+    PostgreSQL: rows are numbered while their stream is locked, so within an instance they follow its `seq`; a
+    transaction that began early may commit late, so rows alone would skip what it wrote. Between two events of an
+    instance no horizon can part them in the wrong order: the later one was not numbered before the other committed.
+    SQLite has one writer, so a single window is enough.
+    """
+
+    low: int
+    high: int
+    row: int
+
+
+class Page(NamedTuple):
+    """A stretch of a stream: events with the place that each one leads to, and where the stretch ends."""
+
+    entries: list[tuple[Any, Event]]
+    end: Any
 
 
 class TransactionId(models.Func):
@@ -26,11 +48,11 @@ class TransactionId(models.Func):
 
     output_field = models.BigIntegerField()
 
-    def as_sqlite(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
-        return "(0)", []
+    def as_sqlite(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[()]]:
+        return "(0)", ()
 
-    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, list[Any]]:
-        return "(pg_current_xact_id()::text::bigint)", []
+    def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[()]]:
+        return "(pg_current_xact_id()::text::bigint)", ()
 
 
 def new_epoch() -> str:
@@ -62,7 +84,7 @@ class StreamManager(models.Manager["Stream"]):
             )
 
     def next_number(self, instance: Instance, is_heard: bool) -> Number:
-        """The next number, for an event that sockets do or do not hear; holds the counter until the transaction ends."""
+        """The number of an event that sockets do or do not hear; holds the counter until the transaction ends."""
         with connection.cursor() as cursor:
             cursor.execute(
                 """
@@ -110,22 +132,37 @@ class EventQuerySet(models.QuerySet["Event"]):
         """An instance's events with after < seq <= upto, in order."""
         return self.filter(instance_id=instance_id, seq__gt=after, seq__lte=upto).order_by("seq")
 
-    def committed_after(self, cursor: Cursor) -> EventQuerySet:
-        """Events of all instances after the cursor, in commit order, none of which can be overtaken any more.
+    def in_window(self, window: Cursor) -> EventQuerySet:
+        """The rows of a window after its `row`, in order."""
+        rows = self.filter(transaction_id__gte=window.low, transaction_id__lt=window.high, pk__gt=window.row)
+        return rows.order_by(models.F("pk") + 0)  # no index on the row alone: it would walk the whole log
 
-        On PostgreSQL a transaction may commit after one that began later. Rows are safe to pass only below the
-        oldest transaction still running; a mark by time or by id alone would lose what commits late.
-        """
-        transaction_id, row = cursor
+    def past(self, cursor: Cursor) -> EventQuerySet:
+        """What lies before the cursor."""
+        passed = Q(transaction_id__lt=cursor.low) | Q(transaction_id__lt=cursor.high, pk__lte=cursor.row)
+        return self.filter(passed)
+
+    def horizon(self) -> int:
+        """Every transaction with an id below this one has ended."""
         if connection.vendor != "postgresql":
-            return self.filter(pk__gt=row).order_by("pk")
-        return self.extra(
-            where=[
-                "(transaction_id, id) > (%s, %s)",
-                "transaction_id < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-            ],
-            params=[transaction_id, row],
-        ).order_by("transaction_id", "pk")
+            return 1
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            return cursor.fetchone()[0]
+
+    def page_after(self, cursor: Cursor, limit: int, upto: Cursor | None = None) -> Page:
+        """The next events of all instances that none can precede any more, at most `limit`; not beyond `upto`."""
+        horizon = upto.high if upto else self.horizon()
+        rows = self.past(upto) if upto else self
+        windows = [cursor] + ([Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [])
+        entries: list[tuple[Any, Event]] = []
+        for window in windows:
+            events = list(rows.in_window(window)[: limit - len(entries)])
+            entries += [(window._replace(row=event.pk), event) for event in events]
+            end = entries[-1][0] if events else window
+            if len(entries) == limit:
+                return Page(entries, end)
+        return Page(entries, upto or end)
 
 
 class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
@@ -165,12 +202,11 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         return subscription is None or subscription.wants(event_type)
 
     def head(self) -> Cursor:
-        """Where commit order stands now: all that commits from here on lies after it."""
-        if connection.vendor != "postgresql":
-            return 0, self.order_by("-pk").values_list("pk", flat=True).first() or 0
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1")
-            return cursor.fetchone()[0], 2**62
+        """Where all instances' events stand now: what commits from here on lies after it."""
+        if connection.vendor == "postgresql":
+            horizon = self.horizon()
+            return Cursor(horizon, horizon, 0)
+        return Cursor(0, 1, self.order_by("-pk").values_list("pk", flat=True).first() or 0)
 
 
 class Event(models.Model):
@@ -198,10 +234,6 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.seq}: {self.type}"
-
-    @property
-    def cursor(self) -> Cursor:
-        return self.transaction_id, self.pk
 
 
 #: Whatever member it hides in, the key to everything goes nowhere. A very short one would match other things too.

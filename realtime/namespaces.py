@@ -11,7 +11,6 @@ from uuid import UUID
 
 import socketio
 from django.conf import settings
-from django.db import Error as DatabaseError
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
@@ -145,7 +144,7 @@ class Namespaces(socketio.AsyncNamespace):
             if await self.relay.follow(listener, member.join.instance_id):
                 room = str(member.join.instance_id or self.relay.whole.room)
                 self.server.manager.basic_enter_room(listener.sid, listener.namespace, room)
-        except DatabaseError:
+        except Exception:
             logger.exception("A client could not be told what it missed; it is to come back")
             eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
             if eio_sid:

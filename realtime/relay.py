@@ -1,7 +1,7 @@
 """From the log to the sockets of this process: every event once, in order, whatever wakes us or fails to.
 
-A `Feed` is one ordered stream and our place in it: an instance's (by seq), or that of all instances (by cursor, in
-commit order). Hints say that something was committed; what they do not bring is read from the log.
+A `Feed` is one ordered stream and our place in it: an instance's, by seq, or that of all instances, by cursor. Hints
+say that something was committed; what they do not bring is read from the log.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseError
+from django.db import OperationalError
 
 from instances.events import EventType
 from realtime.bus import bus
 from realtime.database import Pool, database
-from realtime.models import Cursor, Event, Stream
+from realtime.models import Cursor, Event, Page, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,9 @@ class Listener:
     position: Any
 
 
-#: How the relay reaches sockets: `tell` everybody in a namespace's room, or one listener; `cut` a listener's namespace.
+#: How the relay reaches sockets: tell(namespace, room or sid, event), and cut(listener) from its namespace.
 Tell = Callable[[str, str, Event], Awaitable[None]]
+Cut = Callable[[Listener], Awaitable[None]]
 
 
 class Feed(ABC):
@@ -57,11 +59,8 @@ class Feed(ABC):
         self.listeners: dict[str, Listener] = {}
 
     @abstractmethod
-    def page(self, after: Any, upto: Any) -> list[Event]:
+    def page(self, after: Any, upto: Any) -> Page:
         """The next events of the log after one place and not after another; runs in a database thread."""
-
-    @abstractmethod
-    def place(self, event: Event) -> Any: ...
 
     def is_heard(self, event: Event) -> bool:
         return True
@@ -77,36 +76,30 @@ class InstanceFeed(Feed):
         self.held: dict[int, Event] = {}
         self.reader: asyncio.Task[None] | None = None
 
-    def page(self, after: int, upto: int) -> list[Event]:
-        return list(Event.objects.between(self.instance_id, after, upto)[:PAGE])
-
-    def place(self, event: Event) -> int:
-        return event.seq
+    def page(self, after: int, upto: int) -> Page:
+        events = list(Event.objects.between(self.instance_id, after, upto)[:PAGE])
+        # what is not there any more was pruned: past is past
+        return Page([(event.seq, event) for event in events], events[-1].seq if len(events) == PAGE else upto)
 
     def is_heard(self, event: Event) -> bool:
         return event.is_heard
 
 
 class WholeFeed(Feed):
-    """All instances, for the namespace `/`. It is also the sweep: its cursor passes every event there is."""
+    """All instances, for the namespace `/`. It is also the sweep, which passes every event there is."""
 
     room = "all"
 
-    def page(self, after: Cursor, upto: Cursor | None) -> list[Event]:
-        events = Event.objects.committed_after(after)
-        if not self.listeners:
-            events = events.defer("envelope")
-        page = list(events[:PAGE])
-        return page if upto is None else [event for event in page if event.cursor <= upto]
-
-    def place(self, event: Event) -> Cursor:
-        return event.cursor
+    def page(self, after: Cursor, upto: Cursor | None) -> Page:
+        # most of the time nobody listens here, and the sweep has no use for what the events say
+        events = Event.objects.all() if self.listeners else Event.objects.defer("envelope")
+        return events.page_after(after, PAGE, upto)
 
 
 class Relay:
     """Tells this process's sockets. Everything in it runs on the event loop."""
 
-    def __init__(self, tell: Tell, cut: Callable[[Listener], Awaitable[None]]) -> None:
+    def __init__(self, tell: Tell, cut: Cut) -> None:
         self.tell = tell
         self.cut = cut
         self.feeds: dict[UUID, InstanceFeed] = {}
@@ -152,30 +145,30 @@ class Relay:
         """Emit up to the target, in order: from hints where they are whole, from the log where they are not."""
         try:
             while feed.position < feed.target:
-                event = feed.held.pop(feed.position + 1, None)
-                if event is None:
+                if feed.position + 1 not in feed.held:
                     await asyncio.sleep(0)  # the hooks of two threads often swap: give the other one a turn
-                    event = feed.held.pop(feed.position + 1, None)
-                events = [event] if event else await self._read(feed, feed.target)
-                for event in events:
-                    await self._emit(feed, event)
-                if not events:
-                    feed.position = feed.target  # pruned: past is past
-                for seq in [seq for seq in feed.held if seq <= feed.position]:
-                    del feed.held[seq]
+                event = feed.held.pop(feed.position + 1, None)
+                if event:
+                    await self._emit(feed, event.seq, event)
+                else:
+                    await self._emit_page(feed, await self._read(feed, feed.position, feed.target))
+                    feed.held = {seq: held for seq, held in feed.held.items() if seq > feed.position}
         except DatabaseError:
             logger.exception("The log could not be read; the sweep tries again")
         finally:
-            feed.reader = None  # no wait since the last look at the target, so nothing is left behind
+            feed.reader = None  # there is no wait since the last look at the target, so nothing is left behind
 
-    async def _read(self, feed: Feed, upto: Any) -> list[Event]:
-        return await database(feed.page, feed.position, upto, pool=Pool.READS)
+    async def _read(self, feed: Feed, after: Any, upto: Any) -> Page:
+        return await database(feed.page, after, upto, pool=Pool.READS)
 
-    async def _emit(self, feed: Feed, event: Event) -> None:
-        """Tell those who are level. Their place moves in the step that picks the recipients, so nobody joins between."""
-        if feed.place(event) <= feed.position:
-            return
-        feed.position = feed.place(event)
+    async def _emit_page(self, feed: Feed, page: Page) -> None:
+        for place, event in page.entries:
+            await self._emit(feed, place, event)
+        feed.position = page.end
+
+    async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
+        """Tell those who are level. The place moves in the step that picks the recipients: nobody joins between."""
+        feed.position = place
         if feed.listeners and feed.is_heard(event):
             await self.tell(feed.namespace, feed.room, event)
         if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
@@ -208,12 +201,12 @@ class Relay:
     async def _sweep(self) -> int:
         passed = 0
         while True:
-            events = await self._read(self.whole, None)
-            for event in events:
+            page = await self._read(self.whole, self.whole.position, None)
+            for _, event in page.entries:
                 self._notice(event.instance_id, event.seq, None)
-                await self._emit(self.whole, event)
-            passed += len(events)
-            if len(events) < PAGE:
+            await self._emit_page(self.whole, page)
+            passed += len(page.entries)
+            if len(page.entries) < PAGE:
                 break
         for feed in list(self.feeds.values()):
             self._wake(feed)  # a reader that failed left its target
@@ -228,25 +221,34 @@ class Relay:
         """
         feed = await self._open(listener, instance_id)
         while listener.sid in feed.listeners:
-            if listener.position >= feed.position:
+            if listener.position == feed.position:
                 return True  # the caller joins the room in this same step
-            events = await database(feed.page, listener.position, feed.position, pool=Pool.READS)
-            for event in events:
-                listener.position = feed.place(event)
+            page = await self._read(feed, listener.position, feed.position)
+            for place, event in page.entries:
+                listener.position = place
                 if feed.is_heard(event):
                     await self.tell(listener.namespace, listener.sid, event)
-            if not events:
-                listener.position = max(listener.position, feed.position)
+            listener.position = page.end
         return False
 
     async def _open(self, listener: Listener, instance_id: UUID | None) -> Feed:
-        """The feed, which knows its place. It exists before that is read, so no hint falls between."""
+        """The feed, which knows its place, and is not behind the listener's."""
         if instance_id is None:
             async with self._sweeping:
-                # while nobody listens the sweep may be a second behind: this listener's time begins later
                 await self._sweep()
                 self.whole.listeners[listener.sid] = listener
             return self.whole
+        feed = await self._open_instance(listener, instance_id)
+        if feed.position < listener.position:
+            self._notice(instance_id, listener.position, None)
+            if feed.reader:
+                await asyncio.shield(feed.reader)
+            if feed.position < listener.position:
+                raise OperationalError("The log could not be read")
+        return feed
+
+    async def _open_instance(self, listener: Listener, instance_id: UUID) -> InstanceFeed:
+        """The feed exists before its place is read, so no hint falls between."""
         feed = self.feeds.get(instance_id)
         if feed is None:
             feed = self.feeds[instance_id] = InstanceFeed(instance_id, listener.namespace)
@@ -258,20 +260,20 @@ class Relay:
             await asyncio.shield(feed.opened)
         return feed
 
+    async def _find_place(self, feed: InstanceFeed) -> None:
+        try:
+            feed.position = await database(Stream.objects.last_seq, feed.instance_id, pool=Pool.READS)
+        except BaseException:
+            self._close(feed)
+            raise
+        feed.opened = None
+        self._wake(feed)
+
     async def _rename(self, feed: InstanceFeed, namespace: str) -> None:
         """Whoever still listens under the former name is sent away: it may be another instance's tomorrow."""
         feed.namespace = namespace
         for listener in [one for one in feed.listeners.values() if one.namespace != namespace]:
             await self.cut(listener)
-
-    async def _find_place(self, feed: InstanceFeed) -> None:
-        try:
-            feed.position = await database(Stream.objects.last_seq, feed.instance_id, pool=Pool.READS)
-        except DatabaseError:
-            self.feeds.pop(feed.instance_id, None)
-            raise
-        feed.opened = None
-        self._notice(feed.instance_id, feed.target, None)
 
     def leave(self, listener: Listener, instance_id: UUID | None) -> None:
         feed = self.whole if instance_id is None else self.feeds.get(instance_id)
@@ -279,9 +281,13 @@ class Relay:
             return
         feed.listeners.pop(listener.sid, None)
         if not feed.listeners and isinstance(feed, InstanceFeed):
-            self.feeds.pop(feed.instance_id, None)
+            self._close(feed)
 
-    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+    def _close(self, feed: InstanceFeed) -> None:
+        if self.feeds.get(feed.instance_id) is feed:
+            del self.feeds[feed.instance_id]
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -141,7 +141,7 @@ class Server(socketio.AsyncServer):
         self._left(eio_sid, namespace or "/")
 
     def _left(self, eio_sid: str | None, namespace: str) -> None:
-        if eio_sid in self.joined:
+        if eio_sid is not None and eio_sid in self.joined:
             self.joined[eio_sid].discard(namespace)
             if not self.joined[eio_sid]:
                 del self.joined[eio_sid]

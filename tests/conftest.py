@@ -20,6 +20,14 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What only PostgreSQL does is tested in the run on PostgreSQL."""
+    if not ON_POSTGRES:
+        left_out = [item for item in items if item.get_closest_marker("postgres")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)
 def postgres() -> None:
     """Asked for by tests that need PostgreSQL; with TEST_DATABASE=postgres, by all."""

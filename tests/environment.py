@@ -25,7 +25,17 @@ SETTINGS = {
     "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing answers there
     "DJANGO_SETTINGS_MODULE": "evoapi.settings",
 }
-OURS = ("ALLOWED_HOSTS", "SERVER_", "WEBSOCKET_", "WEBHOOK_", "WA_BUSINESS_", "EVOLUTION_", "CORS_", "DJANGO_", "DATA_DIR")
+OURS = (
+    "ALLOWED_HOSTS",
+    "SERVER_",
+    "WEBSOCKET_",
+    "WEBHOOK_",
+    "WA_BUSINESS_",
+    "EVOLUTION_",
+    "CORS_",
+    "DJANGO_",
+    "DATA_DIR",
+)
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]

@@ -88,12 +88,6 @@ class Instance(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    @classmethod
-    def from_db(cls, *args: Any, **kwargs: Any) -> Instance:
-        instance = super().from_db(*args, **kwargs)
-        instance._told_state = instance.__dict__.get("connection_state")
-        return instance
-
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Store it, and announce a new connection state, whoever set it."""
         if not self.token_digest:
@@ -104,6 +98,12 @@ class Instance(models.Model):
             if getattr(self, "_told_state", state) != state:
                 announce(EventType.CONNECTION_UPDATE, self, self._connection_update())
         self._told_state = state
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Instance:
+        instance = super().from_db(*args, **kwargs)
+        instance._told_state = instance.__dict__.get("connection_state")
+        return instance
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         super().refresh_from_db(*args, **kwargs)

@@ -1,0 +1,268 @@
+"""Invariants 1, 2 and 9: numbers without gaps, told is what happened, the audience is settled when it happens."""
+
+from __future__ import annotations
+
+import threading
+
+import orjson
+import pytest
+from django.db import connection, transaction
+
+from instances.events import EventType, event_occurred
+from instances.models import Instance, Message, Subscription
+from instances.providers.base import InboundMessage
+from realtime.models import Event, Stream
+
+
+@pytest.fixture
+def instance(db):
+    return Instance.objects.create(name="loja centro", number="551199")
+
+
+def record(instance, event_type=EventType.CALL, data=None, **options):
+    return Event.objects.record(instance, event_type, data or {"n": 1}, **options)
+
+
+def envelope(event):
+    return orjson.loads(bytes(event.envelope))
+
+
+def seqs(instance):
+    return list(Event.objects.filter(instance_id=instance.pk).order_by("pk").values_list("seq", flat=True))
+
+
+def in_threads(*functions):
+    """Run each in a thread with connections of its own, all at once; raises what one of them raised."""
+    errors = []
+
+    def guarded(function):
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
+
+def test_events_are_counted_from_one_without_gaps_for_each_instance(instance):
+    other = Instance.objects.create(name="other")
+    for _ in range(3):
+        record(instance)
+        record(other)
+
+    assert seqs(instance) == seqs(other) == [1, 2, 3, 4]  # the first one is instance.create
+
+
+def test_a_number_whose_transaction_is_rolled_back_is_given_again(instance):
+    with pytest.raises(RuntimeError), transaction.atomic():
+        record(instance)
+        raise RuntimeError
+
+    assert record(instance).seq == 2
+    assert seqs(instance) == [1, 2]
+
+
+def test_saving_an_instance_loaded_long_ago_does_not_set_the_counter_back(instance):
+    stale = Instance.objects.get(pk=instance.pk)
+    record(instance)
+    stale.profile_name = "Loja"
+    stale.save()
+
+    assert record(instance).seq == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_writers_at_the_same_time_get_numbers_in_the_order_of_their_commits():
+    instance = Instance.objects.create(name="busy")
+
+    def write():
+        for _ in range(25):
+            with transaction.atomic():
+                record(instance)
+
+    in_threads(write, write, write, write)
+
+    by_commit = Event.objects.filter(instance_id=instance.pk).order_by("transaction_id", "pk")
+    assert [event.seq for event in by_commit] == list(range(1, 102))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_dedupe_key_makes_one_event_however_many_report_it_at_once():
+    instance = Instance.objects.create(name="busy")
+
+    def report():
+        for number in range(10):
+            record(instance, dedupe_key=f"report:{number}")
+
+    in_threads(report, report, report)
+
+    assert seqs(instance) == list(range(1, 12))
+
+
+def test_an_event_and_its_change_are_rolled_back_together(instance):
+    with pytest.raises(RuntimeError), transaction.atomic():
+        Message.received(instance, inbound("one"))
+        raise RuntimeError
+
+    assert not Message.objects.exists()
+    assert seqs(instance) == [1]
+
+
+def test_a_change_is_not_stored_when_its_event_cannot_be(instance):
+    unspeakable = inbound("one", content={"thing": {1, 2}})
+
+    with pytest.raises(TypeError):
+        Message.received(instance, unspeakable)
+
+    assert not Message.objects.exists()
+
+
+def test_a_receiver_of_another_app_that_fails_undoes_the_change(instance):
+    def fail(**kwargs):
+        raise RuntimeError("no room")
+
+    event_occurred.connect(fail)
+    try:
+        with pytest.raises(RuntimeError):
+            Message.received(instance, inbound("one"))
+    finally:
+        event_occurred.disconnect(fail)
+
+    assert not Message.objects.exists()
+    assert seqs(instance) == [1]
+
+
+def test_any_app_can_send_the_signal_and_that_is_enough(instance):
+    event_occurred.send(sender=None, instance=instance, event_type="labels.edit", data={"id": "1", "name": "VIP"})
+
+    event = Event.objects.get(instance_id=instance.pk, type="labels.edit")
+    assert envelope(event)["data"] == {"id": "1", "name": "VIP"}
+
+
+def test_a_name_that_is_not_in_the_catalogue_is_an_error_of_the_sender(instance):
+    with pytest.raises(ValueError, match="labels.invented"):
+        event_occurred.send(sender=None, instance=instance, event_type="labels.invented", data={})
+
+
+def test_the_envelope_has_evolutions_members_in_its_order(instance, settings):
+    settings.SERVER_URL = "https://evo.example.com"
+    instance.integration = "WHATSAPP-BAILEYS"
+    instance.owner_jid = "5511900000001@s.whatsapp.net"
+
+    told = envelope(record(instance))
+
+    assert list(told) == [
+        *("event", "instance", "data", "server_url", "date_time", "sender", "apikey"),
+        *("id", "seq", "prev"),
+    ]
+    assert told["apikey"] is None
+    assert told["sender"] == "5511900000001@s.whatsapp.net"
+    assert told["id"] == f"{Stream.objects.get().epoch}.2"
+
+
+def test_members_that_evolution_leaves_out_are_left_out(instance):
+    told = envelope(record(instance))
+
+    assert "server_url" not in told
+    assert "sender" not in told
+
+
+def test_bytes_are_told_as_base64(instance):
+    assert envelope(record(instance, data={"jpegThumbnail": b"\xff\xd8"}))["data"] == {"jpegThumbnail": "/9g="}
+
+
+def test_the_global_key_is_in_no_event_whatever_member_hides_it(instance, settings):
+    told = record(instance, data={"session": {"parameters": {"note": f"key={settings.AUTHENTICATION_API_KEY}"}}})
+
+    assert settings.AUTHENTICATION_API_KEY.encode() not in bytes(told.envelope)
+
+
+def test_an_instance_without_websocket_settings_is_heard_whole(instance):
+    assert record(instance).is_heard
+
+
+def test_websocket_settings_decide_what_is_heard(instance):
+    Subscription.set_websocket(instance, True, ["MESSAGES_UPSERT"])
+    assert not record(instance, EventType.CALL).is_heard
+    assert record(instance, EventType.MESSAGES_UPSERT).is_heard
+
+    Subscription.set_websocket(instance, False, [])
+    assert not record(instance, EventType.MESSAGES_UPSERT).is_heard
+
+
+@pytest.mark.parametrize("spelling", ["GROUP_UPDATE", "GROUPS_UPDATE"])
+def test_group_updates_are_heard_under_both_spellings(instance, spelling):
+    Subscription.set_websocket(instance, True, [spelling])
+
+    assert record(instance, EventType.GROUPS_UPDATE).is_heard
+
+
+def test_the_audience_of_an_event_is_not_changed_by_later_settings(instance):
+    event = record(instance, EventType.CALL)
+    Subscription.set_websocket(instance, True, ["MESSAGES_UPSERT"])
+
+    event.refresh_from_db()
+    assert event.is_heard
+
+
+def test_a_rename_does_not_rewrite_history(instance):
+    event = record(instance)
+    instance.name = "loja nova"
+    instance.save()
+
+    event.refresh_from_db()
+    assert envelope(event)["instance"] == "loja centro"
+    assert envelope(record(instance))["instance"] == "loja nova"
+
+
+def test_prev_names_the_event_before_it_that_sockets_hear(instance):
+    Subscription.set_websocket(instance, True, ["MESSAGES_UPSERT"])
+    first = record(instance, EventType.MESSAGES_UPSERT)
+    unheard = record(instance, EventType.CALL)
+    second = record(instance, EventType.MESSAGES_UPSERT)
+
+    assert (first.seq, unheard.seq, second.seq) == (2, 3, 4)
+    assert envelope(first)["prev"] == 1
+    assert envelope(second)["prev"] == 2
+
+
+def test_deleting_an_instance_tells_its_last_events_and_keeps_its_log(instance):
+    identity = instance.pk
+    instance.delete()
+
+    types = list(Event.objects.filter(instance_id=identity).order_by("seq").values_list("type", flat=True))
+    assert types == ["instance.create", "instance.delete", "remove.instance"]
+    assert Stream.objects.get(pk=identity).last_seq == 3
+
+
+def test_deleting_many_at_once_tells_of_each(instance):
+    Instance.objects.create(name="other")
+    Instance.objects.all().delete()
+
+    assert Event.objects.filter(type="remove.instance").count() == 2
+
+
+def test_a_new_state_is_told_whoever_sets_it_and_only_when_it_is_new(instance):
+    instance = Instance.objects.get(pk=instance.pk)
+    instance.connection_state = "open"
+    instance.save()
+    instance.save()
+    instance.change_state("open")
+
+    told = [envelope(event)["data"] for event in Event.objects.filter(type="connection.update")]
+    assert told == [{"instance": "loja centro", "state": "open", "statusReason": 200}]
+
+
+def inbound(id, **fields):
+    return InboundMessage(
+        **({"id": id, "remote_jid": "1@s.whatsapp.net", "type": "conversation", "timestamp": 1} | fields)
+        | {"content": fields.get("content", {"conversation": "hi"})}
+    )

@@ -1,0 +1,179 @@
+"""Several processes on one database, and what a server says when it cannot start."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.environment import GLOBAL_KEY, ON_POSTGRES
+from tests.server import ROOT, Server
+
+RECORD = """
+from instances.events import event_occurred
+from instances.models import Instance
+instance = Instance.objects.get(name={name!r})
+for number in range({count}):
+    event_occurred.send(sender=None, instance=instance, event_type="call", data={{"number": number}})
+"""
+
+
+def run(environment, *arguments):
+    """A management command, and how it ended."""
+    command = [sys.executable, "manage.py", *arguments]
+    inherited = Server({"DATA_DIR": environment["DATA_DIR"]}).environment
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_row_saved_in_a_shell_is_heard_by_the_servers_clients(server, node):
+    instance = server.create()
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    whole = node.connect(f"{server.url}/", auth={"apikey": GLOBAL_KEY}).connected()
+
+    server.shell(RECORD.format(name=instance.name, count=3))
+
+    assert [client.event("call")["data"]["number"] for _ in range(3)] == [0, 1, 2]
+    heard = [whole.event("call") for _ in range(3)]
+    assert [event["instance"] for event in heard] == [instance.name] * 3
+    client.disconnect()
+    whole.disconnect()
+
+
+@pytest.mark.postgres
+def test_what_one_process_records_is_heard_by_the_clients_of_another(server, start_server, node):
+    other = start_server()
+    instance = server.create()
+    client = node.connect(f"{other.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    whole = node.connect(f"{other.url}/", auth={"apikey": GLOBAL_KEY}).connected()
+
+    for number in range(20):
+        source = (server, other)[number % 2]
+        assert source.receive(instance, f"text {number}").status == 200
+
+    heard = [client.event("messages.upsert") for _ in range(20)]
+    assert [event["data"]["message"]["conversation"] for event in heard] == [f"text {n}" for n in range(20)]
+    events = [line["args"][0] for line in client.seen if line["is"] == "event"]
+    assert [event["seq"] for event in events] == list(range(2, len(events) + 2))
+    texts = [whole.event("messages.upsert") for _ in range(20)]
+    assert [event["data"]["message"]["conversation"] for event in texts] == [f"text {n}" for n in range(20)]
+    client.disconnect()
+    whole.disconnect()
+
+
+def test_clients_come_back_by_themselves_after_a_restart_and_hear_on(fresh_server, node):
+    server = fresh_server()
+    instance = server.create("loja centro")
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+
+    server.kill()
+    client.wait_for("disconnect")
+    server.start()
+    client.wait_for("connect", timeout=20)
+    server.receive(instance, "still there?")
+
+    assert client.event("messages.upsert")["data"]["message"] == {"conversation": "still there?"}
+    client.disconnect()
+
+
+def test_a_server_told_to_stop_ends_in_time_with_clients_connected(fresh_server, node):
+    server = fresh_server()
+    instance = server.create()
+    for transport in ("websocket", "polling"):
+        options = {"auth": {"apikey": instance.token}, "transports": [transport], "reconnection": False}
+        node.connect(f"{server.url}/{instance.name}", **options).connected()
+
+    assert server.stop() in (0, -15)  # within the 20 s that stop() allows
+
+
+def test_several_workers_on_sqlite_are_refused_with_the_reason(tmp_path):
+    done = run({"DATA_DIR": str(tmp_path), "SECRET_KEY": "x"}, "serve", "--workers", "2")
+
+    assert done.returncode != 0
+    assert "DATABASE_URL" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"])
+def test_a_key_that_evolution_published_is_refused(tmp_path, key):
+    done = run({"DATA_DIR": str(tmp_path), "AUTHENTICATION_API_KEY": key}, "check")
+
+    assert done.returncode != 0
+    assert "AUTHENTICATION_API_KEY" in done.stderr
+
+
+def test_a_first_run_makes_its_secrets_shows_them_once_and_keeps_them(tmp_path):
+    environment = {"DATA_DIR": str(tmp_path / "data")}
+    run(environment, "migrate", "--verbosity", "0")
+    first = run(environment, "bootstrap").stdout
+    second = run(environment, "bootstrap").stdout
+    later = run(environment, "credentials").stdout
+
+    file = Path(environment["DATA_DIR"]) / "secrets.json"
+    secrets = json.loads(file.read_text())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for name in ("AUTHENTICATION_API_KEY", "DJANGO_SUPERUSER_PASSWORD"):
+        assert secrets[name] in first
+        assert secrets[name] not in second
+        assert secrets[name] in later
+    assert "X-Hub-Signature-256: sha256=" in first
+    assert 'io("http://127.0.0.1:8080/demo"' in first
+
+
+def test_other_secrets_than_the_databases_own_stop_the_start(fresh_server):
+    server = fresh_server()
+    server.stop()
+    server.environment["SECRET_KEY"] = "another one"
+
+    with pytest.raises(RuntimeError, match="SECRET_KEY is not the one that this database was written with"):
+        server.start()
+
+
+def test_a_secret_key_in_rotation_keeps_every_token(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    server.stop()
+    server.environment |= {"SECRET_KEY_FALLBACKS": server.environment["SECRET_KEY"], "SECRET_KEY": "another one"}
+    server.start()
+
+    assert server.get(server.path("/instance/connectionState", instance), key=instance.token).status == 200
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "AUTHENTICATION_API_KEY"])
+def test_with_postgresql_no_secret_is_made_up(environment, name):
+    assert ON_POSTGRES
+    done = run({**environment, name: ""}, "check")
+
+    assert done.returncode != 0
+    assert f"{name} must be set" in done.stderr
+
+
+def test_a_server_without_its_tables_says_what_to_do(tmp_path):
+    server = Server({"DATA_DIR": str(tmp_path)})
+
+    with pytest.raises(RuntimeError, match="manage.py migrate"):
+        server.start()
+
+
+def test_no_key_is_in_the_servers_log(fresh_server, node):
+    server = fresh_server(LOG_LEVEL="DEBUG")
+    instance = server.create()
+    client = node.connect(f"{server.url}/{instance.name}", query={"apikey": instance.token}).connected()
+    polling = node.connect(
+        f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=["polling"]
+    ).connected()
+    server.get(f"/nowhere?apikey={instance.token}", key=instance.token)
+    server.receive(instance)
+    client.event("messages.upsert")
+    polling.event("messages.upsert")
+    server.stop()
+
+    log = server.log.read_text()
+    assert "Serving on" in log
+    assert instance.token not in log
+    assert GLOBAL_KEY not in log
