@@ -140,6 +140,21 @@ def test_a_receiver_of_another_app_that_fails_undoes_the_change(instance):
     assert seqs(instance) == [1]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_instance_whose_creation_cannot_be_told_is_not_created():
+    def fail(**kwargs):
+        raise RuntimeError("no room")
+
+    event_occurred.connect(fail)
+    try:
+        with pytest.raises(RuntimeError):
+            Instance.objects.create(name="untold")
+    finally:
+        event_occurred.disconnect(fail)
+
+    assert not Instance.objects.exists()
+
+
 def test_any_app_can_send_the_signal_and_that_is_enough(instance):
     event_occurred.send(sender=None, instance=instance, event_type="labels.edit", data={"id": "1", "name": "VIP"})
 

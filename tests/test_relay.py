@@ -27,10 +27,11 @@ class Sockets:
         self.rooms = {}
         self.told = {}
         self.was_cut = []
+        self.transport = lambda room: asyncio.sleep(0)
 
     async def tell(self, namespace, room, event):
         recipients = list(self.rooms.get((namespace, room), [room]))
-        await asyncio.sleep(0)  # as a real send does, after the recipients are picked
+        await self.transport(room)  # as a real send does, after the recipients are picked
         for sid in recipients:
             self.told.setdefault(sid, []).append((event.name, event.seq))
 
@@ -102,12 +103,15 @@ async def test_what_is_committed_is_told_at_once(sockets, instance):
 async def test_hints_that_swapped_are_told_in_order_without_asking_the_log(sockets, instance, unhinted, monkeypatch):
     await sockets.join("a", instance)
     first, second = await database(unhinted, instance, 2)
-    monkeypatch.setattr(sockets.relay, "_read", None)
+    reads = []
+    monkeypatch.setattr(sockets.relay, "_read", lambda *args: reads.append(args))
 
     sockets.relay.hinted([second])
+    await asyncio.sleep(0)  # the reader has begun, and finds a gap
     sockets.relay.hinted([first])
 
     await sockets.until("a", [2, 3])
+    assert not reads
 
 
 async def test_a_hint_that_was_lost_is_made_up_for_by_the_next_one(sockets, instance, unhinted):
@@ -128,6 +132,52 @@ async def test_hints_given_twice_and_late_tell_nothing_again(sockets, instance):
     await database(record, instance, 1)
 
     await sockets.until("a", [2, 3, 4, 5])
+    assert not sockets.relay.feeds[instance.pk].held
+
+
+async def test_what_is_rolled_back_is_never_told(sockets, instance):
+    await sockets.join("a", instance)
+    await sockets.join("all")
+
+    def change_of_mind():
+        with transaction.atomic():
+            record(instance)
+            transaction.set_rollback(True)
+
+    await database(change_of_mind)
+    await sockets.relay.sweep()
+    assert sockets.told == {}
+
+    await database(record, instance)
+    await sockets.until("a", [2])
+    await sockets.until("all", [2])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_who_joins_while_an_event_is_on_its_way_is_told_it_once(sockets, instance, whole):
+    """The recipients are picked, the packets are not out yet: the one who joins now has to read it from the log."""
+    owner = None if whole else instance
+    place = await head() if whole else 1
+    await sockets.join("first", owner)
+    sending, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(room):
+        sending.set()
+        if room != "late":
+            await go_on.wait()
+
+    sockets.transport = slow
+    await database(record, instance)
+    await sending.wait()
+    joining = asyncio.create_task(sockets.join("late", owner, position=place))
+    if not whole:  # the sweep holds back who joins `/` until it is done
+        await joining
+    go_on.set()
+    await joining
+    await database(record, instance)
+
+    await sockets.until("late", [2, 3])
+    assert sockets.seqs("late") == [2, 3]
 
 
 async def test_the_sweep_finds_what_no_hint_reported(sockets, instance, unhinted):
