@@ -6,7 +6,7 @@ DEMO = [
     {
         "name": "demo",
         "integration": Integration.EVOLUTION,
-        "number": "5511999990000",
+        "number": "550000000001",
         "owner_jid": "5511999990000@s.whatsapp.net",
         "profile_name": "Demo",
         "connection_state": ConnectionState.OPEN,
@@ -14,9 +14,9 @@ DEMO = [
     {
         "name": "demo-cloud",
         "integration": Integration.CLOUD_API,
-        "number": "1122334455667",
-        "business_id": "1234567890987654321",
-        "owner_jid": "972123456789@s.whatsapp.net",
+        "number": "100000000000001",
+        "business_id": "200000000000002",
+        "owner_jid": "5511999990001@s.whatsapp.net",
         "profile_name": "Demo Cloud API",
         "connection_state": ConnectionState.OPEN,
     },

@@ -1,0 +1,25 @@
+"""The admin: instances, who may touch them, who asked to hear of them, and what they have stored."""
+
+from django.contrib import admin
+
+from instances.admin.api_key import ApiKeyAdmin
+from instances.admin.base import ReadOnlyAdmin, address, pretty, to_the_second
+from instances.admin.instance import InstanceAdmin
+from instances.admin.stored import ChatAdmin, ContactAdmin, MessageAdmin
+from instances.admin.subscription import SubscriptionAdmin
+
+admin.site.site_header = admin.site.site_title = "evoapi"
+admin.site.index_title = "Administration"
+
+__all__ = [
+    "ApiKeyAdmin",
+    "ChatAdmin",
+    "ContactAdmin",
+    "InstanceAdmin",
+    "MessageAdmin",
+    "ReadOnlyAdmin",
+    "SubscriptionAdmin",
+    "address",
+    "pretty",
+    "to_the_second",
+]

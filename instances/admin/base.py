@@ -1,0 +1,49 @@
+"""What several pages share."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.timezone import localtime
+
+#: More of one JSON text than this makes browsers slow, and nobody reads it: media come as base64.
+MAX_SHOWN = 100_000
+
+
+def pretty(data: Any) -> str:
+    """JSON for people to read."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    if len(text) > MAX_SHOWN:
+        text = f"{text[:MAX_SHOWN]}\n… and {len(text) - MAX_SHOWN} characters more"
+    return format_html('<pre class="json">{}</pre>', text)
+
+
+def to_the_second(moment: datetime) -> str:
+    return localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def address(page: str, model: type[Model], *args: Any, **query: Any) -> str:
+    """The URL of an admin page: address("change", Instance, instance.pk)."""
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args, query=query)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """For what providers and the log write: there is a lot of it, and no hand changes it."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.views.main import ChangeList
+from django.db import IntegrityError
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+
+from instances.admin.base import address, pretty
+from instances.admin.secret import SecretAdmin
+from instances.forms import InstanceForm, NewInstanceForm
+from instances.models import Instance, Message, Subscription
+
+
+class WebsocketFilter(admin.SimpleListFilter):
+    title = "websocket settings"
+    parameter_name = "websocket"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("on", "On"), ("off", "Off"), ("none", "None: all is heard")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.value() == "none":
+            return queryset.exclude(subscriptions__transport=Subscription.WEBSOCKET)
+        if self.value() in ("on", "off"):
+            is_enabled = self.value() == "on"
+            return queryset.filter(
+                subscriptions__transport=Subscription.WEBSOCKET, subscriptions__is_enabled=is_enabled
+            )
+        return queryset
+
+
+@admin.register(Instance)
+class InstanceAdmin(SecretAdmin):
+    """`realtime` registers a subclass of it, which knows of the log."""
+
+    list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
+    list_filter = ("integration", "connection_state", WebsocketFilter)
+    search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
+    form = InstanceForm
+    readonly_fields = ("name", "integration", "websocket", "shown_settings", "id", "created_at", "updated_at")
+    secret_name = "Token"  # noqa: S105
+    secret_note = "Whoever has it may do everything with this instance."  # noqa: S105
+
+    def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": ("name", "integration", "number", "business_id", "own_token")})]
+        known = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url")
+        return [
+            (None, {"fields": ("name", "integration", "connection_state", "websocket")}),
+            ("WhatsApp", {"fields": known}),
+            ("More", {"fields": ("shown_settings", "id", "created_at", "updated_at"), "classes": ("collapse",)}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Instance | None = None) -> Any:
+        return self.readonly_fields if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: Instance | None = None, change: bool = False, **kwargs: Any) -> Any:
+        return super().get_form(request, obj, change, **({} if obj else {"form": NewInstanceForm}) | kwargs)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.token_view))
+        return [path("<path:object_id>/token/", view, name="instances_instance_token"), *super().get_urls()]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Counts and settings are looked up for the rows of one page, and for nothing else that asks for instances."""
+        changelist = super().get_changelist_instance(request)
+        sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
+        changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
+        return changelist
+
+    @admin.display(description="state", ordering="connection_state")
+    def state(self, instance: Instance) -> str:
+        return instance.connection_state
+
+    @admin.display(description="websocket")
+    def websocket(self, instance: Instance) -> str:
+        found = getattr(instance, "for_sockets", None)
+        if found is None:
+            found = list(instance.subscriptions.for_sockets())
+        if not found:
+            add = address("add", Subscription, instance=instance.pk)
+            return format_html('<a href="{}" title="All events are heard. Add settings">no settings</a>', add)
+        told = f"on, {len(found[0].events)} events" if found[0].is_enabled else "off"
+        return format_html('<a href="{}">{}</a>', address("change", Subscription, found[0].pk), told)
+
+    @admin.display(description="messages")
+    def stored_messages(self, instance: Any) -> str:
+        url = address("changelist", Message, instance__id__exact=instance.pk)
+        return format_html('<a href="{}">{}</a>', url, instance.message_count)
+
+    @admin.display(description="settings")
+    def shown_settings(self, instance: Instance) -> str:
+        return pretty({name: value for name, value in instance.settings.items() if name != "wavoipToken"})
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            # two requests at once: neither saw the other one when it was checked
+            self.message_user(request, "This name or number has just come into use.", messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def response_add(self, request: HttpRequest, obj: Instance, post_url_continue: str | None = None) -> HttpResponse:
+        if IS_POPUP_VAR in request.POST or request.POST.get("own_token", "").strip():
+            return super().response_add(request, obj, post_url_continue)
+        return self.show_once(obj, obj.token.reveal())
+
+    def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        instance = self.changeable(request, object_id)
+        self.log_change(request, instance, "Looked at the token.")
+        return self.secret_page(request, instance, instance.token.reveal())
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Counted, not listed: an instance has more messages than a page can hold."""
+        instances: list[Any] = list(Instance.objects.filter(pk__in=[instance.pk for instance in objs]).counted())
+        told = [
+            f"{i}, with its messages ({i.message_count}), contacts ({i.contact_count}) and chats ({i.chat_count})"
+            for i in instances
+        ]
+        counts = {
+            "instances": len(instances),
+            "messages": sum(i.message_count for i in instances),
+            "contacts": sum(i.contact_count for i in instances),
+            "chats": sum(i.chat_count for i in instances),
+        }
+        return told, counts, set(), []

@@ -1,0 +1,86 @@
+"""Secrets that are shown once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+
+from instances.admin.base import address
+from instances.crypto import decrypt, encrypt
+
+
+class SecretAdmin(admin.ModelAdmin):
+    """Shows the secret of what was just added, once. On its way to that page the browser holds it, encrypted."""
+
+    COOKIE = "shown_once"
+    secret_name: str
+    secret_note: str
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.secret_view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_secret"
+        return [path("<path:object_id>/secret/", view, name=name), *super().get_urls()]
+
+    def changeable(self, request: HttpRequest, object_id: str) -> Any:
+        """The object that a button was pressed for, if whoever pressed it may change it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        obj = self.get_object(request, object_id)
+        if obj is None:
+            raise Http404
+        return obj
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """With one button: whichever was pressed, the secret comes next."""
+        one_button = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, one_button | (extra_context or {}))
+
+    def show_once(self, obj: Model, secret: str) -> HttpResponse:
+        """A redirect, so that to reload the page is not to add another one."""
+        url = address("secret", self.model, obj.pk)
+        response = HttpResponseRedirect(url)
+        response.set_cookie(
+            self.COOKIE,
+            # with the address: what was encrypted for another purpose is not shown
+            encrypt(f"{url} {secret}"),
+            max_age=60,
+            path=url,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        secret = self._brought(request)
+        obj = self.get_object(request, object_id)
+        if secret is None or obj is None:
+            return HttpResponseRedirect(address("change", self.model, object_id))
+        response = self.secret_page(request, obj, secret)
+        response.delete_cookie(self.COOKIE, path=request.path, samesite="Strict")
+        return response
+
+    def secret_page(self, request: HttpRequest, obj: Model, secret: str) -> HttpResponse:
+        context = self.admin_site.each_context(request) | {
+            "title": f"{self.secret_name} of {obj}",
+            "opts": self.opts,
+            "original": obj,
+            "secret": secret,
+            "note": self.secret_note,
+            "has_view_permission": self.has_view_or_change_permission(request, obj),
+        }
+        return TemplateResponse(request, "admin/instances/secret.html", context)
+
+    def _brought(self, request: HttpRequest) -> str | None:
+        try:
+            purpose, _, secret = decrypt(request.COOKIES.get(self.COOKIE, "")).partition(" ")
+        except ValueError:
+            return None
+        return secret if purpose == request.path else None

@@ -1,0 +1,80 @@
+"""What instances have stored: messages, contacts, chats."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.http import HttpRequest
+
+from instances.admin.base import ReadOnlyAdmin, pretty, to_the_second
+from instances.events import EventType
+from instances.models import Chat, Contact, Instance, Message
+
+
+class InstanceFilter(admin.RelatedFieldListFilter):
+    """By name, without loading all that is known of each instance."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        return list(Instance.objects.order_by("name").values_list("pk", "name"))
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    list_display = ("sent_at", "instance", "direction", "remote_jid", "push_name", "type", "status", "wa_id")
+    list_display_links = ("sent_at", "wa_id")
+    list_filter = (("instance", InstanceFilter), "from_me", "created_at")
+    search_fields = ("wa_id", "remote_jid", "push_name")
+    fields = (
+        *("instance", "wa_id", "request_id", "remote_jid", "participant", "direction", "push_name", "type", "status"),
+        *("source", "sent_at", "created_at", "shown_content", "shown_context", "shown_extra"),
+    )
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = changelist.result_list.defer("content", "context", "extra")
+        return changelist
+
+    @admin.display(description="direction", ordering="from_me")
+    def direction(self, message: Message) -> str:
+        return "out" if message.from_me else "in"
+
+    @admin.display(description="sent at", ordering="timestamp")
+    def sent_at(self, message: Message) -> str:
+        try:
+            return to_the_second(datetime.fromtimestamp(message.timestamp, UTC))
+        except (OverflowError, ValueError, OSError):  # a provider may say anything
+            return str(message.timestamp)
+
+    @admin.display(description="content")
+    def shown_content(self, message: Message) -> str:
+        return _without_keys(message.content)
+
+    @admin.display(description="context")
+    def shown_context(self, message: Message) -> str:
+        return _without_keys(message.context)
+
+    @admin.display(description="extra")
+    def shown_extra(self, message: Message) -> str:
+        return _without_keys(message.extra)
+
+
+def _without_keys(data: Any) -> str:
+    """As the log has it: media keys and the like open what only the people in a chat should see."""
+    return pretty(EventType.MESSAGES_UPSERT.scrub(data)) if data else "-"
+
+
+@admin.register(Contact)
+class ContactAdmin(ReadOnlyAdmin):
+    list_display = ("remote_jid", "push_name", "instance", "updated_at")
+    list_filter = (("instance", InstanceFilter),)
+    search_fields = ("remote_jid", "push_name")
+
+
+@admin.register(Chat)
+class ChatAdmin(ReadOnlyAdmin):
+    list_display = ("remote_jid", "name", "instance", "updated_at")
+    list_filter = (("instance", InstanceFilter),)
+    search_fields = ("remote_jid", "name")
