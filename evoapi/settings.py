@@ -225,6 +225,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["instances.authentication.MayUseInstance"],
     "DEFAULT_PARSER_CLASSES": ["instances.parsers.JsonParser", "rest_framework.parsers.FormParser"],
     "DEFAULT_RENDERER_CLASSES": ["instances.parsers.JsonRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "instances.parsers.AlwaysJson",
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "instances.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }

@@ -49,7 +49,7 @@ class Access:
         if self.key is None:
             return self
         key = ApiKey.objects.usable().filter(pk=self.key.pk).first()
-        return key and self._of_key(key)
+        return self._of_key(key) if key else None
 
     @classmethod
     def _of_key(cls, key: ApiKey) -> Access:
@@ -58,6 +58,8 @@ class Access:
     @classmethod
     def of(cls, secret: str) -> Access | None:
         """The access that this key gives, if it is one."""
+        if not secret:
+            return None  # whatever is stored: an empty text is no key
         if is_same(secret, settings.AUTHENTICATION_API_KEY):
             return cls(ALL_SCOPES, is_for_all=True, is_global=True)
         marks = tuple(digests(_clean(secret)))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import status
 from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
 from rest_framework.response import Response
+
+#: Clients put their key into the query by mistake; an answer, which may end in a log, does not repeat it.
+_KEY_IN_QUERY = re.compile(r"((?:apikey|token)=)[^&]*", re.IGNORECASE)
 
 
 def body(code: int, message: Any) -> dict[str, Any]:
@@ -74,8 +78,8 @@ def _text(path: list[str], message: str, code: str) -> str:
         return f'{_member(path[:-1]) or "instance"} requires property "{path[-1]}"'
     if code == "blank":
         return f'The "{path[-1]}" cannot be empty'
-    # our own fields word their errors as a continuation of the member's name
-    return f"{_member(path)} {message}" if code in ("type", "enum", "invalid_choice", "max_length") else message
+    # validate_…() words its errors as sentences, fields as what follows the member's name
+    return message if code == "invalid" else f"{_member(path)} {message}"
 
 
 def _member(path: list[str]) -> str:
@@ -86,7 +90,8 @@ def _member(path: list[str]) -> str:
 
 
 def cannot(request: Any) -> str:
-    return f"Cannot {request.method} {request.get_full_path()}"
+    path = _KEY_IN_QUERY.sub(r"\1********", request.get_full_path())
+    return f"Cannot {request.method} {path}"
 
 
 def answer(code: int, message: Any) -> HttpResponse:
@@ -99,7 +104,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return answer(400, ["This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"])
+    if isinstance(exception, DisallowedHost):
+        return answer(400, ["This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"])
+    return answer(400, [str(exception) or "Bad Request"])
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

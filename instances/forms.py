@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from django.utils import timezone
 from instances.crypto import Secret
 from instances.events import SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
+from instances.names import is_number
 from instances.providers import providers
 
 
@@ -22,8 +22,7 @@ class NumberForm(forms.ModelForm):
 
     def clean_number(self) -> str | None:
         number = self.cleaned_data["number"]
-        # as POST /instance/create has it
-        if number and not re.fullmatch(r"\d+[.@\w-]+", number):
+        if number and not is_number(number):
             raise ValidationError("A number begins with a digit and has no spaces, plus signs or brackets.")
         return number
 

@@ -19,7 +19,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 
 
 class Unreachable(Exception):
-    """Raised when a call got no answer in time, or one that is no HTTP."""
+    """Raised when a call got no answer in time, or one that is no HTTP, or could not be made at all."""
 
 
 class _Client:
@@ -52,9 +52,19 @@ def _session() -> aiohttp.ClientSession:
 async def _post(session: aiohttp.ClientSession, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
     try:
         async with session.post(url, json=json, headers=headers, allow_redirects=False) as answer:
-            return answer.status, await answer.content.read(MAX_ANSWER_BYTES)
-    except (aiohttp.ClientError, TimeoutError) as error:
+            return answer.status, await _whole(answer)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise Unreachable(type(error).__name__) from error
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """The body; a long one only to its first part, which no reader here takes for an answer."""
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            break
+    return bytes(body)
 
 
 client = _Client()

@@ -44,7 +44,7 @@ def _apply(integration: str, changes: list[Change]) -> set[str]:
                 change.apply(instance)
     for change in changes:
         if not any(change.belongs_to(instance) for instance in instances):
-            logger.info("Nobody here has the number %s", change.number or f"of business {change.business_id}")
+            logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
     return {instance.name for instance in instances}
 
 

@@ -27,6 +27,11 @@ def validate_name(name: str) -> None:
         raise ValidationError("instanceName must not contain control characters")
 
 
+def is_number(text: str) -> bool:
+    """Whether it can be an instance's number: a phone number, or an id of digits, as Evolution API's schema has it."""
+    return re.fullmatch(r"\d+[.@\w-]+", text, re.ASCII) is not None
+
+
 def jid(number: str) -> str:
     """The WhatsApp address of a phone number, as Evolution API forms it (`utils/createJid.ts`).
 

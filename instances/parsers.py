@@ -7,8 +7,10 @@ from typing import IO, Any
 
 import orjson
 from rest_framework.exceptions import ParseError
+from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 from instances import bodies
 
@@ -27,6 +29,16 @@ class JsonParser(BaseParser):
         if not isinstance(value, dict):
             raise ParseError("The body must be a JSON object")
         return value
+
+
+class AlwaysJson(BaseContentNegotiation):
+    """Evolution API answers JSON whatever `Accept` says, and so do its clients expect."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return DefaultContentNegotiation().select_parser(request, parsers)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 class JsonRenderer(BaseRenderer):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import IntegrityError, close_old_connections, connection
+
 from instances import http
-from instances.errors import Refused
+from instances.errors import NotFound, Refused
 from instances.models import Instance, Message, SendUnderWay
 from instances.providers import providers
 from instances.providers.base import NotSent, OutgoingText
@@ -42,6 +44,8 @@ class Sending:
             self.message = Message.claim(self.instance, self.text)
         except SendUnderWay:
             raise Refused(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
+        except Instance.DoesNotExist:
+            raise self._is_gone() from None
 
     @property
     def is_repeat(self) -> bool:
@@ -51,7 +55,16 @@ class Sending:
         return await self.provider.send_text(self.instance, self.text)
 
     def finish(self, wa_id: str) -> dict[str, Any]:
-        return self.message.sent(wa_id, self.provider.sent_status).as_event()
+        """Store and announce it; raises NotFound when the instance was deleted while WhatsApp was asked."""
+        try:
+            return self.message.sent(wa_id, self.provider.sent_status).as_event()
+        except Instance.DoesNotExist:
+            raise self._is_gone() from None
+        except IntegrityError:
+            raise Refused(f'WhatsApp answered with the id of another message, "{wa_id}"', status_code=502) from None
+
+    def _is_gone(self) -> NotFound:
+        return NotFound(f'The "{self.instance.name}" instance does not exist')
 
     def fail(self, error: NotSent) -> Refused:
         """Give the claim back; returns what the caller is told."""
@@ -65,6 +78,8 @@ def send_text(instance: Instance, body: dict[str, Any]) -> dict[str, Any]:
     sending.begin()
     if sending.is_repeat:
         return sending.message.as_event()
+    if not connection.in_atomic_block:
+        close_old_connections()  # while WhatsApp is asked, others may have it
     try:
         wa_id = http.run(sending.deliver())
     except NotSent as error:

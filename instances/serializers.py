@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError as ModelValidationError
+from django.db.models import TextChoices
 from rest_framework import serializers
 
 from instances.events import SUBSCRIBABLE
 from instances.models import ConnectionState, Instance, Integration, Subscription
-from instances.names import validate_name
+from instances.names import is_number, validate_name
+
+#: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
+MAX_NUMBER_LENGTH = 240
 
 
 class Text(serializers.CharField):
@@ -19,6 +23,7 @@ class Text(serializers.CharField):
 
     default_error_messages = {
         "type": "is not of a type(s) string",
+        "null": "is not of a type(s) string",
         "max_length": "does not meet maximum length of {max_length}",
     }
 
@@ -36,7 +41,7 @@ class Text(serializers.CharField):
 class Flag(serializers.Field):
     """true or false, and no word for them."""
 
-    default_error_messages = {"type": "is not of a type(s) boolean"}
+    default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) boolean")
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -48,7 +53,7 @@ class Flag(serializers.Field):
 
 
 class Object(serializers.Field):
-    default_error_messages = {"type": "is not of a type(s) object"}
+    default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) object")
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
@@ -57,7 +62,7 @@ class Object(serializers.Field):
 
 
 class EventName(serializers.Field):
-    default_error_messages = {"enum": "is not one of enum values: " + ",".join(SUBSCRIBABLE)}
+    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(SUBSCRIBABLE))
 
     def to_internal_value(self, data: Any) -> str:
         if data not in SUBSCRIBABLE:
@@ -67,7 +72,7 @@ class EventName(serializers.Field):
 
 class EventNames(serializers.ListField):
     child = EventName()
-    default_error_messages = {"not_a_list": "is not of a type(s) array"}
+    default_error_messages = dict.fromkeys(("not_a_list", "null"), "is not of a type(s) array")
 
     def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
         raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
@@ -76,7 +81,7 @@ class EventNames(serializers.ListField):
 class Body(serializers.Serializer):
     """A JSON object; members that nobody asked for are ignored, as clients send many."""
 
-    default_error_messages = {"invalid": "is not of a type(s) object"}
+    default_error_messages = {"null": "is not of a type(s) object"}
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if data is not serializers.empty and data is not None and not isinstance(data, dict):
@@ -110,23 +115,22 @@ class SettingsBody(Body):
     wavoipToken = Text(default="", allow_blank=True, max_length=100)
 
 
+class OneOf(serializers.ChoiceField):
+    def __init__(self, choices: type[TextChoices], **kwargs: Any) -> None:
+        message = "is not one of enum values: " + ",".join(choices.values)
+        super().__init__(choices.choices, error_messages=dict.fromkeys(("invalid_choice", "null"), message), **kwargs)
+
+
 class CreateBody(SettingsBody):
     instanceName = Text()
-    integration = serializers.ChoiceField(
-        Integration.choices,
-        error_messages={"invalid_choice": "is not one of enum values: " + ",".join(Integration.values)},
-    )
+    integration = OneOf(Integration)
     token = Text(required=False, allow_blank=True, max_length=4096)
     number = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     ownerJid = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profileName = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profilePicUrl = Text(required=False, allow_blank=True, allow_null=True, max_length=2048)
-    status = serializers.ChoiceField(
-        ConnectionState.choices,
-        required=False,
-        error_messages={"invalid_choice": "is not one of enum values: " + ",".join(ConnectionState.values)},
-    )
+    status = OneOf(ConnectionState, required=False)
     qrcode = Flag(required=False)
     websocket = CreateWebsocketBody(required=False)
 
@@ -137,8 +141,16 @@ class CreateBody(SettingsBody):
             raise serializers.ValidationError(error.message) from None
         return name
 
+    def validate_token(self, token: str) -> str:
+        # it is sent as a header: to this server by clients, to the Graph API by us
+        if token != token.strip() or re.search(r"[\x00-\x1f\x7f]", token):
+            raise serializers.ValidationError(
+                "token must not contain control characters, nor begin or end with a space"
+            )
+        return token
+
     def validate_number(self, number: str | None) -> str | None:
-        if number and not re.match(r"^\d+[.@\w-]+$", number):
+        if number and not is_number(number):
             raise serializers.ValidationError('number does not match pattern "^\\\\d+[\\\\.@\\\\w-]+"')
         return number
 
@@ -154,11 +166,14 @@ class QuotedBody(Body):
 class TextBody(Body):
     """POST /message/sendText and the socket event send_message, which calls the text `message` too."""
 
-    number = Text(max_length=255, error_messages={"type": "Invalid format"})
+    number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
     text = Text(allow_blank=True, max_length=65536)
     linkPreview = Flag(default=False)
     quoted = Object(required=False, allow_null=True)
-    delay = serializers.IntegerField(required=False, error_messages={"invalid": "Enter a value in milliseconds"})
+    delay = serializers.IntegerField(
+        required=False,
+        error_messages=dict.fromkeys(("invalid", "null", "max_string_length"), "Enter a value in milliseconds"),
+    )
     id = Text(required=False, allow_null=True, max_length=255)
 
     def validate_text(self, text: str) -> str:
@@ -221,11 +236,7 @@ class InstanceRow(serializers.BaseSerializer):
             "Sqs": None,
             "Websocket": WebsocketRow(websocket).data if websocket else None,
             "Setting": self._settings(instance),
-            "_count": {
-                "Message": instance.message_count,
-                "Contact": instance.contact_count,
-                "Chat": instance.chat_count,
-            },
+            "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
         }
 
     def _settings(self, instance: Instance) -> dict[str, Any] | None:

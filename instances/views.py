@@ -89,7 +89,7 @@ class CreateInstance(APIView):
             profile_name=told.get("profileName") or None,
             profile_pic_url=told.get("profilePicUrl") or None,
             connection_state=initial_state,
-            settings={name: told[name] for name in SettingsBody().fields},
+            settings={name: told[name] for name in map(str, SettingsBody().fields)},
         )
         if told["integration"] != Integration.WHATSAPP_WEB:
             instance.connection_state = told.get("status") or initial_state
@@ -152,13 +152,13 @@ class FetchInstances(APIView):
         return Response(InstanceRow(found, many=True, context=context).data)
 
     def _filtered(self, rows: Any, request: Request) -> Any:
-        asked = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
-        asked = {name: value for name, value in asked.items() if value and "\x00" not in value}
+        given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
+        asked = {name: value for name, value in given.items() if value}
         if "instanceId" in asked or "number" in asked:
             asked.pop("instanceName", None)
         columns = {"instanceName": "name", "instanceId": "pk", "number": "number"}
         for name, value in asked.items():
-            if name == "instanceId" and not _is_uuid(value):
+            if "\x00" in value or (name == "instanceId" and not _is_uuid(value)):
                 rows = rows.none()
             else:
                 rows = rows.filter(**{columns[name]: value})
@@ -181,11 +181,20 @@ class ConnectionState(APIView):
         return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
 
 
+def _held(request: InstanceRequest) -> Instance:
+    """The path's instance until the transaction ends: whoever else would use it waits, and finds it as we leave it."""
+    instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
+    if instance is None:
+        raise NotFound(f'The "{request.instance.name}" instance does not exist')
+    return instance
+
+
 class DeleteInstance(APIView):
     scope = MANAGE
 
     def delete(self, request: InstanceRequest, name: str) -> Response:
-        request.instance.delete()
+        with transaction.atomic():
+            _held(request).delete()
         return Response({"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}})
 
 
@@ -198,7 +207,8 @@ class SetWebsocket(APIView):
         body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
         body.is_valid(raise_exception=True)
         told = body.validated_data["websocket"]
-        subscription = Subscription.set_websocket(request.instance, told["enabled"], told["events"])
+        with transaction.atomic():
+            subscription = Subscription.set_websocket(_held(request), told["enabled"], told["events"])
         return Response(WebsocketRow(subscription).data, status=201)
 
 
@@ -214,7 +224,8 @@ class SendText(APIView):
     scope = SEND
 
     def post(self, request: InstanceRequest, name: str) -> Response:
-        return Response(send_text(request.instance, request.data), status=201)
+        body: Any = request.data
+        return Response(send_text(request.instance, body), status=201)
 
 
 @method_decorator(csrf_exempt, name="dispatch")

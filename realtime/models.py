@@ -134,8 +134,11 @@ class EventQuerySet(models.QuerySet["Event"]):
 
     def in_window(self, window: Cursor) -> EventQuerySet:
         """The rows of a window after its `row`, in order."""
-        rows = self.filter(transaction_id__gte=window.low, transaction_id__lt=window.high, pk__gt=window.row)
-        return rows.order_by(models.F("pk") + 0)  # no index on the row alone: it would walk the whole log
+        rows = self.filter(pk__gt=window.row)
+        if connection.vendor != "postgresql":
+            return rows.order_by("pk")  # every row is in the one window there is
+        rows = rows.filter(transaction_id__gte=window.low, transaction_id__lt=window.high)
+        return rows.order_by(models.F("pk") + 0)  # not by the index of rows: it would walk the whole log
 
     def past(self, cursor: Cursor) -> EventQuerySet:
         """What lies before the cursor."""
@@ -154,7 +157,7 @@ class EventQuerySet(models.QuerySet["Event"]):
         """The next events of all instances that none can precede any more, at most `limit`; not beyond `upto`."""
         horizon = upto.high if upto else self.horizon()
         rows = self.past(upto) if upto else self
-        windows = [cursor] + ([Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [])
+        windows = [cursor, Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [cursor]
         entries: list[tuple[Any, Event]] = []
         for window in windows:
             events = list(rows.in_window(window)[: limit - len(entries)])

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
+from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL
 from tests.server import ROOT, Server, server_environment
+
+# the same examples in every run: a test fails because of a change, not by chance
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 def missing(reason: str) -> None:
@@ -35,6 +42,14 @@ def postgres() -> None:
         psycopg.connect(POSTGRES_URL, connect_timeout=3).close()
     except psycopg.OperationalError:
         missing("PostgreSQL does not answer at DATABASE_URL")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
+    """A test database of its own for each run: two at once on one PostgreSQL do not disturb each other."""
+    if ON_POSTGRES:
+        request.getfixturevalue("postgres")
+        connections["default"].settings_dict["TEST"]["NAME"] = f"test_evoapi_{os.getpid()}"
 
 
 @pytest.fixture(scope="session")

@@ -156,6 +156,10 @@ class Server:
         headers = {"X-Hub-Signature-256": f"sha256={signature}"}
         return self.request("POST", "/webhook/meta", body, key=None, headers=headers, **options)
 
+    def counts(self, instance: Number) -> dict[str, int]:
+        """How many messages, contacts and chats are stored."""
+        return self.get("/instance/fetchInstances", key=instance.token).json[0]["_count"]
+
     def path(self, route: str, instance: Number | str) -> str:
         return f"{route}/{quote(instance if isinstance(instance, str) else instance.name, safe='')}"
 

@@ -62,9 +62,9 @@ def test_events_are_counted_from_one_without_gaps_for_each_instance(instance):
 
 
 def test_a_number_whose_transaction_is_rolled_back_is_given_again(instance):
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with transaction.atomic():
         record(instance)
-        raise RuntimeError
+        transaction.set_rollback(True)
 
     assert record(instance).seq == 2
     assert seqs(instance) == [1, 2]
@@ -108,9 +108,9 @@ def test_one_dedupe_key_makes_one_event_however_many_report_it_at_once():
 
 
 def test_an_event_and_its_change_are_rolled_back_together(instance):
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with transaction.atomic():
         Message.received(instance, inbound("one"))
-        raise RuntimeError
+        transaction.set_rollback(True)
 
     assert not Message.objects.exists()
     assert seqs(instance) == [1]
@@ -163,7 +163,7 @@ def test_any_app_can_send_the_signal_and_that_is_enough(instance):
 
 
 def test_a_name_that_is_not_in_the_catalogue_is_an_error_of_the_sender(instance):
-    with pytest.raises(ValueError, match="labels.invented"):
+    with pytest.raises(ValueError, match=r"labels\.invented"):
         event_occurred.send(sender=None, instance=instance, event_type="labels.invented", data={})
 
 

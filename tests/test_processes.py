@@ -156,7 +156,7 @@ def test_with_postgresql_no_secret_is_made_up(environment, name):
 def test_a_server_without_its_tables_says_what_to_do(tmp_path):
     server = Server({"DATA_DIR": str(tmp_path)})
 
-    with pytest.raises(RuntimeError, match="manage.py migrate"):
+    with pytest.raises(RuntimeError, match=r"manage\.py migrate"):
         server.start()
 
 

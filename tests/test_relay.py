@@ -27,6 +27,7 @@ class Sockets:
         self.rooms = {}
         self.told = {}
         self.was_cut = []
+        self.news = asyncio.Event()
         self.transport = lambda room: asyncio.sleep(0)
 
     async def tell(self, namespace, room, event):
@@ -34,6 +35,7 @@ class Sockets:
         await self.transport(room)  # as a real send does, after the recipients are picked
         for sid in recipients:
             self.told.setdefault(sid, []).append((event.name, event.seq))
+        self.news.set()
 
     async def cut(self, listener):
         self.was_cut.append(listener.sid)
@@ -56,7 +58,14 @@ class Sockets:
     async def until(self, sid, seqs):
         async with asyncio.timeout(10):
             while self.seqs(sid)[: len(seqs)] != seqs:
-                await asyncio.sleep(0.005)
+                await self.news.wait()
+                self.news.clear()
+
+    async def until_last(self, sid, seq):
+        async with asyncio.timeout(10):
+            while self.seqs(sid)[-1:] != [seq]:
+                await self.news.wait()
+                self.news.clear()
 
 
 async def head():
@@ -250,9 +259,7 @@ async def test_nothing_falls_between_authorisation_and_joining(sockets, instance
     await sockets.relay.sweep()
 
     for sid in starts:
-        async with asyncio.timeout(10):
-            while not sockets.seqs(sid) or sockets.seqs(sid)[-1] != last:
-                await asyncio.sleep(0.01)
+        await sockets.until_last(sid, last)
         first = sockets.seqs(sid)[0]
         assert sockets.seqs(sid) == list(range(first, last + 1)), sid
 

@@ -75,9 +75,9 @@ class Message(models.Model):
             "messageTimestamp": self.timestamp,
             "instanceId": str(self.instance_id),
             "source": self.source,
-            **self.extra,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        told = {name: value for name, value in told.items() if value is not None}
+        return told | self.extra | told  # in Evolution's order, and none of its members gives way to another one
 
     @classmethod
     def received(cls, instance: Instance, inbound: InboundMessage) -> tuple[Message, bool]:
@@ -97,7 +97,7 @@ class Message(models.Model):
     def claim(cls, instance: Instance, text: OutgoingText) -> Message:
         """The message that this request sends or, where it is a repeat, has sent already.
 
-        Raises SendUnderWay while the first of two requests with one id is not done.
+        Raises SendUnderWay while the first of two requests with one id is not done, and Instance.DoesNotExist.
         """
         message = cls(
             instance=instance,
@@ -111,6 +111,7 @@ class Message(models.Model):
         if text.request_id is None:
             return message
         with transaction.atomic():
+            Instance.objects.locked().get(pk=instance.pk)
             known, is_new = cls.objects.get_or_create(
                 instance=instance, request_id=text.request_id, defaults=message.unsent_fields()
             )
@@ -128,8 +129,9 @@ class Message(models.Model):
         return {name: getattr(self, name) for name in names}
 
     def sent(self, wa_id: str, status: str | None) -> Message:
-        """WhatsApp has taken it: store that, and announce it."""
+        """WhatsApp has taken it: store that, and announce it. Raises Instance.DoesNotExist when that is gone."""
         with transaction.atomic():
+            Instance.objects.locked().get(pk=self.instance_id)  # before its stream, as everybody locks them
             self.wa_id = wa_id
             self.status = status
             self.save()

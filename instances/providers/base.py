@@ -13,7 +13,7 @@ from instances.models import Chat, Contact, Instance, Message
 
 
 class InvalidPayload(ValueError):
-    """Raised by `Provider.parse`, naming the field, for a body that cannot be what it claims to be. Answered with 400."""
+    """Raised by `Provider.parse`, naming the field, for a body that cannot be what it claims to be: a 400."""
 
 
 class NotSent(Exception):
@@ -33,7 +33,9 @@ class Change(ABC):
     business_id: str | None = None
 
     def belongs_to(self, instance: Instance) -> bool:
-        return self.number == instance.number if self.number else self.business_id == instance.business_id
+        if self.number:
+            return self.number == instance.number
+        return self.business_id is not None and self.business_id == instance.business_id
 
     @abstractmethod
     def apply(self, instance: Instance) -> None:

@@ -35,6 +35,13 @@ from instances.providers.cloud_api_messages import content_of
 
 logger = logging.getLogger(__name__)
 
+#: The column's width; Meta's words are much shorter.
+MAX_STATUS_LENGTH = 32
+#: Digits of a phone number, with room to spare.
+MAX_PHONE_LENGTH = 32
+#: Graph's reasons are a sentence or two; whatever else answers there may send a page.
+MAX_EXPLANATION_LENGTH = 1000
+
 
 def is_signed(body: bytes, signature: str, app_secret: str) -> bool:
     """Whether X-Hub-Signature-256 is Meta's signature of exactly these bytes: HMAC-SHA-256 under the app secret."""
@@ -63,7 +70,7 @@ class CloudApi(Provider):
             for number, change in enumerate(_list(_is_object(entry, path), "changes", f"{path}.changes")):
                 value_path = f"{path}.changes[{number}]"
                 value = _is_object(_is_object(change, value_path).get("value"), f"{value_path}.value")
-                changes += _Value(entry.get("id"), str(change.get("field", "")), value, value_path).changes()
+                changes += _Value(entry, str(change.get("field", "")), value, value_path).changes()
         return changes
 
     def address(self, number: str) -> str:
@@ -74,15 +81,20 @@ class CloudApi(Provider):
 
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
         """POST /<phone number id>/messages, as https://developers.facebook.com/docs/whatsapp/cloud-api/messages/text-messages."""
-        if instance.provider_token is None:
+        token = instance.provider_token.reveal() if instance.provider_token else ""
+        if not token:
             raise NotSent("The instance has no token for the Graph API")
         url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"
-        headers = {"Authorization": f"Bearer {instance.provider_token.reveal()}"}
         try:
-            status, answer = await http.client.post(url, _text_message(text), headers)
+            status, answer = await http.client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
         except http.Unreachable as error:
             raise NotSent(f"The Graph API did not answer ({error})", status=502) from None
-        return _message_id(status, answer)
+        try:
+            return _message_id(status, answer)
+        except NotSent as error:
+            # Graph repeats a token that it cannot read
+            told = error.message.replace(token, "********")[:MAX_EXPLANATION_LENGTH]
+            raise NotSent(told, error.status) from None
 
 
 def _text_message(text: OutgoingText) -> dict[str, Any]:
@@ -105,46 +117,54 @@ def _message_id(status: int, answer: bytes) -> str:
     try:
         content = orjson.loads(answer)
         if status < 300:
-            return str(content["messages"][0]["id"])
+            return _accepted_id(content["messages"][0]["id"])
         error = content["error"]
-        details = (error.get("error_data") or {}).get("details")
+        details = _object(error.get("error_data")).get("details")
         message = f"{error.get('message', 'refused')} (code {error.get('code')})" + (f": {details}" if details else "")
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         logger.warning("The Graph API answered %s with something unexpected", status)
         raise NotSent(f"The Graph API answered {status} with something unexpected", status=502) from None
     raise NotSent(message, status=502 if status >= 500 else 400)
 
 
+def _accepted_id(given: Any) -> str:
+    if not isinstance(given, str) or not given:
+        raise ValueError("A message that was taken has an id")
+    return _short(given)
+
+
 class _Value:
     """One `value` of a payload: what a field of one number, or of the whole business, reports."""
 
-    def __init__(self, business_id: Any, field: str, value: dict[str, Any], path: str) -> None:
-        metadata = value.get("metadata") if isinstance(value.get("metadata"), dict) else {}
-        self.number = _text_or_none(metadata.get("phone_number_id"))
-        self.own_phone = digits(str(metadata.get("display_phone_number") or "")) or None
-        self.business_id = _text_or_none(business_id)
+    def __init__(self, entry: dict[str, Any], field: str, value: dict[str, Any], path: str) -> None:
+        metadata = _object(value.get("metadata"))
+        self.number = _id_or_none(metadata.get("phone_number_id"))
+        self.own_phone = digits(str(metadata.get("display_phone_number") or ""))[:MAX_PHONE_LENGTH] or None
+        self.business_id = _id_or_none(entry.get("id"))
+        self.time = entry.get("time")
         self.field = field
         self.value = value
         self.path = path
-        contacts = [c for c in value.get("contacts") or [] if isinstance(c, dict)]
-        self.contacts = {c[name]: c for c in contacts for name in ("wa_id", "user_id") if c.get(name)}
+        contacts = _objects(value.get("contacts"))
+        self.contacts = {_id_or_none(c.get(name)): c for c in contacts for name in ("wa_id", "user_id")}
         self.only_contact = contacts[0] if len(contacts) == 1 else None
 
     @property
-    def where(self) -> dict[str, str | None]:
+    def where(self) -> dict[str, Any]:
         return {"number": self.number} if self.number else {"business_id": self.business_id}
 
     def changes(self) -> list[Change]:
         found = [*self._messages(), *self._echoes(), *self._statuses(), *self._calls()]
         if "history" in self.value:
-            found.append(self._notice(EventType.MESSAGES_SET, self._history()))
+            found.append(self._notice(EventType.MESSAGES_SET, self._history(), of=self.value))
         if not found:
             told = {"field": self.field, "value": self.value, "businessId": self.business_id}
-            found.append(self._notice(EventType.BUSINESS_UPDATE, told))
+            found.append(self._notice(EventType.BUSINESS_UPDATE, told, of=self.value))
         return found
 
-    def _notice(self, event_type: EventType, data: Any) -> Notice:
-        mark = hashlib.sha256(orjson.dumps([self.field, self.value], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    def _notice(self, event_type: EventType, data: Any, of: Any) -> Notice:
+        """Told once, however often Meta repeats it; the same news at another time is told again."""
+        mark = _digest([self.field, self.time, of])
         return Notice(event_type=event_type, data=data, dedupe_key=f"{event_type}:{mark}", **self.where)
 
     def _items(self, name: str) -> Iterator[dict[str, Any]]:
@@ -164,18 +184,15 @@ class _Value:
 
     def _message(self, raw: dict[str, Any], from_me: bool) -> InboundMessage:
         content = content_of(raw)
-        sender = _person(raw, "to" if from_me else "from") or self._contact_id() or "unknown"
-        contact = self.contacts.get(sender) or self.only_contact or {}
-        group = _text_or_none(raw.get("group_id"))
-        extra = dict(content.extra)
-        if isinstance(self.value.get("errors"), list):
-            extra["errors"] = self.value["errors"] + extra.get("errors", [])
+        contact = self.contacts.get(self._other(raw, from_me)) or self.only_contact or {}
+        remote_jid, participant = self._chat(raw, from_me)
+        extra = content.extra | self._errors(raw)
         if user := {name: contact[name] for name in ("user_id", "parent_user_id") if contact.get(name)}:
             extra["contact"] = user
         return InboundMessage(
             id=_message_id_of(raw),
-            remote_jid=f"{_short(group)}@g.us" if group else _jid(sender),
-            participant=_jid(sender) if group else None,
+            remote_jid=remote_jid,
+            participant=participant,
             from_me=from_me,
             push_name=None if from_me else _profile_name(contact),
             type=content.type,
@@ -193,64 +210,64 @@ class _Value:
         report = raw.get(kind) if kind in ("edit", "revoke") else None
         if not isinstance(report, dict) or not report.get("original_message_id"):
             return
-        sender = _person(raw, "to" if from_me else "from") or self._contact_id() or "unknown"
-        key = {"remoteJid": _jid(sender), "fromMe": from_me, "id": str(report["original_message_id"])}
+        remote_jid, participant = self._chat(raw, from_me)
+        key = {"remoteJid": remote_jid, "fromMe": from_me, "id": str(report["original_message_id"])}
+        key |= {"participant": participant} if participant else {}
         dedupe_key = f"{kind}:{_message_id_of(raw)}"
         if kind == "revoke":
             yield Notice(event_type=EventType.MESSAGES_DELETE, data=key, dedupe_key=dedupe_key, **self.where)
             return
-        new = report.get("message") if isinstance(report.get("message"), dict) else {}
         edited = {
             "key": key,
             "type": "MESSAGE_EDIT",
-            "editedMessage": content_of(new).message,
+            "editedMessage": content_of(_object(report.get("message"))).message,
             "timestampMs": str(_seconds(raw.get("timestamp")) * 1000),
         }
         yield Notice(event_type=EventType.MESSAGES_EDITED, data=edited, dedupe_key=dedupe_key, **self.where)
 
     def _statuses(self) -> Iterator[Change]:
         for raw in self._items("statuses"):
-            if raw.get("type") == "call" or not raw.get("id"):
-                yield self._notice(EventType.CALL, _call(raw))
+            if raw.get("type") == "call":
+                yield self._notice(EventType.CALL, _call(raw), of=raw)
                 continue
             recipient = _person(raw, "recipient_id") or self._contact_id() or "unknown"
             is_group = raw.get("recipient_type") == "group"
-            participant = _text_or_none(raw.get("recipient_participant_id"))
+            participant = _id_or_none(raw.get("recipient_participant_id"))
             told = ("id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id")
             yield StatusReport(
-                id=_short(raw["id"]),
-                remote_jid=f"{_short(recipient)}@g.us" if is_group else _jid(recipient),
+                id=_message_id_of(raw),
+                remote_jid=f"{recipient}@g.us" if is_group else _jid(recipient),
                 participant=_jid(participant) if participant else None,
-                status=str(raw.get("status", "")).upper()[:32],
+                status=_short(raw.get("status") or "").upper()[:MAX_STATUS_LENGTH],
                 extra={
                     "messageTimestamp": _seconds(raw.get("timestamp")),
                     **{name: value for name, value in raw.items() if name not in told},
+                    **self._errors(raw),
                 },
                 **self.where,
             )
 
     def _calls(self) -> Iterator[Change]:
         for raw in self._items("calls"):
-            mark = f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}"
-            told = _call(raw)
-            if isinstance(self.value.get("errors"), list):
-                told["errors"] = self.value["errors"]
+            mark = _short(f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}")
+            told = _call(raw) | self._errors(raw)
             yield Notice(event_type=EventType.CALL, data=told, dedupe_key=mark, **self.where)
 
     def _history(self) -> list[dict[str, Any]]:
         """The message objects of a history chunk; a chunk that reports an error instead is told as it is."""
         told = []
         for chunk in self._items("history"):
-            if not isinstance(chunk.get("threads"), list):
+            threads = _objects(chunk.get("threads"))
+            if not threads:
                 told.append(chunk)
-            for thread in chunk.get("threads") or []:
-                told += [self._past_message(thread, raw) for raw in thread.get("messages") or []]
+            for thread in threads:
+                told += [self._past_message(thread, raw) for raw in _objects(thread.get("messages"))]
         return told
 
     def _past_message(self, thread: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         content = content_of(raw)
         key = {
-            "remoteJid": _jid(str(thread.get("id", "unknown"))),
+            "remoteJid": _jid(_id_or_none(thread.get("id")) or "unknown"),
             "fromMe": digits(str(raw.get("from", ""))) == self.own_phone,
             "id": _message_id_of(raw),
         }
@@ -261,25 +278,40 @@ class _Value:
             "messageType": content.type,
             "messageTimestamp": _seconds(raw.get("timestamp")),
             "source": "unknown",
-            "status": (raw.get("history_context") or {}).get("status"),
-            **content.extra,
+            "status": _object(raw.get("history_context")).get("status"),
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return content.extra | {name: value for name, value in told.items() if value is not None}
+
+    def _other(self, raw: dict[str, Any], from_me: bool) -> str:
+        """Who is at the other end."""
+        return _person(raw, "to" if from_me else "from") or self._contact_id() or "unknown"
+
+    def _chat(self, raw: dict[str, Any], from_me: bool) -> tuple[str, str | None]:
+        """The address of the conversation and, in a group, of who is meant there."""
+        address = _jid(self._other(raw, from_me))
+        group = _id_or_none(raw.get("group_id"))
+        return (f"{group}@g.us", address) if group else (address, None)
 
     def _contact_id(self) -> str | None:
         contact = self.only_contact or {}
-        return _text_or_none(contact.get("wa_id") or contact.get("user_id"))
+        return _id_or_none(contact.get("wa_id")) or _id_or_none(contact.get("user_id"))
+
+    def _errors(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """What went wrong with the whole value, and with one thing in it."""
+        given = [errors for errors in (self.value.get("errors"), raw.get("errors")) if errors is not None]
+        flat = [error for errors in given for error in (errors if isinstance(errors, list) else [errors])]
+        return {"errors": flat} if given else {}
 
 
 def _person(raw: dict[str, Any], name: str) -> str | None:
     """Who is named: a phone number or, for people with a username, their business-scoped user id."""
     user = {"from": "from_user_id", "to": "to_user_id", "recipient_id": "recipient_user_id"}[name]
-    return _text_or_none(raw.get(name) or raw.get(user))
+    return _id_or_none(raw.get(name)) or _id_or_none(raw.get(user))
 
 
 def _jid(person: str) -> str:
-    """A phone number's address. Whoever has none is known by a user id (`US.1349…`), which WhatsApp addresses as @lid."""
-    return jid(person) if person.lstrip("+").isdecimal() or "@" in person else f"{_short(person)}@lid"
+    """A phone number's address. Whoever has none is known by a user id (`US.1349…`), an @lid to WhatsApp."""
+    return jid(person) if person.lstrip("+").isdecimal() or "@" in person else f"{person}@lid"
 
 
 def _call(raw: dict[str, Any]) -> dict[str, Any]:
@@ -292,7 +324,11 @@ def _message_id_of(raw: dict[str, Any]) -> str:
     given = raw.get("id")
     if isinstance(given, str) and given:
         return _short(given)
-    return "unnamed." + hashlib.sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return "unnamed." + _digest(raw)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _short(text: Any, limit: int = 240) -> str:
@@ -302,8 +338,8 @@ def _short(text: Any, limit: int = 240) -> str:
 
 
 def _profile_name(contact: dict[str, Any]) -> str | None:
-    profile = contact.get("profile")
-    return _text_or_none(profile.get("name")) if isinstance(profile, dict) else None
+    name = _object(contact.get("profile")).get("name")
+    return name if isinstance(name, str) and name else None
 
 
 def _seconds(timestamp: Any) -> int:
@@ -314,8 +350,17 @@ def _seconds(timestamp: Any) -> int:
         return int(time.time())
 
 
-def _text_or_none(value: Any) -> str | None:
-    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" else None
+def _id_or_none(value: Any) -> str | None:
+    """An id of Meta's as a column holds it; some of its payloads write numbers without quotes."""
+    return _short(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _list(holder: dict[str, Any], name: str, path: str, required: bool = True) -> list[Any]:

@@ -25,7 +25,7 @@ def content_of(raw: dict[str, Any]) -> Content:
     given = raw.get(kind)
     context = _context(raw.get("context"))
     mapped = _MAPPED.get(kind)
-    if mapped and (isinstance(given, dict) or (kind == "contacts" and isinstance(given, list))):
+    if mapped and isinstance(given, list if kind == "contacts" else dict):
         message_type, to_message = mapped
         message_type, message = (message_type, to_message(given)) if message_type else to_message(given)
     else:
@@ -45,7 +45,7 @@ def _context(given: Any) -> dict[str, Any] | None:
 
 def _text(given: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in given.items() if name != "body"}
-    return {"conversation": str(given.get("body", ""))} | ({"text": rest} if rest else {})
+    return {"conversation": str(given.get("body") or "")} | ({"text": rest} if rest else {})
 
 
 def _as(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -77,8 +77,8 @@ def _button(given: dict[str, Any]) -> dict[str, Any]:
     return {"conversation": given.get("text"), "buttonMessage": given}
 
 
-def _contacts(given: Any) -> tuple[str, dict[str, Any]]:
-    cards = [_card(contact) for contact in given if isinstance(contact, dict)] if isinstance(given, list) else []
+def _contacts(given: list[Any]) -> tuple[str, dict[str, Any]]:
+    cards = [_card(contact) for contact in given if isinstance(contact, dict)]
     if len(cards) == 1:
         return "contactMessage", {"contactMessage": cards[0]}
     return "contactsArrayMessage", {
@@ -88,8 +88,8 @@ def _contacts(given: Any) -> tuple[str, dict[str, Any]]:
 
 def _card(contact: dict[str, Any]) -> dict[str, Any]:
     """Display name and vCard 3.0 of a contact, and Meta's own form of it."""
-    name = contact.get("name") if isinstance(contact.get("name"), dict) else {}
-    shown = str(name.get("formatted_name") or name.get("first_name") or "")
+    name = contact.get("name")
+    shown = str(name.get("formatted_name") or name.get("first_name") or "") if isinstance(name, dict) else ""
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{shown}", f"FN:{shown}"]
     organization = contact.get("org")
     if isinstance(organization, dict) and organization.get("company"):

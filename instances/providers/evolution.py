@@ -13,6 +13,8 @@ from instances.providers.base import Change, InboundMessage, InvalidPayload, Out
 #: The columns' width: what is longer cannot be an id, an address or a kind of message.
 MAX_ID_LENGTH = 255
 MAX_TYPE_LENGTH = 64
+#: WhatsApp signs its pictures' URLs at length.
+MAX_URL_LENGTH = 8192
 
 
 class EvolutionChannel(Provider):
@@ -29,7 +31,7 @@ class EvolutionChannel(Provider):
         from_me = key.get("fromMe", False)
         if not isinstance(from_me, bool):
             raise InvalidPayload("key.fromMe is not of a type(s) boolean")
-        picture = _optional_text(payload, "profilePicUrl") or _optional_text(key, "profilePicUrl", "key.")
+        picture = _picture(payload) or _picture(key, "key.")
         return [
             InboundMessage(
                 number=number,
@@ -66,9 +68,15 @@ def _optional_text(holder: dict[str, Any], name: str, path: str = "", limit: int
         return None
     if not isinstance(value, str):
         raise InvalidPayload(f"{path}{name} is not of a type(s) string")
-    if limit and name != "profilePicUrl" and (len(value) > limit or "\x00" in value):
+    if limit and len(value) > limit:
         raise InvalidPayload(f"{path}{name} does not meet maximum length of {limit}")
+    if limit and "\x00" in value:
+        raise InvalidPayload(f"{path}{name} must not contain NUL characters")
     return value
+
+
+def _picture(holder: dict[str, Any], path: str = "") -> str | None:
+    return _optional_text(holder, "profilePicUrl", path, limit=MAX_URL_LENGTH)
 
 
 def _text(holder: dict[str, Any], name: str, path: str = "") -> str:

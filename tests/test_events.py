@@ -1,0 +1,126 @@
+"""The catalogue: Evolution API's names, who hears them, and what is kept out of them."""
+
+import pytest
+
+from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
+
+#: What clients subscribe to and what they hear, as Evolution API 2.3.6 has them.
+EVOLUTION = {
+    "APPLICATION_STARTUP": "application.startup",
+    "INSTANCE_CREATE": "instance.create",
+    "INSTANCE_DELETE": "instance.delete",
+    "QRCODE_UPDATED": "qrcode.updated",
+    "CONNECTION_UPDATE": "connection.update",
+    "STATUS_INSTANCE": "status.instance",
+    "MESSAGES_SET": "messages.set",
+    "MESSAGES_UPSERT": "messages.upsert",
+    "MESSAGES_EDITED": "messages.edited",
+    "MESSAGES_UPDATE": "messages.update",
+    "MESSAGES_DELETE": "messages.delete",
+    "SEND_MESSAGE": "send.message",
+    "SEND_MESSAGE_UPDATE": "send.message.update",
+    "CONTACTS_SET": "contacts.set",
+    "CONTACTS_UPSERT": "contacts.upsert",
+    "CONTACTS_UPDATE": "contacts.update",
+    "PRESENCE_UPDATE": "presence.update",
+    "CHATS_SET": "chats.set",
+    "CHATS_UPDATE": "chats.update",
+    "CHATS_UPSERT": "chats.upsert",
+    "CHATS_DELETE": "chats.delete",
+    "GROUPS_UPSERT": "groups.upsert",
+    "GROUPS_UPDATE": "groups.update",
+    "GROUP_PARTICIPANTS_UPDATE": "group-participants.update",
+    "CALL": "call",
+    "TYPEBOT_START": "typebot.start",
+    "TYPEBOT_CHANGE_STATUS": "typebot.change-status",
+    "LABELS_EDIT": "labels.edit",
+    "LABELS_ASSOCIATION": "labels.association",
+    "CREDS_UPDATE": "creds.update",
+    "MESSAGING_HISTORY_SET": "messaging-history.set",
+    "REMOVE_INSTANCE": "remove.instance",
+    "LOGOUT_INSTANCE": "logout.instance",
+}
+INTERNAL = {"CREDS_UPDATE", "MESSAGING_HISTORY_SET"}
+
+#: What an empty list of events stands for, in this order.
+EVOLUTION_DEFAULTS = [
+    *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
+    *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
+    *("CONTACTS_UPSERT", "CONTACTS_UPDATE", "PRESENCE_UPDATE", "CHATS_SET", "CHATS_UPSERT", "CHATS_UPDATE"),
+    *("CHATS_DELETE", "GROUPS_UPSERT", "GROUP_UPDATE", "GROUP_PARTICIPANTS_UPDATE", "CONNECTION_UPDATE"),
+    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS", "REMOVE_INSTANCE"),
+    *("LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"),
+]
+
+
+def test_every_event_of_evolution_api_has_its_name_and_its_word_on_the_wire():
+    ours = {event.name: event.value for event in EventType}
+    assert {name: ours.get(name) for name in EVOLUTION} == EVOLUTION
+
+
+def test_what_evolution_api_has_no_name_for_is_ours_alone():
+    assert set(EventType.names) - set(EVOLUTION) == {"BUSINESS_UPDATE"}
+
+
+def test_an_empty_list_stands_for_the_31_names_in_evolutions_order():
+    assert DEFAULT_EVENTS == EVOLUTION_DEFAULTS
+    assert len(DEFAULT_EVENTS) == 31
+
+
+def test_all_but_the_internal_events_can_be_subscribed_to():
+    assert set(SUBSCRIBABLE) == set(EVOLUTION) - INTERNAL | {"GROUP_UPDATE", "BUSINESS_UPDATE"}
+    assert {event.name for event in EventType if not event.is_subscribable} == INTERNAL
+
+
+@pytest.mark.parametrize("spelling", ["GROUP_UPDATE", "GROUPS_UPDATE"])
+def test_a_changed_group_is_heard_under_either_spelling(spelling):
+    assert EventType.GROUPS_UPDATE.is_wanted_by([spelling])
+
+
+def test_another_name_does_not_want_an_event():
+    assert not EventType.MESSAGES_UPSERT.is_wanted_by(["MESSAGES_UPDATE", "GROUP_UPDATE"])
+    assert not EventType.GROUPS_UPSERT.is_wanted_by(["GROUP_UPDATE", "GROUPS_UPDATE"])
+
+
+def test_the_keys_of_a_session_are_kept_out_of_what_a_bot_reports():
+    session = {"id": "s1", "parameters": {"apiKey": "evo_secret", "serverUrl": "https://evo.example"}}
+    told = {"remoteJid": "55@s.whatsapp.net", "status": "opened", "session": session}
+
+    scrubbed = EventType.TYPEBOT_CHANGE_STATUS.scrub(told)
+
+    assert scrubbed["session"] == {"id": "s1", "parameters": {"serverUrl": "https://evo.example"}}
+    assert told["session"]["parameters"]["apiKey"] == "evo_secret", "what was given is left alone"
+
+
+@pytest.mark.parametrize("name", ["apikey", "apiKey", "api_key", "API-KEY", "access_token", "accessToken", "appSecret"])
+@pytest.mark.parametrize("event", EventType)
+def test_no_event_carries_a_key_however_it_is_spelled(event, name):
+    assert event.scrub([{"deep": ({name: "secret"}, 5)}]) == [{"deep": [{}, 5]}]
+
+
+@pytest.mark.parametrize("name", ["token", "password", "secret", "Authorization", "refresh_token", "webhookSecret"])
+def test_credentials_are_kept_out_of_everything_but_peoples_own_words(name):
+    assert EventType.INSTANCE_CREATE.scrub({name: "x", "instanceName": "a"}) == {"instanceName": "a"}
+    form = {"message": {"interactiveMessage": {"nfm_reply": {name: "what they typed"}}}}
+    assert EventType.MESSAGES_UPSERT.scrub(form) == form
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "APP_STATE_SYNC_KEY_SHARE", "appStateSyncKeyShare": {"keys": [{"keyData": "x"}]}},
+        {"senderKeyDistributionMessage": {"axolotlSenderKeyDistributionMessage": "x"}},
+        {"messageContextInfo": {"messageSecret": "x"}},
+        {"imageMessage": {"mediaKey": "x", "caption": "see"}},
+        {"historySyncNotification": {"mediaKey": {"0": 1}, "directPath": "/v"}},
+        {"creds": {"noiseKey": {"private": "x"}, "signedIdentityKey": "x", "advSecretKey": "x"}},
+    ],
+)
+def test_the_key_material_of_whatsapp_never_leaves(message):
+    told = str(EventType.MESSAGES_EDITED.scrub(message))
+    assert not [part for part in ("'x'", "ediaKey", "yShare", "essageSecret") if part in told], told
+
+
+def test_a_message_is_told_as_it_is():
+    data = {"key": {"id": "A", "fromMe": False}, "message": {"conversation": "my apikey is 5"}, "n": [1, None, True]}
+    assert EventType.MESSAGES_UPSERT.scrub(data) == data

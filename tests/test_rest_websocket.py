@@ -1,0 +1,157 @@
+"""POST /websocket/set and GET /websocket/find: which events go out over sockets."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from instances.events import DEFAULT_EVENTS
+from tests.server import Answer, Number, Server
+
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@pytest.fixture
+def instance(server) -> Number:
+    return server.create()
+
+
+def set_websocket(server: Server, instance: Number, body: Any, **options: Any) -> Answer:
+    return server.post(server.path("/websocket/set", instance), body, **({"key": instance.token} | options))
+
+
+def find(server: Server, instance: Number) -> Answer:
+    return server.get(server.path("/websocket/find", instance), key=instance.token)
+
+
+def test_what_was_never_set_is_found_as_null(server, instance):
+    answer = find(server, instance)
+    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"null", "application/json")
+
+
+def test_what_is_set_is_answered_as_a_row_and_found_again(server, instance):
+    answer = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", "MESSAGES_UPSERT"]}})
+
+    row = answer.json
+    assert answer.status == 201
+    assert list(row) == ["id", "enabled", "events", "createdAt", "updatedAt", "instanceId"]
+    assert isinstance(row["id"], str)
+    assert (row["enabled"], row["events"]) == (True, ["CALL", "MESSAGES_UPSERT"])
+    assert row["instanceId"] == instance.id
+    assert ISO.fullmatch(row["createdAt"])
+    assert ISO.fullmatch(row["updatedAt"])
+    found = find(server, instance)
+    assert (found.status, found.json) == (200, row)
+
+
+def test_setting_it_again_changes_the_same_row(server, instance):
+    first = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL"]}}).json
+    second = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CHATS_SET"]}}).json
+    assert (second["id"], second["createdAt"]) == (first["id"], first["createdAt"])
+    assert second["updatedAt"] >= first["updatedAt"]
+    assert second["events"] == ["CHATS_SET"]
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["wrapped", "flat"])
+@pytest.mark.parametrize(
+    ("body", "enabled", "events"),
+    [
+        ({"enabled": True, "events": []}, True, DEFAULT_EVENTS),
+        ({"enabled": True}, True, DEFAULT_EVENTS),
+        ({"enabled": False}, False, []),
+        ({"enabled": False, "events": ["CALL"]}, False, []),
+        ({"enabled": True, "events": ["CALL", "CALL", "APPLICATION_STARTUP"]}, True, ["CALL"] * 2 + DEFAULT_EVENTS[:1]),
+        ({"enabled": True, "events": ["GROUP_UPDATE"]}, True, ["GROUP_UPDATE"]),
+        ({"enabled": True, "events": ["GROUPS_UPDATE"]}, True, ["GROUPS_UPDATE"]),
+        ({"enabled": True, "events": ["BUSINESS_UPDATE"]}, True, ["BUSINESS_UPDATE"]),
+        ({"enabled": True, "events": DEFAULT_EVENTS[::-1]}, True, DEFAULT_EVENTS[::-1]),
+        ({"enabled": True, "events": ["CALL"], "base64": 5, "rabbitmq": {}}, True, ["CALL"]),
+    ],
+)
+def test_both_forms_of_the_body_mean_the_same(server, instance, body, enabled, events, wrapped):
+    answer = set_websocket(server, instance, {"websocket": body} if wrapped else body)
+    assert answer.status == 201
+    assert (answer.json["enabled"], answer.json["events"]) == (enabled, events)
+    assert find(server, instance).json == answer.json
+
+
+def test_of_both_forms_at_once_the_wrapper_counts(server, instance):
+    body = {"enabled": False, "events": [], "websocket": {"enabled": True, "events": ["CALL"]}}
+    assert set_websocket(server, instance, body).json["events"] == ["CALL"]
+
+
+@pytest.mark.parametrize(
+    ("body", "messages"),
+    [
+        ({}, ['instance requires property "websocket"']),
+        ({"events": ["CALL"]}, ['instance requires property "websocket"']),
+        ({"webhook": {"enabled": True}}, ['instance requires property "websocket"']),
+        ({"websocket": {}}, ['websocket requires property "enabled"']),
+        ({"websocket": None}, ["websocket is not of a type(s) object"]),
+        ({"websocket": []}, ["websocket is not of a type(s) object"]),
+        ({"websocket": "on"}, ["websocket is not of a type(s) object"]),
+        ({"websocket": {"enabled": "yes"}}, ["websocket.enabled is not of a type(s) boolean"]),
+        ({"websocket": {"enabled": 1}}, ["websocket.enabled is not of a type(s) boolean"]),
+        ({"websocket": {"enabled": None}}, ["websocket.enabled is not of a type(s) boolean"]),
+        ({"enabled": "true"}, ["websocket.enabled is not of a type(s) boolean"]),
+        ({"websocket": {"enabled": True, "events": None}}, ["websocket.events is not of a type(s) array"]),
+        ({"websocket": {"enabled": True, "events": "CALL"}}, ["websocket.events is not of a type(s) array"]),
+        ({"websocket": {"enabled": True, "events": {"0": "CALL"}}}, ["websocket.events is not of a type(s) array"]),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told_and_nothing_changes(server, instance, body, messages):
+    before = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL"]}}).json
+
+    answer = set_websocket(server, instance, body)
+
+    assert answer.status == 400
+    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [messages]}}
+    assert find(server, instance).json == before
+
+
+@pytest.mark.parametrize("event", ["NOPE", "messages.upsert", "CREDS_UPDATE", "", None, 5, [], {}, True])
+def test_an_event_that_does_not_exist_is_refused_with_the_list_of_those_that_do(server, instance, event):
+    answer = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", event]}})
+
+    [[message]] = answer.json["response"]["message"]
+    assert answer.status == 400
+    assert message.startswith("websocket.events[1] is not one of enum values: " + ",".join(DEFAULT_EVENTS))
+    assert find(server, instance).json is None
+
+
+def test_of_many_first_settings_at_once_one_row_is_left(server, instance):
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(
+            pool.map(lambda _: set_websocket(server, instance, {"enabled": True, "events": ["CALL"]}), range(8))
+        )
+    assert [row.status for row in rows] == [201] * 8
+    assert {row.json["id"] for row in rows} == {find(server, instance).json["id"]}
+
+
+def test_settings_act_on_a_socket_that_is_open(server, node, instance):
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    steps = [
+        ({"enabled": True, "events": ["MESSAGES_UPSERT"]}, ["messages.upsert"]),
+        ({"enabled": True, "events": ["CONTACTS_UPSERT", "CHATS_UPSERT"]}, ["contacts.upsert", "chats.upsert"]),
+        ({"enabled": False}, []),
+        ({"enabled": True, "events": ["CALL"]}, []),
+        ({"enabled": True}, ["messages.upsert", "contacts.upsert", "chats.update", "chats.upsert"]),
+    ]
+    heard = []
+    for settings, _ in steps:
+        set_websocket(server, instance, settings)
+        assert server.receive(instance).status == 200
+
+    expected = [event for _, events in steps for event in events]
+    for _ in expected:
+        heard.append(client.wait_for("event")["event"])
+    assert heard == expected
+
+
+def test_settings_of_one_instance_leave_another_alone(server, instance):
+    other = server.create()
+    set_websocket(server, instance, {"enabled": False})
+    assert find(server, other).json is None
