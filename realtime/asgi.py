@@ -65,12 +65,12 @@ class SocketIO:
 
     async def _client_bundle(self, name: str, send: Send) -> None:
         """The client of the npm package that is installed; its file names are the only ones there are."""
-        path = settings.SOCKET_IO_CLIENT / name
-        if "/" in name or not path.is_file():
+        installed = {path.name: path for path in settings.SOCKET_IO_CLIENT.glob("socket.io*")}
+        if name not in installed:
             missing = f"{name} is not installed here: run `make setup`, which gets it from npm"
             await _respond(send, 404, errors.answer(404, [missing]).content)
         else:
-            await _respond(send, 200, path.read_bytes(), "application/javascript; charset=utf-8")
+            await _respond(send, 200, installed[name].read_bytes(), "application/javascript; charset=utf-8")
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -98,6 +98,7 @@ class SocketIO:
 
     async def stop(self) -> None:
         await self.relay.stop()
+        await self.server.shutdown()
         await http.client.stop()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -45,13 +45,14 @@ class Credentials:
     @classmethod
     def presented(cls, environ: dict[str, Any], auth: Any) -> Credentials:
         """From the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
-        given = [environ["HTTP_APIKEY"]] if "HTTP_APIKEY" in environ else []
+        scope = environ["asgi.scope"]
+        given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
         given += parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("apikey", [])
         if isinstance(auth, dict):
             given += [auth[place] for place in ("apikey", "token") if place in auth]
         elif auth is not None:
             given.append(auth)
-        client = environ["asgi.scope"].get("client") or ("", 0)
+        client = scope.get("client") or ("", 0)
         return cls(tuple(given), client[0])
 
     def accesses(self) -> list[Access]:
@@ -82,8 +83,7 @@ class Join:
             if not may_listen or not all(access.is_for_all for access in accesses):
                 raise Refusal(INVALID_NAMESPACE)
             return cls(None, Event.objects.head(), accesses)
-        name = namespace.removeprefix("/")
-        instance = Instance.objects.filter(name=name).first() if "\x00" not in name else None
+        instance = _named(namespace.removeprefix("/"))
         if instance is None or not may_listen or not all(access.opens(instance) for access in accesses):
             raise Refusal(INVALID_NAMESPACE)
         return cls(instance.pk, Stream.objects.last_seq(instance.pk), accesses)
@@ -95,8 +95,7 @@ class Join:
             raise AuthenticationFailed
         if self.instance_id is None and not isinstance(name, str):
             raise Refused('instance requires property "instance"')
-        wanted = {"pk": self.instance_id} if self.instance_id else {"name": name}
-        instance = Instance.objects.filter(**wanted).first()
+        instance = Instance.objects.filter(pk=self.instance_id).first() if self.instance_id else _named(name)
         if instance is None:
             raise NotFound(f'The "{name}" instance does not exist')
         if not all(access and access.opens(instance) for access in accesses):
@@ -106,10 +105,16 @@ class Join:
         return instance
 
 
+def _named(name: str) -> Instance | None:
+    return Instance.objects.filter(name=name).first() if "\x00" not in name else None
+
+
 @dataclass(frozen=True)
 class Member:
     join: Join
     listener: Listener
+    #: What one client sends goes out in its order.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Namespaces(socketio.AsyncNamespace):
@@ -148,22 +153,29 @@ class Namespaces(socketio.AsyncNamespace):
             logger.exception("A client could not be told what it missed; it is to come back")
             eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
             if eio_sid:
-                await self.server.close_transport(eio_sid)
+                self.server.close_transport(eio_sid)
 
     async def on_disconnect(self, namespace: str, sid: str, reason: str = "") -> None:
         member = self.members.pop(sid, None)
         following = self._following.pop(sid, None)
-        if following:
+        if following and following is not asyncio.current_task():  # which is sending this client away
             following.cancel()
         if member:
             self.relay.leave(member.listener, member.join.instance_id)
 
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
         """{number, text} as POST /message/sendText takes it; returns what that answers."""
+        member = self.members[sid]
         body = args[0] if args else None
         if not isinstance(body, dict):
             raise Refused("send_message takes an object with a text and a number")
-        sending = await database(self._begin, self.members[sid].join, dict(body), pool=Pool.SENDS)
+        if self.server.packet_class.data_is_binary(body):
+            raise Refused("send_message takes no binary data")
+        async with member.turn:
+            return await self._send(member.join, body)
+
+    async def _send(self, join: Join, body: dict[str, Any]) -> dict[str, Any]:
+        sending = await database(self._begin, join, dict(body), pool=Pool.SENDS)
         if sending.is_repeat:
             return sending.message.as_event()
         try:

@@ -228,6 +228,8 @@ class Relay:
                 listener.position = place
                 if feed.is_heard(event):
                     await self.tell(listener.namespace, listener.sid, event)
+                if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
+                    await self.cut(listener)
             listener.position = page.end
         return False
 

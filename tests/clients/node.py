@@ -40,11 +40,14 @@ class Node:
         assert self.process.stdin
         self.process.stdin.write(json.dumps({"command": command} | parameters) + "\n")
 
-    def connect(self, url: str, **options: Any) -> NodeSocket:
-        """`options` are socket.io-client's: auth, query, extraHeaders, transports …"""
+    def connect(self, url: str, over: NodeSocket | None = None, **options: Any) -> NodeSocket:
+        """`options` are socket.io-client's: auth, query, extraHeaders, transports …
+
+        With `over`, the connection is that other socket's, and `url` the namespace to join on it.
+        """
         client = NodeSocket(self, secrets.token_hex(4))
         self.sockets[client.name] = client
-        self.tell("connect", name=client.name, url=url, options=options)
+        self.tell("connect", name=client.name, url=url, options=options, over=over and over.name)
         return client
 
     def close(self) -> None:
@@ -81,9 +84,23 @@ class NodeSocket:
         self.wait_for("connect", timeout)
         return self
 
-    def event(self, name: str, timeout: float = 10) -> Any:
-        """The first argument of the next event of that name."""
-        return self.wait_for("event", timeout, event=name)["args"][0]
+    def outcome(self, timeout: float = 10) -> str:
+        """How the attempt to join ended: `connect`, or the message of the connect_error."""
+        while True:
+            try:
+                line = self.lines.get(timeout=timeout)
+            except queue.Empty:
+                raise AssertionError(f"Neither connect nor connect_error; there were {self.seen}") from None
+            self.seen.append(line)
+            if line["is"] in ("connect", "connect_error"):
+                return line.get("message", "connect")
+
+    def event(self, name: str, timeout: float = 10, instance: str | None = None) -> Any:
+        """The first argument of the next event of that name; on `/`, which hears all tests, of that instance."""
+        while True:
+            told = self.wait_for("event", timeout, event=name)["args"][0]
+            if instance is None or told["instance"] == instance:
+                return told
 
     def quiet(self, seconds: float = 0.5) -> list[Line]:
         """What else is reported until nothing has come for a while."""

@@ -7,14 +7,15 @@ const sockets = {};
 let managers = 0;
 
 const commands = {
-  // {name, url, options}: connect, and report everything that happens
-  connect({ name, url, options }) {
-    const socket = io(url, { forceNew: true, ...options });
+  // {name, url, options}: connect, and report everything that happens; `over` another socket's connection, `url` is
+  // a namespace
+  connect({ name, url, options, over }) {
+    const socket = over ? sockets[over].io.socket(url, options) : io(url, { forceNew: true, ...options });
     sockets[name] = socket;
     managers += 1;
     const transport = () => socket.io.engine && socket.io.engine.transport.name;
     socket.on("connect", () => say({ name, is: "connect", sid: socket.id, recovered: socket.recovered, transport: transport() }));
-    socket.on("connect_error", (error) => say({ name, is: "connect_error", message: error.message, active: socket.active }));
+    socket.on("connect_error", (error) => say({ name, is: "connect_error", message: error.message, data: error.data, active: socket.active }));
     socket.on("disconnect", (reason) => say({ name, is: "disconnect", reason, active: socket.active }));
     socket.onAny((event, ...args) => say({ name, is: "event", event, args }));
     socket.io.engine.on("upgrade", (to) => say({ name, is: "upgrade", transport: to.name }));

@@ -1,0 +1,3 @@
+from evoapi.settings import *  # noqa: F403
+
+ASGI_APPLICATION = "tests.channels_project.asgi.application"

@@ -1,0 +1,254 @@
+"""The stock client in a real browser, on a page of another origin; and which origins are let in."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import socketio
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import sync_playwright
+
+from tests.clients.polling import Polling
+from tests.conftest import missing
+from tests.environment import GLOBAL_KEY
+from tests.server import Server
+
+PAGE = b"""<!doctype html>
+<title>A page of another origin</title>
+<script>
+const seen = [];
+function connect(url, options) {
+  const socket = window.socket = io(url, { forceNew: true, reconnection: false, ...options });
+  const transport = () => socket.io.engine.transport.name;
+  socket.on("connect", () => {
+    seen.push({ is: "connect", transport: transport() });
+    socket.io.engine.on("upgrade", () => seen.push({ is: "upgrade", transport: transport() }));
+  });
+  socket.on("connect_error", (error) => seen.push({ is: "connect_error", message: error.message }));
+  socket.onAny((event, ...args) => seen.push({ is: "event", event, args }));
+}
+</script>
+"""
+
+CHROMIUM = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+
+#: How pages hand over their key, with the transport that they begin with.
+WAYS = {
+    "polling, key in a header": lambda key: {"transports": ["polling"], "extraHeaders": {"apikey": key}},
+    "polling, key in auth": lambda key: {"transports": ["polling"], "auth": {"apikey": key}},
+    "websocket, key in auth": lambda key: {"transports": ["websocket"], "auth": {"apikey": key}},
+    "websocket, key in the query": lambda key: {"transports": ["websocket"], "query": {"apikey": key}},
+    "upgrade, key in a header": lambda key: {"extraHeaders": {"apikey": key}},
+    "upgrade, key in auth": lambda key: {"auth": {"apikey": key}},
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """The port where PAGE is to be had."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as pages:
+        thread = threading.Thread(target=pages.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield pages.server_port
+        pages.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if (path := shutil.which("chromium")) is None:
+        missing("Chromium is not installed")
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        except BrowserError as error:
+            missing(f"Chromium does not start ({error.message.splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens a page and loads the client from a server: open_page(origin, server)."""
+    opened = []
+
+    def open_page(origin, server):
+        page = chromium.new_page()
+        opened.append(page)
+        page.goto(origin)
+        page.add_script_tag(url=f"{server.url}/socket.io/socket.io.js")
+        return page
+
+    yield open_page
+    for page in opened:
+        page.evaluate("window.socket && socket.disconnect()")
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def server_of_one_origin(environment):
+    server = Server(environment | {"CORS_ORIGIN": "https://app.example.com", "SERVER_URL": "https://evo.example.com"})
+    server.start()
+    yield server
+    server.stop()
+
+
+def connect(page, url, **options):
+    page.evaluate("([url, options]) => connect(url, options)", [url, options])
+
+
+def wait_for(page, kind, **members):
+    """The first thing of that kind with these members that the page has seen."""
+    found = page.wait_for_function(
+        "wanted => seen.find(one => Object.entries(wanted).every(([name, value]) => one[name] === value))",
+        arg={"is": kind} | members,
+        timeout=10_000,
+    )
+    return found.json_value()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_page_of_another_origin_hears_and_sends(server, pages, open_page, way):
+    instance = server.create("loja ção " + server.create().name)
+    page = open_page(f"http://127.0.0.1:{pages}/", server)
+    connect(page, f"{server.url}/{instance.name}", **WAYS[way](instance.token))
+    begun = wait_for(page, "connect")["transport"]
+    assert begun == "websocket" if way.startswith("websocket") else begun in ("polling", "websocket")
+
+    server.receive(instance, "to the page")
+    event = wait_for(page, "event", event="messages.upsert")["args"][0]
+    assert (event["instance"], event["data"]["message"]) == (instance.name, {"conversation": "to the page"})
+
+    answer = page.evaluate("socket.timeout(10000).emitWithAck('send_message', {text: 'from the page'})")
+    assert answer["message"] == {"conversation": "from the page"}
+    assert wait_for(page, "event", event="send.message")["args"][0]["data"] == answer
+    if way.startswith("upgrade"):
+        page.wait_for_function("socket.io.engine.transport.name === 'websocket'", timeout=10_000)
+
+
+def test_a_page_is_refused_in_so_many_words(server, pages, open_page):
+    instance = server.create()
+    page = open_page(f"http://127.0.0.1:{pages}/", server)
+
+    connect(page, f"{server.url}/{instance.name}", transports=["polling"], extraHeaders={"apikey": "wrong"})
+    assert wait_for(page, "connect_error")["message"] == "Unauthorized"
+    connect(page, f"{server.url}/unknown", auth={"apikey": instance.token})
+    assert wait_for(page, "connect_error", message="Invalid namespace")
+    assert page.evaluate("socket.active") is False
+
+
+def test_the_root_namespace_in_a_page_hears_all(server, pages, open_page):
+    instance = server.create()
+    page = open_page(f"http://127.0.0.1:{pages}/", server)
+    connect(page, server.url, auth={"apikey": GLOBAL_KEY})
+    wait_for(page, "connect")
+
+    server.receive(instance, "to all")
+
+    heard = "name => seen.find(one => one.event === 'messages.upsert' && one.args[0].instance === name)"
+    assert page.wait_for_function(heard, arg=instance.name, timeout=10_000)
+
+
+def test_with_an_origin_set_no_other_is_let_in(start_server, pages, open_page):
+    server = start_server(CORS_ORIGIN=f"http://127.0.0.1:{pages},https://app.example.com")
+    instance = server.create()
+    named = open_page(f"http://127.0.0.1:{pages}/", server)
+    other = open_page(f"http://localhost:{pages}/", server)
+
+    for way in ("polling, key in a header", "websocket, key in auth", "upgrade, key in auth"):
+        for page in (named, other):
+            page.evaluate("seen.length = 0")
+            connect(page, f"{server.url}/{instance.name}", **WAYS[way](instance.token))
+        assert wait_for(named, "connect")
+        assert wait_for(other, "connect_error")["message"] in ("xhr poll error", "websocket error")
+        assert {one["is"] for one in named.evaluate("seen")} <= {"connect", "upgrade"}
+        assert [one["is"] for one in other.evaluate("seen")] == ["connect_error"]
+        named.evaluate("socket.disconnect()")
+
+
+def test_with_an_origin_set_the_servers_own_pages_are_let_in(start_server, open_page):
+    server = start_server(CORS_ORIGIN="https://app.example.com")
+    instance = server.create()
+    page = open_page(f"{server.url}/admin/login/", server)
+    page.add_script_tag(content=PAGE.decode().partition("<script>")[2].partition("</script>")[0])
+
+    for transport in ("websocket", "polling"):
+        page.evaluate("seen.length = 0")
+        connect(page, f"{server.url}/{instance.name}", transports=[transport], auth={"apikey": instance.token})
+        assert wait_for(page, "connect")["transport"] == transport
+        page.evaluate("socket.disconnect()")
+
+
+def test_with_an_origin_set_clients_that_name_the_server_itself_or_nothing_are_let_in(server_of_one_origin, node):
+    """python-socketio's synchronous client, and so Evolution API's official one, sends the server's own origin."""
+    server = server_of_one_origin
+    instance = server.create()
+    namespace, found = f"/{instance.name}", queue.Queue()
+    client = socketio.Client()
+    client.on("messages.upsert", found.put, namespace=namespace)
+    client.connect(f"{server.url}?apikey={instance.token}", transports=["websocket"], namespaces=[namespace])
+    nodes = [
+        node.connect(f"{server.url}{namespace}", auth={"apikey": instance.token}, transports=[transport]).connected()
+        for transport in ("websocket", "polling")
+    ]
+
+    server.receive(instance, "to programs")
+
+    assert found.get(timeout=10)["server_url"] == "https://evo.example.com"
+    for one in nodes:
+        assert one.event("messages.upsert")
+        one.disconnect()
+    client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_let_in"),
+    [
+        ("https://app.example.com", True),
+        ("https://evo.example.com", True),
+        ("https://app.example.com.evil.example", False),
+        ("https://evil.example/https://app.example.com", False),
+        ("http://app.example.com", False),
+        ("null", False),
+        ("https://[", False),
+    ],
+)
+def test_an_origin_is_compared_whole(server_of_one_origin, origin, is_let_in):
+    server = server_of_one_origin
+
+    if is_let_in:
+        Polling(server.url, headers={"Origin": origin})
+    else:
+        with pytest.raises(AssertionError, match=r"400: .*is not an accepted origin"):
+            Polling(server.url, headers={"Origin": origin})
+
+
+def test_a_preflight_is_answered_for_the_header_apikey(server):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "apikey,content-type"}
+    query = "?EIO=4&transport=polling"
+
+    answer = server.request(
+        "OPTIONS", f"/socket.io/{query}", key=None, headers=asked | {"Origin": "https://app.example.com"}
+    )
+
+    assert answer.status == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert "apikey" in answer.headers["Access-Control-Allow-Headers"]
+    refused = server.get(f"/socket.io/{query}&sid=unknown", headers={"Origin": "https://app.example.com"})
+    assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (400, "https://app.example.com")

@@ -1,0 +1,71 @@
+"""/socket.io/socket.io.js and its kin: the files of the npm package that is installed, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from realtime.asgi import SocketIO
+from tests.conftest import missing
+from tests.server import ROOT
+
+DIST = ROOT / "node_modules" / "socket.io-client" / "dist"
+FILES = [
+    f"socket.io{variant}.js{ending}" for variant in ("", ".min", ".esm.min", ".msgpack.min") for ending in ("", ".map")
+]
+
+
+@pytest.fixture(scope="module")
+def dist():
+    if not DIST.is_dir():
+        missing("socket.io-client is not installed: run `make setup-dev`")
+    return DIST
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_bundle_is_npms_to_the_byte(server, dist, name):
+    answer = server.get(f"/socket.io/{name}", key=None)
+
+    assert (answer.status, answer.body) == (200, (dist / name).read_bytes())
+    assert answer.headers["Content-Type"] == "application/javascript; charset=utf-8"
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"  # a module script of another origin needs it
+
+
+def test_all_that_npm_brings_is_served(dist):
+    assert sorted(path.name for path in dist.iterdir()) == sorted(FILES)
+
+
+def test_a_page_may_add_a_query(server, dist):
+    assert server.get("/socket.io/socket.io.js?v=4").body == (dist / "socket.io.js").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("no-such-file.js", ".js", "socket.io.JS/.js", "socket.io.js/x.js", "socket.io.js%00.js"),
+        *("..%2fpackage.js", "..%2f..%2f..%2fmanage.js", "%2e%2e/build/cjs/index.js", "../build/cjs/index.js"),
+        *("%2fetc%2fpasswd.js", "//etc/x.js", "..%5cx.js", "socket.io*.js", f"{'n' * 5000}.js", "%ff.js"),
+    ],
+    ids=lambda name: name[:30],
+)
+def test_no_other_file_is_to_be_had(server, name):
+    before = len(server.log.read_text())
+
+    answer = server.get(f"/socket.io/{name}", key=None)
+
+    assert (answer.status, answer.json["error"]) == (404, "Not Found")
+    assert "Traceback" not in server.log.read_text()[before:]
+
+
+async def test_where_the_package_is_missing_the_answer_says_how_to_get_it(settings, tmp_path):
+    settings.SOCKET_IO_CLIENT = tmp_path / "not" / "installed"
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/socket.io/socket.io.js", "headers": []}
+    await SocketIO()(scope, None, send)
+
+    start, body = sent
+    assert start["status"] == 404
+    assert b"socket.io.js is not installed here: run `make setup`" in body["body"]

@@ -1,0 +1,536 @@
+"""Who may join which namespace, with the stock client; and that those who may not, or leave, leave nothing behind."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import socket
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import pytest
+from django.db import connection
+from websockets.sync.client import connect as open_websocket
+
+import realtime.server
+from instances.models import Instance
+from realtime.database import Pool
+from tests.clients.polling import Polling
+from tests.environment import GLOBAL_KEY
+from tests.inside import Inside, until
+
+JOINED = "connect"
+INVALID = "Invalid namespace"
+UNAUTHORIZED = "Unauthorized"
+
+ISSUE = """
+import json
+from datetime import timedelta
+from django.utils import timezone
+from instances.models import ApiKey, Instance
+
+def issue(scopes, *names, **fields):
+    key, secret = ApiKey.objects.issue("a test", scopes, **fields)
+    key.instances.set(Instance.objects.filter(name__in=names))
+    return secret
+
+now, hour = timezone.now(), timedelta(hours=1)
+own, foreign = {own!r}, {foreign!r}
+print(json.dumps({{
+    "listen, own": issue(["listen"], own),
+    "listen, own, for an hour": issue(["listen"], own, expires_at=now + hour),
+    "listen, foreign": issue(["listen"], foreign),
+    "listen, own and foreign": issue(["listen"], own, foreign),
+    "listen, all": issue(["listen"], all_instances=True),
+    "listen, none": issue(["listen"]),
+    "all but listen, own": issue(["read", "send", "publish", "manage"], own),
+    "all but listen, all": issue(["read", "send", "publish", "manage"], all_instances=True),
+    "expired, own": issue(["listen"], own, expires_at=now - hour),
+    "expired, all": issue(["listen"], all_instances=True, expires_at=now - hour),
+    "revoked, own": issue(["listen"], own, revoked_at=now),
+    "revoked, all": issue(["listen"], all_instances=True, revoked_at=now),
+}}))
+"""
+
+#: What each key opens: the namespace of its own instance, of a foreign one, of none, and `/`.
+WHO_MAY_JOIN = {
+    "global": (JOINED, JOINED, INVALID, JOINED),
+    "own token": (JOINED, INVALID, INVALID, INVALID),
+    "listen, own": (JOINED, INVALID, INVALID, INVALID),
+    "listen, own, for an hour": (JOINED, INVALID, INVALID, INVALID),
+    "listen, foreign": (INVALID, JOINED, INVALID, INVALID),
+    "listen, own and foreign": (JOINED, JOINED, INVALID, INVALID),
+    "listen, all": (JOINED, JOINED, INVALID, JOINED),
+    "listen, none": (INVALID, INVALID, INVALID, INVALID),
+    "all but listen, own": (INVALID, INVALID, INVALID, INVALID),
+    "all but listen, all": (INVALID, INVALID, INVALID, INVALID),
+    "expired, own": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
+    "expired, all": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
+    "revoked, own": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
+    "revoked, all": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
+    "wrong": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
+}
+
+#: What a client fills in, where nothing but a text can be a key.
+NO_KEYS = {
+    "nothing": {},
+    "null": {"apikey": None},
+    "an empty text": {"apikey": ""},
+    "a space": {"apikey": " "},
+    "a number": {"apikey": 12345},
+    "true": {"apikey": True},
+    "a list": {"apikey": [GLOBAL_KEY]},
+    "an object": {"apikey": {"apikey": GLOBAL_KEY}},
+    "the key with a space": {"apikey": GLOBAL_KEY + " "},
+    "the key in capitals": {"apikey": GLOBAL_KEY.upper()},
+    "a part of the key": {"apikey": GLOBAL_KEY[:-1]},
+    "the key in another spelling": {"apiKey": GLOBAL_KEY},
+    "Evolution's published key": {"apikey": "BQYHJGJHJ"},
+    "NUL": {"apikey": "\x00"},
+    "half an emoji": {"apikey": "\ud83d"},
+    "a long text": {"apikey": "k" * 100_000},
+}
+
+#: Where a key may stand, as options of the stock client.
+PLACES = {
+    "auth.apikey": lambda key: {"auth": {"apikey": key}},
+    "auth.token": lambda key: {"auth": {"token": key}},
+    "query": lambda key: {"query": {"apikey": key}},
+    "header": lambda key: {"extraHeaders": {"apikey": key}},
+}
+
+NAMES = [
+    "loja centro",
+    "São Paulo - ação nº 1",
+    "日本語",
+    "🚀 emoji 👩‍👩‍👧",
+    "100%",
+    "my%20inst",
+    "a+b",
+    "50-off",
+    "1-2-3",
+    "007",
+    "name.with_dots-and-dashes",
+    "a&apikey=b;c",
+    "a:b@c",
+    "(a) {b} [c",
+    "<script>'\"",
+    '{"sid":"x"}',
+    "~!$()*=^`|",
+    "n" * 255,
+]
+
+
+def merged(*options):
+    """Options of several places as one set."""
+    found = {}
+    for name, value in itertools.chain.from_iterable(one.items() for one in options):
+        found[name] = found.get(name, {}) | value
+    return found
+
+
+@pytest.fixture(scope="module")
+def own(server):
+    return server.create()
+
+
+@pytest.fixture(scope="module")
+def foreign(server):
+    return server.create()
+
+
+@pytest.fixture(scope="module")
+def keys(server, own, foreign):
+    issued = json.loads(server.shell(ISSUE.format(own=own.name, foreign=foreign.name)))
+    return issued | {"global": GLOBAL_KEY, "own token": own.token, "wrong": "not-a-key-at-all"}
+
+
+@pytest.mark.parametrize("where", ["own", "foreign", "unknown", "/"])
+@pytest.mark.parametrize("who", WHO_MAY_JOIN)
+def test_a_key_opens_what_is_its_own(server, node, own, foreign, keys, who, where):
+    namespaces = {"own": own.name, "foreign": foreign.name, "unknown": "no-such-instance", "/": ""}
+    expected = dict(zip(namespaces, WHO_MAY_JOIN[who], strict=True))[where]
+
+    client = node.connect(f"{server.url}/{namespaces[where]}", auth={"apikey": keys[who]})
+
+    assert client.outcome() == expected
+    client.disconnect()
+
+
+@pytest.mark.parametrize("where", ["own", "unknown", "/"])
+@pytest.mark.parametrize("auth", NO_KEYS.values(), ids=NO_KEYS)
+def test_whoever_has_no_key_gets_one_and_the_same_refusal(server, node, own, auth, where):
+    name = {"own": own.name, "unknown": "no-such-instance", "/": ""}[where]
+
+    client = node.connect(f"{server.url}/{name}", auth=auth)
+
+    refusal = client.wait_for("connect_error")
+    assert (refusal["message"], refusal.get("data"), refusal["active"]) == (UNAUTHORIZED, None, False)
+
+
+@pytest.mark.parametrize("auth", [[], [GLOBAL_KEY], 5, True, "wrong"], ids=str)
+def test_an_auth_that_is_no_object_opens_nothing(server, own, auth):
+    client = Polling(server.url)
+
+    client.post(f"40/{own.name},{json.dumps(auth)}")
+
+    assert client.poll() == [f'44/{own.name},{{"message":"Unauthorized"}}']
+
+
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_key_may_stand_in_four_places(server, node, own, place, transports):
+    namespace = f"{server.url}/{own.name}"
+
+    good = node.connect(namespace, transports=transports, **PLACES[place](own.token))
+    bad = node.connect(namespace, transports=transports, **PLACES[place]("wrong"))
+
+    assert (good.outcome(), bad.outcome()) == (JOINED, UNAUTHORIZED)
+    good.disconnect()
+
+
+def test_a_key_may_stand_in_the_url_behind_the_name(server, node, own):
+    assert node.connect(f"{server.url}/{own.name}?apikey={own.token}").outcome() == JOINED
+    assert node.connect(f"{server.url}/{own.name}?apikey={own.token}", transports=["websocket"]).outcome() == JOINED
+    assert node.connect(f"{server.url}/{own.name}?apikey=wrong").outcome() == UNAUTHORIZED
+    assert node.connect(f"{server.url}/{own.name}?apikey=").outcome() == UNAUTHORIZED
+
+
+@pytest.mark.parametrize("bad", ["wrong", ""])
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(PLACES, 2)])
+def test_a_bad_key_in_one_place_spoils_a_good_one_in_another(server, node, own, first, second, bad):
+    options = merged(PLACES[first](own.token), PLACES[second](bad))
+
+    assert node.connect(f"{server.url}/{own.name}", **options).outcome() == UNAUTHORIZED
+
+
+@pytest.mark.parametrize("bad", [None, 5, [], {}], ids=str)
+@pytest.mark.parametrize("good", ["query", "header"])
+def test_what_is_no_text_in_auth_spoils_a_good_key_elsewhere(server, node, own, good, bad):
+    options = PLACES[good](own.token) | {"auth": {"apikey": bad}}
+
+    assert node.connect(f"{server.url}/{own.name}", **options).outcome() == UNAUTHORIZED
+
+
+def test_several_good_keys_open_what_each_of_them_opens(server, node, own, foreign, keys):
+    def outcome(name, first, second):
+        options = merged(PLACES["query"](keys[first]), PLACES["auth.apikey"](keys[second]))
+        return node.connect(f"{server.url}/{name}", **options).outcome()
+
+    assert outcome(own.name, "global", "own token") == JOINED
+    assert outcome(foreign.name, "global", "own token") == INVALID
+    assert outcome("", "global", "own token") == INVALID
+    assert outcome("", "global", "listen, all") == JOINED
+    assert outcome(own.name, "own token", "listen, foreign") == INVALID
+    assert outcome(own.name, "own token", "all but listen, own") == INVALID
+    assert outcome(own.name, "own token", "expired, own") == UNAUTHORIZED
+
+
+@pytest.mark.parametrize("second", ["wrong", ""])
+def test_a_key_given_twice_in_the_query_must_be_good_twice(server, own, second):
+    client = Polling(server.url, apikey=[own.token, own.token])
+    client.join(f"/{own.name}")
+
+    client = Polling(server.url, apikey=[own.token, second])
+    client.post(f"40/{own.name},")
+    assert client.poll() == [f'44/{own.name},{{"message":"Unauthorized"}}']
+
+
+def test_a_header_that_is_no_text_opens_nothing_and_spoils_a_good_key(server, own):
+    client = Polling(server.url, headers={"apikey": b"\xff\xfe"}, apikey=own.token)
+
+    client.post(f"40/{own.name},")
+
+    assert client.poll() == [f'44/{own.name},{{"message":"Unauthorized"}}']
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_namespace_is_the_name_as_it_stands(server, node, name):
+    name = f"{name[:-8]}{secrets.token_hex(4)}" if len(name) == 255 else f"{name} {secrets.token_hex(2)}"
+    instance = server.create(name)
+    websocket = node.connect(f"{server.url}/{name}", auth={"apikey": instance.token}, transports=["websocket"])
+    polling = node.connect(f"{server.url}/{name}", query={"apikey": instance.token}, transports=["polling"])
+    for client in (websocket, polling):
+        client.connected()
+
+    server.receive(instance, name)
+
+    for client in (websocket, polling):
+        event = client.event("messages.upsert")
+        assert (event["instance"], event["data"]["message"]["conversation"]) == (name, name)
+        client.disconnect()
+
+
+def test_names_that_differ_in_anything_are_other_names(server, node):
+    name = f"Café 100% {secrets.token_hex(4)}"
+    instance = server.create(name)
+    others = [name.lower(), name.upper(), name.replace(" ", "%20"), name.replace(" ", "+"), name + " ", name + "."]
+    others += [unicodedata.normalize("NFD", name), quote(name), f"/{name}", f"{name}/", name[:-1], "\x00" + name]
+
+    for other in others:
+        client = node.connect(f"{server.url}/{other}", auth={"apikey": instance.token})
+        assert client.outcome() == INVALID, other
+
+    assert node.connect(f"{server.url}/{name}", auth={"apikey": instance.token}).outcome() == JOINED
+
+
+def test_several_namespaces_share_one_connection(server, node, own, foreign):
+    first = node.connect(f"{server.url}/{own.name}", auth={"apikey": own.token}).connected()
+    second = node.connect(f"/{foreign.name}", over=first, auth={"apikey": foreign.token}).connected()
+    refused = node.connect(f"/{foreign.name}x", over=first, auth={"apikey": foreign.token})
+    keyless = node.connect("/", over=first)
+    assert (refused.outcome(), keyless.outcome()) == (INVALID, UNAUTHORIZED)
+
+    server.receive(foreign, "to the second")
+    server.receive(own, "to the first")
+    assert second.event("messages.upsert")["data"]["message"] == {"conversation": "to the second"}
+    assert first.event("messages.upsert")["data"]["message"] == {"conversation": "to the first"}
+
+    second.disconnect()
+    second.wait_for("disconnect", reason="io client disconnect")
+    server.receive(foreign, "to nobody")
+    server.receive(own, "still there")
+    assert first.event("messages.upsert")["data"]["message"] == {"conversation": "still there"}
+    assert second.lines.empty()
+    first.disconnect()
+
+
+def test_a_good_key_may_have_other_company_on_its_connection(server, node, own, foreign):
+    """A key in the query or in a header goes with the connection, one in auth with the namespace: both must be good."""
+    first = node.connect(f"{server.url}/{own.name}?apikey={own.token}").connected()
+    whole = node.connect("/", over=first, auth={"apikey": GLOBAL_KEY})
+    second = node.connect(f"/{foreign.name}", over=first, auth={"apikey": foreign.token})
+
+    assert (whole.outcome(), second.outcome()) == (INVALID, INVALID)
+    first.disconnect()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_refused_client_does_not_come_back(server, node, own, transport):
+    client = node.connect(
+        f"{server.url}/unknown", auth={"apikey": own.token}, transports=[transport], reconnectionDelay=1
+    )
+
+    assert client.wait_for("connect_error")["active"] is False
+    assert client.quiet() == []
+
+
+# Settings
+
+
+def test_peers_on_the_list_need_no_key_to_listen(start_server, node):
+    server = start_server(WEBSOCKET_ALLOWED_HOSTS="10.1.0.0/16,127.0.0.0/8")
+    instance = server.create()
+    client = node.connect(f"{server.url}/{instance.name}").connected()
+    whole = node.connect(server.url, transports=["websocket"]).connected()
+    wrong = node.connect(f"{server.url}/{instance.name}", auth={"apikey": "wrong"})
+    unknown = node.connect(f"{server.url}/unknown")
+    assert (wrong.outcome(), unknown.outcome()) == (UNAUTHORIZED, INVALID)
+
+    server.receive(instance, "to everybody")
+    assert client.event("messages.upsert") == whole.event("messages.upsert", instance=instance.name)
+
+    refusal = client.call("send_message", {"number": "5511988887777", "text": "without a key"})
+    assert refusal == {
+        "status": 403,
+        "error": "Forbidden",
+        "response": {"message": ["This key may not send"]},
+    }
+    for one in (client, whole):
+        one.disconnect()
+
+
+def test_peers_on_another_list_need_a_key(start_server, node):
+    server = start_server(WEBSOCKET_ALLOWED_HOSTS="10.1.0.0/16,::1", WEBSOCKET_GLOBAL_EVENTS="false")
+    instance = server.create()
+    assert node.connect(f"{server.url}/{instance.name}").outcome() == UNAUTHORIZED
+    assert node.connect(server.url).outcome() == UNAUTHORIZED
+
+    # and without global events `/` is open to whom it was, and silent
+    assert node.connect(server.url, auth={"apikey": instance.token}).outcome() == INVALID
+    whole = node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    server.receive(instance)
+    assert client.event("messages.upsert")
+    sent = whole.call("send_message", {"instance": instance.name, "text": "it may still be told to send"})
+    assert sent["key"]["fromMe"] is True
+    assert client.event("send.message")["data"] == sent
+    assert whole.quiet(1.3) == []  # longer than the sweep takes to come by
+    for one in (client, whole):
+        one.disconnect()
+
+
+def test_a_server_without_websockets_answers_as_if_there_were_no_such_path(start_server, node):
+    server = start_server(WEBSOCKET_ENABLED="false")
+
+    for path in ("/socket.io/?EIO=4&transport=polling&apikey=my-key", "/socket.io/socket.io.js", "/socket.io"):
+        answer = server.get(path)
+        assert answer.status == 404
+        assert answer.json["error"] == "Not Found"
+        assert answer.json["response"]["message"][0].startswith("Cannot GET /socket.io")
+        assert b"my-key" not in answer.body
+    for transport in ("websocket", "polling"):
+        client = node.connect(server.url, auth={"apikey": GLOBAL_KEY}, transports=[transport], reconnection=False)
+        assert client.wait_for("connect_error")["message"] in ("websocket error", "xhr poll error")
+    assert server.get("/").status == 200
+
+
+# Deletion
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_who_listens_to_a_deleted_instance_hears_its_last_events_and_is_sent_away(server, node, transport):
+    instance = server.create()
+    client = node.connect(
+        f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=[transport], reconnectionDelay=1
+    ).connected()
+
+    assert server.request("DELETE", server.path("/instance/delete", instance)).status == 200
+
+    gone = client.event("instance.delete")
+    assert gone["data"] == {"instanceName": instance.name, "instanceId": instance.id}
+    last = client.event("remove.instance")
+    assert (last["data"], last["prev"]) == (None, gone["seq"])
+    assert client.wait_for("disconnect")["active"] is False
+    assert [line["is"] for line in client.seen] == ["connect", "event", "event", "disconnect"]
+    assert client.seen[-1]["reason"] == "io server disconnect"
+
+    successor = server.create(instance.name, number=instance.number)
+    newcomer = node.connect(f"{server.url}/{instance.name}", auth={"apikey": successor.token}).connected()
+    old_key = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token})
+    assert old_key.outcome() == UNAUTHORIZED
+    server.receive(successor, "not for former listeners")
+    assert newcomer.event("messages.upsert")["instance"] == instance.name
+    assert client.quiet(0.2) == []
+    newcomer.disconnect()
+
+
+def test_other_namespaces_of_the_connection_outlive_a_deletion(server, node, own):
+    instance = server.create()
+    first = node.connect(f"{server.url}/{own.name}", auth={"apikey": own.token}).connected()
+    second = node.connect(f"/{instance.name}", over=first, auth={"apikey": instance.token}).connected()
+
+    server.request("DELETE", server.path("/instance/delete", instance))
+
+    second.wait_for("disconnect", reason="io server disconnect")
+    server.receive(own, "still there")
+    assert first.event("messages.upsert")["data"]["message"] == {"conversation": "still there"}
+    assert not [line for line in first.seen if line["is"] == "disconnect"]
+    first.disconnect()
+
+
+# What a server remembers
+
+
+@pytest.fixture
+def inside(transactional_db):
+    with Inside() as found:
+        yield found
+
+
+@pytest.fixture
+def number(transactional_db):
+    instance = Instance(name=f"instance {secrets.token_hex(4)}")
+    instance.save()
+    return instance
+
+
+def connect_packet(instance):
+    return f"40/{instance.name},{json.dumps({'apikey': instance.token.reveal()})}"
+
+
+def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_polling(inside, number):
+    client = Polling(inside.url)
+    with ThreadPoolExecutor() as threads:
+        with inside.busy(Pool.JOINS):
+            joining = threads.submit(client.post, connect_packet(number))
+            until(lambda: inside.traces["joining"])
+            client.post(f'451-/{number.name},["half of a packet",{{"_placeholder":true,"num":0}}]', "1")
+        joining.result(10)
+
+    assert inside.traces == {kind: {} for kind in inside.traces}
+
+
+@pytest.mark.parametrize("is_abrupt", [False, True])
+def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_websocket(inside, number, is_abrupt):
+    url = f"{inside.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket"
+    with inside.busy(Pool.JOINS), open_websocket(url, close_timeout=0.1) as client:
+        client.send(connect_packet(number))
+        until(lambda: inside.traces["joining"])
+        if is_abrupt:
+            client.socket.shutdown(socket.SHUT_RDWR)
+        else:
+            client.send(f"41/{number.name},")
+
+    until(lambda: inside.is_clean)
+
+
+def test_a_client_that_asks_twice_and_is_refused_leaves_no_trace(inside, number):
+    client = Polling(inside.url)
+    with ThreadPoolExecutor() as threads:
+        with inside.busy(Pool.JOINS):
+            joining = threads.submit(client.post, f"40/{number.name},")
+            until(lambda: inside.traces["joining"])
+            client.post(f"40/{number.name},")
+        joining.result(10)
+    answers = client.poll_until(lambda packet: "Unauthorized" in packet)
+
+    assert all(answer.startswith(f"44/{number.name},") for answer in answers)
+    client.post("1")
+    assert inside.is_clean
+
+
+def test_a_client_that_joins_nothing_is_sent_away_after_a_while(inside, number, monkeypatch):
+    monkeypatch.setattr(realtime.server, "CONNECT_TIMEOUT", 0.1)
+    joined, idle = Polling(inside.url), Polling(inside.url)
+    joined.join(f"/{number.name}", apikey=number.token.reveal())
+
+    assert idle.poll() == [""]
+    assert list(inside.traces["joined"]) == list(inside.traces["sessions"]) == [joined.query["sid"]]
+
+
+def test_a_client_that_hangs_up_while_it_polls_leaves_no_trace(inside, number):
+    client = Polling(inside.url)
+    client.join(f"/{number.name}", apikey=number.token.reveal())
+    until(lambda: inside.traces["feeds"])
+
+    with socket.create_connection(("127.0.0.1", inside.port)) as connection:
+        connection.sendall(f"GET {client.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+    until(lambda: inside.is_clean)
+
+
+def test_an_instance_that_is_deleted_while_a_client_joins_sends_it_away(inside, number):
+    client = Polling(inside.url)
+    with inside.busy(Pool.READS):
+        client.join(f"/{number.name}", apikey=number.token.reveal())
+        number.delete()
+
+    packets = client.poll_until(lambda packet: packet == f"41/{number.name},")
+
+    assert [client.event(packet)[0] for packet in packets[:-1]] == ["instance.delete", "remove.instance"]
+    until(lambda: not inside.traces["feeds"])
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_database_that_is_away_refuses_nobody(inside, number, node, caplog, transport):
+    """A refusal would be final for the stock client; a closed transport makes it try again."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE instances_instance RENAME TO instances_away")
+        try:
+            client = node.connect(
+                f"{inside.url}/{number.name}",
+                auth={"apikey": number.token.reveal()},
+                transports=[transport],
+                reconnectionDelay=10,
+            )
+            until(lambda: "A client could not be authorised" in caplog.text)
+        finally:
+            cursor.execute("ALTER TABLE instances_away RENAME TO instances_instance")
+
+    client.connected()
+    assert all(line["active"] for line in client.seen[:-1])
+    client.disconnect()
+    until(lambda: inside.is_clean)
