@@ -221,7 +221,6 @@ class Server(socketio.AsyncServer):
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
         self._binary_packet.pop(eio_sid, None)
-        self.joined.pop(eio_sid, None)
 
     # What clients send
 

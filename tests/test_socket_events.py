@@ -225,7 +225,10 @@ def test_a_poll_answers_with_at_most_sixteen_packets_and_loses_none(server, node
     while sum(map(len, answers)) < len(expected):
         answers.append(slow.poll())
 
-    assert [len(answer) for answer in answers[:-1]] == [16] * (len(answers) - 1)
+    sizes = [len(answer) for answer in answers]
+    assert len(sizes) > 2
+    assert set(sizes[:-1]) == {16}
+    assert sizes[-1] <= 16
     assert [slow.event(packet)[1] for answer in answers for packet in answer][: len(expected)] == expected
     quick.disconnect()
 
@@ -388,8 +391,7 @@ def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, inst
         "0/{name},nonsense",
         "4/{name},{{}}",
         "51-[]",
-        "511-[]",
-        "599999-[]",
+        "511-/{name},[]",
     ],
 )
 def test_what_is_no_packet_ends_the_connection_and_no_other(server, node, instance, transport, packet):
