@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.conf import settings
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from instances.crypto import digests, is_same
+from instances.crypto import digest, digests, is_same
 from instances.errors import NotFound, Refused
 from instances.models import ApiKey, Instance
+from instances.tokens import MintedToken
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 LISTEN, READ, SEND, PUBLISH, MANAGE = ApiKey.Scope.values
 ALL_SCOPES = frozenset(ApiKey.Scope.values)
+
+#: How much of a digest a minted token carries: enough to tell keys apart.
+DIGEST_PREFIX = 16
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,19 @@ class Access:
     #: An instance's own token opens that instance (and its namesakes in token).
     token_digests: tuple[str, ...] = ()
     key: ApiKey | None = field(default=None, repr=False)
+    #: A minted token's: it opens this one instance, for as long as what minted it does.
+    instance_id: UUID | None = None
+    minter: Access | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends by itself. A minted token's own time does not count: it bounds joining, not the socket."""
+        key = self.minter.key if self.minter else self.key
+        return key.expires_at if key else None
 
     def opens(self, instance: Instance) -> bool:
+        if self.minter:
+            return instance.pk == self.instance_id and self.minter.opens(instance)
         if self.is_for_all:
             return True
         if self.key:
@@ -45,7 +64,10 @@ class Access:
         return scope in self.scopes
 
     def renewed(self) -> Access | None:
-        """The same access as of now, or None once its key is revoked or expired."""
+        """The same access as of now, or None once its key is revoked or expired, or has lost what it minted."""
+        if self.minter:
+            minter = self.minter.renewed()
+            return replace(self, minter=minter) if minter and self.scopes <= minter.scopes else None
         if self.key is None:
             return self
         key = ApiKey.objects.usable().filter(pk=self.key.pk).first()
@@ -70,6 +92,72 @@ class Access:
         if Instance.objects.filter(token_digest__in=marks).exists():
             return cls(ALL_SCOPES, token_digests=marks)
         return None
+
+    def mint(self, instance: Instance, scopes: Iterable[str], lifetime: timedelta) -> MintedToken:
+        """A token for pages. The caller has seen to it that this access opens the instance and has the scopes."""
+        return MintedToken(instance.pk, frozenset(scopes), self._mark(instance), timezone.now() + lifetime)
+
+    def _mark(self, instance: Instance) -> str:
+        """How a minted token names what it lives and dies with; `_of_mark` reads it."""
+        if self.key:
+            return f"key:{self.key.pk}"
+        if self.is_global:
+            return f"global:{digest(settings.AUTHENTICATION_API_KEY)[:DIGEST_PREFIX]}"
+        if self.token_digests:
+            return f"token:{instance.token_digest[:DIGEST_PREFIX]}"
+        raise ValueError("Only a key mints tokens")
+
+    @classmethod
+    def _of_mark(cls, mark: str, instance: Instance) -> Access | None:
+        kind, _, value = mark.partition(":")
+        if kind == "key":
+            key = ApiKey.objects.usable().filter(pk=value).first()
+            return cls._of_key(key) if key else None
+        if kind == "global":
+            is_same_key = any(each.startswith(value) for each in digests(settings.AUTHENTICATION_API_KEY))
+            return cls(ALL_SCOPES, is_for_all=True, is_global=True) if is_same_key else None
+        is_same_token = instance.token_digest.startswith(value)
+        return cls(ALL_SCOPES, token_digests=(instance.token_digest,)) if is_same_token else None
+
+    @classmethod
+    def of_minted(cls, token: str) -> Access | None:
+        """The access that this minted token gives, if it is one, in time, and what minted it is still valid."""
+        minted = MintedToken.read(token)
+        instance = Instance.objects.filter(pk=minted.instance_id).first() if minted else None
+        if minted is None or instance is None:
+            return None
+        minter = cls._of_mark(minted.minter, instance)
+        if minter is None or not minted.scopes <= minter.scopes or not minter.opens(instance):
+            return None
+        return cls(minted.scopes, instance_id=instance.pk, minter=minter)
+
+
+#: What a socket joined with: its access, and the instance's id and name as they were; None and None for `/`.
+Joined = tuple[Access, UUID | None, str | None]
+
+
+def still_listening(sockets: Iterable[Joined]) -> set[Joined]:
+    """Those that the database, as it is now, still lets listen. An instance of another name is not what they joined."""
+    asked = set(sockets)
+    renewed = {access: access.renewed() for access in {access for access, _, _ in asked}}
+    ids = {instance_id for _, instance_id, _ in asked if instance_id}
+    instances = Instance.objects.only("name", "token_digest").in_bulk(ids)
+
+    def is_let(access: Access, instance_id: UUID | None, name: str | None) -> bool:
+        now = renewed[access]
+        if now is None or not now.may(LISTEN):
+            return False
+        if instance_id is None:
+            return now.is_for_all
+        instance = instances.get(instance_id)
+        return instance is not None and instance.name == name and now.opens(instance)
+
+    return {socket for socket in asked if is_let(*socket)}
+
+
+def may_still_listen(access: Access, instance_id: UUID | None, name: str | None) -> bool:
+    """The same of one socket."""
+    return bool(still_listening([(access, instance_id, name)]))
 
 
 def _clean(secret: str) -> str:

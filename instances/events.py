@@ -20,6 +20,10 @@ from django.dispatch import Signal
 #: where a repeat must not count, `dedupe_key` (a text that is unique to the happening within the instance).
 event_occurred = Signal()
 
+#: Somebody may hear more or less than before. Sent after the commit, in the process that made the change; the others
+#: see it by `AccessRevision.current()`.
+access_changed = Signal()
+
 
 class EventType(TextChoices):
     """A member's name is what clients subscribe to, its value is what they hear.
@@ -67,6 +71,16 @@ class EventType(TextChoices):
     def is_subscribable(self) -> bool:
         return self not in _INTERNAL
 
+    @property
+    def is_publishable(self) -> bool:
+        """Whether an engine may tell of it; the others are what this server alone can know of itself."""
+        return self not in _INTERNAL | _LIFE_CYCLE
+
+    @classmethod
+    def named(cls, name: Any) -> EventType | None:
+        """The type that clients hear or subscribe to under this name."""
+        return _BY_NAME.get(name) if isinstance(name, str) else None
+
     def is_wanted_by(self, names: Iterable[str]) -> bool:
         """Whether a subscription to these names hears of it; Evolution spells one of them in two ways."""
         return self.name in names or (self is EventType.GROUPS_UPDATE and GROUP_UPDATE in names)
@@ -77,9 +91,19 @@ class EventType(TextChoices):
 
 
 _INTERNAL = {EventType.CREDS_UPDATE, EventType.MESSAGING_HISTORY_SET}
+_LIFE_CYCLE = {
+    *(EventType.APPLICATION_STARTUP, EventType.INSTANCE_CREATE),
+    *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE),
+}
 
 #: How Evolution API's settings spell GROUPS_UPDATE.
 GROUP_UPDATE = "GROUP_UPDATE"
+
+_BY_NAME = {
+    **{event_type.value: event_type for event_type in EventType},
+    **{event_type.name: event_type for event_type in EventType},
+    GROUP_UPDATE: EventType.GROUPS_UPDATE,
+}
 
 #: What `events: []` stands for, in Evolution's order.
 DEFAULT_EVENTS = [

@@ -95,11 +95,11 @@ class InstanceForm(NumberForm):
 
 
 SCOPES = {
-    ApiKey.Scope.LISTEN: "hear events over Socket.IO",
+    ApiKey.Scope.LISTEN: "hear events over Socket.IO, and mint tokens that let pages hear them",
     ApiKey.Scope.READ: "look up instances, their settings and what they have stored",
     ApiKey.Scope.SEND: "send messages",
     ApiKey.Scope.PUBLISH: "post what comes in to the Evolution channel",
-    ApiKey.Scope.MANAGE: "change settings, delete, and read tokens",
+    ApiKey.Scope.MANAGE: "change settings, delete, read tokens and rotate them",
 }
 
 

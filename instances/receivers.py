@@ -1,14 +1,17 @@
-"""Instances come and go by REST, by the admin and by a shell: whoever does it, the world hears of it."""
+"""Instances and keys come and go by REST, by the admin and by a shell: whoever does it, the world hears of it.
+
+(A new name or token of an instance is made known by `Instance.save`, which knows what they were.)
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models.signals import post_save, pre_delete
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
 from instances.events import EventType, announce
-from instances.models import Instance
+from instances.models import AccessRevision, ApiKey, Instance
 
 
 @receiver(post_save, sender=Instance)
@@ -24,6 +27,18 @@ def announce_deletion(instance: Instance, **kwargs: Any) -> None:
     whatsapp = instance
     announce(EventType.INSTANCE_DELETE, whatsapp, _identity(whatsapp))
     announce(EventType.REMOVE_INSTANCE, whatsapp, None)
+
+
+@receiver(post_delete, sender=Instance)
+@receiver((post_save, post_delete), sender=ApiKey)
+def change_access(**kwargs: Any) -> None:
+    AccessRevision.bump()
+
+
+@receiver(m2m_changed, sender=ApiKey.instances.through)
+def change_access_of_keys(action: str, pk_set: set[Any] | None, **kwargs: Any) -> None:
+    if action == "post_clear" or (action in ("post_add", "post_remove") and pk_set):
+        AccessRevision.bump()
 
 
 def _identity(whatsapp: Instance) -> dict[str, str]:

@@ -13,6 +13,7 @@ from rest_framework import serializers
 from instances.events import SUBSCRIBABLE
 from instances.models import ConnectionState, Instance, Integration, Subscription
 from instances.names import is_number, validate_name
+from instances.tokens import Mintable
 
 #: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
 MAX_NUMBER_LENGTH = 240
@@ -70,9 +71,12 @@ class EventName(serializers.Field):
         return data
 
 
-class EventNames(serializers.ListField):
-    child = EventName()
-    default_error_messages = dict.fromkeys(("not_a_list", "null"), "is not of a type(s) array")
+class Several(serializers.ListField):
+    default_error_messages = {
+        "not_a_list": "is not of a type(s) array",
+        "null": "is not of a type(s) array",
+        "empty": "does not meet minimum length of 1",
+    }
 
     def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
         raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
@@ -91,7 +95,7 @@ class Body(serializers.Serializer):
 
 class WebsocketBody(Body):
     enabled = Flag()
-    events = EventNames(default=list)
+    events = Several(child=EventName(), default=list)
 
 
 class WrappedWebsocket(Body):
@@ -121,10 +125,45 @@ class OneOf(serializers.ChoiceField):
         super().__init__(choices.choices, error_messages=dict.fromkeys(("invalid_choice", "null"), message), **kwargs)
 
 
+class Token(Text):
+    """A key as a header can carry it: to this server from clients, to the Graph API from us."""
+
+    def to_internal_value(self, data: Any) -> str:
+        token = super().to_internal_value(data)
+        if token != token.strip() or re.search(r"[\x00-\x1f\x7f]", token):
+            raise serializers.ValidationError(
+                "token must not contain control characters, nor begin or end with a space"
+            )
+        return token
+
+
+class TokenBody(Body):
+    token = Token(required=False, allow_blank=True, max_length=4096)
+
+
+class Seconds(serializers.IntegerField):
+    default_error_messages = {
+        "type": "is not of a type(s) integer",
+        "null": "is not of a type(s) integer",
+        "min_value": "must be greater than or equal to {min_value}",
+        "max_value": "must be less than or equal to {max_value}",
+    }
+
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("type")
+        return data
+
+
+class MintBody(Body):
+    expiresIn = Seconds(default=300, min_value=1, max_value=86400)
+    scopes = Several(child=OneOf(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
+
+
 class CreateBody(SettingsBody):
     instanceName = Text()
     integration = OneOf(Integration)
-    token = Text(required=False, allow_blank=True, max_length=4096)
+    token = Token(required=False, allow_blank=True, max_length=4096)
     number = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     ownerJid = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
@@ -140,14 +179,6 @@ class CreateBody(SettingsBody):
         except ModelValidationError as error:
             raise serializers.ValidationError(error.message) from None
         return name
-
-    def validate_token(self, token: str) -> str:
-        # it is sent as a header: to this server by clients, to the Graph API by us
-        if token != token.strip() or re.search(r"[\x00-\x1f\x7f]", token):
-            raise serializers.ValidationError(
-                "token must not contain control characters, nor begin or end with a space"
-            )
-        return token
 
     def validate_number(self, number: str | None) -> str | None:
         if number and not is_number(number):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -12,13 +13,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances import intake
 from instances.addresses import is_within
-from instances.authentication import MANAGE, PUBLISH, READ, SEND, Access, GlobalKeyOnly
+from instances.authentication import LISTEN, MANAGE, PUBLISH, READ, SEND, Access, GlobalKeyOnly
 from instances.crypto import Secret, is_same
 from instances.errors import NotFound, Refused, answer, not_found
 from instances.models import Instance, Integration, Subscription
@@ -26,7 +28,17 @@ from instances.providers import providers
 from instances.providers.base import Change, InvalidPayload
 from instances.providers.cloud_api import is_signed
 from instances.sending import send_text
-from instances.serializers import CreateBody, InstanceRow, SettingsBody, WebsocketRow, WrappedWebsocket
+from instances.serializers import (
+    CreateBody,
+    InstanceRow,
+    MintBody,
+    SettingsBody,
+    TokenBody,
+    WebsocketRow,
+    WrappedWebsocket,
+    iso,
+)
+from instances.tokens import Mintable
 
 logger = logging.getLogger(__name__)
 
@@ -113,16 +125,8 @@ class CreateInstance(APIView):
             raise in_use("number", str(instance.number)) from None
 
     def _answer(self, instance: Instance, told: dict[str, Any]) -> dict[str, Any]:
-        is_cloud_api = instance.integration == Integration.CLOUD_API
         return {
-            "instance": {
-                "instanceName": instance.name,
-                "instanceId": str(instance.pk),
-                "integration": instance.integration,
-                "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
-                "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
-                "status": instance.connection_state,
-            },
+            "instance": identity(instance),
             "hash": instance.token.reveal(),
             "webhook": {},
             "websocket": {"enabled": told["websocket"]["enabled"]} if "websocket" in told else {},
@@ -131,6 +135,19 @@ class CreateInstance(APIView):
             "sqs": {},
             "settings": instance.settings,
         }
+
+
+def identity(instance: Instance) -> dict[str, Any]:
+    """What whoever gets an instance's token is told besides."""
+    is_cloud_api = instance.integration == Integration.CLOUD_API
+    return {
+        "instanceName": instance.name,
+        "instanceId": str(instance.pk),
+        "integration": instance.integration,
+        "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
+        "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
+        "status": instance.connection_state,
+    }
 
 
 def in_use(what: str, value: str) -> Refused:
@@ -186,7 +203,21 @@ def _held(request: InstanceRequest) -> Instance:
     instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
     if instance is None:
         raise NotFound(f'The "{request.instance.name}" instance does not exist')
+    if not request.auth.opens(instance):
+        raise AuthenticationFailed  # its token was rotated while we waited
     return instance
+
+
+class RotateToken(APIView):
+    scope = MANAGE
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        body = TokenBody(data=request.data)
+        body.is_valid(raise_exception=True)
+        with transaction.atomic():
+            instance = _held(request)
+            instance.rotate_token(body.validated_data.get("token", ""))
+        return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
 
 class DeleteInstance(APIView):
@@ -218,6 +249,24 @@ class FindWebsocket(APIView):
     def get(self, request: InstanceRequest, name: str) -> Response:
         subscription = request.instance.subscriptions.for_sockets().first()
         return Response(WebsocketRow(subscription).data if subscription else None)
+
+
+class MintToken(APIView):
+    """For a backend to ask on behalf of its pages, which must not hold a key."""
+
+    scope = LISTEN
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        body = MintBody(data=request.data)
+        body.is_valid(raise_exception=True)
+        told = body.validated_data
+        scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
+        for scope in scopes:
+            if not request.auth.may(scope):
+                raise Refused(f"This key may not {scope}", status_code=403)
+        minted = request.auth.mint(request.instance, scopes, timedelta(seconds=told["expiresIn"]))
+        answer = {"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}
+        return Response(answer, status=201)
 
 
 class SendText(APIView):

@@ -24,6 +24,8 @@ ROUTES = {
     "connectionState": ("GET", "/instance/connectionState/{i}", None, "read", 200),
     "websocket/find": ("GET", "/websocket/find/{i}", None, "read", 200),
     "websocket/set": ("POST", "/websocket/set/{i}", {"enabled": True}, "manage", 201),
+    "websocket/token": ("POST", "/websocket/token/{i}", {}, "listen", 201),
+    "rotateToken": ("POST", "/instance/rotateToken/{i}", {}, "manage", 200),
     "delete": ("DELETE", "/instance/delete/{i}", None, "manage", 200),
     "sendText": ("POST", "/message/sendText/{i}", TEXT, "send", 201),
 }

@@ -1,5 +1,6 @@
 """What evoapi knows of WhatsApp numbers. One concept a file; the world imports from here."""
 
+from instances.models.access_revision import AccessRevision
 from instances.models.api_key import ApiKey
 from instances.models.contact import Chat, Contact
 from instances.models.fingerprint import Fingerprint
@@ -8,6 +9,7 @@ from instances.models.message import Message, SendUnderWay
 from instances.models.subscription import Subscription
 
 __all__ = [
+    "AccessRevision",
     "ApiKey",
     "Chat",
     "ConnectionState",

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -55,6 +55,10 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():  # a receiver of post_save makes it known
+            super().save(*args, **kwargs)
 
     def clean(self) -> None:
         if unknown := set(self.scopes) - set(self.Scope.values):

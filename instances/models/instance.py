@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
@@ -11,6 +12,7 @@ from django.db.models.functions import Coalesce
 from instances.crypto import Secret, digest, digests, is_same
 from instances.events import EventType, announce
 from instances.fields import EncryptedField, JsonField, PlainField
+from instances.models.access_revision import AccessRevision
 from instances.names import MAX_NAME_LENGTH, digits, validate_name
 
 
@@ -24,6 +26,14 @@ class ConnectionState(models.TextChoices):
     OPEN = "open"
     CONNECTING = "connecting"
     CLOSE = "close"
+
+
+#: Who gets in goes by these columns.
+KEYS = frozenset(("name", "token", "token_digest"))
+
+
+def new_token() -> str:
+    return str(uuid.uuid4()).upper()
 
 
 class InstanceQuerySet(models.QuerySet["Instance"]):
@@ -73,6 +83,9 @@ class Instance(models.Model):
 
     objects = InstanceQuerySet.as_manager()
 
+    #: The KEYS as they were read or committed, so that it shows which of them this object was given since.
+    _loaded: dict[str, Any] = {}
+
     class Meta:
         ordering = ("name",)
         constraints = (
@@ -89,12 +102,19 @@ class Instance(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store it, and announce a new connection state, whoever set it."""
+        """Store it, announce a new connection state, and make known who gets in now, whoever changed that."""
         if not self.token_digest:
-            self.give_token(str(uuid.uuid4()).upper())
+            self.give_token(new_token())
         state = self.__dict__.get("connection_state")
+        update_fields = kwargs.get("update_fields")
+        keys = KEYS if update_fields is None else KEYS.intersection(update_fields)
         with transaction.atomic():
+            is_access_change = bool(keys) and not self._state.adding and self._changes_access(keys)
             super().save(*args, **kwargs)
+            if is_access_change:
+                AccessRevision.bump()
+            if keys:
+                self._remember_on_commit(keys)
             if getattr(self, "_told_state", state) != state:
                 announce(EventType.CONNECTION_UPDATE, self, self._connection_update())
         self._told_state = state
@@ -103,11 +123,38 @@ class Instance(models.Model):
     def from_db(cls, *args: Any, **kwargs: Any) -> Instance:
         instance = super().from_db(*args, **kwargs)
         instance._told_state = instance.__dict__.get("connection_state")
+        instance._loaded = instance._present(KEYS)
         return instance
 
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
-        super().refresh_from_db(*args, **kwargs)
+    def refresh_from_db(
+        self, using: str | None = None, fields: Iterable[str] | None = None, from_queryset: Any = None
+    ) -> None:
+        fields = None if fields is None else list(fields)
+        super().refresh_from_db(using, fields, from_queryset)
         self._told_state = self.__dict__.get("connection_state")
+        self._loaded = self._loaded | self._present(KEYS if fields is None else KEYS.intersection(fields))
+
+    def _present(self, names: frozenset[str]) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in names if name in self.__dict__}
+
+    def _remember_on_commit(self, names: frozenset[str]) -> None:
+        """What is rolled back has not become what is stored."""
+        saved = self._present(names)
+        transaction.on_commit(lambda: self.__dict__.update(_loaded=self._loaded | saved))
+
+    def _changes_access(self, names: frozenset[str]) -> bool:
+        """Whether to save these is to change who gets in.
+
+        What this object was not given itself stays as it is stored: it may have been loaded before the token was
+        rotated, and to save it must not make the former one valid again.
+        """
+        stored = Instance.objects.locked().filter(pk=self.pk).values(*KEYS).first()
+        if stored is None:
+            return False
+        for name in KEYS:
+            if self.__dict__.get(name) == self._loaded.get(name):
+                self.__dict__[name] = stored[name]
+        return any(self.__dict__[name] != stored[name] for name in names & {"name", "token_digest"})
 
     def _connection_update(self) -> dict[str, Any]:
         return {"instance": self.name, "state": self.connection_state, "statusReason": 200}
@@ -120,6 +167,11 @@ class Instance(models.Model):
         """Make this the instance's own key; the caller saves."""
         self.token = Secret(token)
         self.token_digest = digest(token)
+
+    def rotate_token(self, token: str = "") -> None:
+        """Another key of its own, this one or one that is made; what opens the provider's doors stays as it is."""
+        self.give_token(token or new_token())
+        self.save(update_fields=["token", "token_digest", "updated_at"])
 
     def has_token(self, token: str) -> bool:
         return any(is_same(candidate, self.token_digest) for candidate in digests(token))

@@ -1,0 +1,367 @@
+"""The access revision: changed by whatever changes who may hear what, in the same transaction, and by nothing else."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.db.models.signals import pre_save
+from django.urls import reverse
+from django.utils import timezone
+
+from instances import intake
+from instances.authentication import Access
+from instances.events import access_changed
+from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
+from instances.providers.base import InboundMessage, StatusReport
+from tests.environment import GLOBAL_KEY
+
+
+@pytest.fixture
+def mine(db) -> Instance:
+    Instance.objects.create(name="minha loja", number="1001")
+    return Instance.objects.get(name="minha loja")
+
+
+@pytest.fixture
+def key(mine) -> ApiKey:
+    key, _ = ApiKey.objects.issue("a test's", ["listen"])
+    key.instances.add(mine)
+    return key
+
+
+@pytest.fixture
+def told():
+    """How often this process was told that access has changed."""
+    heard: list[Any] = []
+
+    def hear(**kwargs: Any) -> None:
+        heard.append(AccessRevision.current())
+
+    access_changed.connect(hear)
+    yield heard
+    access_changed.disconnect(hear)
+
+
+def changed(change: Any) -> bool:
+    before = AccessRevision.current()
+    change()
+    return AccessRevision.current() != before
+
+
+def set_and_save(obj: Any, **fields: Any) -> None:
+    vars(obj).update(fields)
+    obj.save()
+
+
+# What changes it
+
+KEY_CHANGES = {
+    "revoked": lambda key, mine: key.revoke(),
+    "deleted": lambda key, mine: key.delete(),
+    "deleted by a query": lambda key, mine: ApiKey.objects.filter(pk=key.pk).delete(),
+    "expires": lambda key, mine: set_and_save(key, expires_at=timezone.now()),
+    "scopes": lambda key, mine: set_and_save(key, scopes=["send"]),
+    "for all": lambda key, mine: set_and_save(key, all_instances=True),
+    "instance removed": lambda key, mine: key.instances.remove(mine),
+    "instances set": lambda key, mine: key.instances.set([]),
+    "instances cleared": lambda key, mine: key.instances.clear(),
+    "removed from the other side": lambda key, mine: mine.api_keys.remove(key),
+    "cleared from the other side": lambda key, mine: mine.api_keys.clear(),
+    "instance added": lambda key, mine: key.instances.add(Instance.objects.create(name="another")),
+    "issued": lambda key, mine: ApiKey.objects.issue("another", ["listen"]),
+}
+INSTANCE_CHANGES = {
+    "rotated": lambda mine: mine.rotate_token(),
+    "given a token": lambda mine: (mine.give_token("x"), mine.save()),
+    "renamed": lambda mine: set_and_save(mine, name="loja nova"),
+    "deleted": lambda mine: mine.delete(),
+    "deleted by a query": lambda mine: Instance.objects.all().delete(),
+    "renamed and saved in part": lambda mine: (setattr(mine, "name", "x"), mine.save(update_fields=["name"])),
+}
+
+
+@pytest.mark.parametrize("what", KEY_CHANGES)
+def test_a_change_of_a_key_changes_it(key, mine, what):
+    assert changed(lambda: KEY_CHANGES[what](key, mine))
+
+
+@pytest.mark.parametrize("what", INSTANCE_CHANGES)
+def test_a_change_of_who_opens_an_instance_changes_it(mine, what):
+    assert changed(lambda: INSTANCE_CHANGES[what](mine))
+
+
+@pytest.mark.parametrize("route", ["revoke", "revoke_selected", "change", "delete", "delete_selected"])
+def test_the_admin_changes_it(client, key, mine, route):
+    client.force_login(get_user_model().objects.create_superuser("admin"))
+    changelist = reverse("admin:instances_apikey_changelist")
+    chosen = {"_selected_action": [str(key.pk)], "action": route, "post": "yes"}
+    form = {"name": "x", "scopes": ["send"], "instances": [str(mine.pk)], "expires_at_0": "", "expires_at_1": ""}
+
+    def act() -> None:
+        if route.endswith("_selected"):
+            answer = client.post(changelist, chosen)
+        else:
+            data = {"revoke": {}, "change": form, "delete": {"post": "yes"}}[route]
+            answer = client.post(reverse(f"admin:instances_apikey_{route}", args=[key.pk]), data)
+        assert answer.status_code == 302
+
+    assert changed(act)
+
+
+def test_rotation_and_deletion_over_rest_change_it(client, mine):
+    headers = {"apikey": GLOBAL_KEY}
+    assert changed(lambda: client.post("/instance/rotateToken/minha loja", {}, "application/json", headers=headers))
+    assert changed(lambda: client.delete("/instance/delete/minha loja", headers=headers))
+    assert not Instance.objects.exists()
+
+
+# What does not
+
+KEPT = {
+    "state": lambda mine: mine.change_state("open"),
+    "owner": lambda mine: (setattr(mine, "owner_jid", "5511@s.whatsapp.net"), mine.save(update_fields=["owner_jid"])),
+    "profile": lambda mine: set_and_save(mine, profile_name="Loja", profile_pic_url="https://x"),
+    "number": lambda mine: set_and_save(mine, number="2"),
+    "nothing": lambda mine: mine.save(),
+    "websocket": lambda mine: Subscription.set_websocket(mine, True, ["CALL"]),
+    "the same token": lambda mine: mine.rotate_token(mine.token.reveal()),
+    "an unsaved name": lambda mine: (setattr(mine, "name", "x"), mine.save(update_fields=["owner_jid"])),
+    "only some columns": lambda mine: Instance.objects.only("owner_jid").get().save(),
+    "created": lambda mine: Instance.objects.create(name="another"),
+    "created and saved again": lambda mine: Instance.objects.create(name="another").save(),
+    "refreshed": lambda mine: (mine.refresh_from_db(), mine.save()),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_says_nothing_of_who_gets_in_leaves_it(mine, what):
+    assert not changed(lambda: KEPT[what](mine))
+
+
+def test_a_key_that_is_used_leaves_it(client, mine):
+    key, secret = ApiKey.objects.issue("a test's", ["read"], all_instances=True)
+    assert not changed(lambda: client.get("/instance/fetchInstances", headers={"apikey": secret}))
+    key.refresh_from_db()
+    assert key.last_used_at
+
+
+def test_adding_an_instance_that_a_key_has_leaves_it(key, mine):
+    assert not changed(lambda: key.instances.add(mine))
+
+
+def test_minting_leaves_it(mine):
+    assert not changed(lambda: Access.of(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
+
+
+def test_what_comes_in_leaves_it(mine):
+    message = InboundMessage(
+        number="1001",
+        id="ABC",
+        remote_jid="55@s.whatsapp.net",
+        type="conversation",
+        content={"conversation": "x"},
+        timestamp=1,
+        own_phone="5511",
+        push_name="Ana",
+    )
+    report = StatusReport(number="1001", id="ABC", remote_jid="55@s.whatsapp.net", status="READ")
+    assert not changed(lambda: intake.take(Integration.EVOLUTION, [message, report]))
+    mine.refresh_from_db()
+    assert mine.owner_jid
+    assert mine.messages.count() == 1
+
+
+# In the same transaction
+
+
+@pytest.mark.parametrize("what", KEY_CHANGES)
+def test_it_is_rolled_back_with_the_change(key, mine, what):
+    def undone() -> None:
+        with transaction.atomic():
+            KEY_CHANGES[what](key, mine)
+            transaction.set_rollback(True)
+
+    assert not changed(undone)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", KEY_CHANGES | INSTANCE_CHANGES)
+def test_what_cannot_be_made_known_does_not_happen(what):
+    def fail(**kwargs: Any) -> None:
+        raise RuntimeError("no room")
+
+    mine = Instance.objects.create(name="minha loja")
+    key, _ = ApiKey.objects.issue("a test's", ["listen"])
+    key.instances.add(mine)
+    stored = [Instance.objects.filter(pk=mine.pk).values(), ApiKey.objects.values(), key.instances.values("name")]
+    before = [str(list(rows.all())) for rows in stored]
+    pre_save.connect(fail, sender=AccessRevision)
+    try:
+        with pytest.raises(RuntimeError):
+            KEY_CHANGES[what](key, mine) if what in KEY_CHANGES else INSTANCE_CHANGES[what](mine)
+    finally:
+        pre_save.disconnect(fail, sender=AccessRevision)
+    assert [str(list(rows.all())) for rows in stored] == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_process_is_told_after_the_commit_and_not_of_what_was_rolled_back(told):
+    instance = Instance.objects.create(name="minha loja")
+    before = AccessRevision.current()
+    with transaction.atomic():
+        instance.rotate_token()
+        assert told == []
+    assert told == [before + 1]
+
+    with transaction.atomic():
+        instance.rotate_token()
+        transaction.set_rollback(True)
+    assert told == [before + 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_that_fails_undoes_nothing(told, caplog):
+    def fail(**kwargs: Any) -> None:
+        raise RuntimeError("no room")
+
+    instance = Instance.objects.create(name="minha loja")
+    access_changed.connect(fail)
+    try:
+        instance.rotate_token("new-token")
+    finally:
+        access_changed.disconnect(fail)
+    assert Instance.objects.get().has_token("new-token")
+    assert "no room" in caplog.text
+
+
+# Many at once
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_number_is_kept_when_rows_are_summed_up():
+    for expected in range(1, 3 * AccessRevision.FOLD_EVERY + 5):
+        AccessRevision.bump()
+        assert AccessRevision.current() == expected
+    assert AccessRevision.objects.count() <= AccessRevision.FOLD_EVERY
+
+
+def in_threads(*functions: Any) -> list[BaseException]:
+    """Each in a thread with connections of its own, all at once; what they raised."""
+    errors: list[BaseException] = []
+
+    def guarded(function: Any) -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return errors
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_change_of_many_writers_is_lost(monkeypatch):
+    monkeypatch.setattr(AccessRevision, "FOLD_EVERY", 3)
+
+    def write() -> None:
+        for _ in range(20):
+            AccessRevision.bump()
+
+    assert in_threads(write, write, write, write) == []
+    assert AccessRevision.current() == 80
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fold_every", [1, 100])
+def test_a_change_waits_for_no_other_one(fold_every, monkeypatch):
+    monkeypatch.setattr(AccessRevision, "FOLD_EVERY", fold_every)
+    AccessRevision.bump()
+    has_bumped, has_committed = threading.Event(), threading.Event()
+
+    def stays_open() -> None:
+        with transaction.atomic():
+            AccessRevision.bump()
+            has_bumped.set()
+            assert has_committed.wait(10)
+
+    def commits_meanwhile() -> None:
+        assert has_bumped.wait(10)
+        AccessRevision.bump()
+        assert AccessRevision.current() == 2
+        has_committed.set()
+
+    assert in_threads(stays_open, commits_meanwhile) == []
+    assert AccessRevision.current() == 3
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_two_that_change_access_and_then_each_others_instance_only_wait_for_the_instance():
+    """With one row to count in, each would hold what the other one waits for."""
+    one, two = Instance.objects.create(name="one"), Instance.objects.create(name="two")
+    key, _ = ApiKey.objects.issue("a test's", ["listen"])
+    before = AccessRevision.current()
+    has_changed, has_locked = threading.Event(), threading.Event()
+
+    def changes_a_key_and_then_gives_it_an_instance() -> None:
+        with transaction.atomic():
+            key.save()
+            has_changed.set()
+            assert has_locked.wait(10)
+            key.instances.add(one)  # waits until that is free
+
+    def holds_the_instance_and_then_changes_access() -> None:
+        with transaction.atomic():
+            Instance.objects.select_for_update().get(pk=one.pk)
+            assert has_changed.wait(10)
+            has_locked.set()
+            one.rotate_token("new-token")
+            two.rotate_token("new-token")
+
+    assert in_threads(changes_a_key_and_then_gives_it_an_instance, holds_the_instance_and_then_changes_access) == []
+    assert AccessRevision.current() == before + 4
+    assert list(key.instances.all()) == [one]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deletions_rotations_and_keys_at_once_all_succeed():
+    instances = [Instance.objects.create(name=f"instance {number}") for number in range(12)]
+
+    def rotate(which: list[Instance]) -> None:
+        for instance in which:
+            with transaction.atomic():
+                Instance.objects.locked().get(pk=instance.pk).rotate_token()
+
+    def delete(which: list[Instance]) -> None:
+        for instance in which:
+            with transaction.atomic():
+                Instance.objects.select_for_update().get(pk=instance.pk).delete()
+
+    def give(which: list[Instance]) -> None:
+        for instance in which:
+            with transaction.atomic():
+                key, _ = ApiKey.objects.issue("a test's", ["listen"])
+                key.instances.add(instance)
+
+    errors = in_threads(
+        lambda: rotate(instances[:8]),
+        lambda: rotate(instances[7::-1]),
+        lambda: give(instances[:8]),
+        lambda: give(instances[7::-1]),
+        lambda: delete(instances[8:]),
+    )
+    assert errors == []
+    assert Instance.objects.count() == 8
+    assert ApiKey.objects.count() == 16

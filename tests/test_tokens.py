@@ -1,0 +1,545 @@
+"""Rotating an instance's token, and the short-lived tokens that pages join with."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core import signing
+from django.db import transaction
+from django.utils import timezone
+
+from instances.authentication import Access, may_still_listen, still_listening
+from instances.crypto import Secret
+from instances.models import ApiKey, Instance, Integration
+from instances.tokens import SALT, MintedToken
+from tests.environment import GLOBAL_KEY
+from tests.graph import Graph
+from tests.server import Answer, Number, Server
+
+UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
+NEW_TOKEN = re.compile(r"[0-9A-F]{8}-[0-9A-F]{4}-4[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}")
+SCOPES = ["listen", "read", "send", "publish", "manage"]
+INTEGRATIONS = ["WHATSAPP-BAILEYS", "WHATSAPP-BUSINESS", "EVOLUTION"]
+
+
+# Rotation, through the running server
+
+
+def rotate(server: Server, instance: Number, key: str, body: Any = None) -> Answer:
+    return server.post(server.path("/instance/rotateToken", instance), body, key=key)
+
+
+def state(server: Server, instance: Number, key: str) -> int:
+    return server.get(server.path("/instance/connectionState", instance), key=key).status
+
+
+@pytest.mark.parametrize("integration", INTEGRATIONS)
+def test_an_instance_gets_a_new_token_and_the_old_one_opens_nothing(server, integration):
+    instance = server.create(integration=integration)
+
+    answer = rotate(server, instance, instance.token)
+
+    new = answer.json["hash"]
+    assert (answer.status, list(answer.json)) == (200, ["hash", "instance"])
+    assert NEW_TOKEN.fullmatch(new)
+    told = answer.json["instance"]
+    assert (told["instanceName"], told["instanceId"]) == (instance.name, instance.id)
+    assert (told["integration"], told["status"]) == (integration, "close" if "BAILEYS" in integration else "open")
+    assert (state(server, instance, instance.token), state(server, instance, new)) == (401, 200)
+    assert server.get("/instance/fetchInstances", key=instance.token).status == 401
+    assert [row["token"] for row in server.get("/instance/fetchInstances", key=new).json] == [new]
+    assert rotate(server, instance, instance.token).json == UNAUTHORIZED
+    assert instance.token not in server.log.read_text() + answer.body.decode()
+
+
+def test_a_token_of_ones_own_choice_can_be_set(server):
+    instance = server.create()
+    chosen = f"chosen-{instance.name}"
+    assert rotate(server, instance, GLOBAL_KEY, {"token": chosen}).json["hash"] == chosen
+    assert (state(server, instance, chosen), state(server, instance, instance.token)) == (200, 401)
+    assert NEW_TOKEN.fullmatch(rotate(server, instance, chosen, {"token": ""}).json["hash"])
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (" a", "token must not contain control characters, nor begin or end with a space"),
+        ("a\nb", "token must not contain control characters, nor begin or end with a space"),
+        (None, "token is not of a type(s) string"),
+        (5, "token is not of a type(s) string"),
+        ("x" * 4097, "token does not meet maximum length of 4096"),
+    ],
+)
+def test_a_token_follows_the_rules_of_creation(server, token, message):
+    instance = server.create()
+    answer = rotate(server, instance, instance.token, {"token": token})
+    assert (answer.status, answer.json["response"]["message"]) == (400, [[message]])
+    assert state(server, instance, instance.token) == 200
+
+
+def test_of_many_rotations_with_one_token_at_once_one_succeeds(server):
+    instance = server.create()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: rotate(server, instance, instance.token), range(8)))
+    assert sorted(answer.status for answer in answers) == [200] + [401] * 7
+    [new] = [answer.json["hash"] for answer in answers if answer.status == 200]
+    assert state(server, instance, new) == 200
+
+
+def test_the_graph_token_is_left_alone(start_server):
+    graph = Graph()
+    try:
+        server = start_server(WA_BUSINESS_URL=graph.url)
+        instance = server.create(integration="WHATSAPP-BUSINESS")
+        new = rotate(server, instance, instance.token).json["hash"]
+
+        path, text = server.path("/message/sendText", instance), {"number": "5511988887777", "text": "x"}
+        assert server.post(path, text, key=instance.token).status == 401
+        assert server.post(path, text, key=new).status == 201
+        assert [asked.token for asked in graph.requests] == [instance.token]
+    finally:
+        graph.stop()
+
+
+def test_what_comes_in_must_bring_the_new_token(server):
+    instance = server.create()
+    new = rotate(server, instance, instance.token).json["hash"]
+    assert server.receive(instance).status == 401
+    assert server.receive(Number(instance.name, new, instance.id, instance.number)).json == {"status": "success"}
+
+
+def test_minting_through_the_running_server(server):
+    instance = server.create()
+    before = timezone.now()
+
+    answer = server.post(server.path("/websocket/token", instance), key=instance.token)
+
+    minted = answer.json
+    assert (answer.status, list(minted)) == (201, ["token", "expiresAt", "scopes"])
+    assert minted["scopes"] == ["listen"]
+    lifetime = datetime.fromisoformat(minted["expiresAt"]) - before
+    assert timedelta(seconds=299) < lifetime < timedelta(seconds=310)
+    for path in ("/websocket/find", "/instance/connectionState"):
+        assert server.get(server.path(path, instance), key=minted["token"]).json == UNAUTHORIZED
+    assert server.post(server.path("/websocket/token", instance), key=minted["token"]).json == UNAUTHORIZED
+    assert server.receive(Number(instance.name, minted["token"], instance.id, instance.number)).status == 401
+    assert minted["token"] not in server.log.read_text()
+
+
+def test_a_minted_token_dies_in_every_process_when_its_minter_does(server, start_server):
+    """Minted by one server, looked at by a shell, rotated by another server."""
+    instance, other = server.create(), start_server()
+    token = server.post(server.path("/websocket/token", instance), key=instance.token).json["token"]
+    code = f"from instances.authentication import Access\nprint(Access.of_minted({token!r}) is not None)"
+    assert server.shell(code).strip() == "True"
+    rotate(other, instance, instance.token)
+    assert server.shell(code).strip() == "False"
+
+
+# Minting: who, and what for
+
+
+@pytest.fixture
+def mine(db) -> Instance:
+    return Instance.objects.create(name="minha loja", integration=Integration.EVOLUTION, number="1001")
+
+
+@pytest.fixture
+def theirs(db) -> Instance:
+    return Instance.objects.create(name="alheia", integration=Integration.EVOLUTION, number="1002")
+
+
+@pytest.fixture
+def mint(client):
+    def mint(key: str, body: Any = None, name: str = "minha loja") -> Any:
+        return client.post(f"/websocket/token/{name}", body or {}, "application/json", headers={"apikey": key})
+
+    return mint
+
+
+def issue(*scopes: str, instances: tuple[Instance, ...] = (), **fields: Any) -> tuple[ApiKey, str]:
+    key, secret = ApiKey.objects.issue("a test's", list(scopes), **fields)
+    key.instances.set(instances)
+    return key, secret
+
+
+@pytest.fixture
+def minter(request, mine) -> tuple[str, Any]:
+    """A key of each kind, and what ends it."""
+
+    def rotated() -> None:
+        mine.rotate_token()
+
+    if request.param == "global key":
+        return GLOBAL_KEY, None
+    if request.param == "own token":
+        return mine.token.reveal(), rotated
+    everywhere = request.param == "key for all"
+    key, secret = issue("listen", "send", "read", instances=() if everywhere else (mine,), all_instances=everywhere)
+    return secret, key.revoke
+
+
+MINTERS = pytest.mark.parametrize("minter", ["global key", "own token", "key", "key for all"], indirect=True)
+
+
+@MINTERS
+def test_whoever_may_listen_may_mint(mint, minter, mine, theirs):
+    secret, _ = minter
+    answer = mint(secret)
+    assert (answer.status_code, answer.json()["scopes"]) == (201, ["listen"])
+
+    access = Access.of_minted(answer.json()["token"])
+
+    assert access.scopes == {"listen"}
+    assert (access.opens(mine), access.opens(theirs)) == (True, False)
+    assert not access.is_for_all
+    assert not access.is_global
+    assert access.renewed() == access
+
+
+@MINTERS
+def test_a_minted_token_is_no_key_and_a_key_is_no_minted_token(mint, minter, mine):
+    secret, _ = minter
+    token = mint(secret).json()["token"]
+    assert Access.of(token) is None
+    assert Access.of_minted(secret) is None
+    assert mint(token).json() == UNAUTHORIZED
+
+
+@MINTERS
+def test_a_minted_access_mints_nothing(mint, minter, mine):
+    access = Access.of_minted(mint(minter[0]).json()["token"])
+    with pytest.raises(ValueError, match="Only a key mints tokens"):
+        access.mint(mine, ["listen"], timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("wanted", ["listen", "read", "send"])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_nobody_mints_more_than_they_have(mint, mine, scope, wanted):
+    _, secret = issue("listen", scope, instances=(mine,))
+    answer = mint(secret, {"scopes": [wanted]})
+    if wanted in ("listen", scope):
+        assert (answer.status_code, answer.json()["scopes"]) == (201, [wanted])
+        assert Access.of_minted(answer.json()["token"]).scopes == {wanted}
+    else:
+        assert answer.status_code == 403
+        assert answer.json()["response"]["message"] == [f"This key may not {wanted}"]
+
+
+@pytest.mark.parametrize("scope", [scope for scope in SCOPES if scope != "listen"])
+def test_a_key_that_may_not_listen_mints_nothing(mint, mine, scope):
+    _, secret = issue(scope, instances=(mine,))
+    assert mint(secret).status_code == 403
+    assert mint(secret, {"scopes": [scope]}).status_code in (400, 403)
+
+
+def test_several_scopes_are_told_in_one_order_and_once(mint, mine):
+    answer = mint(GLOBAL_KEY, {"scopes": ["send", "listen", "send"]})
+    assert answer.json()["scopes"] == ["listen", "send"]
+
+
+def test_nobody_mints_for_an_instance_that_is_not_theirs(mint, mine, theirs):
+    for secret in (mine.token.reveal(), issue("listen", instances=(mine,))[1]):
+        for name in ("alheia", "nobody"):
+            answer = mint(secret, name=name)
+            assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    assert mint(GLOBAL_KEY, name="nobody").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"expiresIn": 0}, "expiresIn must be greater than or equal to 1"),
+        ({"expiresIn": -5}, "expiresIn must be greater than or equal to 1"),
+        ({"expiresIn": 86401}, "expiresIn must be less than or equal to 86400"),
+        ({"expiresIn": 10**30}, "expiresIn is not of a type(s) integer"),
+        ({"expiresIn": "60"}, "expiresIn is not of a type(s) integer"),
+        ({"expiresIn": 1.5}, "expiresIn is not of a type(s) integer"),
+        ({"expiresIn": True}, "expiresIn is not of a type(s) integer"),
+        ({"expiresIn": None}, "expiresIn is not of a type(s) integer"),
+        ({"scopes": []}, "scopes does not meet minimum length of 1"),
+        ({"scopes": "listen"}, "scopes is not of a type(s) array"),
+        ({"scopes": None}, "scopes is not of a type(s) array"),
+        ({"scopes": ["manage"]}, "scopes[0] is not one of enum values: listen,read,send"),
+        ({"scopes": ["listen", "publish"]}, "scopes[1] is not one of enum values: listen,read,send"),
+        ({"scopes": [["listen"]]}, "scopes[0] is not one of enum values: listen,read,send"),
+        ({"scopes": [None]}, "scopes[0] is not one of enum values: listen,read,send"),
+    ],
+)
+def test_what_is_wrong_with_a_wish_is_told(mint, mine, body, message):
+    answer = mint(GLOBAL_KEY, body)
+    assert (answer.status_code, answer.json()["response"]["message"]) == (400, [[message]])
+
+
+@pytest.mark.parametrize("seconds", [1, 300, 86400])
+def test_a_token_says_when_it_ends(mint, mine, seconds):
+    before = timezone.now()
+    told = mint(GLOBAL_KEY, {"expiresIn": seconds}).json()
+    expires_at = MintedToken.read(told["token"]).expires_at
+    assert timedelta(0) <= expires_at - before - timedelta(seconds=seconds) < timedelta(seconds=1)
+    assert abs(datetime.fromisoformat(told["expiresAt"]) - expires_at) < timedelta(milliseconds=2)
+
+
+# What ends a minted token
+
+
+def minted_by(secret: str, instance: Instance, scopes: tuple[str, ...] = ("listen",), lifetime: float = 60) -> str:
+    return Access.of(secret).mint(instance, scopes, timedelta(seconds=lifetime)).text
+
+
+@MINTERS
+def test_its_time_bounds_joining_and_not_whoever_has_joined(mine, minter):
+    secret, _ = minter
+    joined = Access.of_minted(minted_by(secret, mine))
+    assert Access.of_minted(minted_by(secret, mine, lifetime=0)) is None
+    assert Access.of_minted(minted_by(secret, mine, lifetime=-1)) is None
+    assert joined.expires_at is None
+
+
+def test_a_minted_token_ends_with_the_time_of_the_key_that_minted_it(mine):
+    key, secret = issue("listen", instances=(mine,), expires_at=timezone.now() + timedelta(hours=1))
+    token = minted_by(secret, mine)
+    assert Access.of_minted(token).expires_at == Access.of(secret).expires_at == key.expires_at
+
+    ApiKey.objects.update(expires_at=timezone.now())
+
+    assert Access.of_minted(token) is None
+
+
+def end(how: str, key: ApiKey, mine: Instance, theirs: Instance) -> None:
+    if how == "revoked":
+        key.revoke()
+    elif how == "deleted":
+        key.delete()
+    elif how == "expired":
+        key.expires_at = timezone.now()
+        key.save()
+    elif how == "for another instance":
+        key.instances.set([theirs])
+    elif how == "without the scope":
+        key.scopes = ["send"]
+        key.save()
+    else:
+        mine.delete()
+
+
+ENDS = ["revoked", "deleted", "expired", "for another instance", "without the scope", "without its instance"]
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_minted_token_dies_with_the_key_that_minted_it(mine, theirs, how):
+    key, secret = issue("listen", "send", instances=(mine,))
+    token, instance_id = minted_by(secret, mine), mine.pk
+    joined = Access.of_minted(token)
+    assert may_still_listen(joined, instance_id, mine.name)
+
+    end(how, key, mine, theirs)
+
+    assert Access.of_minted(token) is None
+    assert not may_still_listen(joined, instance_id, "minha loja")
+
+
+def test_a_minted_token_needs_each_of_its_scopes_to_be_its_minters_still(mine):
+    key, secret = issue("listen", "send", instances=(mine,))
+    both, one = minted_by(secret, mine, ("listen", "send")), minted_by(secret, mine)
+    access = Access.of_minted(both)
+    key.scopes = ["listen"]
+    key.save()
+    assert Access.of_minted(both) is None
+    assert access.renewed() is None
+    assert Access.of_minted(one).scopes == {"listen"}
+
+
+@pytest.mark.parametrize("how", ["rotated", "deleted"])
+def test_a_minted_token_dies_with_the_instances_token_that_minted_it(mine, how):
+    token, instance_id = minted_by(mine.token.reveal(), mine), mine.pk
+    joined = Access.of_minted(token)
+    mine.rotate_token() if how == "rotated" else mine.delete()
+    assert Access.of_minted(token) is None
+    assert not may_still_listen(joined, instance_id, "minha loja")
+
+
+def test_rotation_ends_nothing_that_another_key_minted(mine):
+    token = minted_by(GLOBAL_KEY, mine)
+    joined = Access.of_minted(token)
+    mine.rotate_token()
+    assert Access.of_minted(token).opens(mine)
+    assert may_still_listen(joined, mine.pk, mine.name)
+
+
+def test_a_token_that_two_instances_share_mints_for_one(mine, theirs):
+    theirs.rotate_token(mine.token.reveal())
+    access = Access.of_minted(minted_by(mine.token.reveal(), mine))
+    assert (access.opens(mine), access.opens(theirs)) == (True, False)
+    assert access.renewed().opens(theirs) is False
+
+
+def test_a_minted_token_dies_with_the_global_key_that_minted_it(mine, settings):
+    token = minted_by(GLOBAL_KEY, mine)
+    settings.AUTHENTICATION_API_KEY = "another-global-key"
+    assert Access.of_minted(token) is None
+    settings.AUTHENTICATION_API_KEY = GLOBAL_KEY
+    assert Access.of_minted(token) is not None
+
+
+@MINTERS
+def test_minted_tokens_survive_a_new_secret_key(mine, minter, settings):
+    token = minted_by(minter[0], mine)
+    former, settings.SECRET_KEY = settings.SECRET_KEY, "another-secret-key"
+    assert Access.of_minted(token) is None
+    settings.SECRET_KEY_FALLBACKS = [former]
+    assert Access.of_minted(token).opens(mine)
+
+
+def test_a_renamed_instance_is_opened_by_a_token_and_not_what_a_socket_joined(mine):
+    token = minted_by(GLOBAL_KEY, mine)
+    joined = Access.of_minted(token)
+    mine.name = "loja nova"
+    mine.save()
+    assert Access.of_minted(token).opens(mine)
+    assert not may_still_listen(joined, mine.pk, "minha loja")
+
+
+# Forgeries
+
+
+@pytest.mark.parametrize(
+    "forged",
+    ["", ".", "::", "a:b:c", "é", "\ud800", "\x00", "x" * 100_000, "eyJhIjoxfQ:1tKwXz:AAAA", ".eJw:1tKwXz:AAAA"],
+    ids=ascii,
+)
+def test_what_is_not_a_token_opens_nothing(db, forged):
+    assert Access.of_minted(forged) is None
+
+
+def test_no_character_of_a_token_can_be_changed(mine):
+    token = minted_by(GLOBAL_KEY, mine)
+    for place, character in enumerate(token):
+        changed = token[:place] + ("A" if character != "A" else "Q") + token[place + 1 :]
+        assert Access.of_minted(changed) is None, place
+        assert Access.of_minted(token[:place]) is None
+
+
+def test_a_token_for_one_instance_cannot_be_turned_into_one_for_another(mine, theirs):
+    payload, *rest = minted_by(mine.token.reveal(), mine).split(":")
+    told = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    told |= {"instance": theirs.pk.hex}
+    other = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+    assert Access.of_minted(":".join((other, *rest))) is None
+
+
+@pytest.mark.parametrize("salt", ["django.core.signing", "django.contrib.sessions.backends.signed_cookies", SALT + "x"])
+def test_what_the_server_signs_for_another_purpose_is_no_token(mine, salt):
+    told = signing.loads(minted_by(GLOBAL_KEY, mine), salt=SALT)
+    assert Access.of_minted(signing.dumps(told, salt=salt)) is None
+
+
+def test_a_token_says_nothing_that_is_secret(mine):
+    _, secret = issue("listen", instances=(mine,))
+    for key in (GLOBAL_KEY, mine.token.reveal(), secret):
+        told = str(signing.loads(minted_by(key, mine), salt=SALT))
+        assert key not in told
+        assert mine.token_digest not in told
+
+
+# Who may still listen
+
+
+def test_sockets_are_looked_at_together(mine, theirs, django_assert_num_queries):
+    _, secret = issue("listen", instances=(mine,))
+    everywhere, keyless = Access.of(GLOBAL_KEY), Access(frozenset({"listen"}), is_for_all=True)
+    own, theirs_own = Access.of(mine.token.reveal()), Access.of(theirs.token.reveal())
+    by_key = Access.of(secret)
+    kept = {
+        (own, mine.pk, "minha loja"),
+        (theirs_own, theirs.pk, "alheia"),
+        (by_key, mine.pk, "minha loja"),
+        (everywhere, mine.pk, "minha loja"),
+        (everywhere, None, None),
+        (keyless, None, None),
+        (keyless, theirs.pk, "alheia"),
+    }
+    cut = {(theirs_own, mine.pk, "minha loja"), (by_key, theirs.pk, "alheia"), (by_key, None, None), (own, None, None)}
+    cut |= {(everywhere, mine.pk, "another name"), (Access(frozenset({"send"}), is_for_all=True), None, None)}
+    # the key, the instances, and whether the key opens each of two
+    with django_assert_num_queries(4):
+        assert still_listening([*kept, *cut, *kept]) == kept
+
+
+def test_a_key_for_all_that_is_narrowed_leaves_the_whole(mine):
+    key, secret = issue("listen", all_instances=True)
+    access = Access.of(secret)
+    assert may_still_listen(access, None, None)
+    key.all_instances = False
+    key.save()
+    key.instances.add(mine)
+    assert not may_still_listen(access, None, None)
+    assert may_still_listen(access, mine.pk, mine.name)
+
+
+def test_an_instance_that_is_created_anew_is_not_the_one_that_was_joined(mine):
+    access, instance_id, token = Access.of(GLOBAL_KEY), mine.pk, mine.token.reveal()
+    mine.delete()
+    again = Instance(name="minha loja")
+    again.give_token(token)
+    again.save()
+    assert not may_still_listen(access, instance_id, "minha loja")
+    assert may_still_listen(access, again.pk, "minha loja")
+
+
+# What rotation leaves as it is
+
+
+@pytest.mark.parametrize("integration", Integration)
+def test_the_providers_token_is_untouched(db, integration):
+    whatsapp = Instance(name="x", integration=integration, number="1", provider_token=Secret("graph"))
+    whatsapp.save()
+    cipher = Instance.objects.values_list("provider_token", flat=True).get().cipher
+
+    whatsapp.rotate_token()
+
+    stored = Instance.objects.get()
+    assert (stored.provider_token.reveal(), stored.provider_token.cipher) == ("graph", cipher)
+    assert stored.has_token(stored.token.reveal())
+
+
+@pytest.mark.parametrize("update_fields", [None, ["name", "profile_name"]])
+def test_an_object_loaded_before_a_rotation_does_not_bring_the_old_token_back(mine, update_fields):
+    old = mine.token.reveal()
+    stale = Instance.objects.get(pk=mine.pk)
+    Instance.objects.get(pk=mine.pk).rotate_token("new-token")
+
+    stale.profile_name = "Loja"
+    stale.save(update_fields=update_fields)
+
+    stored = Instance.objects.get(pk=mine.pk)
+    assert stored.profile_name == "Loja"
+    assert (stored.has_token("new-token"), stored.has_token(old)) == (True, False)
+    assert stored.token.reveal() == "new-token"
+
+
+def test_an_object_loaded_before_a_renaming_does_not_bring_the_old_name_back(mine):
+    stale = Instance.objects.get(pk=mine.pk)
+    mine.name = "loja nova"
+    mine.save()
+    stale.save()
+    assert Instance.objects.get(pk=mine.pk).name == "loja nova"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_whose_storing_was_rolled_back_is_stored_by_the_next_save():
+    instance = Instance.objects.create(name="loja")
+    with transaction.atomic():
+        instance.rotate_token("new-token")
+        transaction.set_rollback(True)
+    assert not Instance.objects.get().has_token("new-token")
+
+    instance.save()
+
+    assert Instance.objects.get().has_token("new-token")
