@@ -152,7 +152,15 @@ WEBSOCKET_ENABLED = env.bool("WEBSOCKET_ENABLED", default=True)
 WEBSOCKET_GLOBAL_EVENTS = env.bool("WEBSOCKET_GLOBAL_EVENTS", default=True)
 #: TCP peers that may listen without a key.
 WEBSOCKET_ALLOWED_HOSTS = networks("WEBSOCKET_ALLOWED_HOSTS")
+#: Bytes of events that a client which takes none may be owed, before they are dropped and read again for it later.
+WEBSOCKET_MAX_BUFFER = env.int("WEBSOCKET_MAX_BUFFER", default=1024 * 1024)
 SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"
+
+# The log
+
+EVENT_RETENTION_HOURS = env.int("EVENT_RETENTION_HOURS", default=168)
+if not 1 <= EVENT_RETENTION_HOURS <= 1_000_000:
+    raise ImproperlyConfigured("EVENT_RETENTION_HOURS must be a number of hours from 1 to 1000000")
 
 #: Largest request body that is read, in bytes.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=16 * 1024 * 1024)

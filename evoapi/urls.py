@@ -1,7 +1,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls), path("", include("instances.urls"))]
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("realtime.urls")),
+    path("", include("instances.urls")),
+]
 
 handler400 = "instances.errors.bad_request"
 handler404 = "instances.errors.not_found"

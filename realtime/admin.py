@@ -57,7 +57,7 @@ class EventAdmin(ReadOnlyAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name"
     sortable_by = ()
-    fields = ("name", "instance_id", "seq", "type", "is_heard", "dedupe_key", "recorded_at", "shown_envelope")
+    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "shown_envelope")
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)

@@ -34,14 +34,14 @@ class Bus:
         with self._lock:
             self._loop, self._reader, self._waiting = None, None, []
 
-    def hint(self, event: Event) -> None:
-        """Say that this event is committed; from any thread, and without anybody listening too."""
+    def hint(self, events: list[Event]) -> None:
+        """Say that these events are committed; from any thread, and without anybody listening too."""
         with self._lock:
             if self._loop is None:
                 return
-            self._waiting.append(event)
-            if len(self._waiting) == 1:
+            if not self._waiting:
                 self._loop.call_soon_threadsafe(self._deliver)
+            self._waiting += events
 
     def _deliver(self) -> None:
         with self._lock:

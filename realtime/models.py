@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import secrets
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -70,6 +71,11 @@ class Number:
     prev: int
 
 
+def event_id(epoch: str, seq: int) -> str:
+    """Names an event wherever and however often it is delivered."""
+    return f"{epoch}.{seq}"
+
+
 class StreamManager(models.Manager["Stream"]):
     def lock(self, instance: Instance) -> None:
         """Hold the instance's counter until the transaction ends, creating it if need be."""
@@ -83,24 +89,30 @@ class StreamManager(models.Manager["Stream"]):
                 [self._key(instance), instance.name, new_epoch()],
             )
 
-    def next_number(self, instance: Instance, is_heard: bool) -> Number:
-        """The number of an event that sockets do or do not hear; holds the counter until the transaction ends."""
+    def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[Number]:
+        """Numbers for events of which sockets hear these; holds the counter until the transaction ends."""
+        last_heard = max((place for place, is_heard in enumerate(heard, 1) if is_heard), default=0)
         with connection.cursor() as cursor:
             cursor.execute(
                 """
                 INSERT INTO realtime_stream (instance_id, name, epoch, first_seq, last_seq, heard_seq, heard_before)
-                VALUES (%s, %s, %s, 1, 1, %s, 0)
+                VALUES (%s, %s, %s, 1, %s, %s, 0)
                 ON CONFLICT (instance_id) DO UPDATE SET
                     name = excluded.name,
-                    last_seq = realtime_stream.last_seq + 1,
+                    last_seq = realtime_stream.last_seq + excluded.last_seq,
                     heard_before = realtime_stream.heard_seq,
-                    heard_seq = CASE WHEN excluded.heard_seq = 1 THEN realtime_stream.last_seq + 1
+                    heard_seq = CASE WHEN excluded.heard_seq > 0 THEN realtime_stream.last_seq + excluded.heard_seq
                                      ELSE realtime_stream.heard_seq END
                 RETURNING epoch, last_seq, heard_before
                 """,
-                [self._key(instance), instance.name, new_epoch(), int(is_heard)],
+                [self._key(instance), instance.name, new_epoch(), len(heard), last_heard],
             )
-            return Number(*cursor.fetchone())
+            epoch, last_seq, prev = cursor.fetchone()
+        numbers = []
+        for seq, is_heard in enumerate(heard, last_seq - len(heard) + 1):
+            numbers.append(Number(epoch, seq, prev))
+            prev = seq if is_heard else prev
+        return numbers
 
     def _key(self, instance: Instance) -> Any:
         return Stream._meta.pk.get_db_prep_value(instance.pk, connection)
@@ -108,6 +120,30 @@ class StreamManager(models.Manager["Stream"]):
     def last_seq(self, instance_id: Any) -> int:
         """The number of the last event committed, 0 before the first."""
         return self.filter(pk=instance_id).values_list("last_seq", flat=True).first() or 0
+
+    def state(self, instance_id: Any) -> Stream:
+        """Where the instance's counting stands. Raises Instance.DoesNotExist where there is nothing to count."""
+        stream = self.filter(pk=instance_id).first()
+        if stream is None:  # bulk_create tells of nothing, so nothing was counted
+            name = Instance.objects.values_list("name", flat=True).get(pk=instance_id)
+            stream, _ = self.get_or_create(pk=instance_id, defaults={"name": name})
+        return stream
+
+    def whole(self) -> Stream:
+        """The row that stands for all instances together: its epoch names the order of `/`."""
+        return self.get_or_create(pk=WHOLE, defaults={"name": "/"})[0]
+
+    def whole_floor(self) -> tuple[int, int]:
+        """The highest transaction and the highest row that were ever pruned.
+
+        Nothing is missing after a cursor that is past both, or whose `low` is past the transaction.
+        """
+        floor = self.filter(pk=WHOLE).values_list("pruned_transaction", "pruned_row").first()
+        return floor or (0, 0)
+
+
+#: In place of an instance's id, for what all have in common.
+WHOLE = uuid.UUID(int=0)
 
 
 class Stream(models.Model):
@@ -119,7 +155,9 @@ class Stream(models.Model):
     first_seq = models.BigIntegerField(default=1, help_text="The oldest event that is still kept.")
     last_seq = models.BigIntegerField(default=0)
     heard_seq = models.BigIntegerField(default=0, help_text="The last event that sockets were to hear.")
-    heard_before = models.BigIntegerField(default=0, help_text="What heard_seq was before the last event.")
+    heard_before = models.BigIntegerField(default=0, help_text="What heard_seq was before the last events.")
+    pruned_transaction = models.BigIntegerField(default=0, db_default=0, editable=False)
+    pruned_row = models.BigIntegerField(default=0, db_default=0, editable=False)
 
     objects = StreamManager()
 
@@ -168,48 +206,95 @@ class EventQuerySet(models.QuerySet["Event"]):
         return Page(entries, upto or end)
 
 
+class Happening(NamedTuple):
+    """What the log is told of."""
+
+    event_type: EventType
+    data: Any
+    dedupe_key: str | None = None
+
+
+class Recorded(NamedTuple):
+    """A happening's number and the event written for it; None for a repeat, whose number is the first one's."""
+
+    seq: int
+    event: Event | None
+
+
 class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
     """The log itself."""
 
     def record(
         self, instance: Instance, event_type: EventType, data: Any, dedupe_key: str | None = None
     ) -> Event | None:
-        """Write an event in the caller's transaction and, once that commits, wake whoever tells it.
+        """Write one event, as `record_all` does. Returns None where it was recorded before."""
+        [recorded] = self.record_all(instance, [Happening(event_type, data, dedupe_key)])
+        return recorded.event
 
-        Number, audience and envelope are settled here for good: a replay gives what live listeners got. Returns None
-        where the dedupe key says that it was recorded before. Raises TypeError for data that JSON cannot hold.
+    def record_all(self, instance: Instance, happenings: Sequence[Happening]) -> list[Recorded]:
+        """Write an instance's events in the caller's transaction and, once that commits, wake whoever tells them.
+
+        Number, audience and envelope are settled here for good: a replay gives what live listeners got. What has the
+        dedupe key of an event recorded before, or of one before it among these, is a repeat and makes no event.
+        Raises TypeError for data that JSON cannot hold.
         """
+        marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(happenings)]
         # no savepoint: whoever catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):
-            if dedupe_key is not None:
-                Stream.objects.lock(instance)
-                if self.filter(instance_id=instance.pk, dedupe_key=dedupe_key).exists():
-                    return None
-            is_heard = self._sockets_want(instance, event_type)
-            number = Stream.objects.next_number(instance, is_heard)
-            event = self.create(
+            seqs = self._seqs_of_repeats(instance, [mark for mark in marks if isinstance(mark, str)])
+            new: dict[str | int, Happening] = {}
+            for mark, happening in zip(marks, happenings, strict=True):
+                if mark not in seqs:
+                    new.setdefault(mark, happening)
+            events = dict(zip(new, self._write(instance, list(new.values())), strict=True))
+        seqs |= {mark: event.seq for mark, event in events.items()}
+        return [Recorded(seqs[mark], events.pop(mark, None)) for mark in marks]
+
+    def _seqs_of_repeats(self, instance: Instance, keys: list[str]) -> dict[str | int, int]:
+        """The numbers of what was recorded under these keys; nobody can record under them until we are done."""
+        if not keys:
+            return {}
+        Stream.objects.lock(instance)
+        known = DedupeKey.objects.filter(instance_id=instance.pk, key__in=keys)
+        return dict(known.values_list("key", "seq"))
+
+    def _write(self, instance: Instance, happenings: list[Happening]) -> list[Event]:
+        if not happenings:
+            return []
+        heard = self._sockets_want(instance, [happening.event_type for happening in happenings])
+        numbers = Stream.objects.next_numbers(instance, heard)
+        events = self.bulk_create(
+            Event(
                 instance_id=instance.pk,
                 name=instance.name,
                 seq=number.seq,
-                type=event_type.value,
-                dedupe_key=dedupe_key,
+                type=happening.event_type.value,
                 is_heard=is_heard,
-                envelope=render(instance, event_type, data, number),
+                envelope=render(instance, happening.event_type, happening.data, number),
             )
-            transaction.on_commit(partial(bus.hint, event), robust=True)
-        return event
+            for happening, number, is_heard in zip(happenings, numbers, heard, strict=True)
+        )
+        DedupeKey.objects.bulk_create(
+            DedupeKey(instance_id=instance.pk, key=happening.dedupe_key, seq=event.seq)
+            for happening, event in zip(happenings, events, strict=True)
+            if happening.dedupe_key is not None
+        )
+        # no partial: Django asks a robust hook that fails for its name
+        transaction.on_commit(lambda: bus.hint(events), robust=True)
+        return events
 
-    def _sockets_want(self, instance: Instance, event_type: EventType) -> bool:
+    def _sockets_want(self, instance: Instance, event_types: list[EventType]) -> list[bool]:
         """An instance without websocket settings is heard whole; with settings, they rule."""
         subscription = Subscription.objects.for_sockets().filter(instance_id=instance.pk).first()
-        return subscription is None or subscription.wants(event_type)
+        return [subscription is None or subscription.wants(event_type) for event_type in event_types]
 
     def head(self) -> Cursor:
         """Where all instances' events stand now: what commits from here on lies after it."""
         if connection.vendor == "postgresql":
             horizon = self.horizon()
             return Cursor(horizon, horizon, 0)
-        return Cursor(0, 1, self.order_by("-pk").values_list("pk", flat=True).first() or 0)
+        last = self.order_by("-pk").values_list("pk", flat=True).first()
+        return Cursor(0, 1, last or Stream.objects.whole_floor()[1])
 
 
 class Event(models.Model):
@@ -219,7 +304,6 @@ class Event(models.Model):
     name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
     seq = models.BigIntegerField()
     type = models.CharField(max_length=64)
-    dedupe_key = models.CharField(max_length=600, null=True)
     is_heard = models.BooleanField("heard by sockets", default=True)
     envelope = models.BinaryField()
     transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
@@ -228,15 +312,27 @@ class Event(models.Model):
     objects = EventManager()
 
     class Meta:
-        constraints = (
-            models.UniqueConstraint(fields=("instance_id", "seq"), name="event_seq_is_unique"),
-            models.UniqueConstraint(fields=("instance_id", "dedupe_key"), name="event_is_recorded_once"),
-        )
+        constraints = (models.UniqueConstraint(fields=("instance_id", "seq"), name="event_seq_is_unique"),)
         indexes = (models.Index(fields=("transaction_id", "id"), name="event_commit_order"),)
         ordering = ("-id",)
 
     def __str__(self) -> str:
         return f"{self.name} {self.seq}: {self.type}"
+
+
+class DedupeKey(models.Model):
+    """What an event was recorded under. It outlives its event where providers may repeat themselves for longer."""
+
+    instance_id = models.UUIDField()
+    key = models.CharField(max_length=600)
+    seq = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("instance_id", "key"), name="event_is_recorded_once"),)
+
+    def __str__(self) -> str:
+        return self.key
 
 
 #: Whatever member it hides in, the key to everything goes nowhere. A very short one would match other things too.
@@ -259,7 +355,7 @@ def render(instance: Instance, event_type: EventType, data: Any, number: Number)
         "date_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
         "sender": instance.sender,
         "apikey": None,
-        "id": f"{number.epoch}.{number.seq}",
+        "id": event_id(number.epoch, number.seq),
         "seq": number.seq,
         "prev": number.prev,
     }

@@ -1,0 +1,212 @@
+"""GET /event/find: the log as an instance's sockets heard it, page by page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from realtime import history
+from realtime.models import Event, Happening, Stream
+from tests.environment import GLOBAL_KEY
+from tests.server import Answer, Number, Server
+
+
+def find(server: Server, instance: Number, query: str = "", **options: Any) -> Answer:
+    return server.get(server.path("/event/find", instance) + query, **({"key": instance.token} | options))
+
+
+def seqs(answer: Answer) -> list[int]:
+    return [event["seq"] for event in answer.json["events"]]
+
+
+@pytest.fixture(scope="module")
+def filled(server) -> Number:
+    """instance.create is 1; calls have the even numbers up to 120, chats.set the odd ones."""
+    instance = server.create()
+    types = ["call", "chats.set"] * 60
+    body = [{"event": event, "data": n} for n, event in enumerate(types[:119])]
+    assert server.post(server.path("/event/publish", instance), body).status == 201
+    return instance
+
+
+def test_events_are_found_as_they_were_heard(server, node):
+    instance = server.create("loja do João")
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    server.receive(instance, "olá \U0001f600")
+    heard = [client.wait_for("event")["args"][0] for _ in range(3)]
+
+    answer = find(server, instance, "?after=1")
+
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    assert list(answer.json) == ["events", "first", "last", "epoch", "hasMore"]
+    assert answer.json["events"] == heard
+    assert list(answer.json["events"][0]) == list(heard[0])
+    epoch, _, last = heard[-1]["id"].partition(".")
+    assert (answer.json["first"], answer.json["last"], answer.json["epoch"]) == (1, int(last), epoch)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "has_more"),
+    [
+        ("", range(21, 121), True),
+        ("?limit=120", range(1, 121), False),
+        ("?limit=1000", range(1, 121), False),
+        ("?limit=119", range(2, 121), True),
+        ("?limit=1", [120], True),
+        ("?before=6", range(1, 6), False),
+        ("?before=6&limit=2", [4, 5], True),
+        ("?before=1", [], False),
+        ("?before=0", [], False),
+        ("?after=0", range(1, 101), True),
+        ("?after=20", range(21, 121), False),
+        ("?after=19", range(20, 120), True),
+        ("?after=118", [119, 120], False),
+        ("?after=120", [], False),
+        ("?after=9223372036854775807", [], False),
+        ("?before=9223372036854775807&limit=2", [119, 120], True),
+        ("?after=10&before=13", [11, 12], False),
+        ("?after=10&before=20&limit=3", [11, 12, 13], True),
+        ("?after=20&before=10", [], False),
+        ("?type=call&limit=3", [116, 118, 120], True),
+        ("?type=CALL&after=3&limit=2", [4, 6], True),
+        ("?type=instance.create", [1], False),
+        ("?type=instance.create,CHATS_SET&before=6", [1, 3, 5], False),
+        ("?type=instance.create&type=CHATS_SET&before=6", [1, 3, 5], False),
+        ("?type=GROUP_UPDATE", [], False),
+        ("?unheard=of", range(21, 121), True),
+    ],
+)
+def test_a_page_is_what_was_asked_for_in_order(server, filled, query, expected, has_more):
+    answer = find(server, filled, query)
+    assert (seqs(answer), answer.json["hasMore"]) == (list(expected), has_more)
+    assert (answer.json["first"], answer.json["last"]) == (1, 120)
+
+
+def test_pages_lead_through_the_whole_log_both_ways(server, filled):
+    forth, place = [], 0
+    while (page := find(server, filled, f"?after={place}&limit=50")).json["hasMore"]:
+        forth += seqs(page)
+        place = forth[-1]
+    back, place = [], 2**40
+    while (page_back := find(server, filled, f"?before={place}&limit=50")).json["hasMore"]:
+        back = seqs(page_back) + back
+        place = back[0]
+    assert forth + seqs(page) == seqs(page_back) + back == list(range(1, 121))
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        *(
+            (f"?{name}={value}", f"{name} is not of a type(s) integer")
+            for name in ("after", "before", "limit")
+            for value in (
+                *(
+                    "x",
+                    "",
+                    "1.0",
+                    "1e3",
+                    "+1",
+                    "%201",
+                    "1_0",
+                    "%D9%A3",
+                    "0x1",
+                    "null",
+                    "%00",
+                    "9" * 21,
+                    "9" * 5000,
+                    "1,2",
+                ),
+            )
+        ),
+        ("?after=-1", "after must be greater than or equal to 0"),
+        ("?before=-9", "before must be greater than or equal to 0"),
+        ("?limit=0", "limit must be greater than or equal to 1"),
+        ("?limit=1001", "limit must be less than or equal to 1000"),
+        ("?after=9223372036854775808", "after must be less than or equal to 9223372036854775807"),
+        ("?before=99999999999999999999", "before must be less than or equal to 9223372036854775807"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(server, filled, query, message):
+    answer = find(server, filled, query)
+    assert answer.status == 400
+    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [[message]]}}
+
+
+@pytest.mark.parametrize("query", ["type=", "type=nope", "type=call,", "type=call&type=%00", "type=Call"])
+def test_an_unknown_type_is_refused_with_the_list_of_those_there_are(server, filled, query):
+    answer = find(server, filled, f"?{query}")
+    [[message]] = answer.json["response"]["message"]
+    assert answer.status == 400
+    assert message == "type is not one of enum values: " + ",".join(EventType.values)
+
+
+def test_only_who_may_read_finds_and_only_what_is_there(server, filled):
+    other = server.create()
+    assert find(server, filled, key=other.token).status == 401
+    assert find(server, filled, key=None).status == 401
+    assert find(server, filled, key=GLOBAL_KEY).status == 200
+    server.request("DELETE", server.path("/instance/delete", other))
+    assert find(server, other, key=GLOBAL_KEY).status == 404
+    assert server.post(server.path("/event/find", filled), {}).status == 404
+
+
+# The log itself
+
+
+@pytest.fixture
+def instance(db) -> Instance:
+    return Instance.objects.create(name="loja")
+
+
+def record(instance: Instance, *data: Any) -> None:
+    Event.objects.record_all(instance, [Happening(EventType.CALL, one) for one in data])
+
+
+def test_envelopes_are_given_byte_for_byte(client, instance):
+    record(instance, {"b": 1.0, "a": "é/<", "n": 2**53 + 1})
+    Event.objects.update(envelope=b'{ "as": "it stands" }')
+
+    answer = client.get("/event/find/loja", headers={"apikey": GLOBAL_KEY})
+
+    assert answer.content.startswith(b'{"events":[{ "as": "it stands" },{ "as": "it stands" }],"first":1,')
+    assert orjson.loads(answer.content)["last"] == 2
+
+
+def test_what_sockets_were_not_to_hear_is_left_out(instance):
+    Subscription.set_websocket(instance, True, ["CHATS_SET"])
+    record(instance, 1, 2)
+    Subscription.set_websocket(instance, True, ["CALL"])
+    record(instance, 3)
+
+    page = history.page(instance.pk, limit=10)
+    assert [orjson.loads(envelope)["seq"] for envelope in page.envelopes] == [1, 4]
+    assert (page.stream.last_seq, page.has_more) == (4, False)
+
+
+def test_a_page_ends_before_it_is_too_large_for_memory(instance, monkeypatch):
+    monkeypatch.setattr(history, "MAX_BYTES", 2500)
+    record(instance, *["x" * 1000] * 3, "x" * 9000)
+
+    def seqs(**options: Any) -> tuple[list[int], bool]:
+        page = history.page(instance.pk, limit=100, **options)
+        return [orjson.loads(envelope)["seq"] for envelope in page.envelopes], page.has_more
+
+    assert seqs(after=1) == ([2, 3], True)
+    assert seqs(after=4) == ([5], False)
+    assert seqs() == ([5], True)
+    assert seqs(before=5) == ([3, 4], True)
+
+
+def test_an_instance_of_which_nothing_was_told_has_an_epoch_that_stays(db):
+    [instance] = Instance.objects.bulk_create([Instance(name="silent")])
+
+    page = history.page(instance.pk, limit=10)
+    assert (page.envelopes, page.stream.last_seq, page.has_more) == ([], 0, False)
+    record(instance, 1)
+    assert history.page(instance.pk, limit=10).stream.epoch == page.stream.epoch
+    assert Stream.objects.get(pk=instance.pk).name == "silent"
