@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import socketio
 from django.conf import settings
@@ -14,10 +14,13 @@ from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors, http
 from instances.models import Fingerprint
+from realtime import stream
 from realtime.database import database
 from realtime.namespaces import Namespaces
-from realtime.relay import Listener, Relay
+from realtime.relay import Relay
+from realtime.retention import prune_for_ever
 from realtime.server import Server
+from realtime.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -34,25 +37,30 @@ class SocketIO:
     Alone it is the application; in Channels' ProtocolTypeRouter it goes under "http", "websocket" and "lifespan".
     """
 
+    #: Those that have been started in this process.
+    running: ClassVar[set[SocketIO]] = set()
+
     def __init__(self, other: Application | None = None) -> None:
         self.other = other
         self.server = Server()
-        self.relay = Relay(self.server.tell, self._cut)
-        self.server.register_namespace(Namespaces(self.relay))
+        self.relay = Relay(self.server)
+        self.namespaces = Namespaces(self.relay)
+        self.server.register_namespace(self.namespaces)
+        self.server.on_set_back = self.namespaces.set_back
+        self.stream = EventStream(self.relay, self.namespaces)
         self.engine = socketio.ASGIApp(self.server, socketio_path=None)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(stream.PATH):
+            await self.stream(scope, receive, send)
         elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
             await self._other(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].endswith((".js", ".js.map")):
             await self._client_bundle(scope["path"].removeprefix(PATH), send)
         else:
             await self.engine(scope, receive, send)
-
-    async def _cut(self, listener: Listener) -> None:
-        await self.server.cut(listener.sid, listener.namespace)
 
     async def _other(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if self.other and scope["type"] == "http":
@@ -91,12 +99,22 @@ class SocketIO:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
+    def close_transports(self) -> None:
+        """Let all clients go: they come back by themselves, to this server or to the next one."""
+        for eio_sid in list(self.server.eio.sockets):
+            self.server.close_transport(eio_sid)
+        self.stream.close()
+
     async def start(self) -> None:
         await database(_check_database)
         await http.client.start()
         await self.relay.start()
+        self.relay.spawn(self.namespaces.watch())
+        self.relay.spawn(prune_for_ever())
+        self.running.add(self)
 
     async def stop(self) -> None:
+        self.running.discard(self)
         await self.relay.stop()
         await self.server.shutdown()
         await http.client.stop()

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
 import socketio
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from instances.addresses import is_within
-from instances.authentication import LISTEN, SEND, Access
+from instances.authentication import LISTEN, SEND, Access, Joined, still_listening
 from instances.errors import NotFound, Refused
-from instances.models import Instance
+from instances.events import access_changed
+from instances.models import AccessRevision, Instance
 from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Pool, database
-from realtime.models import Event, Stream
-from realtime.relay import Listener, Relay
+from realtime.recovery import Beginning, Stretch, Wish
+from realtime.relay import Audience, Listener, Relay
 from realtime.server import Server
 
 logger = logging.getLogger(__name__)
 
 UNAUTHORIZED = "Unauthorized"
 INVALID_NAMESPACE = "Invalid namespace"
+
+#: Seconds between two looks for changes of who may listen that another process made.
+WATCH_INTERVAL = 1.0
 
 #: What clients may emit. Everything else is ignored: official clients emit `subscribe` and expect nothing.
 CLIENT_EVENTS = {"send_message"}
@@ -38,8 +46,10 @@ CLIENT_EVENTS = {"send_message"}
 class Credentials:
     """The keys that a client presented, and where it comes from."""
 
-    #: Every place that is filled; what is not a text cannot be a key.
-    given: tuple[Any, ...]
+    #: Every place for keys that is filled; what is not a text cannot be one.
+    keys: tuple[Any, ...]
+    #: The same for minted tokens.
+    tokens: tuple[Any, ...]
     peer: str
 
     @classmethod
@@ -48,18 +58,21 @@ class Credentials:
         scope = environ["asgi.scope"]
         given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
         given += parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("apikey", [])
+        tokens = []
         if isinstance(auth, dict):
-            given += [auth[place] for place in ("apikey", "token") if place in auth]
+            given += [auth["apikey"]] if "apikey" in auth else []
+            tokens += [auth["token"]] if "token" in auth else []
         elif auth is not None:
             given.append(auth)
         client = scope.get("client") or ("", 0)
-        return cls(tuple(given), client[0])
+        return cls(tuple(given), tuple(tokens), client[0])
 
     def accesses(self) -> list[Access]:
         """What they open. Raises Refusal unless every place that is filled holds a valid key."""
-        if not self.given and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
+        if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
             return [Access(frozenset((LISTEN,)), is_for_all=True)]
-        found = [Access.of(key) if isinstance(key, str) else None for key in self.given]
+        found = [Access.of(key) if isinstance(key, str) else None for key in self.keys]
+        found += [Access.of_minted(token) if isinstance(token, str) else None for token in self.tokens]
         valid = [access for access in found if access is not None]
         if not valid or len(valid) < len(found):
             raise Refusal(UNAUTHORIZED)
@@ -71,22 +84,39 @@ class Join:
     """A namespace that a client was let into, and the place in its log where its time begins."""
 
     instance_id: UUID | None
-    position: Any
+    begin: Beginning
     accesses: tuple[Access, ...]
+    #: Of who may hear what, read before anything else: a change after it is seen later.
+    revision: int
+    #: The instance's name; None for `/`.
+    name: str | None = None
 
     @classmethod
-    def authorise(cls, namespace: str, credentials: Credentials) -> Join:
+    def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
         """Raises Refusal, in words that tell a stranger nothing of which names exist; reads the database."""
+        revision = AccessRevision.current()
         accesses = tuple(credentials.accesses())
         may_listen = all(access.may(LISTEN) for access in accesses)
         if namespace == "/":
             if not may_listen or not all(access.is_for_all for access in accesses):
                 raise Refusal(INVALID_NAMESPACE)
-            return cls(None, Event.objects.head(), accesses)
+            return cls(None, Stretch.of_all().begin(wish), accesses, revision)
         instance = _named(namespace.removeprefix("/"))
         if instance is None or not may_listen or not all(access.opens(instance) for access in accesses):
             raise Refusal(INVALID_NAMESPACE)
-        return cls(instance.pk, Stream.objects.last_seq(instance.pk), accesses)
+        begin = Stretch.of_instance(instance.pk).begin(wish)
+        if not Instance.objects.filter(pk=instance.pk).exists():
+            raise Refusal(INVALID_NAMESPACE)  # deleted just now: its last events may lie before our beginning
+        return cls(instance.pk, begin, accesses, revision, instance.name)
+
+    @property
+    def joined(self) -> set[Joined]:
+        """What `still_listening` is asked about it."""
+        return {(access, self.instance_id, self.name) for access in self.accesses}
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return min((access.expires_at for access in self.accesses if access.expires_at), default=None)
 
     def sending_instance(self, name: Any) -> Instance:
         """The instance that a message goes out from; `name` counts on `/` only. The keys are checked anew."""
@@ -105,6 +135,14 @@ class Join:
         return instance
 
 
+def _still_let_in(asked: set[Joined]) -> set[Joined]:
+    """Those that may still listen, and those whose instance is gone: they hear its last events, and leave with them."""
+    let_in = still_listening(asked)
+    ids = {instance_id for _, instance_id, _ in asked - let_in if instance_id}
+    kept = set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    return let_in | {joined for joined in asked if joined[1] is not None and joined[1] in ids - kept}
+
+
 def _named(name: str) -> Instance | None:
     return Instance.objects.filter(name=name).first() if "\x00" not in name else None
 
@@ -115,6 +153,8 @@ class Member:
     listener: Listener
     #: What one client sends goes out in its order.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Ends it, where it is no socket.
+    leave: Callable[[], Any] | None = None
 
 
 class Namespaces(socketio.AsyncNamespace):
@@ -125,6 +165,9 @@ class Namespaces(socketio.AsyncNamespace):
         self.relay = relay
         self.members: dict[str, Member] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
+        #: Of who may hear what: the members were looked at under this one.
+        self.revision = 0
+        self._looking = asyncio.Lock()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         if event not in CLIENT_EVENTS | {"connect", "joined", "disconnect"}:
@@ -132,23 +175,41 @@ class Namespaces(socketio.AsyncNamespace):
         return await super().trigger_event(event, *args)
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
-        join = await database(Join.authorise, namespace, Credentials.presented(environ, auth))
-        self.members[sid] = Member(join, Listener(sid, namespace, join.position))
+        wish = Wish.of(auth)
+        join = await database(Join.authorise, namespace, Credentials.presented(environ, auth), wish)
+        audience = Audience(wants_offsets=wish.recover, events=wish.events)
+        self.add(Member(join, Listener(sid, namespace, join.instance_id, join.begin.position, audience)))
+        if join.begin.pid:
+            self.server.connect_data[sid] = {"pid": join.begin.pid}
+
+    def add(self, member: Member) -> None:
+        self.members[member.listener.sid] = member
+        if member.join.revision != self.revision:
+            self.relay.spawn(self.look_again(is_forced=True))  # it changed while this client was being authorised
 
     async def on_joined(self, namespace: str, sid: str) -> None:
         """CONNECT is on its way: from here on the client hears what happens."""
         member = self.members.get(sid)
         is_silent = namespace == "/" and not settings.WEBSOCKET_GLOBAL_EVENTS
-        if member is None or is_silent or sid in self._following:
-            return
-        self._following[sid] = asyncio.get_running_loop().create_task(self._follow(member))
+        if member and not is_silent and sid not in self._following:
+            self._follow(member.listener)
 
-    async def _follow(self, member: Member) -> None:
-        listener = member.listener
+    def set_back(self, behind: list[tuple[str, str, Any]]) -> None:
+        """The server dropped what these were owed: they are told from there on, when they take packets again."""
+        for _, sid, place in behind:
+            member = self.members.get(sid)
+            if member and self.relay.set_back(member.listener, place):
+                self._follow(member.listener)
+
+    def _follow(self, listener: Listener) -> None:
+        task = self._following[listener.sid] = self.relay.spawn(self._tell(listener))
+        task.add_done_callback(
+            lambda done: self._following.get(listener.sid) is done and self._following.pop(listener.sid)
+        )
+
+    async def _tell(self, listener: Listener) -> None:
         try:
-            if await self.relay.follow(listener, member.join.instance_id):
-                room = str(member.join.instance_id or self.relay.whole.room)
-                self.server.manager.basic_enter_room(listener.sid, listener.namespace, room)
+            await self.relay.follow(listener)
         except Exception:
             logger.exception("A client could not be told what it missed; it is to come back")
             eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
@@ -156,12 +217,56 @@ class Namespaces(socketio.AsyncNamespace):
                 self.server.close_transport(eio_sid)
 
     async def on_disconnect(self, namespace: str, sid: str, reason: str = "") -> None:
+        self.server.connect_data.pop(sid, None)
         member = self.members.pop(sid, None)
         following = self._following.pop(sid, None)
         if following and following is not asyncio.current_task():  # which is sending this client away
             following.cancel()
         if member:
-            self.relay.leave(member.listener, member.join.instance_id)
+            self.relay.leave(member.listener)
+
+    # Who may still listen
+
+    async def watch(self) -> None:
+        """Send away, within a second or two, whoever may not listen any more; runs for ever."""
+        loop = asyncio.get_running_loop()
+
+        def changed(**kwargs: Any) -> None:
+            loop.call_soon_threadsafe(lambda: self.relay.spawn(self.look_again()))
+
+        access_changed.connect(changed, weak=False, dispatch_uid=self)
+        try:
+            while True:
+                await asyncio.sleep(WATCH_INTERVAL)
+                now = timezone.now()
+                ends = [member.join.expires_at for member in self.members.values()]
+                await self.look_again(is_forced=any(end is not None and end <= now for end in ends))
+        finally:
+            access_changed.disconnect(dispatch_uid=self)
+
+    async def look_again(self, is_forced: bool = False) -> None:
+        """Ask the database about every member anew, if anything has changed since it was last asked."""
+        async with self._looking:
+            try:
+                revision = await database(AccessRevision.current)
+                if revision == self.revision and not is_forced:
+                    return
+                members = list(self.members.values())
+                asked = {joined for member in members for joined in member.join.joined}
+                allowed = await database(_still_let_in, asked)
+            except DatabaseError:
+                logger.exception("It is not known who may still listen; asking again soon")
+                return
+            self.revision = revision
+            for member in members:
+                if not member.join.joined <= allowed and member.listener.sid in self.members:
+                    await self._send_away(member)
+
+    async def _send_away(self, member: Member) -> None:
+        if member.leave:
+            member.leave()
+        else:
+            await self.server.cut(member.listener, is_owed=False)
 
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
         """{number, text} as POST /message/sendText takes it; returns what that answers."""

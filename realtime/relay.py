@@ -1,7 +1,8 @@
 """From the log to the sockets of this process: every event once, in order, whatever wakes us or fails to.
 
 A `Feed` is one ordered stream and our place in it: an instance's, by seq, or that of all instances, by cursor. Hints
-say that something was committed; what they do not bring is read from the log.
+say that something was committed; what they do not bring is read from the log. A listener is *live*, in a room of its
+feed, or *behind*, and then a task tells it from its own place on: resuming, `since` and slow readers are this alone.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import Error as DatabaseError
@@ -22,6 +24,7 @@ from instances.events import EventType
 from realtime.bus import bus
 from realtime.database import Pool, database
 from realtime.models import Cursor, Event, Page, Stream
+from realtime.recovery import Place
 
 logger = logging.getLogger(__name__)
 
@@ -33,30 +36,70 @@ SWEEP_INTERVAL = 1.0
 RETRY_DELAYS = (0.01, 0.05, 0.2)
 
 
+#: Listeners that are told from the log at the same time; the others wait for their turn.
+RESUMES = 32
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Listeners of a feed who get the same packets: with or without offsets, all events or some."""
+
+    wants_offsets: bool = False
+    #: Wire names; None is all of them.
+    events: frozenset[str] | None = None
+
+    def wants(self, event: Event) -> bool:
+        return self.events is None or event.type in self.events
+
+
 @dataclass(eq=False)
 class Listener:
     """A socket in a namespace, and how far it has been told."""
 
     sid: str
     namespace: str
+    #: None for `/`.
+    instance_id: UUID | None
     position: Any
+    audience: Audience = field(default_factory=Audience)
+    #: The room that it is in while it is live.
+    room: str | None = None
+    #: Grows when its position was set back: whoever tells it from an earlier reading must stop.
+    setbacks: int = 0
 
 
-#: How the relay reaches sockets: tell(namespace, room or sid, event), and cut(listener) from its namespace.
-Tell = Callable[[str, str, Event], Awaitable[None]]
-Cut = Callable[[Listener], Awaitable[None]]
+class Sockets(Protocol):
+    """What the relay asks of the Socket.IO server. `room` is the name of a room, or one listener's sid."""
+
+    def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
+        """Send an event; the recipients are picked in this step."""
+
+    def enter(self, listener: Listener, room: str) -> None: ...
+
+    def leave(self, listener: Listener, room: str) -> None: ...
+
+    async def drained(self, listener: Listener) -> None:
+        """Wait until the listener's transport has taken what it is owed."""
+
+    async def cut(self, listener: Listener) -> None:
+        """Send it away from its namespace for good."""
 
 
 class Feed(ABC):
     """Base of both kinds. Listeners come by `Relay.follow` and are told from their own place on."""
 
-    #: The Socket.IO room of those who are level.
+    #: Begins the names of its rooms.
     room: str
 
     def __init__(self, namespace: str, position: Any) -> None:
         self.namespace = namespace
         self.position = position
+        self.epoch = ""
         self.listeners: dict[str, Listener] = {}
+        #: Those who wait for the place to move.
+        self.waiting: set[asyncio.Future[None]] = set()
+        #: How many live listeners each audience has.
+        self.audiences: Counter[Audience] = Counter()
 
     @abstractmethod
     def page(self, after: Any, upto: Any) -> Page:
@@ -64,6 +107,19 @@ class Feed(ABC):
 
     def is_heard(self, event: Event) -> bool:
         return True
+
+    def move(self, place: Any) -> None:
+        self.position = place
+        for one in self.waiting:
+            if not one.done():
+                one.set_result(None)
+        self.waiting.clear()
+
+    def room_of(self, audience: Audience) -> str:
+        return " ".join((self.room, "offsets" if audience.wants_offsets else "plain", *sorted(audience.events or ())))
+
+    def offset(self, audience: Audience, place: Any) -> str | None:
+        return str(Place(self.epoch, place)) if audience.wants_offsets else None
 
 
 class InstanceFeed(Feed):
@@ -99,18 +155,20 @@ class WholeFeed(Feed):
 class Relay:
     """Tells this process's sockets. Everything in it runs on the event loop."""
 
-    def __init__(self, tell: Tell, cut: Cut) -> None:
-        self.tell = tell
-        self.cut = cut
+    def __init__(self, sockets: Sockets) -> None:
+        self.sockets = sockets
         self.feeds: dict[UUID, InstanceFeed] = {}
         self.whole = WholeFeed("/", position=None)
         self._sweeping = asyncio.Lock()
+        self._resumes = asyncio.Semaphore(RESUMES)
+        self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
+        self.whole.epoch = (await database(Stream.objects.whole)).epoch
         self.whole.position = await database(Event.objects.head)
         bus.listen(asyncio.get_running_loop(), self.hinted)
-        self._spawn(self._sweep_for_ever())
+        self.spawn(self._sweep_for_ever())
 
     async def stop(self) -> None:
         bus.stop()
@@ -125,7 +183,7 @@ class Relay:
         for event in events:
             self._notice(event.instance_id, event.seq, event)
         if self.whole.listeners:
-            self._spawn(self._sweep_soon())
+            self.spawn(self._sweep_soon())
 
     def _notice(self, instance_id: UUID, seq: int, event: Event | None) -> None:
         feed = self.feeds.get(instance_id)
@@ -139,7 +197,7 @@ class Relay:
     def _wake(self, feed: InstanceFeed) -> None:
         """One reader at a time; a later wake-up only raises its target."""
         if feed.reader is None and feed.position is not None and feed.position < feed.target:
-            feed.reader = self._spawn(self._catch_up(feed))
+            feed.reader = self.spawn(self._catch_up(feed))
 
     async def _catch_up(self, feed: InstanceFeed) -> None:
         """Emit up to the target, in order: from hints where they are whole, from the log where they are not."""
@@ -159,21 +217,31 @@ class Relay:
             feed.reader = None  # there is no wait since the last look at the target, so nothing is left behind
 
     async def _read(self, feed: Feed, after: Any, upto: Any) -> Page:
-        return await database(feed.page, after, upto, pool=Pool.READS)
+        """A page of the log; those who ask for the same one at the same time share it."""
+        wanted = (feed, after, upto)
+        reading = self._reads.get(wanted)
+        if reading is None:
+            reading = self._reads[wanted] = self.spawn(database(feed.page, after, upto, pool=Pool.READS))
+            reading.add_done_callback(lambda _: self._reads.pop(wanted, None))
+        return await asyncio.shield(reading)
 
     async def _emit_page(self, feed: Feed, page: Page) -> None:
         for place, event in page.entries:
             await self._emit(feed, place, event)
-        feed.position = page.end
+        feed.move(page.end)
 
     async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
         """Tell those who are level. The place moves in the step that picks the recipients: nobody joins between."""
-        feed.position = place
-        if feed.listeners and feed.is_heard(event):
-            await self.tell(feed.namespace, feed.room, event)
+        feed.move(place)
+        if feed.is_heard(event):
+            for audience in list(feed.audiences):
+                if audience.wants(event):
+                    offset = feed.offset(audience, place)
+                    self.sockets.tell(feed.namespace, feed.room_of(audience), event, place, offset)
         if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
             for listener in list(feed.listeners.values()):
-                await self.cut(listener)
+                if listener.room:  # who is behind is sent away in its turn
+                    await self.sockets.cut(listener)
 
     # The sweep
 
@@ -214,35 +282,89 @@ class Relay:
 
     # Listeners
 
-    async def follow(self, listener: Listener, instance_id: UUID | None) -> bool:
-        """Tell a listener from its place in the log, page by page, until it is level with its feed; then it is live.
+    async def follow(self, listener: Listener) -> None:
+        """Tell a listener from its place in the log, page by page, until it is level with its feed: then it is live.
 
-        `instance_id` is None for `/`. Returns False when the listener left meanwhile.
+        Returns when it is, or has left.
         """
-        feed = await self._open(listener, instance_id)
+        feed = await self.open(listener)
         while listener.sid in feed.listeners:
+            await self.sockets.drained(listener)
             if listener.position == feed.position:
-                return True  # the caller joins the room in this same step
+                self._enter(feed, listener)
+                return
+            async with self._resumes:
+                await self._tell_page(feed, listener, await self._read(feed, listener.position, feed.position))
+
+    async def _tell_page(self, feed: Feed, listener: Listener, page: Page) -> None:
+        setbacks = listener.setbacks
+        for place, event in page.entries:
+            await self.sockets.drained(listener)
+            if listener.setbacks != setbacks or listener.sid not in feed.listeners:
+                return
+            if feed.is_heard(event) and listener.audience.wants(event):
+                offset = feed.offset(listener.audience, place)
+                self.sockets.tell(listener.namespace, listener.sid, event, place, offset)
+            listener.position = place
+            if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
+                await self.sockets.cut(listener)
+                return
+        listener.position = page.end
+
+    async def missed(self, feed: Feed, listener: Listener) -> AsyncIterator[Event]:
+        """What a listener that never becomes live has not been told yet; its position moves along."""
+        while listener.position != feed.position:
             page = await self._read(feed, listener.position, feed.position)
             for place, event in page.entries:
                 listener.position = place
-                if feed.is_heard(event):
-                    await self.tell(listener.namespace, listener.sid, event)
-                if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
-                    await self.cut(listener)
+                if feed.is_heard(event) and listener.audience.wants(event):
+                    yield event
             listener.position = page.end
-        return False
 
-    async def _open(self, listener: Listener, instance_id: UUID | None) -> Feed:
-        """The feed, which knows its place, and is not behind the listener's."""
-        if instance_id is None:
+    async def news(self, feed: Feed, position: Any, seconds: float) -> bool:
+        """Wait until the feed is beyond a place, at most so long; returns whether it is."""
+        if feed.position == position:
+            moved = asyncio.get_running_loop().create_future()
+            feed.waiting.add(moved)
+            await asyncio.wait((moved,), timeout=seconds)
+            feed.waiting.discard(moved)
+        return bool(feed.position != position)
+
+    def _enter(self, feed: Feed, listener: Listener) -> None:
+        listener.room = feed.room_of(listener.audience)
+        feed.audiences[listener.audience] += 1
+        self.sockets.enter(listener, listener.room)
+
+    def _exit(self, feed: Feed, listener: Listener) -> None:
+        if listener.room is None:
+            return
+        self.sockets.leave(listener, listener.room)
+        listener.room = None
+        feed.audiences[listener.audience] -= 1
+        if not feed.audiences[listener.audience]:
+            del feed.audiences[listener.audience]
+
+    def set_back(self, listener: Listener, position: Any) -> bool:
+        """What a listener was told after this place will not reach it. Returns whether it was live, and must follow."""
+        feed = self._feed(listener)
+        if feed is None or listener.sid not in feed.listeners:
+            return False
+        was_live = listener.room is not None
+        self._exit(feed, listener)
+        listener.position = position
+        listener.setbacks += 1
+        return was_live
+
+    async def open(self, listener: Listener) -> Feed:
+        """The listener's feed, which knows its place, and is not behind the listener's. `leave` ends it."""
+        if listener.instance_id is None:
             async with self._sweeping:
                 await self._sweep()
                 self.whole.listeners[listener.sid] = listener
             return self.whole
-        feed = await self._open_instance(listener, instance_id)
+        feed = await self._open_instance(listener, listener.instance_id)
         if feed.position < listener.position:
-            self._notice(instance_id, listener.position, None)
+            self._notice(feed.instance_id, listener.position, None)
             if feed.reader:
                 await asyncio.shield(feed.reader)
             if feed.position < listener.position:
@@ -254,7 +376,7 @@ class Relay:
         feed = self.feeds.get(instance_id)
         if feed is None:
             feed = self.feeds[instance_id] = InstanceFeed(instance_id, listener.namespace)
-            feed.opened = self._spawn(self._find_place(feed))
+            feed.opened = self.spawn(self._find_place(feed))
         feed.listeners[listener.sid] = listener
         if feed.namespace != listener.namespace:
             await self._rename(feed, listener.namespace)
@@ -264,10 +386,11 @@ class Relay:
 
     async def _find_place(self, feed: InstanceFeed) -> None:
         try:
-            feed.position = await database(Stream.objects.last_seq, feed.instance_id, pool=Pool.READS)
+            stream = await database(Stream.objects.state, feed.instance_id, pool=Pool.READS)
         except BaseException:
             self._close(feed)
             raise
+        feed.epoch, feed.position = stream.epoch, stream.last_seq
         feed.opened = None
         self._wake(feed)
 
@@ -275,13 +398,17 @@ class Relay:
         """Whoever still listens under the former name is sent away: it may be another instance's tomorrow."""
         feed.namespace = namespace
         for listener in [one for one in feed.listeners.values() if one.namespace != namespace]:
-            await self.cut(listener)
+            await self.sockets.cut(listener)
 
-    def leave(self, listener: Listener, instance_id: UUID | None) -> None:
-        feed = self.whole if instance_id is None else self.feeds.get(instance_id)
-        if feed is None:
+    def _feed(self, listener: Listener) -> Feed | None:
+        return self.whole if listener.instance_id is None else self.feeds.get(listener.instance_id)
+
+    def leave(self, listener: Listener) -> None:
+        feed = self._feed(listener)
+        if feed is None or listener.sid not in feed.listeners:
             return
-        feed.listeners.pop(listener.sid, None)
+        self._exit(feed, listener)
+        del feed.listeners[listener.sid]
         if not feed.listeners and isinstance(feed, InstanceFeed):
             self._close(feed)
 
@@ -289,7 +416,7 @@ class Relay:
         if self.feeds.get(feed.instance_id) is feed:
             del self.feeds[feed.instance_id]
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -9,24 +9,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import socketio
 from django.conf import settings
 from engineio import exceptions as engineio_exceptions
+from engineio import packet as engineio_packet
 from engineio.async_socket import AsyncSocket
 from engineio.payload import Payload
 from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import bodies, errors
-from realtime.models import Event
+from realtime.models import Cursor, Event
+from realtime.protocol import EXTENSION, Link
+
+if TYPE_CHECKING:
+    from realtime.relay import Listener
 
 logger = logging.getLogger(__name__)
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16
+
+#: Seconds after which a websocket that took nothing of what it is owed is reset.
+STUCK_TIMEOUT = 30
+
+#: Seconds that a websocket whose session has ended may take to send what it holds.
+CLOSE_TIMEOUT = 5
+
+#: Bytes in a session's queue from where on a replay waits.
+HIGH_WATER = 256 * 1024
 
 #: Seconds that a client may take to join its first namespace.
 CONNECT_TIMEOUT = 45
@@ -55,19 +70,55 @@ class Json:
         return bodies.load(text.encode() if isinstance(text, str) else text)
 
 
+class LoggedPacket(engineio_packet.Packet):
+    """An event of the log on its way: what is dropped of these is read again."""
+
+    def __init__(self, namespace: str, before: Any, data: str) -> None:
+        super().__init__(engineio_packet.MESSAGE, data)
+        self.namespace = namespace
+        #: The place in the log after which it comes.
+        self.before = before
+        self.size = len(data)
+
+
 class EngineSocket(AsyncSocket):
     """A session. None in its queue ends it so that the client comes back by itself: after what is owed to it, and
     without Engine.IO's CLOSE, which it would obey."""
 
+    #: Whether somebody waits for packets: a websocket that can be written to, or a poll.
+    is_taking = False
+    #: Bytes of logged events that came while nobody did.
+    owed = 0
+    #: Bytes of logged events in the queue.
+    queued = 0
+    #: Set while somebody waits and the queue is empty.
+    idle: asyncio.Event
+    #: Where the server lends it: the transport of a websocket.
+    link: Link | None = None
+    _giving_up: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Called once, in place of a constructor: the class is set on a session that exists."""
+        self.idle = asyncio.Event()
+
     async def poll(self) -> list[Any]:
         """Wait for packets and take those that fit into one answer; empty once the session is to end."""
         timeout = self.server.ping_interval + self.server.ping_timeout
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
+        if self.queue.empty():
+            self.is_taking, self.owed = True, 0
+            self.idle.set()
         try:
             packets = [await asyncio.wait_for(self.queue.get(), timeout)]
         except (TimeoutError, asyncio.CancelledError):
             raise engineio_exceptions.QueueEmpty from None
+        finally:
+            self.is_taking = False
         while packets[-1] is not None and len(packets) < MAX_POLLED_PACKETS and not self.queue.empty():
             packets.append(self.queue.get_nowait())
+        self.queued -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
         for _ in packets:
             self.queue.task_done()
         if packets[-1] is None and len(packets) > 1:
@@ -76,11 +127,44 @@ class EngineSocket(AsyncSocket):
             await self.close(abort=True)
         return [one for one in packets if one is not None]
 
+    def push(self, packet: Any) -> None:
+        """Queue a packet without waiting; logged events are counted while nobody takes any."""
+        if self.closed or self.closing:
+            return
+        if isinstance(packet, LoggedPacket):
+            self.queued += packet.size
+            self.owed += 0 if self.is_taking else packet.size
+        self.idle.clear()
+        self.queue.put_nowait(packet)
+        if not self.is_taking and self.link and not self._giving_up:
+            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
+
+    async def drained(self) -> None:
+        """Wait while there is much in the queue, or something that nobody takes."""
+        while not self.closed and (self.queued > HIGH_WATER or not (self.is_taking or self.queue.empty())):
+            await self.idle.wait()
+
+    def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
+        """Forget the events that are owed, of one namespace or all. Returns the place after which each one's came."""
+        before: dict[str, Any] = {}
+        for _ in range(self.queue.qsize()):
+            packet = self.queue.get_nowait()
+            if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
+                before.setdefault(packet.namespace, packet.before)
+                self.queued -= packet.size
+            else:
+                self.queue.put_nowait(packet)
+        self.owed = min(self.owed, self.queued)
+        return before
+
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
         """Nothing will come any more: a poll that waits and a websocket's writer end. Nobody waits for them."""
         if not self.closed and not self.closing:
             await super().close(wait=False, abort=abort, reason=reason)
             self.queue.put_nowait(None)
+            self.idle.set()  # nobody is to wait for it any more
+            if self.link and not self.is_taking:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
 
     async def receive(self, pkt: Any) -> None:
         try:
@@ -91,6 +175,7 @@ class EngineSocket(AsyncSocket):
     async def handle_get_request(self, environ: dict[str, Any]) -> Any:
         """A client that hangs up while it polls ends the session, as it does with the JavaScript server."""
         if environ["asgi.scope"]["type"] == "websocket":
+            self.link = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
             return await super().handle_get_request(environ)
         answering = asyncio.ensure_future(super().handle_get_request(environ))
         leaving = asyncio.ensure_future(environ["asgi.receive"]())
@@ -143,21 +228,66 @@ class Server(socketio.AsyncServer):
         )
         # a client posts all that it has to say at once; the size of a body limits how much that is
         Payload.max_decode_packets = self.eio.max_http_buffer_size
+        #: Told the (namespace, sid, place) of those whose events were dropped.
+        self.on_set_back: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
+        #: What CONNECT tells a client besides its sid, by sid.
+        self.connect_data: dict[str, dict[str, Any]] = {}
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
 
     # Sending
 
-    async def tell(self, namespace: str, room: str, event: Event) -> None:
-        """Send a logged event to a room (or to one sid) of this process."""
-        await self.emit(
-            event.type, orjson.Fragment(bytes(event.envelope)), room=room, namespace=namespace, ignore_queue=True
-        )
+    def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
+        """Send a logged event to a room (or to one sid) of this process, as one packet for all."""
+        recipients = self.manager.rooms.get(namespace, {}).get(room)
+        if not recipients:
+            return
+        name = orjson.dumps(event.type).decode()
+        at = "" if namespace == "/" else f"{namespace},"
+        last = "" if offset is None else f',"{offset}"'
+        packet = LoggedPacket(namespace, before(place), f"2{at}[{name},{bytes(event.envelope).decode()}{last}]")
+        for eio_sid in list(recipients.values()):
+            socket = self.eio.sockets.get(eio_sid)
+            if socket is not None:
+                self._push(socket, packet)
 
-    async def cut(self, sid: str, namespace: str) -> None:
-        """DISCONNECT a client from a namespace for good; its transport is closed if it has no other."""
-        eio_sid = self.manager.eio_sid_from_sid(sid, namespace)
-        await self.disconnect(sid, namespace=namespace, ignore_queue=True)
+    def _push(self, socket: EngineSocket, packet: LoggedPacket) -> None:
+        socket.push(packet)
+        # one event is always allowed, however long it is
+        if socket.owed > settings.WEBSOCKET_MAX_BUFFER and socket.owed > packet.size:
+            self.set_back(socket)
+
+    def set_back(self, socket: EngineSocket) -> None:
+        """A slow reader costs only itself: what it is owed is dropped, and told again once it takes packets."""
+        behind = []
+        for namespace, place in socket.drop_logged().items():
+            sid = self.manager.sid_from_eio_sid(socket.sid, namespace)
+            if sid is not None:
+                behind.append((namespace, sid, place))
+        self.on_set_back(behind)
+
+    async def drained(self, listener: Listener) -> None:
+        eio_sid = self.manager.eio_sid_from_sid(listener.sid, listener.namespace)
+        socket = self.eio.sockets.get(eio_sid)
+        if socket is not None:
+            await socket.drained()
+
+    def enter(self, listener: Listener, room: str) -> None:
+        self.manager.basic_enter_room(listener.sid, listener.namespace, room)
+
+    def leave(self, listener: Listener, room: str) -> None:
+        self.manager.basic_leave_room(listener.sid, listener.namespace, room)
+
+    async def cut(self, listener: Listener, is_owed: bool = True) -> None:
+        """DISCONNECT a client from a namespace for good, with or without what it is owed before.
+
+        Its transport is closed if it has no other namespace.
+        """
+        eio_sid = self.manager.eio_sid_from_sid(listener.sid, listener.namespace)
+        socket = self.eio.sockets.get(eio_sid)
+        if socket is not None and not is_owed:
+            socket.drop_logged(listener.namespace)
+        await self.disconnect(listener.sid, namespace=listener.namespace, ignore_queue=True)
         if eio_sid is not None and not self.joined.get(eio_sid):
             self.close_transport(eio_sid)
 
@@ -167,11 +297,18 @@ class Server(socketio.AsyncServer):
         if socket is not None and not socket.closed:
             socket.queue.put_nowait(None)
 
+    async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
+        if pkt.packet_type == packet.CONNECT:
+            pkt.data |= self.connect_data.pop(pkt.data["sid"], {})
+        await super()._send_packet(eio_sid, pkt)
+
     # Joining and leaving
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        self.eio.sockets[eio_sid].__class__ = EngineSocket
+        socket = self.eio.sockets[eio_sid]
+        socket.__class__ = EngineSocket
+        socket.begin()
         asyncio.get_running_loop().call_later(CONNECT_TIMEOUT, self._close_unless_joined, eio_sid)
 
     def _close_unless_joined(self, eio_sid: str) -> None:
@@ -264,3 +401,8 @@ def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
     """CORS_ORIGIN's, and the server's own: python-socketio's synchronous client says that it comes from there."""
     known = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
     return origin in known or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
+
+
+def before(place: Any) -> Any:
+    """The place in the log just before another one."""
+    return place._replace(row=place.row - 1) if isinstance(place, Cursor) else place - 1

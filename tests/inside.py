@@ -36,7 +36,12 @@ class Inside:
         self.loop = asyncio.get_running_loop()
         self.application = SocketIO()
         config = uvicorn.Config(
-            self.application, port=self.port, ws="websockets-sansio", lifespan="on", log_config=None, access_log=False
+            self.application,
+            port=self.port,
+            ws="realtime.protocol:LendingProtocol",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
         )
         self.uvicorn = uvicorn.Server(config)
         await self.uvicorn.serve()

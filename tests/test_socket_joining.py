@@ -96,7 +96,6 @@ NO_KEYS = {
 #: Where a key may stand, as options of the stock client.
 PLACES = {
     "auth.apikey": lambda key: {"auth": {"apikey": key}},
-    "auth.token": lambda key: {"auth": {"token": key}},
     "query": lambda key: {"query": {"apikey": key}},
     "header": lambda key: {"extraHeaders": {"apikey": key}},
 }
@@ -181,7 +180,7 @@ def test_an_auth_that_is_no_object_opens_nothing(server, own, auth):
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_key_may_stand_in_four_places(server, node, own, place, transports):
+def test_a_key_may_stand_in_three_places(server, node, own, place, transports):
     namespace = f"{server.url}/{own.name}"
 
     good = node.connect(namespace, transports=transports, **PLACES[place](own.token))
@@ -189,6 +188,16 @@ def test_a_key_may_stand_in_four_places(server, node, own, place, transports):
 
     assert (good.outcome(), bad.outcome()) == (JOINED, UNAUTHORIZED)
     good.disconnect()
+
+
+def test_a_key_does_not_stand_in_for_a_minted_token_nor_a_token_for_a_key(server, node, own):
+    minted = server.post(server.path("/websocket/token", own), {}, key=own.token).json["token"]
+    namespace = f"{server.url}/{own.name}"
+
+    assert node.connect(namespace, auth={"token": minted}).outcome() == JOINED
+    assert node.connect(namespace, auth={"token": own.token}).outcome() == UNAUTHORIZED
+    assert node.connect(namespace, auth={"apikey": minted}).outcome() == UNAUTHORIZED
+    assert node.connect(namespace, auth={"apikey": own.token, "token": "wrong"}).outcome() == UNAUTHORIZED
 
 
 def test_a_key_may_stand_in_the_url_behind_the_name(server, node, own):

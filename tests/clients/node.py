@@ -66,19 +66,31 @@ class NodeSocket:
         self.name = name
         self.lines: queue.Queue[Line] = queue.Queue()
         self.seen: list[Line] = []
+        self.kept: list[Line] = []
 
-    def wait_for(self, kind: str, timeout: float = 10, **members: Any) -> Line:
+    def wait_for(self, kind: str, timeout: float = 10, keep: bool = False, **members: Any) -> Line:
         """The next line of that kind (connect, connect_error, disconnect, event, ack, upgrade) with these members;
-        lines before it are kept in `seen`."""
+        lines before it are past, unless they are to be kept for the next call. All are in `seen`."""
         deadline = time.monotonic() + timeout
+        passed = []
         while True:
-            try:
-                line = self.lines.get(timeout=max(0.001, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"No {kind} {members}; there were {self.seen}") from None
-            self.seen.append(line)
+            line = self._next(max(0.001, deadline - time.monotonic()))
+            if line is None:
+                raise AssertionError(f"No {kind} {members}; there were {self.seen}")
             if line["is"] == kind and all(line.get(name) == value for name, value in members.items()):
+                self.kept = passed + self.kept if keep else self.kept
                 return line
+            passed.append(line)
+
+    def _next(self, timeout: float) -> Line | None:
+        if self.kept:
+            return self.kept.pop(0)
+        try:
+            line = self.lines.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self.seen.append(line)
+        return line
 
     def connected(self, timeout: float = 10) -> NodeSocket:
         self.wait_for("connect", timeout)
@@ -105,12 +117,9 @@ class NodeSocket:
     def quiet(self, seconds: float = 0.5) -> list[Line]:
         """What else is reported until nothing has come for a while."""
         found = []
-        while True:
-            try:
-                found.append(self.lines.get(timeout=seconds))
-            except queue.Empty:
-                self.seen += found
-                return found
+        while (line := self._next(seconds)) is not None:
+            found.append(line)
+        return found
 
     def emit(self, event: str, *args: Any) -> None:
         self.node.tell("emit", name=self.name, event=event, args=args)
@@ -119,10 +128,14 @@ class NodeSocket:
         """Emit with a callback; the answer's first argument."""
         ack = secrets.token_hex(4)
         self.node.tell("emit", name=self.name, event=event, args=args, ack=ack)
-        return self.wait_for("ack", timeout, ack=ack)["args"][0]
+        return self.wait_for("ack", timeout, keep=True, ack=ack)["args"][0]
 
     def raw(self, packet: str) -> None:
         self.node.tell("raw", name=self.name, packet=packet)
+
+    def drop(self) -> None:
+        """Lose the transport; the client comes back by itself."""
+        self.node.tell("drop", name=self.name)
 
     def disconnect(self) -> None:
         self.node.tell("disconnect", name=self.name)

@@ -30,6 +30,10 @@ const commands = {
   raw({ name, packet }) {
     sockets[name].io.engine.write(packet);
   },
+  // {name}: lose the transport, as a bad network does; the client comes back by itself
+  drop({ name }) {
+    sockets[name].io.engine.close();
+  },
   disconnect({ name }) {
     sockets[name].disconnect();
   },

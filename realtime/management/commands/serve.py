@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+import socket
 from argparse import ArgumentParser
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from uvicorn.supervisors import Multiprocess
+
+from realtime.asgi import SocketIO
 
 #: Seconds that open requests may still take once the server is told to stop.
 GRACE = 5
+
+
+class Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """First let the clients go, who come back by themselves: a poll that waits would use up the whole grace."""
+        for application in SocketIO.running:
+            application.close_transports()
+        await super().shutdown(sockets)
 
 
 class Command(BaseCommand):
@@ -26,24 +38,35 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"Serving on http://{host}:{port} (stop with Ctrl+C)")
         self.stdout.flush()
-        uvicorn.run(
-            settings.ASGI_APPLICATION.replace(".application", ":application"),
-            host=host,
-            port=port,
-            workers=workers,
-            loop="auto",
-            http="auto",
-            ws="websockets-sansio",
-            ws_max_size=1_000_000,  # what Socket.IO's handshake promises as maxPayload
-            ws_per_message_deflate=False,  # costs more than small events save
-            ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
-            lifespan="on",
-            log_config=None,
-            access_log=False,  # the query may hold a key
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACE,
-        )
+        config = _config(host, port, workers)
+        if workers > 1:
+            Multiprocess(config, sockets=[config.bind_socket()]).run()
+            return
+        server = Server(config)
+        server.run()
+        if not server.started:
+            raise SystemExit(3)  # it has said why
+
+
+def _config(host: str, port: int, workers: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        settings.ASGI_APPLICATION.replace(".application", ":application"),
+        host=host,
+        port=port,
+        workers=workers,
+        loop="auto",
+        http="auto",
+        ws="realtime.protocol:LendingProtocol",
+        ws_max_size=1_000_000,  # what Socket.IO's handshake promises as maxPayload
+        ws_per_message_deflate=False,  # costs more than small events save
+        ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # the query may hold a key
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE,
+    )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -1,0 +1,151 @@
+"""GET /event/stream/<instance>: the same events as on the socket, as server-sent events.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html. Plain ASGI: WSGI would hold a thread for each listener.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from socketio.exceptions import ConnectionRefusedError as Refusal
+
+from instances import errors
+from instances.events import EventType
+from realtime.database import database
+from realtime.models import Event
+from realtime.namespaces import UNAUTHORIZED, Credentials, Join, Member, Namespaces
+from realtime.recovery import Wish, event_types
+from realtime.relay import Audience, Feed, Listener, Relay
+
+logger = logging.getLogger(__name__)
+
+PATH = "/event/stream/"
+
+#: Seconds after which a line that means nothing is sent, so that nobody on the way takes the connection for dead.
+HEARTBEAT = 15
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class EventStream:
+    def __init__(self, relay: Relay, namespaces: Namespaces) -> None:
+        self.relay = relay
+        self.namespaces = namespaces
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await _start(send, 204, [(b"access-control-allow-headers", b"apikey, last-event-id")])
+            await send({"type": "http.response.body"})
+            return
+        if scope["method"] != "GET":
+            await _refuse(send, 404, [f"Cannot {scope['method']} {scope['path']}"])
+            return
+        headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
+        query = parse_qs(scope["query_string"].decode(errors="replace"), keep_blank_values=True)
+        try:
+            join = await self._authorise(scope, headers, query)
+        except errors.Refused as refusal:
+            await _refuse(send, refusal.status_code, _words(refusal))
+            return
+        except DatabaseError:
+            logger.exception("A stream could not be authorised")
+            await _refuse(send, 503, ["The database does not answer; try again"])
+            return
+        audience = Audience(events=event_types(_listed(query, "events")) if "events" in query else None)
+        await self._serve(join, audience, receive, send)
+
+    async def _authorise(self, scope: dict[str, Any], headers: dict[bytes, str], query: dict[str, list[str]]) -> Join:
+        """Raises Refused as REST would."""
+        name = scope["path"].removeprefix(PATH)
+        keys = tuple(headers[place] for place in (b"apikey",) if place in headers)
+        peer = (scope.get("client") or ("", 0))[0]
+        credentials = Credentials(keys, tuple(query.get("token", [])), peer)
+        last = headers.get(b"last-event-id")
+        since = query.get("since", [""])[0]
+        wish = Wish(since=last if last is not None else int(since) if since.isdecimal() and len(since) < 19 else since)
+        try:
+            return await database(Join.authorise, f"/{name}", credentials, wish)
+        except Refusal as refusal:
+            if refusal.error_args == {"message": UNAUTHORIZED}:
+                raise errors.Refused("Unauthorized", 401) from None
+            accesses = await database(credentials.accesses)
+            if all(access.is_for_all for access in accesses):
+                raise errors.Refused(f'The "{name}" instance does not exist', 404) from None
+            raise errors.Refused("Unauthorized", 401) from None
+
+    async def _serve(self, join: Join, audience: Audience, receive: Receive, send: Send) -> None:
+        """Until the client leaves, may not listen any more, or the server stops."""
+        listener = Listener(
+            f"stream {secrets.token_hex(8)}", f"/{join.name}", join.instance_id, join.begin.position, audience
+        )
+        telling = asyncio.ensure_future(self._tell(listener, send))
+        leaving = asyncio.ensure_future(_left(receive))
+        self.namespaces.add(Member(join, listener, leave=telling.cancel))
+        self._open.add(telling)
+        try:
+            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if telling.done() and not telling.cancelled() and telling.exception():
+                logger.error("A stream ended: its client comes back", exc_info=telling.exception())
+        finally:
+            self._open.discard(telling)
+            telling.cancel()
+            leaving.cancel()
+            await asyncio.gather(telling, leaving, return_exceptions=True)
+            self.namespaces.members.pop(listener.sid, None)
+            self.relay.leave(listener)
+        await send({"type": "http.response.body", "body": b""})
+
+    def close(self) -> None:
+        """End all streams; their clients come back by themselves."""
+        for telling in self._open:
+            telling.cancel()
+
+    async def _tell(self, listener: Listener, send: Send) -> None:
+        await _start(send, 200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
+        feed = await self.relay.open(listener)
+        while True:
+            async for event in self.relay.missed(feed, listener):
+                await send({"type": "http.response.body", "body": _rendered(feed, listener, event), "more_body": True})
+                if event.type == EventType.REMOVE_INSTANCE:
+                    return
+            if not await self.relay.news(feed, listener.position, HEARTBEAT):
+                await send({"type": "http.response.body", "body": b": alive\n\n", "more_body": True})
+
+
+def _rendered(feed: Feed, listener: Listener, event: Event) -> bytes:
+    offset = feed.offset(Audience(wants_offsets=True), listener.position) or ""
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (offset.encode(), event.type.encode(), bytes(event.envelope))
+
+
+def _listed(query: dict[str, list[str]], name: str) -> list[Any]:
+    return [one for value in query[name] for one in value.split(",")]
+
+
+def _words(refusal: errors.Refused) -> Any:
+    return "Unauthorized" if refusal.status_code == 401 else [str(refusal.detail)]
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    if settings.CORS_ALLOW_ALL_ORIGINS:
+        headers = [*headers, (b"access-control-allow-origin", b"*")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _refuse(send: Send, status: int, message: Any) -> None:
+    await _start(send, status, [(b"content-type", b"application/json")])
+    await send({"type": "http.response.body", "body": errors.answer(status, message).content})

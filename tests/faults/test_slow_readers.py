@@ -1,0 +1,109 @@
+"""A slow reader costs only itself, and loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+
+from instances.events import EventType
+from instances.models import Instance
+from realtime import server as server_module
+from realtime.models import Event
+from tests.faults.stuck import StuckReader
+from tests.inside import Inside, until
+
+PADDING = "x" * 50_000
+
+
+def memory(server):
+    """Resident memory of the server, in bytes."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def send(server, instance, numbers):
+    for number in numbers:
+        answer = server.post(
+            server.path("/event/publish", instance), {"event": "call", "data": {"number": number, "padding": PADDING}}
+        )
+        assert answer.status == 201
+
+
+def test_a_reader_that_stops_delays_nobody_and_is_told_all_when_it_goes_on(fresh_server, node):
+    server = fresh_server()
+    instance = server.create()
+    healthy = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    send(server, instance, range(20))
+    for _ in range(20):
+        healthy.event("call")
+    stuck = [StuckReader(server.port) for _ in range(3)]
+    for one in stuck:
+        one.join(f"/{instance.name}", apikey=instance.token)
+    before = memory(server)
+
+    send(server, instance, range(400))  # 20 MB to each
+    assert [healthy.event("call")["data"]["number"] for _ in range(400)] == list(range(400))
+    cost = memory(server) - before
+    assert cost < 3 * 10 * 1024 * 1024
+
+    for one in stuck:
+        assert [one.event()["data"]["number"] for _ in range(400)] == list(range(400))
+    send(server, instance, [400])
+    for one in stuck:
+        assert one.event()["data"]["number"] == 400
+        one.close()
+    assert healthy.event("call")["data"]["number"] == 400
+    healthy.disconnect()
+
+
+@pytest.fixture
+def inside(transactional_db):
+    with Inside() as running:
+        yield running
+
+
+@pytest.fixture
+def instance(transactional_db):
+    instance = Instance(name="loja")
+    instance.give_token("token-of-the-test")
+    instance.save()
+    return instance
+
+
+def record(instance, count):
+    for number in range(count):
+        Event.objects.record(instance, EventType.CALL, {"number": number, "padding": PADDING})
+
+
+def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypatch):
+    """5 MB in one turn of the loop: more than the limit, but nobody had the time to take any of it."""
+    set_back = []
+    monkeypatch.setattr(server_module.Server, "set_back", lambda *args: set_back.append(args))
+    reader = StuckReader(inside.port)
+    reader.join("/loja", apikey="token-of-the-test")
+    until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))
+
+    with transaction.atomic():
+        record(instance, 100)
+
+    assert [reader.event()["data"]["number"] for _ in range(100)] == list(range(100))
+    assert not set_back
+    reader.close()
+
+
+def test_a_reader_that_takes_nothing_for_long_is_reset(inside, instance, monkeypatch):
+    monkeypatch.setattr(server_module, "STUCK_TIMEOUT", 0.3)
+    reader = StuckReader(inside.port)
+    reader.join("/loja", apikey="token-of-the-test")
+    until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))
+
+    for _ in range(4):
+        record(instance, 40)
+    until(lambda: not inside.application.server.eio.sockets)
+
+    with pytest.raises(ConnectionError):
+        [reader.event() for _ in range(161)]
+    assert not inside.application.relay.feeds
+    reader.close()

@@ -1,0 +1,185 @@
+"""Who may not listen any more is sent away within two seconds, in every process, and hears nothing more."""
+
+from __future__ import annotations
+
+import pytest
+
+from instances.events import EventType
+from instances.models import AccessRevision, ApiKey, Instance
+from realtime import namespaces as namespaces_module
+from realtime.database import Pool
+from realtime.models import Event
+from tests.clients.raw import Raw
+from tests.environment import GLOBAL_KEY
+from tests.inside import Inside, until
+
+#: Promised are 2 s; a busy machine is not to fail the test.
+SOON = 8
+
+
+@pytest.fixture
+def instance(server):
+    return server.create()
+
+
+def new_key(server, **fields):
+    """An API key of one instance, made by another process."""
+    code = (
+        "from instances.models import ApiKey, Instance\n"
+        f"key, secret = ApiKey.objects.issue('test', ['listen'], expires_at={fields.get('expires_at')})\n"
+        f"key.instances.set(Instance.objects.filter(name={fields['name']!r}))\n"
+        "print(key.pk, secret)"
+    )
+    pk, secret = server.shell(code).split()
+    return int(pk), secret
+
+
+def shell(server, pk, code):
+    server.shell(f"from instances.models import ApiKey, Instance\nkey = ApiKey.objects.get(pk={pk})\n{code}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["key.revoke()", "key.delete()", "key.instances.clear()", "key.scopes = ['read']; key.save()"],
+)
+def test_a_key_that_is_taken_away_elsewhere_ends_its_sockets(server, node, instance, code):
+    pk, secret = new_key(server, name=instance.name)
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": secret}).connected()
+    other = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+
+    shell(server, pk, code)
+
+    gone = client.wait_for("disconnect", SOON)
+    assert (gone["reason"], gone["active"]) == ("io server disconnect", False)
+    server.receive(instance, "after")
+    assert other.event("messages.upsert")["data"]["message"] == {"conversation": "after"}
+    assert [line for line in client.quiet() if line["is"] == "event"] == []
+    other.disconnect()
+
+
+def test_a_key_ends_its_sockets_when_it_expires(server, node, instance):
+    in_two_seconds = (
+        "__import__('django.utils.timezone').utils.timezone.now() + __import__('datetime').timedelta(seconds=4)"
+    )
+    _, secret = new_key(server, name=instance.name, expires_at=in_two_seconds)
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": secret}).connected()
+
+    assert client.wait_for("disconnect", 4 + SOON)["active"] is False
+
+
+def test_a_rotated_token_ends_the_sockets_of_the_former_one(server, node, instance):
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    everything = node.connect(f"{server.url}/{instance.name}", auth={"apikey": GLOBAL_KEY}).connected()
+
+    token = server.post(server.path("/instance/rotateToken", instance), {}).json["hash"]
+
+    assert client.wait_for("disconnect", SOON)["active"] is False
+    again = node.connect(f"{server.url}/{instance.name}", auth={"apikey": token}).connected()
+    server.receive(instance, key=None)
+    assert server.post("/webhook/evolution", {"numberId": instance.number}, key=instance.token).status == 401
+    for one in (again, everything):
+        one.disconnect()
+
+
+def test_an_instance_that_is_renamed_sends_its_listeners_away(server, node, instance):
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+
+    server.shell(
+        "from instances.models import Instance\n"
+        f"instance = Instance.objects.get(name={instance.name!r})\ninstance.name += '-new'; instance.save()"
+    )
+
+    assert client.wait_for("disconnect", SOON)["active"] is False
+    node.connect(f"{server.url}/{instance.name}-new", auth={"apikey": instance.token}).connected().disconnect()
+
+
+def test_only_the_namespace_that_is_lost_is_left(server, node, instance):
+    pk, secret = new_key(server, name=instance.name)
+    other = server.create()
+    first = node.connect(f"{server.url}/{other.name}", auth={"apikey": other.token}).connected()
+    second = node.connect(f"/{instance.name}", over=first, auth={"apikey": secret}).connected()
+
+    shell(server, pk, "key.revoke()")
+
+    assert second.wait_for("disconnect", SOON)["active"] is False
+    server.receive(other, "still here")
+    assert first.event("messages.upsert")["data"]["message"] == {"conversation": "still here"}
+    assert not [line for line in first.seen if line["is"] == "disconnect"]
+    first.disconnect()
+
+
+def test_a_page_that_came_with_a_minted_token_stays_until_its_minter_goes(server, node, instance):
+    pk, secret = new_key(server, name=instance.name)
+    minted = server.post(server.path("/websocket/token", instance), {"expiresIn": 1}, key=secret)
+    assert minted.status == 201, minted.body
+    page = node.connect(f"{server.url}/{instance.name}", auth={"token": minted.json["token"]}).connected()
+    late = node.connect(f"{server.url}/{instance.name}", auth={"token": minted.json["token"]})
+    until(lambda: Raw(server.url).join(f"/{instance.name}", {"token": minted.json["token"]})[0] == "4", SOON)
+    server.receive(instance, "still here")
+    assert page.event("messages.upsert")["data"]["message"] == {"conversation": "still here"}
+
+    shell(server, pk, "key.revoke()")
+
+    assert page.wait_for("disconnect", SOON)["active"] is False
+    late.disconnect()
+
+
+@pytest.mark.postgres
+def test_a_key_that_one_process_takes_away_ends_the_sockets_of_another(server, start_server, node, instance):
+    other = start_server()
+    client = node.connect(f"{other.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+
+    server.post(server.path("/instance/rotateToken", instance), {})
+
+    assert client.wait_for("disconnect", SOON)["active"] is False
+
+
+# Inside: the moments between
+
+
+@pytest.fixture
+def inside(transactional_db):
+    with Inside() as running:
+        yield running
+
+
+@pytest.fixture
+def loja(transactional_db):
+    return Instance.objects.create(name="loja")
+
+
+@pytest.fixture
+def key(loja):
+    key, secret = ApiKey.objects.issue("test", ["listen"])
+    key.instances.add(loja)
+    key.secret = secret
+    return key
+
+
+def test_a_key_revoked_while_its_client_joins_does_not_get_in(inside, node, loja, key):
+    with inside.busy(Pool.READS):  # let in by the database, not yet told anything
+        client = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
+        key.revoke()
+        assert client.wait_for("disconnect", SOON)["active"] is False
+    Event.objects.record(loja, EventType.CALL, {})
+
+    assert client.quiet() == []
+    until(lambda: inside.is_clean)
+
+
+def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, node, loja, key, monkeypatch):
+    """The database says yes, the key goes, everybody is looked at, and only then the client becomes a member."""
+    namespaces = inside.application.namespaces
+    authorise = namespaces_module.Join.authorise
+
+    def slowly(*args):
+        join = authorise(*args)
+        key.revoke()
+        until(lambda: namespaces.revision == AccessRevision.current())
+        return join
+
+    monkeypatch.setattr(namespaces_module.Join, "authorise", slowly)
+    client = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
+
+    assert client.wait_for("disconnect", SOON)["active"] is False
+    until(lambda: inside.is_clean)

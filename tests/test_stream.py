@@ -1,0 +1,167 @@
+"""GET /event/stream/<instance>: server-sent events, with the socket's audience and its way to resume."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from urllib.parse import quote
+
+import pytest
+
+from tests.environment import GLOBAL_KEY
+
+
+class Stream:
+    def __init__(self, server, name, query="", **headers):
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        self.connection.request("GET", f"/event/stream/{quote(name)}{query}", headers=headers)
+        self.answer = self.connection.getresponse()
+        self.status = self.answer.status
+
+    def line(self):
+        return self.answer.readline().decode().rstrip("\n")
+
+    def event(self):
+        """The next event's (id, type, envelope)."""
+        fields = {}
+        while True:
+            line = self.line()
+            name, _, value = line.partition(": ")
+            if name in ("id", "event", "data"):
+                fields[name] = value
+            elif not line and "data" in fields:
+                return fields["id"], fields["event"], json.loads(fields["data"])
+
+    def json(self):
+        return json.loads(self.answer.read())
+
+    def close(self):
+        self.connection.close()
+
+
+@pytest.fixture
+def open_stream(server):
+    opened = []
+
+    def open(name, query="", **headers):
+        opened.append(Stream(server, name, query, **headers))
+        return opened[-1]
+
+    yield open
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def instance(server):
+    return server.create()
+
+
+def started(stream):
+    assert stream.status == 200
+    assert stream.line() == ": welcome"
+    return stream
+
+
+def test_events_come_as_on_the_socket(server, node, open_stream, instance):
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
+    assert stream.answer.headers["Content-Type"] == "text/event-stream"
+
+    server.receive(instance, "hello")
+
+    for name in ("messages.upsert", "contacts.upsert", "chats.upsert"):
+        heard = client.event(name)
+        assert stream.event() == (heard["id"], name, heard)
+    client.disconnect()
+
+
+def test_a_stream_goes_on_after_the_last_event_id(server, open_stream, instance):
+    server.receive(instance, "first")
+    stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
+    last, _, event = stream.event()
+    assert event["data"]["message"] == {"conversation": "first"}
+    stream.close()
+    server.receive(instance, "missed")
+
+    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last}))
+    heard = [stream.event()[2] for _ in range(6)]
+    assert [event["seq"] for event in heard] == list(range(3, 9))
+
+
+@pytest.mark.parametrize("last", ["x", "", "0.1", "9" * 500, "a.b.c"])
+def test_an_odd_last_event_id_begins_now(server, open_stream, instance, last):
+    server.receive(instance, "past")
+    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last}))
+
+    server.receive(instance, "live")
+    assert stream.event()[2]["data"]["message"] == {"conversation": "live"}
+
+
+def test_a_stream_can_narrow_what_it_hears(server, open_stream, instance):
+    stream = started(open_stream(instance.name, "?since=0&events=CHATS_UPSERT,contacts.upsert", apikey=instance.token))
+    server.receive(instance, "hello")
+
+    assert [stream.event()[1] for _ in range(2)] == ["contacts.upsert", "chats.upsert"]
+
+
+def test_websocket_settings_rule_here_too(server, open_stream, instance):
+    body = {"websocket": {"enabled": True, "events": ["CHATS_UPSERT"]}}
+    server.post(server.path("/websocket/set", instance), body, key=instance.token)
+    stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
+    server.receive(instance, "hello")
+
+    assert stream.event()[1] == "chats.upsert"
+
+
+def test_a_page_listens_with_a_minted_token(server, open_stream, instance):
+    minted = server.post(server.path("/websocket/token", instance), {}, key=instance.token).json["token"]
+    stream = started(open_stream(instance.name, f"?since=1&token={minted}"))
+    server.receive(instance, "hello")
+
+    assert stream.event()[1] == "messages.upsert"
+
+
+def test_who_may_not_listen_is_refused_as_everywhere(server, open_stream, instance):
+    foreign = server.create()
+    unauthorized = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
+    for name, query, headers in [
+        (instance.name, "", {}),
+        (instance.name, "", {"apikey": "wrong"}),
+        (instance.name, "", {"apikey": foreign.token}),
+        (instance.name, f"?apikey={instance.token}", {}),
+        (instance.name, f"?token={instance.token}", {}),
+        (instance.name, "?token=", {"apikey": instance.token}),
+        ("no-such-instance", "", {"apikey": instance.token}),
+    ]:
+        stream = open_stream(name, query, **headers)
+        assert (stream.status, stream.json()) == (401, unauthorized)
+    stream = open_stream("no-such-instance", apikey=GLOBAL_KEY)
+    assert stream.json()["response"]["message"] == ['The "no-such-instance" instance does not exist']
+
+
+def test_a_stream_ends_with_its_instance_and_tells_its_last_events(server, open_stream, instance):
+    stream = started(open_stream(instance.name, apikey=instance.token))
+    server.request("DELETE", server.path("/instance/delete", instance))
+
+    assert [stream.event()[1] for _ in range(2)] == ["instance.delete", "remove.instance"]
+    assert stream.answer.read() == b""
+
+
+def test_a_stream_ends_with_its_key(server, open_stream, instance):
+    stream = started(open_stream(instance.name, apikey=instance.token))
+    server.post(server.path("/instance/rotateToken", instance), {})
+
+    assert stream.answer.read().replace(b": alive\n\n", b"").strip() == b""
+
+
+def test_streams_do_not_hold_up_a_stop(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    streams = [started(Stream(server, instance.name, apikey=instance.token)) for _ in range(3)]
+
+    server.stop()
+    for stream in streams:
+        stream.answer.read()
+        stream.close()
+    assert server.process.returncode in (0, -15)
