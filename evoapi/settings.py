@@ -62,8 +62,19 @@ SECURE_REFERRER_POLICY = "same-origin"
 CORS_ORIGIN = [origin.strip() for origin in env.list("CORS_ORIGIN", default=["*"]) if origin.strip()]
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN
 CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else CORS_ORIGIN
-CORS_ALLOW_HEADERS = ["accept", "apikey", "authorization", "content-type", "user-agent", "x-requested-with"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "apikey",
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "user-agent",
+    "x-requested-with",
+]
 CORS_URLS_REGEX = r"^/(?!admin/)"
+
+#: Reverse proxies whose X-Forwarded-For says who a client is.
+TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 
 # Database
 

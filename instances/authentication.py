@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from instances.addresses import client_address
 from instances.crypto import digest, digests, is_same
 from instances.errors import NotFound, Refused
 from instances.models import ApiKey, Instance
+from instances.throttling import failed_authentications
 from instances.tokens import MintedToken
 
 if TYPE_CHECKING:
@@ -164,13 +166,24 @@ def _clean(secret: str) -> str:
     return secret.encode(errors="replace").decode()
 
 
+def address_of(meta: dict[str, Any]) -> str:
+    return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def refusal(meta: dict[str, Any]) -> APIException:
+    """What a wrong key is told: 401, and after too many from one address 429."""
+    if failed_authentications.takes(address_of(meta)):
+        return AuthenticationFailed()
+    return Refused("Too many wrong keys from this address; try again later", status_code=429)
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     """The header `apikey`. An absent, empty or wrong one is answered in one way, whatever the path names."""
 
     def authenticate(self, request: Request) -> tuple[None, Access]:
         access = Access.of(request.headers.get("apikey", ""))
         if access is None:
-            raise AuthenticationFailed
+            raise refusal(request.META)
         return None, access
 
     def authenticate_header(self, request: Request) -> str:

@@ -18,9 +18,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances import intake
+from instances import errors, intake
 from instances.addresses import is_within
-from instances.authentication import LISTEN, MANAGE, PUBLISH, READ, SEND, Access, GlobalKeyOnly
+from instances.authentication import (
+    LISTEN,
+    MANAGE,
+    PUBLISH,
+    READ,
+    SEND,
+    Access,
+    GlobalKeyOnly,
+    address_of,
+    refusal,
+)
 from instances.crypto import Secret, is_same
 from instances.errors import NotFound, Refused, answer, not_found
 from instances.models import Instance, Integration, Subscription
@@ -293,7 +303,8 @@ class EvolutionWebhook(Door):
         if "apikey" in request.headers or not _is_open_to(request):
             access = Access.of(request.headers.get("apikey", ""))
             if access is None:
-                return answer(401, "Unauthorized")
+                refused = refusal(request.META)
+                return answer(refused.status_code, errors.described(refused)["response"]["message"])
             if not access.may(PUBLISH):
                 return answer(403, ["This key may not publish"])
         try:
@@ -314,7 +325,7 @@ class EvolutionWebhook(Door):
 
 def _is_open_to(request: HttpRequest) -> bool:
     allowed = settings.EVOLUTION_INGRESS_OPEN
-    return allowed if isinstance(allowed, bool) else is_within(request.META.get("REMOTE_ADDR", ""), allowed)
+    return allowed if isinstance(allowed, bool) else is_within(address_of(request.META), allowed)
 
 
 class MetaWebhook(Door):

@@ -18,17 +18,18 @@ from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from instances.addresses import is_within
+from instances.addresses import client_address, is_within
 from instances.authentication import LISTEN, SEND, Access, Joined, still_listening
 from instances.errors import NotFound, Refused
 from instances.events import access_changed
 from instances.models import AccessRevision, Instance
 from instances.providers.base import NotSent
 from instances.sending import Sending
+from instances.throttling import client_events, failed_authentications
 from realtime.database import Pool, database
 from realtime.recovery import Beginning, Stretch, Wish
 from realtime.relay import Audience, Listener, Relay
-from realtime.server import Server
+from realtime.server import Server, TryLater
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Credentials:
     #: The same for minted tokens.
     tokens: tuple[Any, ...]
     peer: str
+    #: The client's address: the peer's, or what trusted proxies say.
+    address: str = ""
 
     @classmethod
     def presented(cls, environ: dict[str, Any], auth: Any) -> Credentials:
@@ -64,8 +67,9 @@ class Credentials:
             tokens += [auth["token"]] if "token" in auth else []
         elif auth is not None:
             given.append(auth)
-        client = scope.get("client") or ("", 0)
-        return cls(tuple(given), tuple(tokens), client[0])
+        peer = (scope.get("client") or ("", 0))[0]
+        address = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
+        return cls(tuple(given), tuple(tokens), peer, address)
 
     def accesses(self) -> list[Access]:
         """What they open. Raises Refusal unless every place that is filled holds a valid key."""
@@ -75,6 +79,8 @@ class Credentials:
         found += [Access.of_minted(token) if isinstance(token, str) else None for token in self.tokens]
         valid = [access for access in found if access is not None]
         if not valid or len(valid) < len(found):
+            if not failed_authentications.takes(self.address):
+                raise TryLater
             raise Refusal(UNAUTHORIZED)
         return valid
 
@@ -271,6 +277,8 @@ class Namespaces(socketio.AsyncNamespace):
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
         """{number, text} as POST /message/sendText takes it; returns what that answers."""
         member = self.members[sid]
+        if not client_events.takes(member.join.accesses):
+            raise Refused("Too many messages with this key; try again later", status_code=429)
         body = args[0] if args else None
         if not isinstance(body, dict):
             raise Refused("send_message takes an object with a text and a number")

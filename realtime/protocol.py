@@ -28,7 +28,7 @@ class Link:
         transport = self._protocol.transport
         raw = transport.get_extra_info("socket")
         if raw is not None:
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError, ValueError):  # it is closed already
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 

@@ -49,6 +49,9 @@ CONNECT_TIMEOUT = 45
 #: Seconds that a client may take from opening a websocket beside its polling to moving over.
 UPGRADE_TIMEOUT = 10
 
+#: Namespaces that one connection may be in.
+MAX_NAMESPACES = 1000
+
 #: Pieces of binary data that a packet may have; the server has no use for any.
 MAX_ATTACHMENTS = 10
 
@@ -211,6 +214,10 @@ class EngineSocket(AsyncSocket):
             self.server.start_background_task(ws.close)
 
 
+class TryLater(Exception):
+    """Raised by a connect handler that can neither let a client in nor refuse it for good."""
+
+
 class Server(socketio.AsyncServer):
     def __init__(self) -> None:
         # at INFO these two print every packet, with the keys in it
@@ -319,8 +326,15 @@ class Server(socketio.AsyncServer):
         namespace = namespace or "/"
         if eio_sid not in self.environ:
             return  # it has left already
+        if len(self.joined.get(eio_sid, ())) >= MAX_NAMESPACES:
+            self.close_transport(eio_sid)
+            return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
+        except TryLater:
+            await self._forget(eio_sid, namespace)
+            self.close_transport(eio_sid)
+            return
         except Exception:
             # nobody can say whether it may join: a refusal would be final, a closed transport is tried again
             logger.exception("A client could not be authorised")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from instances.events import EventType
@@ -183,3 +185,19 @@ def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, no
 
     assert client.wait_for("disconnect", SOON)["active"] is False
     until(lambda: inside.is_clean)
+
+
+def test_who_is_still_being_authorised_hears_nothing(inside, node, loja, key):
+    """Its socket is in the namespace already, and in none of the rooms that events go to."""
+    listening = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
+    until(lambda: any(feed.audiences for feed in inside.application.relay.feeds.values()))
+    joining = Raw(inside.url)
+    with ThreadPoolExecutor(1) as pool:
+        with inside.busy(Pool.JOINS):
+            answer = pool.submit(joining.join, "/loja", {"apikey": "wrong"})
+            until(lambda: len(inside.application.server.manager.rooms["/loja"][None]) == 2)
+            Event.objects.record(loja, EventType.CALL, {})
+            assert listening.event("call")["seq"] == 2
+        assert answer.result(10)[0] == "4", "the refusal is the first that it hears"
+    joining.close()
+    listening.disconnect()

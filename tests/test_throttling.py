@@ -1,0 +1,127 @@
+"""Limits: wrong keys count against an address, what is emitted against a key, and right keys are never held up."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from instances import throttling
+from instances.addresses import client_address
+from instances.models import Instance
+from instances.throttling import Throttle
+from realtime import server as server_module
+from tests.clients.raw import Raw
+from tests.environment import GLOBAL_KEY
+from tests.inside import Inside, until
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+    monkeypatch.setattr(throttling.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def test_a_burst_passes_and_then_the_rate(clock):
+    throttle = Throttle(rate=2, burst=3)
+
+    assert [throttle.takes("a") for _ in range(5)] == [True, True, True, False, False]
+    clock.now += 1
+    assert [throttle.takes("a") for _ in range(3)] == [True, True, False]
+    assert throttle.takes("b")
+
+
+def test_what_is_refused_is_not_counted_as_well(clock):
+    throttle = Throttle(rate=1, burst=1)
+    throttle.takes("a")
+    for _ in range(100):
+        throttle.takes("a")
+    clock.now += 1
+
+    assert throttle.takes("a")
+
+
+def test_only_so_many_are_remembered(clock, monkeypatch):
+    monkeypatch.setattr(throttling, "MAX_REMEMBERED", 3)
+    throttle = Throttle(rate=1, burst=1)
+    for who in "abcd":
+        throttle.takes(who)
+
+    assert throttle.takes("a"), "the one not seen for longest is forgotten"
+    assert not throttle.takes("d")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("203.0.113.9", "", "203.0.113.9"),
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # no proxy of ours: what it says is its own invention
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", " , 198.51.100.1 ,", "198.51.100.1"),
+    ],
+)
+def test_an_address_is_what_trusted_proxies_say(settings, peer, forwarded, address):
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+
+    assert client_address(peer, forwarded) == address
+
+
+@pytest.fixture
+def limited(fresh_server):
+    return fresh_server(TRUSTED_PROXIES="127.0.0.1")
+
+
+def test_wrong_keys_end_in_429_for_their_address_alone_and_right_ones_pass(limited):
+    instance = limited.create()
+    path = limited.path("/instance/connectionState", instance)
+
+    def status(key, address):
+        return limited.get(path, key=key, headers={"X-Forwarded-For": address}).status
+
+    until(lambda: status("wrong", "198.51.100.1") == 429, 30)
+    assert status(instance.token, "198.51.100.1") == 200
+    assert status("wrong", "198.51.100.2") == 401
+    # a socket is neither refused for good nor let in: it may come back
+    raw = Raw(limited.url, additional_headers={"X-Forwarded-For": "198.51.100.1"})
+    with pytest.raises(ConnectionClosed):
+        raw.join(f"/{instance.name}", {"apikey": "wrong"})
+    raw.close()
+    raw = Raw(limited.url, additional_headers={"X-Forwarded-For": "198.51.100.1"})
+    assert raw.join(f"/{instance.name}", {"apikey": instance.token})[0] == "0"
+    raw.close()
+
+
+def test_what_one_key_emits_is_limited(server, node):
+    instance, other = server.create(), server.create()
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    quiet = node.connect(f"{server.url}/{other.name}", auth={"apikey": other.token}).connected()
+
+    for _ in range(1300):
+        client.emit("send_message", "no object, and quickly refused")
+    assert client.call("send_message", {"text": "x"}, timeout=30)["status"] == 429
+    assert "key" in quiet.call("send_message", {"text": "x"})
+    client.disconnect()
+    quiet.disconnect()
+
+
+def test_a_connection_is_in_so_many_namespaces_at_most(transactional_db, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_NAMESPACES", 2)
+    for number in range(3):
+        Instance.objects.create(name=f"loja-{number}")
+    auth = {"apikey": GLOBAL_KEY}
+    with Inside() as inside:
+        raw = Raw(inside.url)
+        assert raw.join("/no-such-instance", auth)[0] == "4", "a refusal does not count"
+        assert [raw.join(f"/loja-{number}", auth)[0] for number in range(2)] == ["0", "0"]
+        with pytest.raises(ConnectionClosed):
+            raw.join("/loja-2", auth)
+        raw.close()
+        until(lambda: inside.is_clean)
