@@ -95,7 +95,22 @@ if IS_SQLITE:
         "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
     }
 else:
-    _database |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 2, "max_size": 20, "timeout": 10}}}
+    _database |= {
+        "ENGINE": "evoapi.postgresql",
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,  # after the database was away the pool holds connections that are broken
+        "OPTIONS": {
+            # a network that swallows everything is noticed after seconds, not after the kernel's quarter of an hour
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            **_database.get("OPTIONS", {}),
+            # who looks for a database that is away, and how often, is evoapi/postgresql's affair
+            "pool": {"min_size": 2, "max_size": 20, "timeout": 3, "reconnect_timeout": 0},
+        },
+    }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MIGRATION_MODULES: dict[str, str] = {}
@@ -264,6 +279,7 @@ logging.config.dictConfig(
             # at INFO uvicorn prints each request's query, which may hold a key
             "uvicorn.error": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
+            "psycopg.pool": {"level": "ERROR"},  # evoapi/postgresql says when the database goes and comes
             # a wrong key or name is the caller's affair and is answered; it is not worth a line each
             "django.request": {"level": "ERROR"},
         },

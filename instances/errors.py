@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import status
 from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
 from rest_framework.response import Response
+
+logger = logging.getLogger(__name__)
+
+#: What Django raises when the database is away, and what that is answered with.
+UNANSWERED = (OperationalError, InterfaceError)
+DATABASE_AWAY = "The database does not answer; try again"
 
 #: Clients put their key into the query by mistake; an answer, which may end in a log, does not repeat it.
 _KEY_IN_QUERY = re.compile(r"((?:apikey|token)=)[^&]*", re.IGNORECASE)
@@ -43,6 +52,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         exc = NotFound(str(exc) or cannot(context["request"]))
     elif isinstance(exc, PermissionDenied):
         exc = Refused(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
+    elif isinstance(exc, UNANSWERED):
+        logger.error("%s was not answered: %s", context["request"].path, exc)
+        exc = Refused(DATABASE_AWAY, status.HTTP_503_SERVICE_UNAVAILABLE)
     if not isinstance(exc, APIException):
         return None
     return Response(described(exc), exc.status_code)
@@ -110,6 +122,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    if isinstance(sys.exc_info()[1], UNANSWERED):
+        return answer(503, [DATABASE_AWAY])
     return answer(500, "Internal Server Error")
 
 

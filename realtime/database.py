@@ -42,3 +42,29 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
             close_old_connections()
 
     return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
+
+
+#: Shared calls that run at a time: more of them wait together, and threads that compute only get in each
+#: other's way.
+AT_ONCE = 2
+
+
+class Shared:
+    """Calls with the same arguments that wait together are one call, which begins after each of them was made."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Any, asyncio.Future[Any]] = {}
+        self._turn = asyncio.Semaphore(AT_ONCE)
+
+    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
+        key = (function, repr(args))
+        call = self._waiting.get(key)
+        if call is None:
+            call = self._waiting[key] = asyncio.ensure_future(self._call(key, function, args))
+        done: T = await asyncio.shield(call)
+        return done
+
+    async def _call(self, key: Any, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+        async with self._turn:
+            del self._waiting[key]  # before anything is read: who comes from here on needs a call of its own
+            return await database(function, *args)

@@ -26,7 +26,7 @@ from instances.models import AccessRevision, Instance
 from instances.providers.base import NotSent
 from instances.sending import Sending
 from instances.throttling import client_events, failed_authentications
-from realtime.database import Pool, database
+from realtime.database import Pool, Shared, database
 from realtime.recovery import Beginning, Stretch, Wish
 from realtime.relay import Audience, Listener, Relay
 from realtime.server import Server, TryLater
@@ -86,19 +86,18 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class Join:
-    """A namespace that a client was let into, and the place in its log where its time begins."""
+class Door:
+    """A namespace that is open to whoever presents what was presented, by a reading of the database."""
 
-    instance_id: UUID | None
-    begin: Beginning
+    stretch: Stretch
     accesses: tuple[Access, ...]
     #: Of who may hear what, read before anything else: a change after it is seen later.
     revision: int
-    #: The instance's name; None for `/`.
+    instance_id: UUID | None = None
     name: str | None = None
 
     @classmethod
-    def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
+    def open(cls, namespace: str, credentials: Credentials) -> Door:
         """Raises Refusal, in words that tell a stranger nothing of which names exist; reads the database."""
         revision = AccessRevision.current()
         accesses = tuple(credentials.accesses())
@@ -106,14 +105,34 @@ class Join:
         if namespace == "/":
             if not may_listen or not all(access.is_for_all for access in accesses):
                 raise Refusal(INVALID_NAMESPACE)
-            return cls(None, Stretch.of_all().begin(wish), accesses, revision)
+            return cls(Stretch.of_all(), accesses, revision)
         instance = _named(namespace.removeprefix("/"))
         if instance is None or not may_listen or not all(access.opens(instance) for access in accesses):
             raise Refusal(INVALID_NAMESPACE)
-        begin = Stretch.of_instance(instance.pk).begin(wish)
+        stretch = Stretch.of_instance(instance.pk)
         if not Instance.objects.filter(pk=instance.pk).exists():
             raise Refusal(INVALID_NAMESPACE)  # deleted just now: its last events may lie before our beginning
-        return cls(instance.pk, begin, accesses, revision, instance.name)
+        return cls(stretch, accesses, revision, instance.pk, instance.name)
+
+    def join(self, wish: Wish) -> Join:
+        return Join(self.instance_id, self.stretch.begin(wish), self.accesses, self.revision, self.name)
+
+
+@dataclass(frozen=True)
+class Join:
+    """A namespace that a client was let into, and the place in its log where its time begins."""
+
+    instance_id: UUID | None
+    begin: Beginning
+    accesses: tuple[Access, ...]
+    revision: int
+    #: The instance's name; None for `/`.
+    name: str | None = None
+
+    @classmethod
+    def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
+        """Raises Refusal; reads the database."""
+        return Door.open(namespace, credentials).join(wish)
 
     @property
     def joined(self) -> set[Joined]:
@@ -174,6 +193,9 @@ class Namespaces(socketio.AsyncNamespace):
         #: Of who may hear what: the members were looked at under this one.
         self.revision = 0
         self._looking = asyncio.Lock()
+        self._is_look_due = False
+        #: Thousands who come back at once with the same key are let in by one look at the database.
+        self._shared = Shared()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         if event not in CLIENT_EVENTS | {"connect", "joined", "disconnect"}:
@@ -182,7 +204,8 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         wish = Wish.of(auth)
-        join = await database(Join.authorise, namespace, Credentials.presented(environ, auth), wish)
+        door = await self._shared(Door.open, namespace, Credentials.presented(environ, auth))
+        join = door.join(wish)
         audience = Audience(wants_offsets=wish.recover, events=wish.events)
         self.add(Member(join, Listener(sid, namespace, join.instance_id, join.begin.position, audience)))
         if join.begin.pid:
@@ -190,7 +213,8 @@ class Namespaces(socketio.AsyncNamespace):
 
     def add(self, member: Member) -> None:
         self.members[member.listener.sid] = member
-        if member.join.revision != self.revision:
+        if member.join.revision != self.revision and not self._is_look_due:
+            self._is_look_due = True
             self.relay.spawn(self.look_again(is_forced=True))  # it changed while this client was being authorised
 
     async def on_joined(self, namespace: str, sid: str) -> None:
@@ -257,11 +281,12 @@ class Namespaces(socketio.AsyncNamespace):
                 revision = await database(AccessRevision.current)
                 if revision == self.revision and not is_forced:
                     return
+                self._is_look_due = False
                 members = list(self.members.values())
                 asked = {joined for member in members for joined in member.join.joined}
                 allowed = await database(_still_let_in, asked)
-            except DatabaseError:
-                logger.exception("It is not known who may still listen; asking again soon")
+            except DatabaseError as error:
+                logger.error("It is not known who may still listen; asking again soon: %s", error)
                 return
             self.revision = revision
             for member in members:

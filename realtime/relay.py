@@ -250,8 +250,8 @@ class Relay:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
                 await self.sweep()
-            except DatabaseError:
-                logger.exception("The sweep could not read the log; it tries again")
+            except DatabaseError as error:
+                logger.error("The sweep could not read the log; it tries again: %s", error)
 
     async def _sweep_soon(self) -> None:
         with suppress(DatabaseError):  # the next regular sweep reports it

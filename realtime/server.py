@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16
+
+#: Bytes from where on nothing more is taken at once: who takes that much within STUCK_TIMEOUT is slow, not stuck.
+MAX_POLLED_BYTES = 64 * 1024
 
 #: Seconds after which a websocket that took nothing of what it is owed is reset.
 STUCK_TIMEOUT = 30
@@ -119,7 +123,11 @@ class EngineSocket(AsyncSocket):
             raise engineio_exceptions.QueueEmpty from None
         finally:
             self.is_taking = False
+        size = 0
         while packets[-1] is not None and len(packets) < MAX_POLLED_PACKETS and not self.queue.empty():
+            size += len(packets[-1].data or "")
+            if size > MAX_POLLED_BYTES:
+                break
             packets.append(self.queue.get_nowait())
         self.queued -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
         for _ in packets:
@@ -218,6 +226,19 @@ class TryLater(Exception):
     """Raised by a connect handler that can neither let a client in nor refuse it for good."""
 
 
+class Manager(socketio.AsyncManager):
+    def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        """socketio looks for the client in all rooms; here it is in no other than these, the relay's it has left."""
+        for room in (sid, None):
+            self.basic_leave_room(sid, namespace, room)
+        self.callbacks.pop(sid, None)
+        for pending in (self.pending_connect, self.pending_disconnect):
+            if sid in pending.get(namespace, ()):
+                pending[namespace].remove(sid)
+                if not pending[namespace]:
+                    del pending[namespace]
+
+
 class Server(socketio.AsyncServer):
     def __init__(self) -> None:
         # at INFO these two print every packet, with the keys in it
@@ -226,6 +247,7 @@ class Server(socketio.AsyncServer):
             quiet.setLevel(logging.ERROR)
         super().__init__(
             async_mode="asgi",
+            client_manager=Manager(),
             json=Json,
             logger=loggers["socketio"],
             engineio_logger=loggers["engineio"],
@@ -239,6 +261,7 @@ class Server(socketio.AsyncServer):
         self.on_set_back: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
         #: What CONNECT tells a client besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
+        self._complained_at = 0.0
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -261,7 +284,7 @@ class Server(socketio.AsyncServer):
     def _push(self, socket: EngineSocket, packet: LoggedPacket) -> None:
         socket.push(packet)
         # one event is always allowed, however long it is
-        if socket.owed > settings.WEBSOCKET_MAX_BUFFER and socket.owed > packet.size:
+        if socket.owed > packet.size and socket.owed > settings.WEBSOCKET_MAX_BUFFER:
             self.set_back(socket)
 
     def set_back(self, socket: EngineSocket) -> None:
@@ -331,7 +354,9 @@ class Server(socketio.AsyncServer):
             return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
-        except TryLater:
+        except (TryLater, *errors.UNANSWERED) as error:
+            if not isinstance(error, TryLater):
+                self._complain(error)
             await self._forget(eio_sid, namespace)
             self.close_transport(eio_sid)
             return
@@ -347,6 +372,12 @@ class Server(socketio.AsyncServer):
         elif self.manager.is_connected(sid, namespace):
             self.joined[eio_sid].add(namespace)
             await self._trigger_event(JOINED, namespace, sid)
+
+    def _complain(self, error: Exception) -> None:
+        """At most once a second: while the database is away, thousands of clients try again and again."""
+        if time.monotonic() > self._complained_at + 1:
+            self._complained_at = time.monotonic()
+            logger.error("A client could not be authorised, and is to try again: %s", error)
 
     async def _forget(self, eio_sid: str, namespace: str) -> None:
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
@@ -370,7 +401,9 @@ class Server(socketio.AsyncServer):
                 del self.joined[eio_sid]
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        await super()._handle_eio_disconnect(eio_sid, reason)
+        for namespace in list(self.joined.get(eio_sid, ())):  # socketio asks all the namespaces that there are
+            await self._handle_disconnect(eio_sid, namespace, reason)
+        self.environ.pop(eio_sid, None)
         self._binary_packet.pop(eio_sid, None)
 
     # What clients send

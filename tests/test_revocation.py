@@ -172,15 +172,15 @@ def test_a_key_revoked_while_its_client_joins_does_not_get_in(inside, node, loja
 def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, node, loja, key, monkeypatch):
     """The database says yes, the key goes, everybody is looked at, and only then the client becomes a member."""
     namespaces = inside.application.namespaces
-    authorise = namespaces_module.Join.authorise
+    open_door = namespaces_module.Door.open
 
     def slowly(*args):
-        join = authorise(*args)
+        door = open_door(*args)
         key.revoke()
         until(lambda: namespaces.revision == AccessRevision.current())
-        return join
+        return door
 
-    monkeypatch.setattr(namespaces_module.Join, "authorise", slowly)
+    monkeypatch.setattr(namespaces_module.Door, "open", slowly)
     client = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
 
     assert client.wait_for("disconnect", SOON)["active"] is False

@@ -23,7 +23,6 @@ class Proxy:
         self.resets = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.port: int = self._call(self._start())
@@ -92,6 +91,8 @@ class Proxy:
             self._server.close()
             for writer in list(self._writers):
                 _reset(writer)
+            if serving := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(serving, timeout=5)
 
         self._call(close())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,0 +1,59 @@
+"""PostgreSQL that may be away: while it is, whoever needs it is told so at once, and it is noticed when it is back.
+
+psycopg's pool lets each of them wait for its whole timeout, four threads at a time, and looks for the database ever
+more rarely, up to minutes apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, ClassVar
+
+from django.db.backends.postgresql import base
+from psycopg import OperationalError, connect
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two attempts to reach a database that is away; there is one at a time.
+RETRY_INTERVAL = 0.25
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    is_away: ClassVar[bool] = False
+    _tried_at: ClassVar[float] = 0.0
+    _trying: ClassVar[threading.Lock] = threading.Lock()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if not self.pool:
+            return super().get_new_connection(conn_params)
+        if self.is_away:
+            self._look(conn_params)
+        try:
+            return super().get_new_connection(conn_params)
+        except OperationalError:
+            self._look(conn_params)
+            raise  # it is there, and very busy
+
+    def _look(self, conn_params: dict[str, Any]) -> None:
+        """Raises OperationalError while the database is away; the first to ask after a while finds out."""
+        shared = DatabaseWrapper
+        if not shared._trying.acquire(blocking=False):
+            raise OperationalError("The database is away")
+        try:
+            if shared.is_away and time.monotonic() < shared._tried_at + RETRY_INTERVAL:
+                raise OperationalError("The database is away")
+            try:
+                connect(**conn_params).close()
+            except OperationalError as error:
+                if not shared.is_away:
+                    logger.error("The database is away: %s", error)
+                shared.is_away = True
+                shared._tried_at = time.monotonic()
+                raise
+            if shared.is_away:
+                logger.warning("The database is back")
+            shared.is_away = False
+        finally:
+            shared._trying.release()
