@@ -153,6 +153,7 @@ class EngineSocket(AsyncSocket):
     async def drained(self) -> None:
         """Wait while there is much in the queue, or something that nobody takes."""
         while not self.closed and (self.queued > HIGH_WATER or not (self.is_taking or self.queue.empty())):
+            self.idle.clear()  # it may be set still: what is no event of the log is queued past `push`
             await self.idle.wait()
 
     def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,23 @@ def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypa
     assert [reader.event()["data"]["number"] for _ in range(100)] == list(range(100))
     assert not set_back
     reader.close()
+
+
+@pytest.mark.timeout(10)  # else the loop would turn for ever
+async def test_whoever_waits_for_a_reader_lets_the_loop_turn():
+    """An answer or a heartbeat is owed, and no event of the log."""
+    session = server_module.EngineSocket.__new__(server_module.EngineSocket)
+    session.closed, session.queue = False, asyncio.Queue()
+    session.begin()
+    session.idle.set()
+    session.queue.put_nowait("2")
+
+    waiting = asyncio.ensure_future(session.drained())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    session.queue.get_nowait()
+    session.idle.set()
+    await waiting
 
 
 def test_a_reader_that_takes_nothing_for_long_is_reset(inside, instance, monkeypatch):
