@@ -113,7 +113,6 @@ else:
     }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-MIGRATION_MODULES: dict[str, str] = {}
 
 # Secrets: made and kept in DATA_DIR on SQLite; several machines on one PostgreSQL must be given the same ones
 

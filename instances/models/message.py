@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from instances.providers.base import InboundMessage, OutgoingText, StatusReport
 
 
-class MessageQuerySet(models.QuerySet["Message"]):
-    def on_whatsapp(self) -> MessageQuerySet:
-        """Those that WhatsApp has; the others are being handed to it."""
-        return self.filter(wa_id__isnull=False)
-
-
 #: How far a message has come. A report that comes late does not take it back.
 STATUS_ORDER = ["PENDING", "SERVER_ACK", "SENT", "DELIVERY_ACK", "DELIVERED", "READ", "PLAYED"]
 
@@ -48,8 +42,6 @@ class Message(models.Model):
     source = models.CharField(max_length=16, default="unknown")
     status = models.CharField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = MessageQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)

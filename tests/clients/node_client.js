@@ -4,7 +4,6 @@ const { io } = require("socket.io-client");
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const sockets = {};
-let managers = 0;
 
 const commands = {
   // {name, url, options}: connect, and report everything that happens; `over` another socket's connection, `url` is
@@ -12,7 +11,6 @@ const commands = {
   connect({ name, url, options, over }) {
     const socket = over ? sockets[over].io.socket(url, options) : io(url, { forceNew: true, ...options });
     sockets[name] = socket;
-    managers += 1;
     const transport = () => socket.io.engine && socket.io.engine.transport.name;
     socket.on("connect", () => say({ name, is: "connect", sid: socket.id, recovered: socket.recovered, transport: transport() }));
     socket.on("connect_error", (error) => say({ name, is: "connect_error", message: error.message, data: error.data, active: socket.active }));
