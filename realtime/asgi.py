@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
-import socketio
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
@@ -14,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors, http
 from instances.models import Fingerprint
-from realtime import stream
+from realtime import shaping, stream
 from realtime.database import database
 from realtime.namespaces import Namespaces
 from realtime.relay import Relay
@@ -48,7 +47,6 @@ class SocketIO:
         self.server.register_namespace(self.namespaces)
         self.server.on_set_back = self.namespaces.set_back
         self.stream = EventStream(self.relay, self.namespaces)
-        self.engine = socketio.ASGIApp(self.server, socketio_path=None)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,7 +58,7 @@ class SocketIO:
         elif scope["type"] == "http" and scope["path"].endswith((".js", ".js.map")):
             await self._client_bundle(scope["path"].removeprefix(PATH), send)
         else:
-            await self.engine(scope, receive, send)
+            await self.server.handle_request(scope, receive, send)
 
     async def _other(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if self.other and scope["type"] == "http":
@@ -110,6 +108,8 @@ class SocketIO:
         await http.client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch())
+        await database(shaping.tell_left_behind)
+        self.relay.spawn(shaping.tell_for_ever())
         self.relay.spawn(prune_for_ever())
         self.running.add(self)
 

@@ -1,7 +1,6 @@
 """The Socket.IO server: python-socketio's, with what it leaves open closed.
 
-Touches python-socketio 5.18 and python-engineio 4.15 below their public surface (methods named `_handle_…`, the class
-of a session's socket); requirements.in pins both.
+Touches python-socketio 5.18 below its public surface (methods named `_handle_…`); requirements.in pins it.
 """
 
 from __future__ import annotations
@@ -10,48 +9,28 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import socketio
 from django.conf import settings
-from engineio import exceptions as engineio_exceptions
-from engineio import packet as engineio_packet
-from engineio.async_socket import AsyncSocket
 from engineio.payload import Payload
 from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import bodies, errors
+from realtime.engine import Engine
 from realtime.models import Cursor, Event
-from realtime.protocol import EXTENSION, Link
+from realtime.sessions import EngineSocket, LoggedPacket
 
 if TYPE_CHECKING:
     from realtime.relay import Listener
 
 logger = logging.getLogger(__name__)
 
-#: Packets in one answer to a poll; Engine.IO clients refuse more.
-MAX_POLLED_PACKETS = 16
-
-#: Bytes from where on nothing more is taken at once: who takes that much within STUCK_TIMEOUT is slow, not stuck.
-MAX_POLLED_BYTES = 64 * 1024
-
-#: Seconds after which a websocket that took nothing of what it is owed is reset.
-STUCK_TIMEOUT = 30
-
-#: Seconds that a websocket whose session has ended may take to send what it holds.
-CLOSE_TIMEOUT = 5
-
-#: Bytes in a session's queue from where on a replay waits.
-HIGH_WATER = 256 * 1024
-
 #: Seconds that a client may take to join its first namespace.
 CONNECT_TIMEOUT = 45
-
-#: Seconds that a client may take from opening a websocket beside its polling to moving over.
-UPGRADE_TIMEOUT = 10
 
 #: Namespaces that one connection may be in.
 MAX_NAMESPACES = 1000
@@ -77,152 +56,6 @@ class Json:
         return bodies.load(text.encode() if isinstance(text, str) else text)
 
 
-class LoggedPacket(engineio_packet.Packet):
-    """An event of the log on its way: what is dropped of these is read again."""
-
-    def __init__(self, namespace: str, before: Any, data: str) -> None:
-        super().__init__(engineio_packet.MESSAGE, data)
-        self.namespace = namespace
-        #: The place in the log after which it comes.
-        self.before = before
-        self.size = len(data)
-
-
-class EngineSocket(AsyncSocket):
-    """A session. None in its queue ends it so that the client comes back by itself: after what is owed to it, and
-    without Engine.IO's CLOSE, which it would obey."""
-
-    #: Whether somebody waits for packets: a websocket that can be written to, or a poll.
-    is_taking = False
-    #: Bytes of logged events that came while nobody did.
-    owed = 0
-    #: Bytes of logged events in the queue.
-    queued = 0
-    #: Set while somebody waits and the queue is empty.
-    idle: asyncio.Event
-    #: Where the server lends it: the transport of a websocket.
-    link: Link | None = None
-    _giving_up: asyncio.TimerHandle | None = None
-
-    def begin(self) -> None:
-        """Called once, in place of a constructor: the class is set on a session that exists."""
-        self.idle = asyncio.Event()
-
-    async def poll(self) -> list[Any]:
-        """Wait for packets and take those that fit into one answer; empty once the session is to end."""
-        timeout = self.server.ping_interval + self.server.ping_timeout
-        if self._giving_up:
-            self._giving_up.cancel()
-            self._giving_up = None
-        if self.queue.empty():
-            self.is_taking, self.owed = True, 0
-            self.idle.set()
-        try:
-            packets = [await asyncio.wait_for(self.queue.get(), timeout)]
-        except (TimeoutError, asyncio.CancelledError):
-            raise engineio_exceptions.QueueEmpty from None
-        finally:
-            self.is_taking = False
-        size = 0
-        while packets[-1] is not None and len(packets) < MAX_POLLED_PACKETS and not self.queue.empty():
-            size += len(packets[-1].data or "")
-            if size > MAX_POLLED_BYTES:
-                break
-            packets.append(self.queue.get_nowait())
-        self.queued -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
-        for _ in packets:
-            self.queue.task_done()
-        if packets[-1] is None and len(packets) > 1:
-            self.queue.put_nowait(None)  # what is owed first; the next poll ends the session
-        elif packets[-1] is None and not self.upgraded:
-            await self.close(abort=True)
-        return [one for one in packets if one is not None]
-
-    def push(self, packet: Any) -> None:
-        """Queue a packet without waiting; logged events are counted while nobody takes any."""
-        if self.closed or self.closing:
-            return
-        if isinstance(packet, LoggedPacket):
-            self.queued += packet.size
-            self.owed += 0 if self.is_taking else packet.size
-        self.idle.clear()
-        self.queue.put_nowait(packet)
-        if not self.is_taking and self.link and not self._giving_up:
-            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
-
-    async def drained(self) -> None:
-        """Wait while there is much in the queue, or something that nobody takes."""
-        while not self.closed and (self.queued > HIGH_WATER or not (self.is_taking or self.queue.empty())):
-            self.idle.clear()  # it may be set still: what is no event of the log is queued past `push`
-            await self.idle.wait()
-
-    def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
-        """Forget the events that are owed, of one namespace or all. Returns the place after which each one's came."""
-        before: dict[str, Any] = {}
-        for _ in range(self.queue.qsize()):
-            packet = self.queue.get_nowait()
-            if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
-                before.setdefault(packet.namespace, packet.before)
-                self.queued -= packet.size
-            else:
-                self.queue.put_nowait(packet)
-        self.owed = min(self.owed, self.queued)
-        return before
-
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """Nothing will come any more: a poll that waits and a websocket's writer end. Nobody waits for them."""
-        if not self.closed and not self.closing:
-            await super().close(wait=False, abort=abort, reason=reason)
-            self.queue.put_nowait(None)
-            self.idle.set()  # nobody is to wait for it any more
-            if self.link and not self.is_taking:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
-
-    async def receive(self, pkt: Any) -> None:
-        try:
-            await super().receive(pkt)
-        except IndexError:  # there is no such type of packet
-            raise engineio_exceptions.UnknownPacketError from None
-
-    async def handle_get_request(self, environ: dict[str, Any]) -> Any:
-        """A client that hangs up while it polls ends the session, as it does with the JavaScript server."""
-        if environ["asgi.scope"]["type"] == "websocket":
-            self.link = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
-            return await super().handle_get_request(environ)
-        answering = asyncio.ensure_future(super().handle_get_request(environ))
-        leaving = asyncio.ensure_future(environ["asgi.receive"]())
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() and leaving.result()["type"] == "http.disconnect":
-            await self.close(abort=True, reason=self.server.reason.TRANSPORT_CLOSE)
-        leaving.cancel()
-        return await answering
-
-    async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """A body that holds anything but packets ends the session."""
-        try:
-            await super().handle_post_request(environ)
-        except (engineio_exceptions.EngineIOError, ValueError, LookupError):
-            await self.close(abort=True, reason=self.server.reason.TRANSPORT_ERROR)
-            raise engineio_exceptions.UnknownPacketError from None
-
-    async def _websocket_handler(self, ws: Any) -> None:
-        """An upgrade that fails leaves the session to its polling; a frame that is no packet ends it."""
-        giving_up = asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._give_up_upgrade, ws)
-        try:
-            await super()._websocket_handler(ws)
-        except ValueError:
-            if self.upgraded:
-                await self.close(abort=True, reason=self.server.reason.TRANSPORT_ERROR)
-            await ws.close()
-        finally:
-            giving_up.cancel()
-            self.upgrading = False
-
-    def _give_up_upgrade(self, ws: Any) -> None:
-        if self.upgrading:
-            self.server.start_background_task(ws.close)
-
-
 class TryLater(Exception):
     """Raised by a connect handler that can neither let a client in nor refuse it for good."""
 
@@ -241,21 +74,25 @@ class Manager(socketio.AsyncManager):
 
 
 class Server(socketio.AsyncServer):
-    def __init__(self) -> None:
+    eio: Engine
+
+    def __init__(self, **options: Any) -> None:
+        """`options` are python-socketio's, and come before our own."""
         # at INFO these two print every packet, with the keys in it
         loggers = {name: logging.getLogger(f"{name}.server") for name in ("socketio", "engineio")}
         for quiet in loggers.values():
             quiet.setLevel(logging.ERROR)
-        super().__init__(
-            async_mode="asgi",
-            client_manager=Manager(),
-            json=Json,
-            logger=loggers["socketio"],
-            engineio_logger=loggers["engineio"],
-            cors_allowed_origins="*" if settings.CORS_ALLOW_ALL_ORIGINS else _is_allowed_origin,
-            cors_credentials=False,
-            namespaces="*",
-        )
+        ours: dict[str, Any] = {
+            "async_mode": "asgi",
+            "client_manager": Manager(),
+            "json": Json,
+            "logger": loggers["socketio"],
+            "engineio_logger": loggers["engineio"],
+            "cors_allowed_origins": "*" if settings.CORS_ALLOW_ALL_ORIGINS else _is_allowed_origin,
+            "cors_credentials": False,
+            "namespaces": "*",
+        }
+        super().__init__(**ours | options)
         # a client posts all that it has to say at once; the size of a body limits how much that is
         Payload.max_decode_packets = self.eio.max_http_buffer_size
         #: Told the (namespace, sid, place) of those whose events were dropped.
@@ -265,28 +102,39 @@ class Server(socketio.AsyncServer):
         self._complained_at = 0.0
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
+        #: Who is in a room, by sid. They are the relay's; python-socketio has one of each client alone.
+        self.rooms: dict[str, dict[str, EngineSocket]] = {}
+
+    def _engineio_server_class(self) -> type[Engine]:
+        return Engine
 
     # Sending
 
     def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
         """Send a logged event to a room (or to one sid) of this process, as one packet for all."""
-        recipients = self.manager.rooms.get(namespace, {}).get(room)
-        if not recipients:
+        sessions = self._sessions(namespace, room)
+        if not sessions:
             return
-        name = orjson.dumps(event.type).decode()
-        at = "" if namespace == "/" else f"{namespace},"
-        last = "" if offset is None else f',"{offset}"'
-        packet = LoggedPacket(namespace, before(place), f"2{at}[{name},{bytes(event.envelope).decode()}{last}]")
-        for eio_sid in list(recipients.values()):
-            socket = self.eio.sockets.get(eio_sid)
-            if socket is not None:
-                self._push(socket, packet)
+        packet = LoggedPacket(namespace, before(place), _text(namespace, event, offset))
+        waiting = [session for session in sessions if not session.is_writable]
+        self.eio.outbox.push([session for session in sessions if session.is_writable], packet.frame)
+        for session in waiting:
+            self._queue(session, packet)
 
-    def _push(self, socket: EngineSocket, packet: LoggedPacket) -> None:
-        socket.push(packet)
+    def _sessions(self, namespace: str, room: str) -> Collection[EngineSocket]:
+        if room in self.rooms:
+            return self.rooms[room].values()
+        session = self._session(room, namespace)
+        return [session] if session else []
+
+    def _session(self, sid: str, namespace: str) -> EngineSocket | None:
+        return self.eio.sockets.get(self.manager.eio_sid_from_sid(sid, namespace))
+
+    def _queue(self, session: EngineSocket, packet: LoggedPacket) -> None:
+        session.push(packet)
         # one event is always allowed, however long it is
-        if socket.owed > packet.size and socket.owed > settings.WEBSOCKET_MAX_BUFFER:
-            self.set_back(socket)
+        if session.owed > packet.size and session.owed > settings.WEBSOCKET_MAX_BUFFER:
+            self.set_back(session)
 
     def set_back(self, socket: EngineSocket) -> None:
         """A slow reader costs only itself: what it is owed is dropped, and told again once it takes packets."""
@@ -298,16 +146,20 @@ class Server(socketio.AsyncServer):
         self.on_set_back(behind)
 
     async def drained(self, listener: Listener) -> None:
-        eio_sid = self.manager.eio_sid_from_sid(listener.sid, listener.namespace)
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None:
-            await socket.drained()
+        session = self._session(listener.sid, listener.namespace)
+        if session is not None:
+            await session.drained()
 
     def enter(self, listener: Listener, room: str) -> None:
-        self.manager.basic_enter_room(listener.sid, listener.namespace, room)
+        session = self._session(listener.sid, listener.namespace)
+        if session is not None:
+            self.rooms.setdefault(room, {})[listener.sid] = session
 
     def leave(self, listener: Listener, room: str) -> None:
-        self.manager.basic_leave_room(listener.sid, listener.namespace, room)
+        sessions = self.rooms.get(room, {})
+        sessions.pop(listener.sid, None)
+        if not sessions:
+            self.rooms.pop(room, None)
 
     async def cut(self, listener: Listener, is_owed: bool = True) -> None:
         """DISCONNECT a client from a namespace for good, with or without what it is owed before.
@@ -324,9 +176,9 @@ class Server(socketio.AsyncServer):
 
     def close_transport(self, eio_sid: str) -> None:
         """End a session, once what is owed to it is sent, so that its client comes back by itself."""
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None and not socket.closed:
-            socket.queue.put_nowait(None)
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None:
+            session.end()
 
     async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         if pkt.packet_type == packet.CONNECT:
@@ -337,9 +189,6 @@ class Server(socketio.AsyncServer):
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        socket = self.eio.sockets[eio_sid]
-        socket.__class__ = EngineSocket
-        socket.begin()
         asyncio.get_running_loop().call_later(CONNECT_TIMEOUT, self._close_unless_joined, eio_sid)
 
     def _close_unless_joined(self, eio_sid: str) -> None:
@@ -449,6 +298,13 @@ def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
     """CORS_ORIGIN's, and the server's own: python-socketio's synchronous client says that it comes from there."""
     known = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
     return origin in known or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
+
+
+def _text(namespace: str, event: Event, offset: str | None) -> bytes:
+    """A Socket.IO packet (socket.io-protocol 5) with the envelope as it is stored."""
+    at = b"" if namespace == "/" else namespace.encode() + b","
+    last = b"" if offset is None else b',"%s"' % offset.encode()
+    return b"2%s[%s,%s%s]" % (at, orjson.dumps(event.type), bytes(event.envelope), last)
 
 
 def before(place: Any) -> Any:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from realtime.asgi import SocketIO
 from realtime.database import Pool, _executors, database
@@ -27,21 +28,32 @@ def until(condition: Callable[[], Any], timeout: float = 10) -> Any:
 
 
 class Inside:
-    def __init__(self) -> None:
+    application: SocketIO
+
+    def __init__(self, other: Any = None, **options: Any) -> None:
+        """`other` is an application to run instead; `options` are uvicorn's, and come before `manage.py serve`'s."""
+        self.other = other
+        self.options = {"ws": "realtime.protocol:LendingProtocol", "ws_per_message_deflate": False} | options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.application = SocketIO()
+        if self.other is None:
+            self.application = SocketIO()
         config = uvicorn.Config(
-            self.application,
+            self.other or self.application,
             port=self.port,
-            ws="realtime.protocol:LendingProtocol",
-            lifespan="on",
+            lifespan="off" if self.other else "on",
+            interface="asgi3",
             log_config=None,
             access_log=False,
+            **self.options,
         )
         self.uvicorn = uvicorn.Server(config)
         await self.uvicorn.serve()
@@ -87,7 +99,7 @@ class Inside:
         return {
             "sessions": {sid: session for sid, session in server.eio.sockets.items() if not session.closed},
             "requests": dict(server.environ),
-            "rooms": dict(server.manager.rooms),
+            "rooms": dict(server.rooms) | dict(server.manager.rooms),
             "joining": dict(server.manager.pending_connect),
             "leaving": dict(server.manager.pending_disconnect),
             "joined": dict(server.joined),

@@ -16,7 +16,7 @@ import socketio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_websocket
 
-import realtime.server
+import realtime.sessions
 from instances.models import Instance
 from tests.clients.polling import Polling
 from tests.environment import GLOBAL_KEY
@@ -461,7 +461,7 @@ def test_an_upgrade_that_fails_leaves_the_client_to_its_polling(server, instance
 
 def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transactional_db, monkeypatch):
     """Some proxies open websockets and let nothing through."""
-    monkeypatch.setattr(realtime.server, "UPGRADE_TIMEOUT", 0.2)
+    monkeypatch.setattr(realtime.sessions, "UPGRADE_TIMEOUT", 0.2)
     instance = Instance(name="an instance")
     instance.save()
     with Inside() as inside:

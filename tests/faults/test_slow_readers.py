@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from django.db import transaction
+from engineio.packet import PING, Packet
 
 from instances.events import EventType
 from instances.models import Instance
 from realtime import server as server_module
+from realtime import sessions
+from realtime.engine import Engine
 from realtime.models import Event
 from tests.faults.stuck import StuckReader
 from tests.inside import Inside, until
@@ -97,22 +100,20 @@ def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypa
 @pytest.mark.timeout(10)  # else the loop would turn for ever
 async def test_whoever_waits_for_a_reader_lets_the_loop_turn():
     """An answer or a heartbeat is owed, and no event of the log."""
-    session = server_module.EngineSocket.__new__(server_module.EngineSocket)
-    session.closed, session.queue = False, asyncio.Queue()
-    session.begin()
-    session.idle.set()
-    session.queue.put_nowait("2")
+    session = sessions.EngineSocket(Engine(), "a session")
+    session.push(Packet(PING))
 
     waiting = asyncio.ensure_future(session.drained())
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    session.queue.get_nowait()
-    session.idle.set()
+    assert await session.poll()
+    polling = asyncio.ensure_future(session.poll())
     await waiting
+    polling.cancel()
 
 
 def test_a_reader_that_takes_nothing_for_long_is_reset(inside, instance, monkeypatch):
-    monkeypatch.setattr(server_module, "STUCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(sessions, "STUCK_TIMEOUT", 0.3)
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
     until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))

@@ -1,0 +1,157 @@
+"""Engine.IO's server over ASGI: https://socket.io/docs/v4/engine-io-protocol, version 4.
+
+python-engineio's, with what it answers to requests replaced by what the protocol's own tests want. Of python-engineio
+4.15 the methods named `_…` are used; requirements.in pins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import engineio
+from engineio import exceptions
+from engineio.packet import OPEN, Packet
+
+from realtime.frames import Outbox
+from realtime.sessions import EngineSocket
+
+Receive = Callable[..., Any]
+Send = Callable[..., Any]
+
+
+class Engine(engineio.AsyncServer):
+    sockets: dict[str, EngineSocket]
+
+    def __init__(self, **options: Any) -> None:
+        # sessions look after their heartbeat themselves
+        super().__init__(**{"async_mode": "asgi", "monitor_clients": False} | options)
+        self.outbox = Outbox()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def create_queue(self, *args: Any, **kwargs: Any) -> deque[Packet]:
+        return deque()
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def handle_request(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """An ASGI request to its path, HTTP or websocket."""
+        message = await receive()
+        if message["type"] in ("http.disconnect", "websocket.disconnect"):
+            return
+        environ = _environ(scope, message, receive, send)
+        answer = await self._answer(environ)
+        if answer is not None:
+            await self._make_response(self._compressed(answer, environ), environ)
+
+    async def _answer(self, environ: dict[str, Any]) -> dict[str, Any] | None:
+        """None where a websocket was served."""
+        is_websocket = environ["asgi.scope"]["type"] == "websocket"
+        query = parse_qs(environ["QUERY_STRING"])
+        if not self._is_allowed(environ):
+            return self._bad_request(f"{environ['HTTP_ORIGIN']} is not an accepted origin.")
+        if environ["REQUEST_METHOD"] == "OPTIONS":
+            return self._ok()
+        if query.get("transport") != ["websocket" if is_websocket else "polling"]:
+            return self._bad_request("Invalid transport")
+        jsonp_index = query["j"][0] if "j" in query else None
+        if jsonp_index is not None and not (jsonp_index.isascii() and jsonp_index.isdecimal()):
+            return self._bad_request("Invalid JSONP index number")
+        if "sid" in query:
+            session = self.sockets.get(query["sid"][0])
+            if session is None or session.closed or not session.connected:
+                return self._bad_request("Invalid session")
+            return await self._request(session, environ, jsonp_index)
+        if query.get("EIO") != ["4"]:
+            return self._bad_request("Engine.IO is spoken here in version 4")
+        if environ["REQUEST_METHOD"] != "GET":
+            return self._bad_request("Bad handshake method")
+        return await self._handle_connect(environ, query["transport"][0], jsonp_index)
+
+    def _is_allowed(self, environ: dict[str, Any]) -> bool:
+        origin = environ.get("HTTP_ORIGIN")
+        allowed = self._cors_allowed_origins(environ) if origin and self.cors_allowed_origins != [] else None
+        return allowed is None or origin in allowed
+
+    async def _request(
+        self, session: EngineSocket, environ: dict[str, Any], jsonp_index: str | None
+    ) -> dict[str, Any] | None:
+        if environ["asgi.scope"]["type"] == "websocket":
+            await session.serve_websocket(environ)
+            return None
+        try:
+            if environ["REQUEST_METHOD"] == "GET":
+                return self._ok(await session.handle_get_request(environ), jsonp_index=jsonp_index)
+            if environ["REQUEST_METHOD"] == "POST":
+                await session.handle_post_request(environ)
+                return self._ok(jsonp_index=jsonp_index)
+        except exceptions.EngineIOError:
+            pass
+        return self._bad_request()
+
+    async def _handle_connect(
+        self, environ: dict[str, Any], transport: str, jsonp_index: str | None = None
+    ) -> dict[str, Any] | None:
+        sid = self.generate_id()
+        session = self.sockets[sid] = EngineSocket(self, sid)
+        session.push(Packet(OPEN, self._handshake(sid, transport)))
+        refusal = await self._trigger_event("connect", sid, environ, run_async=False)
+        if refusal not in (None, True):
+            del self.sockets[sid]
+            return self._unauthorized(refusal or None)
+        session.schedule_ping()
+        if transport == "websocket":
+            await session.serve_websocket(environ)
+            return None
+        session.connected = True
+        return self._ok(await session.poll(), jsonp_index=jsonp_index)
+
+    def _handshake(self, sid: str, transport: str) -> dict[str, Any]:
+        return {
+            "sid": sid,
+            "upgrades": self._upgrades(sid, transport),
+            "pingTimeout": round(self.ping_timeout * 1000),
+            "pingInterval": round((self.ping_interval + self.ping_interval_grace_period) * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+
+    def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: Any = None) -> dict[str, Any]:
+        answer: dict[str, Any] = super()._ok(packets, headers, jsonp_index)
+        return answer if packets is not None else answer | {"response": b"ok"}
+
+    def _compressed(self, answer: dict[str, Any], environ: dict[str, Any]) -> dict[str, Any]:
+        if not self.http_compression or len(answer["response"]) < self.compression_threshold:
+            return answer
+        accepted = [each.split(";")[0].strip() for each in environ.get("HTTP_ACCEPT_ENCODING", "").split(",")]
+        for encoding in accepted:
+            if encoding in self.compression_methods:
+                compress = getattr(self, f"_{encoding}")
+                headers = [*answer["headers"], ("Content-Encoding", encoding)]
+                return answer | {"response": compress(answer["response"]), "headers": headers}
+        return answer
+
+
+def _environ(scope: dict[str, Any], message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:
+    """A request as python-engineio knows it; headers that are no text are left out."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "QUERY_STRING": scope.get("query_string", b"").decode(errors="replace"),
+        "asgi.receive": receive,
+        "asgi.send": send,
+        "asgi.scope": scope,
+        "evoapi.message": message,
+    }
+    for name, value in scope["headers"]:
+        try:
+            key = f"HTTP_{name.decode().upper().replace('-', '_')}"
+            environ[key] = f"{environ[key]},{value.decode()}" if key in environ else value.decode()
+        except UnicodeDecodeError:
+            continue
+    return environ

@@ -1,0 +1,447 @@
+"""An Engine.IO session: what it is owed, its heartbeat, and the transports it is on.
+
+python-engineio's, written anew where it works by the packet: no task and no timer waits for each of them. Where the
+server lends a websocket's transport (realtime/protocol.py), packets go straight to it; elsewhere the way of ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from engineio import exceptions, payload
+from engineio.async_drivers.asgi import WebSocket
+from engineio.async_socket import AsyncSocket
+from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
+
+from realtime.frames import EMPTY, frame, text_frame
+from realtime.protocol import EXTENSION, Link
+
+if TYPE_CHECKING:
+    from realtime.engine import Engine
+
+#: Packets in one answer to a poll; Engine.IO clients refuse more.
+MAX_POLLED_PACKETS = 16
+
+#: Bytes from where on nothing more is taken at once: who takes that much within STUCK_TIMEOUT is slow, not stuck.
+MAX_TAKEN_BYTES = 64 * 1024
+
+#: Seconds after which a websocket that took nothing of what it is owed is reset.
+STUCK_TIMEOUT = 30
+
+#: Seconds that a websocket whose session has ended may take to send what it holds.
+CLOSE_TIMEOUT = 5
+
+#: Seconds that a client may take from opening a websocket beside its polling to moving over.
+UPGRADE_TIMEOUT = 10
+
+#: Seconds that a poll is held while its client moves over: it nearly always ends what was begun by then.
+UPGRADE_PATIENCE = 0.02
+
+#: Seconds that a client may take to send a body.
+BODY_TIMEOUT = 30
+
+#: Bytes owed to a session from where on a replay waits.
+HIGH_WATER = 256 * 1024
+
+#: What a message's packet begins with.
+MESSAGE_TYPE = b"%d" % MESSAGE
+
+
+class LoggedPacket(Packet):
+    """An event of the log on its way: what is dropped of these is read again. One for all who get the same."""
+
+    encode_cache: str | None
+
+    def __init__(self, namespace: str, before: Any, text: bytes) -> None:
+        super().__init__(MESSAGE)
+        self.namespace = namespace
+        #: The place in the log after which it comes.
+        self.before = before
+        self.text = MESSAGE_TYPE + text
+        self.size = len(text)
+        self.frame = text_frame(self.text)
+
+    def encode(self, b64: bool = False) -> str:
+        self.encode_cache = self.encode_cache or self.text.decode()
+        return self.encode_cache
+
+
+def _framed(packet: Packet) -> bytes:
+    return packet.frame if isinstance(packet, LoggedPacket) else frame(packet.encode())
+
+
+class EngineSocket(AsyncSocket):
+    """A session. Packets for a websocket that can be written to go to the outbox; all others wait in the queue."""
+
+    server: Engine
+    queue: deque[Packet]
+    connected: bool
+    upgrading: bool
+    upgraded: bool
+    closing: bool
+    closed: bool
+
+    def __init__(self, server: Engine, sid: str) -> None:
+        super().__init__(server, sid)
+        self.last_ping = None
+        #: Where the server lends it: the transport of a websocket.
+        self.link: Link | None = None
+        #: Whether packets go out directly: over a websocket with a link, which can be written to.
+        self.is_writable = False
+        #: What it is owed in this turn of the loop.
+        self.batch = EMPTY
+        #: Bytes of logged events in the queue.
+        self.queued = 0
+        #: The part of them that came while nobody waited for packets.
+        self.owed = 0
+        #: No more packets are taken; those it is owed go out first.
+        self.is_ending = False
+        self._is_polling = False
+        self._poll: asyncio.Future[list[Packet] | None] | None = None
+        self._is_posting = False
+        self._moved: asyncio.Event | None = None
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._websocket: WebSocket | None = None
+
+    # Sending
+
+    def push(self, packet: Packet) -> None:
+        """Send a packet, without waiting; logged events are counted while nobody takes any."""
+        if self.is_ending or self.closed:
+            return
+        if self.is_writable:
+            self.server.outbox.push((self,), _framed(packet))
+        else:
+            self.enqueue(packet)
+
+    def enqueue(self, packet: Packet) -> None:
+        self.queue.append(packet)
+        if isinstance(packet, LoggedPacket):
+            self.queued += packet.size
+            self.owed += 0 if self._poll else packet.size
+        if self._poll:
+            self._release(None)
+        elif self.link and not self._giving_up:
+            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
+
+    async def send(self, pkt: Packet) -> None:
+        self.push(pkt)
+
+    def write(self, data: bytes) -> None:
+        """The outbox's: frames for the websocket."""
+        if self.link:
+            self.link.write(data)
+            if self.link.is_paused:
+                self.is_writable = False
+
+    def _flush(self) -> None:
+        batch, self.batch = self.batch, EMPTY
+        if batch is not EMPTY:
+            self.write(batch.join())
+
+    def _take(self, count: int | None = None) -> list[Packet]:
+        """The next packets of the queue: some, but not more than MAX_TAKEN_BYTES if one alone is not."""
+        packets: list[Packet] = []
+        size = 0
+        while self.queue and (count is None or len(packets) < count):
+            packet = self.queue[0]
+            size += packet.size if isinstance(packet, LoggedPacket) else len(packet.data or "")
+            if packets and size > MAX_TAKEN_BYTES:
+                break
+            packets.append(self.queue.popleft())
+        self.queued -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
+        self.owed = min(self.owed, self.queued)
+        return packets
+
+    def _resumed(self) -> None:
+        """The websocket can be written to: what waits goes out, as much as it takes."""
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
+        self._flush()
+        while self.link and self.queue and not self.link.is_paused:
+            self.link.write(b"".join(map(_framed, self._take())))
+        if self.link and self.link.is_paused:
+            if self.queue:
+                self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
+        elif self.is_ending or self.closed:
+            self._close_websocket()
+        else:
+            self.is_writable = True
+            self.owed = 0
+        self._note_move()
+
+    def _note_move(self) -> None:
+        if self._moved:
+            self._moved.set()
+
+    @property
+    def _is_full(self) -> bool:
+        if self.is_writable:
+            return False
+        return self.queued > HIGH_WATER or bool(self.queue and not self._poll)
+
+    async def drained(self) -> None:
+        """Wait while it is owed much, or something that nobody takes."""
+        if self.is_writable and self.batch.size > HIGH_WATER:
+            self._flush()
+        while self._is_full and not self.closed:
+            self._moved = self._moved or asyncio.Event()
+            self._moved.clear()
+            await self._moved.wait()
+
+    def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
+        """Forget the events that are queued, of one namespace or all. Returns the place after which each one's came."""
+        before: dict[str, Any] = {}
+        kept: deque[Packet] = deque()
+        for packet in self.queue:
+            if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
+                before.setdefault(packet.namespace, packet.before)
+                self.queued -= packet.size
+            else:
+                kept.append(packet)
+        self.queue = kept
+        self.owed = min(self.owed, self.queued)
+        return before
+
+    # The heartbeat
+
+    def schedule_ping(self) -> None:
+        if self._heartbeat:
+            self._heartbeat.cancel()
+        self._heartbeat = asyncio.get_running_loop().call_later(self.server.ping_interval, self._ping)
+
+    def _ping(self) -> None:
+        self.push(Packet(PING))
+        self._heartbeat = asyncio.get_running_loop().call_later(self.server.ping_timeout, self._time_out)
+
+    def _time_out(self) -> None:
+        self.server.spawn(self.close(reason=self.server.reason.PING_TIMEOUT))
+
+    # The end
+
+    def end(self) -> None:
+        """Let the client go after what it is owed; without CLOSE, which it would obey, it comes back by itself."""
+        if self.is_ending or self.closed:
+            return
+        self.is_ending = True
+        if self._poll:
+            self._release([])
+        elif self.is_writable:
+            self._flush()
+        if self.link:
+            if self.is_writable:
+                self._close_websocket()
+            else:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
+
+    async def close(self, wait: bool = True, abort: bool = True, reason: str | None = None) -> None:
+        """End the session at once; nothing will come any more. Nobody waits for its transport."""
+        if self.closed or self.closing:
+            return
+        self.closing = self.is_ending = True
+        for timer in (self._heartbeat, self._giving_up):
+            if timer:
+                timer.cancel()
+        await self.server._trigger_event(
+            "disconnect", self.sid, reason or self.server.reason.SERVER_DISCONNECT, run_async=False
+        )
+        self.closed = True
+        self.server.sockets.pop(self.sid, None)
+        self._flush()
+        self.is_writable = False
+        self._release([Packet(NOOP)])
+        self._note_move()
+        self._close_websocket()
+
+    def _close_websocket(self) -> None:
+        """Also where a peer takes nothing: after CLOSE_TIMEOUT it is reset."""
+        self.is_writable = False
+        websocket, self._websocket = self._websocket, None
+        if websocket:
+            self.server.spawn(websocket.close())
+            if self.link and self.link.is_paused:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
+
+    # Receiving
+
+    async def receive(self, pkt: Packet) -> None:
+        """Raises UnknownPacketError for what clients do not send."""
+        if pkt.packet_type == PONG:
+            self.schedule_ping()
+        elif pkt.packet_type == MESSAGE:
+            await self.server._trigger_event("message", self.sid, pkt.data, run_async=False)
+        elif pkt.packet_type == CLOSE:
+            await self.close(reason=self.server.reason.CLIENT_DISCONNECT)
+        else:
+            raise exceptions.UnknownPacketError
+
+    # Polling
+
+    async def poll(self) -> list[Packet]:
+        """Wait for packets and take those that fit into one answer; none: the session is to end."""
+        if not self.queue and not self.is_ending:
+            self._poll = asyncio.get_running_loop().create_future()
+            self.owed = 0
+            self._note_move()
+            try:
+                released = await self._poll
+            finally:
+                self._poll = None
+            if released is not None:
+                return released
+        return self._take(MAX_POLLED_PACKETS)
+
+    def _release(self, packets: list[Packet] | None) -> None:
+        """Let the poll go that waits: with these packets, or with what is queued."""
+        if self._poll and not self._poll.done():
+            self._poll.set_result(packets)
+
+    async def handle_get_request(self, environ: dict[str, Any]) -> list[Packet]:
+        """Answer a poll. Raises EngineIOError where there is nothing to poll, and then the session has ended."""
+        if self.upgrading:
+            await asyncio.sleep(UPGRADE_PATIENCE)
+        if self.upgraded:
+            raise exceptions.EngineIOError
+        if self.upgrading:
+            return [Packet(NOOP)]
+        if self._is_polling:  # two at once: one would get what the other has asked for
+            self._release([Packet(CLOSE)])
+            await self.close(reason=self.server.reason.TRANSPORT_ERROR)
+            raise exceptions.EngineIOError
+        self._is_polling = True
+        try:
+            packets = await self._polled(environ["asgi.receive"])
+        finally:
+            self._is_polling = False
+        if not packets:
+            await self.close(reason=self.server.reason.TRANSPORT_CLOSE)
+        return packets
+
+    async def _polled(self, receive: Callable[[], Any]) -> list[Packet]:
+        """A client that hangs up while it polls ends the session, as it does with the JavaScript server."""
+        if self.queue or self.is_ending:
+            return await self.poll()  # at once
+        polling = asyncio.ensure_future(self.poll())
+        leaving = asyncio.ensure_future(receive())
+        await asyncio.wait((polling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done() and leaving.result()["type"] == "http.disconnect":
+            await self.close(reason=self.server.reason.TRANSPORT_CLOSE)
+        leaving.cancel()
+        return await polling
+
+    async def handle_post_request(self, environ: dict[str, Any]) -> None:
+        """Take what a client posts. Raises EngineIOError for anything but packets, and then the session has ended."""
+        if self.upgraded:
+            raise exceptions.EngineIOError
+        try:
+            if self._is_posting:  # two at once have no order
+                raise exceptions.EngineIOError
+            self._is_posting = True
+            try:
+                body = await self._body(environ)
+            finally:
+                self._is_posting = False
+            for packet in payload.Payload(encoded_payload=body.decode()).packets:
+                await self.receive(packet)
+        except (exceptions.EngineIOError, ValueError, LookupError, TimeoutError):
+            await self.close(reason=self.server.reason.TRANSPORT_ERROR)
+            raise exceptions.EngineIOError from None
+
+    async def _body(self, environ: dict[str, Any]) -> bytes:
+        """However it comes. Raises ContentTooLongError, TimeoutError, and EngineIOError where its sender has left."""
+        message, body = environ["evoapi.message"], b""
+        async with asyncio.timeout(BODY_TIMEOUT):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise exceptions.EngineIOError
+                body += message.get("body", b"")
+                if len(body) > self.server.max_http_buffer_size:
+                    raise exceptions.ContentTooLongError
+                if not message.get("more_body"):
+                    return body
+                message = await environ["asgi.receive"]()
+
+    # Websockets
+
+    async def serve_websocket(self, environ: dict[str, Any]) -> None:
+        """Accept a websocket, and be on it until it ends. Beside polling it must show first that packets pass."""
+        link = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
+        if self.upgrading or self.upgraded:
+            handler = WebSocket.close  # it is on another one
+        elif self.connected:
+            self.upgrading = True
+            handler = partial(self._upgrade, link=link)
+        else:
+            self.connected = True
+            handler = partial(self._be_on, link=link)
+        await WebSocket(handler, self.server)(environ)
+
+    async def _upgrade(self, ws: WebSocket, link: Link | None) -> None:
+        try:
+            async with asyncio.timeout(UPGRADE_TIMEOUT):
+                has_moved = await self._has_moved(ws)
+        except (OSError, ValueError, TimeoutError):
+            has_moved = False
+        finally:
+            self.upgrading = False
+        if has_moved and not self.closed:
+            await self._be_on(ws, link)
+        else:
+            await ws.close()
+
+    async def _has_moved(self, ws: WebSocket) -> bool:
+        if await ws.wait() != f"{PING}probe":
+            return False
+        await ws.send(f"{PONG}probe")
+        self._release([Packet(NOOP)])
+        return bool(await ws.wait() == f"{UPGRADE}")
+
+    async def _be_on(self, ws: WebSocket, link: Link | None) -> None:
+        self.upgraded = True
+        self._websocket = ws
+        writer = None
+        if link:
+            self.link = link
+            link.on_resume = self._resumed
+            if not link.is_paused:
+                self._resumed()
+        else:
+            writer = self.server.spawn(self._write_all(ws))
+        reason = await self._read_all(ws)
+        await self.close(reason=reason)
+        if writer:
+            await writer
+        self._close_websocket()
+
+    async def _read_all(self, ws: WebSocket) -> str:
+        """Returns why it ended."""
+        while not self.closed:
+            try:
+                message = await ws.wait()
+            except OSError:
+                return str(self.server.reason.TRANSPORT_CLOSE)
+            try:
+                if len(message) > self.server.max_http_buffer_size:
+                    raise ValueError("too much")
+                await self.receive(Packet(encoded_packet=message))
+            except (ValueError, LookupError, exceptions.EngineIOError):
+                return str(self.server.reason.TRANSPORT_ERROR)
+        return str(self.server.reason.SERVER_DISCONNECT)
+
+    async def _write_all(self, ws: WebSocket) -> None:
+        """The way of ASGI, where no link is lent."""
+        while packets := await self.poll():
+            if self.closed:
+                break
+            try:
+                for packet in packets:
+                    await ws.send(packet.encode())
+            except Exception:  # whatever servers raise once the peer is gone
+                break
+        self._close_websocket()

@@ -1,0 +1,226 @@
+"""Engine.IO as its protocol says, spoken by hand: https://socket.io/docs/v4/engine-io-protocol."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect as open_websocket
+
+from realtime.engine import Engine
+from tests.clients.polling import Polling
+from tests.inside import Inside
+
+
+def echoing(**options):
+    """An application of Engine.IO alone, whose messages come back."""
+    engine = Engine(cors_allowed_origins="*", **options)
+
+    async def echo(sid, message):
+        await engine.send(sid, message)
+
+    engine.on("message", echo)
+    return Inside(engine.handle_request)
+
+
+@pytest.fixture(scope="module")
+def url():
+    with echoing() as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def hasty_url():
+    with echoing(ping_interval=0.15, ping_timeout=5) as running:
+        yield running.url
+
+
+def ask(url, method, query, body=None, headers=None):
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request(method, f"/engine.io/?{query}", body, headers or {})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+class Session(Polling):
+    @property
+    def path(self):
+        return super().path.replace("/socket.io/", "/engine.io/")
+
+    @property
+    def websocket_url(self):
+        return f"{self.url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket&sid={self.query['sid']}"
+
+    def is_open(self):
+        try:
+            self.post("4still there")
+        except AssertionError:
+            return False
+        return True
+
+
+def test_the_handshake_tells_times_in_milliseconds(hasty_url):
+    status, text = ask(hasty_url, "GET", "EIO=4&transport=polling")
+
+    assert status == 200
+    told = json.loads(text[1:])
+    assert (told["pingInterval"], told["pingTimeout"], told["upgrades"]) == (150, 5000, ["websocket"])
+
+
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [
+        ("GET", "EIO=4"),
+        ("GET", "EIO=4&transport=websocket"),
+        ("GET", "EIO=4&transport=carrier-pigeon"),
+        ("GET", "EIO=3&transport=polling"),
+        ("GET", "transport=polling"),
+        ("GET", "EIO=4&transport=polling&j=x"),
+        ("GET", "EIO=4&transport=polling&sid=unknown"),
+        ("POST", "EIO=4&transport=polling"),
+        ("PUT", "EIO=4&transport=polling"),
+        ("DELETE", "EIO=4&transport=polling"),
+    ],
+)
+def test_what_is_no_request_of_the_protocol_is_answered_400(url, method, query):
+    assert ask(url, method, query)[0] == 400
+
+
+def test_an_upgrade_header_on_a_poll_changes_nothing(url):
+    """Some proxies add it; uvicorn takes it for a websocket only where the whole handshake is there."""
+    session = Session(url)
+    session.post("4echo")
+    query = f"EIO=4&transport=polling&sid={session.query['sid']}"
+
+    assert ask(url, "GET", query, headers={"Upgrade": "websocket"}) == (200, "4echo")
+
+
+def test_a_body_that_comes_in_chunks_is_read_whole(url):
+    session = Session(url)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("POST", session.path, iter([b"4one\x1e", b"4t", b"wo"]), encode_chunked=True)
+    answer = connection.getresponse()
+
+    assert (answer.status, answer.read()) == (200, b"ok")
+    connection.close()
+    assert session.poll() == ["4one", "4two"]
+
+
+@pytest.mark.parametrize("packet", ["2", "0", "5", "6", "7", "9"])
+def test_packets_that_only_servers_send_end_the_session(url, packet):
+    session = Session(url)
+
+    with pytest.raises(AssertionError, match="400"):
+        session.post(packet)
+    assert not session.is_open()
+
+
+def test_two_polls_at_once_end_the_session(url):
+    session = Session(url)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(session.poll)
+        time.sleep(0.05)
+        with pytest.raises(AssertionError, match="400"):
+            session.poll()
+        assert first.result(10) == ["1"]
+    assert not session.is_open()
+
+
+def test_two_bodies_at_once_end_the_session(url):
+    session = Session(url)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(f"POST {session.path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n4a".encode())
+        time.sleep(0.05)
+        assert not session.is_open()
+
+
+def test_a_poll_ends_when_the_session_is_closed_by_its_client(url):
+    session = Session(url)
+    with ThreadPoolExecutor() as threads:
+        polling = threads.submit(session.poll)
+        time.sleep(0.05)
+        session.post("1")
+        assert polling.result(10) == ["6"]
+    assert not session.is_open()
+
+
+def test_a_client_that_answers_no_ping_is_forgotten():
+    with echoing(ping_interval=0.1, ping_timeout=0.1) as running:
+        session = Session(running.url)
+        assert session.poll() == ["2"]
+        time.sleep(0.5)
+        assert not session.is_open()
+        with open_websocket(f"ws://127.0.0.1:{running.port}/?EIO=4&transport=websocket") as websocket:
+            assert websocket.recv(5).startswith("0")
+            assert websocket.recv(5) == "2"
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(5)
+
+
+def test_a_client_that_answers_pings_stays(hasty_url):
+    session = Session(hasty_url)
+    with open_websocket(f"{hasty_url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket") as websocket:
+        assert websocket.recv(5).startswith("0")
+        for _ in range(3):
+            assert session.poll() == ["2"]
+            assert websocket.recv(5) == "2"
+            session.post("3")
+            websocket.send("3")
+
+
+def test_texts_and_bytes_come_back_over_both_transports(url):
+    session = Session(url)
+    session.post("4echo", "bAGVjaG8=")
+    assert session.poll() == ["4echo", "bAGVjaG8="]
+    with open_websocket(f"{url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket") as websocket:
+        websocket.recv(5)
+        websocket.send("4echo")
+        websocket.send(b"\x00echo")
+        assert websocket.recv(5) == "4echo"
+        assert websocket.recv(5) == b"\x00echo"
+
+
+def test_what_is_queued_while_a_client_moves_over_comes_over_the_websocket(url):
+    session = Session(url)
+    session.post("4before")
+    with open_websocket(session.websocket_url) as websocket:
+        websocket.send("2probe")
+        assert websocket.recv(5) == "3probe"
+        assert session.poll() == ["6"]
+        websocket.send("5")
+        assert websocket.recv(5) == "4before"
+        websocket.send("4after")
+        assert websocket.recv(5) == "4after"
+        with pytest.raises(AssertionError, match="400"):
+            session.poll()
+        with open_websocket(session.websocket_url) as second, pytest.raises(ConnectionClosed):
+            second.recv(5)
+        websocket.send("4still")
+        assert websocket.recv(5) == "4still"
+
+
+def test_a_frame_that_is_no_packet_ends_the_session(url):
+    with open_websocket(f"{url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket") as websocket:
+        websocket.recv(5)
+        websocket.send("abc")
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(5)
+
+
+def test_a_poll_that_is_given_up_ends_the_session(url):
+    session = Session(url)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as leaving:
+        leaving.sendall(f"GET {session.path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        time.sleep(0.05)
+    time.sleep(0.05)
+
+    assert not session.is_open()

@@ -1,0 +1,208 @@
+"""Events on their last way: one frame for all, one write a turn, and the same over every transport and server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import transaction
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame, Opcode
+
+from instances.events import EventType
+from instances.models import Instance
+from realtime import frames
+from realtime.frames import EMPTY, Outbox, frame
+from realtime.management.commands.serve import _config
+from realtime.models import Event
+from realtime.protocol import LendingProtocol, Link
+from tests.clients.polling import Polling
+from tests.clients.raw import Raw
+from tests.inside import Inside, until
+
+TOKEN = "token-of-the-test"
+
+
+# Frames and the outbox
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_frame_is_what_the_websockets_library_makes_of_it(size, kind):
+    payload = "é" * (size // 2) + "x" * (size % 2) if kind is str else b"\x00" * size
+    opcode = Opcode.TEXT if kind is str else Opcode.BINARY
+    data = payload.encode() if isinstance(payload, str) else payload
+
+    assert frame(payload) == Frame(opcode, data).serialize(mask=False)
+
+
+class Connection:
+    def __init__(self):
+        self.batch = EMPTY
+        self.written = []
+
+    def write(self, data):
+        self.written.append(data)
+
+
+async def test_what_one_turn_brings_is_one_write_shared_by_all_who_are_owed_the_same():
+    outbox, first, second, late = Outbox(), Connection(), Connection(), Connection()
+
+    outbox.push([first, second], b"a")
+    outbox.push([first, second], b"b")
+    outbox.push([late, first, second], b"c")
+    assert not first.written
+    await asyncio.sleep(0)
+
+    assert (first.written, second.written, late.written) == ([b"abc"], [b"abc"], [b"c"])
+    assert first.written[0] is second.written[0]
+    outbox.push([first], b"d")
+    await asyncio.sleep(0)
+    assert first.written == [b"abc", b"d"]
+    assert first.batch is EMPTY
+
+
+async def test_a_connection_that_fails_takes_nothing_from_the_others(caplog):
+    outbox, broken, healthy = Outbox(), Connection(), Connection()
+    broken.write = None
+
+    outbox.push([broken, healthy], b"a")
+    await asyncio.sleep(0)
+
+    assert healthy.written == [b"a"]
+    assert "could not be written to" in caplog.text
+
+
+async def test_after_a_long_flush_the_next_one_waits_and_gathers(monkeypatch):
+    monkeypatch.setattr(frames, "MAX_GAP", 0.05)
+    outbox, slow = Outbox(), Connection()
+    slow.write = lambda data: (slow.written.append(data), threading.Event().wait(0.05))
+
+    outbox.push([slow], b"a")
+    await asyncio.sleep(0)
+    outbox.push([slow], b"b")
+    await asyncio.sleep(0)
+    outbox.push([slow], b"c")
+    assert slow.written == [b"a"]
+    await asyncio.sleep(0.1)
+
+    assert slow.written == [b"a", b"bc"]
+
+
+# The server
+
+
+@pytest.fixture
+def instance(transactional_db):
+    instance = Instance(name="loja")
+    instance.give_token(TOKEN)
+    instance.save()
+    return instance
+
+
+def record(instance, *numbers):
+    with transaction.atomic():
+        for number in numbers:
+            Event.objects.record(instance, EventType.CALL, {"number": number, "text": "ção ✓"})
+
+
+def test_the_server_is_started_with_the_protocol_that_lends_its_transport():
+    config = _config("127.0.0.1", 0, 1)
+    config.load()
+
+    assert config.ws_protocol_class is LendingProtocol
+    assert not config.ws_per_message_deflate
+
+
+def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, monkeypatch):
+    sent, written = [], []
+    send, write = WebSocketsSansIOProtocol.send, Link.write
+
+    async def counted(self, message):
+        sent.append(message["type"])
+        await send(self, message)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "send", counted)
+    monkeypatch.setattr(Link, "write", lambda self, data: (written.append(data), write(self, data)))
+    with Inside() as inside:
+        client = Raw(inside.url)
+        client.join("/loja", {"apikey": TOKEN})
+        until(lambda: inside.application.server.rooms)
+        del written[:]
+        record(instance, *range(50))
+
+        assert [client.event()[1]["data"]["number"] for _ in range(50)] == list(range(50))
+        client.close()
+
+    assert [data.count(b'"event":"call"') for data in written if b"call" in data] == [50]
+    assert "websocket.send" not in sent
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ws_per_message_deflate": True}, {"ws": "websockets-sansio"}],
+    ids=str,
+)
+def test_all_servers_and_transports_bring_the_same_in_the_same_order(instance, node, options):
+    """Also those that lend nothing: there all goes the way of ASGI."""
+    with Inside(**options) as inside:
+        clients = [
+            node.connect(f"{inside.url}/loja", auth={"apikey": TOKEN, "recover": recover}, transports=transports)
+            for recover in (False, True)
+            for transports in (["websocket"], ["polling"], ["polling", "websocket"])
+        ]
+        for client in clients:
+            client.connected()
+        narrow = node.connect(f"{inside.url}/loja", auth={"apikey": TOKEN, "events": ["CONNECTION_UPDATE"]})
+        narrow.connected()
+
+        for number in range(0, 60, 3):
+            record(instance, number, number + 1, number + 2)
+        Event.objects.record(instance, EventType.CONNECTION_UPDATE, {"state": "open"})
+
+        for client in clients:
+            heard = [client.event("call")["data"] for _ in range(60)]
+            assert heard == [{"number": number, "text": "ção ✓"} for number in range(60)]
+            assert client.event("connection.update")["data"] == {"state": "open"}
+            client.disconnect()
+        assert narrow.event("connection.update")
+        assert [line["event"] for line in narrow.seen if line["is"] == "event"] == ["connection.update"]
+        narrow.disconnect()
+        until(lambda: inside.is_clean)
+
+
+def test_an_acknowledgement_comes_after_the_events_before_it(instance):
+    """One order for all that goes to a client, whatever kind of packet it is."""
+    with Inside() as inside:
+        client = Raw(inside.url)
+        client.join("/loja", {"apikey": TOKEN})
+        until(lambda: inside.application.server.rooms)
+
+        async def event_then_answer():
+            server = inside.application.server
+            server.tell("/loja", next(iter(server.rooms)), told, told.seq, None)
+            await server.emit("answer", {}, namespace="/loja")
+
+        told = Event(type="call", seq=1, envelope=json.dumps({"event": "call"}).encode())
+        inside.run(event_then_answer()).result(10)
+
+        assert client.event() == ["call", {"event": "call"}]
+        assert client.event() == ["answer", {}]
+        client.close()
+
+
+def test_thousands_who_leave_leave_nothing(instance):
+    with Inside() as inside:
+        with ThreadPoolExecutor(16) as threads:
+            clients = list(threads.map(lambda _: Raw(inside.url), range(100)))
+            list(threads.map(lambda client: client.join("/loja", {"apikey": TOKEN}), clients))
+            until(lambda: sum(map(len, inside.application.server.rooms.values())) == 100)
+            list(threads.map(Raw.close, clients))
+        polling = Polling(inside.url)
+        polling.join("/loja", apikey=TOKEN)
+        polling.post("41/loja,")
+        polling.post("1")
+        until(lambda: inside.is_clean)
