@@ -27,8 +27,9 @@ from instances.providers.base import NotSent
 from instances.sending import Sending
 from instances.throttling import client_events, failed_authentications
 from realtime.database import Pool, Shared, database
+from realtime.feeds import Audience, Listener
 from realtime.recovery import Beginning, Stretch, Wish
-from realtime.relay import Audience, Listener, Relay
+from realtime.relay import Relay
 from realtime.server import Server, TryLater
 
 logger = logging.getLogger(__name__)
@@ -189,6 +190,8 @@ class Namespaces(socketio.AsyncNamespace):
         super().__init__("*")
         self.relay = relay
         self.members: dict[str, Member] = {}
+        #: When the keys of some of them end.
+        self._ends: dict[str, datetime] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         #: Of who may hear what: the members were looked at under this one.
         self.revision = 0
@@ -213,9 +216,15 @@ class Namespaces(socketio.AsyncNamespace):
 
     def add(self, member: Member) -> None:
         self.members[member.listener.sid] = member
+        if member.join.expires_at:
+            self._ends[member.listener.sid] = member.join.expires_at
         if member.join.revision != self.revision and not self._is_look_due:
             self._is_look_due = True
             self.relay.spawn(self.look_again(is_forced=True))  # it changed while this client was being authorised
+
+    def remove(self, sid: str) -> Member | None:
+        self._ends.pop(sid, None)
+        return self.members.pop(sid, None)
 
     async def on_joined(self, namespace: str, sid: str) -> None:
         """CONNECT is on its way: from here on the client hears what happens."""
@@ -248,7 +257,7 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def on_disconnect(self, namespace: str, sid: str, reason: str = "") -> None:
         self.server.connect_data.pop(sid, None)
-        member = self.members.pop(sid, None)
+        member = self.remove(sid)
         following = self._following.pop(sid, None)
         if following and following is not asyncio.current_task():  # which is sending this client away
             following.cancel()
@@ -269,8 +278,7 @@ class Namespaces(socketio.AsyncNamespace):
             while True:
                 await asyncio.sleep(WATCH_INTERVAL)
                 now = timezone.now()
-                ends = [member.join.expires_at for member in self.members.values()]
-                await self.look_again(is_forced=any(end is not None and end <= now for end in ends))
+                await self.look_again(is_forced=any(end <= now for end in self._ends.values()))
         finally:
             access_changed.disconnect(dispatch_uid=self)
 

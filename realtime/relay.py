@@ -1,19 +1,15 @@
 """From the log to the sockets of this process: every event once, in order, whatever wakes us or fails to.
 
-A `Feed` is one ordered stream and our place in it: an instance's, by seq, or that of all instances, by cursor. Hints
-say that something was committed; what they do not bring is read from the log. A listener is *live*, in a room of its
-feed, or *behind*, and then a task tells it from its own place on: resuming, `since` and slow readers are this alone.
+Hints say that something was committed; what they do not bring is read from the log. A listener that is behind is told
+by a task of its own until it is level: resuming, `since` and slow readers are this alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -23,49 +19,17 @@ from django.db import OperationalError
 from instances.events import EventType
 from realtime.bus import bus
 from realtime.database import Pool, database
-from realtime.models import Cursor, Event, Page, Stream
-from realtime.recovery import Place
+from realtime.feeds import PAGE, Feed, InstanceFeed, Listener, WholeFeed
+from realtime.models import Event, Page, Stream
 
 logger = logging.getLogger(__name__)
 
-#: Events read from the log at a time.
-PAGE = 200
 #: Seconds between two looks for what no hint reported.
 SWEEP_INTERVAL = 1.0
 #: Seconds after which commits that an older transaction of PostgreSQL's still held back are looked for again.
 RETRY_DELAYS = (0.01, 0.05, 0.2)
-
-
 #: Listeners that are told from the log at the same time; the others wait for their turn.
 RESUMES = 32
-
-
-@dataclass(frozen=True)
-class Audience:
-    """Listeners of a feed who get the same packets: with or without offsets, all events or some."""
-
-    wants_offsets: bool = False
-    #: Wire names; None is all of them.
-    events: frozenset[str] | None = None
-
-    def wants(self, event: Event) -> bool:
-        return self.events is None or event.type in self.events
-
-
-@dataclass(eq=False)
-class Listener:
-    """A socket in a namespace, and how far it has been told."""
-
-    sid: str
-    namespace: str
-    #: None for `/`.
-    instance_id: UUID | None
-    position: Any
-    audience: Audience = field(default_factory=Audience)
-    #: The room that it is in while it is live.
-    room: str | None = None
-    #: Grows when its position was set back: whoever tells it from an earlier reading must stop.
-    setbacks: int = 0
 
 
 class Sockets(Protocol):
@@ -83,73 +47,6 @@ class Sockets(Protocol):
 
     async def cut(self, listener: Listener) -> None:
         """Send it away from its namespace for good."""
-
-
-class Feed(ABC):
-    """Base of both kinds. Listeners come by `Relay.follow` and are told from their own place on."""
-
-    #: Begins the names of its rooms.
-    room: str
-
-    def __init__(self, namespace: str, position: Any) -> None:
-        self.namespace = namespace
-        self.position = position
-        self.epoch = ""
-        self.listeners: dict[str, Listener] = {}
-        #: Those who wait for the place to move.
-        self.waiting: set[asyncio.Future[None]] = set()
-        #: How many live listeners each audience has.
-        self.audiences: Counter[Audience] = Counter()
-
-    @abstractmethod
-    def page(self, after: Any, upto: Any) -> Page:
-        """The next events of the log after one place and not after another; runs in a database thread."""
-
-    def is_heard(self, event: Event) -> bool:
-        return True
-
-    def move(self, place: Any) -> None:
-        self.position = place
-        for one in self.waiting:
-            if not one.done():
-                one.set_result(None)
-        self.waiting.clear()
-
-    def room_of(self, audience: Audience) -> str:
-        return " ".join((self.room, "offsets" if audience.wants_offsets else "plain", *sorted(audience.events or ())))
-
-    def offset(self, audience: Audience, place: Any) -> str | None:
-        return str(Place(self.epoch, place)) if audience.wants_offsets else None
-
-
-class InstanceFeed(Feed):
-    def __init__(self, instance_id: UUID, namespace: str) -> None:
-        super().__init__(namespace, position=None)  # opening: hints are kept until the place is known
-        self.instance_id = instance_id
-        self.room = str(instance_id)
-        self.opened: asyncio.Task[None] | None = None
-        self.target = 0
-        self.held: dict[int, Event] = {}
-        self.reader: asyncio.Task[None] | None = None
-
-    def page(self, after: int, upto: int) -> Page:
-        events = list(Event.objects.between(self.instance_id, after, upto)[:PAGE])
-        # what is not there any more was pruned: past is past
-        return Page([(event.seq, event) for event in events], events[-1].seq if len(events) == PAGE else upto)
-
-    def is_heard(self, event: Event) -> bool:
-        return event.is_heard
-
-
-class WholeFeed(Feed):
-    """All instances, for the namespace `/`. It is also the sweep, which passes every event there is."""
-
-    room = "all"
-
-    def page(self, after: Cursor, upto: Cursor | None) -> Page:
-        # most of the time nobody listens here, and the sweep has no use for what the events say
-        events = Event.objects.all() if self.listeners else Event.objects.defer("envelope")
-        return events.page_after(after, PAGE, upto)
 
 
 class Relay:
@@ -190,7 +87,9 @@ class Relay:
         if feed is None or (feed.position is not None and seq <= feed.position):
             return
         feed.target = max(feed.target, seq)
-        if event is not None:
+        if event is not None and feed.is_next(event) and event.type != EventType.REMOVE_INSTANCE:
+            self._tell(feed, seq, event)
+        elif event is not None:
             feed.held[seq] = event
         self._wake(feed)
 
@@ -230,7 +129,7 @@ class Relay:
             await self._emit(feed, place, event)
         feed.move(page.end)
 
-    async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
+    def _tell(self, feed: Feed, place: Any, event: Event) -> None:
         """Tell those who are level. The place moves in the step that picks the recipients: nobody joins between."""
         feed.move(place)
         if feed.is_heard(event):
@@ -238,6 +137,10 @@ class Relay:
                 if audience.wants(event):
                     offset = feed.offset(audience, place)
                     self.sockets.tell(feed.namespace, feed.room_of(audience), event, place, offset)
+
+    async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
+        """The same; after its last event all leave an instance."""
+        self._tell(feed, place, event)
         if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
             for listener in list(feed.listeners.values()):
                 if listener.room:  # who is behind is sent away in its turn

@@ -25,7 +25,7 @@ from realtime.models import Cursor, Event
 from realtime.sessions import EngineSocket, LoggedPacket
 
 if TYPE_CHECKING:
-    from realtime.relay import Listener
+    from realtime.feeds import Listener
 
 logger = logging.getLogger(__name__)
 

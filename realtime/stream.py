@@ -19,10 +19,11 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from instances import errors
 from instances.events import EventType
 from realtime.database import database
+from realtime.feeds import Audience, Feed, Listener
 from realtime.models import Event
 from realtime.namespaces import UNAUTHORIZED, Credentials, Join, Member, Namespaces
 from realtime.recovery import Wish, event_types
-from realtime.relay import Audience, Feed, Listener, Relay
+from realtime.relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class EventStream:
             telling.cancel()
             leaving.cancel()
             await asyncio.gather(telling, leaving, return_exceptions=True)
-            self.namespaces.members.pop(listener.sid, None)
+            self.namespaces.remove(listener.sid)
             self.relay.leave(listener)
         await send({"type": "http.response.body", "body": b""})
 

@@ -13,8 +13,9 @@ from instances.models import Instance
 from realtime import relay as relay_module
 from realtime.bus import bus
 from realtime.database import database
+from realtime.feeds import Audience, Listener
 from realtime.models import Event, Stream
-from realtime.relay import Audience, Listener, Relay
+from realtime.relay import Relay
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
