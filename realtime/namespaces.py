@@ -5,172 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs
-from uuid import UUID
 
 import socketio
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed
-from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from instances.addresses import client_address, is_within
-from instances.authentication import LISTEN, SEND, Access, Joined, still_listening
-from instances.errors import NotFound, Refused
+from instances.errors import Refused
 from instances.events import access_changed
-from instances.models import AccessRevision, Instance
+from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
-from instances.throttling import client_events, failed_authentications
+from instances.throttling import client_events
 from realtime.database import Pool, Shared, database
 from realtime.feeds import Audience, Listener
-from realtime.recovery import Beginning, Stretch, Wish
+from realtime.joining import Credentials, Door, Join, KnownDoors, Look, still_let_in
+from realtime.recovery import Wish
 from realtime.relay import Relay
-from realtime.server import Server, TryLater
+from realtime.server import Server
 
 logger = logging.getLogger(__name__)
-
-UNAUTHORIZED = "Unauthorized"
-INVALID_NAMESPACE = "Invalid namespace"
 
 #: Seconds between two looks for changes of who may listen that another process made.
 WATCH_INTERVAL = 1.0
 
 #: What clients may emit. Everything else is ignored: official clients emit `subscribe` and expect nothing.
 CLIENT_EVENTS = {"send_message"}
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The keys that a client presented, and where it comes from."""
-
-    #: Every place for keys that is filled; what is not a text cannot be one.
-    keys: tuple[Any, ...]
-    #: The same for minted tokens.
-    tokens: tuple[Any, ...]
-    peer: str
-    #: The client's address: the peer's, or what trusted proxies say.
-    address: str = ""
-
-    @classmethod
-    def presented(cls, environ: dict[str, Any], auth: Any) -> Credentials:
-        """From the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
-        scope = environ["asgi.scope"]
-        given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
-        given += parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("apikey", [])
-        tokens = []
-        if isinstance(auth, dict):
-            given += [auth["apikey"]] if "apikey" in auth else []
-            tokens += [auth["token"]] if "token" in auth else []
-        elif auth is not None:
-            given.append(auth)
-        peer = (scope.get("client") or ("", 0))[0]
-        address = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return cls(tuple(given), tuple(tokens), peer, address)
-
-    def accesses(self) -> list[Access]:
-        """What they open. Raises Refusal unless every place that is filled holds a valid key."""
-        if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
-            return [Access(frozenset((LISTEN,)), is_for_all=True)]
-        found = [Access.of(key) if isinstance(key, str) else None for key in self.keys]
-        found += [Access.of_minted(token) if isinstance(token, str) else None for token in self.tokens]
-        valid = [access for access in found if access is not None]
-        if not valid or len(valid) < len(found):
-            if not failed_authentications.takes(self.address):
-                raise TryLater
-            raise Refusal(UNAUTHORIZED)
-        return valid
-
-
-@dataclass(frozen=True)
-class Door:
-    """A namespace that is open to whoever presents what was presented, by a reading of the database."""
-
-    stretch: Stretch
-    accesses: tuple[Access, ...]
-    #: Of who may hear what, read before anything else: a change after it is seen later.
-    revision: int
-    instance_id: UUID | None = None
-    name: str | None = None
-
-    @classmethod
-    def open(cls, namespace: str, credentials: Credentials) -> Door:
-        """Raises Refusal, in words that tell a stranger nothing of which names exist; reads the database."""
-        revision = AccessRevision.current()
-        accesses = tuple(credentials.accesses())
-        may_listen = all(access.may(LISTEN) for access in accesses)
-        if namespace == "/":
-            if not may_listen or not all(access.is_for_all for access in accesses):
-                raise Refusal(INVALID_NAMESPACE)
-            return cls(Stretch.of_all(), accesses, revision)
-        instance = _named(namespace.removeprefix("/"))
-        if instance is None or not may_listen or not all(access.opens(instance) for access in accesses):
-            raise Refusal(INVALID_NAMESPACE)
-        stretch = Stretch.of_instance(instance.pk)
-        if not Instance.objects.filter(pk=instance.pk).exists():
-            raise Refusal(INVALID_NAMESPACE)  # deleted just now: its last events may lie before our beginning
-        return cls(stretch, accesses, revision, instance.pk, instance.name)
-
-    def join(self, wish: Wish) -> Join:
-        return Join(self.instance_id, self.stretch.begin(wish), self.accesses, self.revision, self.name)
-
-
-@dataclass(frozen=True)
-class Join:
-    """A namespace that a client was let into, and the place in its log where its time begins."""
-
-    instance_id: UUID | None
-    begin: Beginning
-    accesses: tuple[Access, ...]
-    revision: int
-    #: The instance's name; None for `/`.
-    name: str | None = None
-
-    @classmethod
-    def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
-        """Raises Refusal; reads the database."""
-        return Door.open(namespace, credentials).join(wish)
-
-    @property
-    def joined(self) -> set[Joined]:
-        """What `still_listening` is asked about it."""
-        return {(access, self.instance_id, self.name) for access in self.accesses}
-
-    @property
-    def expires_at(self) -> datetime | None:
-        return min((access.expires_at for access in self.accesses if access.expires_at), default=None)
-
-    def sending_instance(self, name: Any) -> Instance:
-        """The instance that a message goes out from; `name` counts on `/` only. The keys are checked anew."""
-        accesses = [access.renewed() for access in self.accesses]
-        if not all(accesses):
-            raise AuthenticationFailed
-        if self.instance_id is None and not isinstance(name, str):
-            raise Refused('instance requires property "instance"')
-        instance = Instance.objects.filter(pk=self.instance_id).first() if self.instance_id else _named(name)
-        if instance is None:
-            raise NotFound(f'The "{name}" instance does not exist')
-        if not all(access and access.opens(instance) for access in accesses):
-            raise AuthenticationFailed
-        if not all(access and access.may(SEND) for access in accesses):
-            raise Refused("This key may not send", status_code=403)
-        return instance
-
-
-def _still_let_in(asked: set[Joined]) -> set[Joined]:
-    """Those that may still listen, and those whose instance is gone: they hear its last events, and leave with them."""
-    let_in = still_listening(asked)
-    ids = {instance_id for _, instance_id, _ in asked - let_in if instance_id}
-    kept = set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
-    return let_in | {joined for joined in asked if joined[1] is not None and joined[1] in ids - kept}
-
-
-def _named(name: str) -> Instance | None:
-    return Instance.objects.filter(name=name).first() if "\x00" not in name else None
 
 
 @dataclass(frozen=True)
@@ -199,6 +62,7 @@ class Namespaces(socketio.AsyncNamespace):
         self._is_look_due = False
         #: Thousands who come back at once with the same key are let in by one look at the database.
         self._shared = Shared()
+        self._known = KnownDoors()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         if event not in CLIENT_EVENTS | {"connect", "joined", "disconnect"}:
@@ -207,12 +71,22 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         wish = Wish.of(auth)
-        door = await self._shared(Door.open, namespace, Credentials.presented(environ, auth))
-        join = door.join(wish)
+        join = (await self._door(namespace, Credentials.presented(environ, auth))).join(wish)
         audience = Audience(wants_offsets=wish.recover, events=wish.events)
         self.add(Member(join, Listener(sid, namespace, join.instance_id, join.begin.position, audience)))
         if join.begin.pid:
             self.server.connect_data[sid] = {"pid": join.begin.pid}
+
+    async def _door(self, namespace: str, credentials: Credentials) -> Door:
+        known = self._known.get(namespace, credentials)
+        look = await self._shared(Look.again, known.instance_id) if known else None
+        if known and look and look.revision == known.revision:
+            for key in known.unnoted_keys:
+                self.relay.spawn(database(key.was_used))
+            return replace(known, stretch=look.stretch)
+        door: Door = await self._shared(Door.open, namespace, credentials)
+        self._known.keep(namespace, credentials, door)
+        return door
 
     def add(self, member: Member) -> None:
         self.members[member.listener.sid] = member
@@ -292,7 +166,7 @@ class Namespaces(socketio.AsyncNamespace):
                 self._is_look_due = False
                 members = list(self.members.values())
                 asked = {joined for member in members for joined in member.join.joined}
-                allowed = await database(_still_let_in, asked)
+                allowed = await database(still_let_in, asked)
             except DatabaseError as error:
                 logger.error("It is not known who may still listen; asking again soon: %s", error)
                 return

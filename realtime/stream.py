@@ -20,8 +20,9 @@ from instances import errors
 from instances.events import EventType
 from realtime.database import database
 from realtime.feeds import Audience, Feed, Listener
+from realtime.joining import UNAUTHORIZED, Credentials, Join
 from realtime.models import Event
-from realtime.namespaces import UNAUTHORIZED, Credentials, Join, Member, Namespaces
+from realtime.namespaces import Member, Namespaces
 from realtime.recovery import Wish, event_types
 from realtime.relay import Relay
 

@@ -76,8 +76,12 @@ class ApiKey(models.Model):
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether `last_used_at` says so already, to the minute: a busy key is not a row written with every request."""
+        return self.last_used_at is not None and timezone.now() - self.last_used_at <= timedelta(minutes=1)
+
     def was_used(self) -> None:
-        """Note the time, to the minute: a busy key is not a row written with every request."""
-        now = timezone.now()
-        if self.last_used_at is None or now - self.last_used_at > timedelta(minutes=1):
-            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+        if not self.is_noted:
+            self.last_used_at = timezone.now()
+            type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)
