@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
@@ -112,12 +113,20 @@ class SocketIO:
         self.relay.spawn(shaping.tell_for_ever())
         self.relay.spawn(prune_for_ever())
         self.running.add(self)
+        _tune_gc()
 
     async def stop(self) -> None:
         self.running.discard(self)
         await self.relay.stop()
         await self.server.shutdown()
         await http.client.stop()
+
+
+def _tune_gc() -> None:
+    """Connections are many objects that live long: looking at all of them again and again was half of a broadcast."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def _check_database() -> None:
