@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging.config
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,20 @@ EVENT_RETENTION_HOURS = env.int("EVENT_RETENTION_HOURS", default=168)
 if not 1 <= EVENT_RETENTION_HOURS <= 1_000_000:
     raise ImproperlyConfigured("EVENT_RETENTION_HOURS must be a number of hours from 1 to 1000000")
 
+
+def _milliseconds(name: str, default: int) -> int:
+    value = env.str(name, default="") or str(default)
+    if not (re.fullmatch("[0-9]{1,7}", value) and int(value) <= 3_600_000):
+        raise ImproperlyConfigured(f"{name} must be a number of milliseconds from 0 (off) to 3600000, not {value!r}")
+    return int(value)
+
+
+# Of each of these types at most one event in so long is told, the latest; 0 tells all.
+EVENT_COALESCE_CONNECTION_UPDATE_MS = _milliseconds("EVENT_COALESCE_CONNECTION_UPDATE_MS", default=0)
+EVENT_COALESCE_QRCODE_UPDATED_MS = _milliseconds("EVENT_COALESCE_QRCODE_UPDATED_MS", default=0)
+#: For each chat of an instance.
+EVENT_COALESCE_PRESENCE_UPDATE_MS = _milliseconds("EVENT_COALESCE_PRESENCE_UPDATE_MS", default=1000)
+
 #: Largest request body that is read, in bytes.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=16 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
@@ -217,7 +232,6 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -251,7 +265,6 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-SERVESTATIC_USE_FINDERS = True
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["instances.authentication.ApiKeyAuthentication"],
@@ -281,6 +294,7 @@ logging.config.dictConfig(
             "psycopg.pool": {"level": "ERROR"},  # evoapi/postgresql says when the database goes and comes
             # a wrong key or name is the caller's affair and is answered; it is not worth a line each
             "django.request": {"level": "ERROR"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from django.db.models import TextChoices
@@ -125,35 +126,52 @@ _CARRIES_MESSAGES = {
 }
 
 #: Members that hold the keys of WhatsApp's encryption or of this server, spelled in any way.
-_KEY_MATERIAL = {
-    *("mediakey", "messagesecret", "appstatesynckeyshare", "appstatesynckeyrequest", "senderkeydistributionmessage"),
-    *("fastratchetkeysenderkeydistributionmessage", "initialsecuritynotificationsettingsync", "noisekey"),
-    *("signedidentitykey", "signedprekey", "pairingephemeralkeypair", "advsecretkey", "privkey", "privatekey"),
-    *("apikey", "globalapikey", "accesstoken", "appsecret"),
-}
-_CREDENTIALS = {
-    "token",
-    "password",
-    "secret",
-    "authorization",
-    "clientsecret",
-    "refreshtoken",
-    "jwtkey",
-    "webhooksecret",
-}
+_KEY_MATERIAL = frozenset(
+    {
+        *(
+            "mediakey",
+            "messagesecret",
+            "appstatesynckeyshare",
+            "appstatesynckeyrequest",
+            "senderkeydistributionmessage",
+        ),
+        *("fastratchetkeysenderkeydistributionmessage", "initialsecuritynotificationsettingsync", "noisekey"),
+        *("signedidentitykey", "signedprekey", "pairingephemeralkeypair", "advsecretkey", "privkey", "privatekey"),
+        *("apikey", "globalapikey", "accesstoken", "appsecret"),
+    }
+)
+_CREDENTIALS = frozenset(
+    {
+        "token",
+        "password",
+        "secret",
+        "authorization",
+        "clientsecret",
+        "refreshtoken",
+        "jwtkey",
+        "webhooksecret",
+    }
+)
 _SEPARATORS = re.compile(r"[^a-z0-9]")
 
 
-def _without(data: Any, names: set[str]) -> Any:
+def _without(data: Any, names: frozenset[str]) -> Any:
     if isinstance(data, dict):
-        return {
-            key: _without(value, names)
-            for key, value in data.items()
-            if _SEPARATORS.sub("", str(key).lower()) not in names
-        }
+        return {key: _without(value, names) for key, value in data.items() if not _is_one_of(str(key), names)}
     if isinstance(data, (list, tuple)):
         return [_without(item, names) for item in data]
     return data
+
+
+def _is_one_of(key: str, names: frozenset[str]) -> bool:
+    """Whether it is one of these, however it is spelled."""
+    return _is_remembered_one_of(key, names) if len(key) < 64 else _SEPARATORS.sub("", key.lower()) in names
+
+
+@lru_cache(maxsize=4096)
+def _is_remembered_one_of(key: str, names: frozenset[str]) -> bool:
+    """Events have the same few members again and again."""
+    return _SEPARATORS.sub("", key.lower()) in names
 
 
 def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import orjson
-from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import Q
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
+from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus
+from realtime.envelopes import Number, render
 
 
 class Cursor(NamedTuple):
@@ -59,21 +56,6 @@ class TransactionId(models.Func):
 def new_epoch() -> str:
     """Tells one counting from another: a restored backup or an instance created anew counts again from 1."""
     return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class Number:
-    """An event's place in its stream."""
-
-    epoch: str
-    seq: int
-    #: The seq before it in the audience of sockets; 0 for the first one.
-    prev: int
-
-
-def event_id(epoch: str, seq: int) -> str:
-    """Names an event wherever and however often it is delivered."""
-    return f"{epoch}.{seq}"
 
 
 class StreamManager(models.Manager["Stream"]):
@@ -206,19 +188,19 @@ class EventQuerySet(models.QuerySet["Event"]):
         return Page(entries, upto or end)
 
 
-class Happening(NamedTuple):
-    """What the log is told of."""
-
-    event_type: EventType
-    data: Any
-    dedupe_key: str | None = None
-
-
 class Recorded(NamedTuple):
-    """A happening's number and the event written for it; None for a repeat, whose number is the first one's."""
+    """What became of a happening: an event, or a repeat of one, or it is held.
 
-    seq: int
+    `seq` is the event's number and for a repeat the first one's, None while that is held or when it never became one.
+    """
+
+    seq: int | None
     event: Event | None
+    is_held: bool = False
+
+    @property
+    def is_repeat(self) -> bool:
+        return self.event is None and not self.is_held
 
 
 class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
@@ -227,7 +209,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
     def record(
         self, instance: Instance, event_type: EventType, data: Any, dedupe_key: str | None = None
     ) -> Event | None:
-        """Write one event, as `record_all` does. Returns None where it was recorded before."""
+        """Write one event, as `record_all` does. Returns None where it was recorded before, or is held."""
         [recorded] = self.record_all(instance, [Happening(event_type, data, dedupe_key)])
         return recorded.event
 
@@ -235,35 +217,81 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         """Write an instance's events in the caller's transaction and, once that commits, wake whoever tells them.
 
         Number, audience and envelope are settled here for good: a replay gives what live listeners got. What has the
-        dedupe key of an event recorded before, or of one before it among these, is a repeat and makes no event.
+        dedupe key of something recorded before, or of one before it among these, is a repeat and makes no event.
+        What comes faster than its type is to be told is held (see `Burst`): `write_held` makes an event of the last.
         Raises TypeError for data that JSON cannot hold.
         """
         marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(happenings)]
         # no savepoint: whoever catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):
-            seqs = self._seqs_of_repeats(instance, [mark for mark in marks if isinstance(mark, str)])
+            is_coalesced = not {told.event_type for told in happenings}.isdisjoint(coalesced())
+            keys = [mark for mark in marks if isinstance(mark, str)]
+            if keys or is_coalesced:
+                Stream.objects.lock(instance)
+            seqs = self._seqs_of_repeats(instance, keys)
             new: dict[str | int, Happening] = {}
             for mark, happening in zip(marks, happenings, strict=True):
                 if mark not in seqs:
                     new.setdefault(mark, happening)
-            events = dict(zip(new, self._write(instance, list(new.values())), strict=True))
+            events = self._write_or_hold(instance, new, is_coalesced)
         seqs |= {mark: event.seq for mark, event in events.items()}
-        return [Recorded(seqs[mark], events.pop(mark, None)) for mark in marks]
+        firsts = [new.pop(mark, None) is not None for mark in marks]
+        return [
+            Recorded(seqs.get(mark), events.get(mark) if is_first else None, is_held=is_first and mark not in events)
+            for mark, is_first in zip(marks, firsts, strict=True)
+        ]
 
-    def _seqs_of_repeats(self, instance: Instance, keys: list[str]) -> dict[str | int, int]:
+    def write_held(self, instance_id: Any, bursts: BurstQuerySet) -> int:
+        """Make events of what waits in these of an instance's bursts; returns how many they are.
+
+        Where the instance is gone it is dropped. Only the stream is locked: who deletes an instance locks that first,
+        so to hold the instance's row and wait for the stream could be a deadlock.
+        """
+        with transaction.atomic(savepoint=False):
+            Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
+            waiting = list(bursts.waiting().filter(instance_id=instance_id).order_by("due_at"))
+            instance = Instance.objects.filter(pk=instance_id).first()
+            if instance is None:
+                Burst.objects.filter(pk__in=[burst.pk for burst in waiting]).delete()
+                return 0
+            events = self._write(instance, [burst.waiting() for burst in waiting])
+            now = clock()
+            for burst, event in zip(waiting, events, strict=True):
+                if burst.dedupe_key is not None:
+                    DedupeKey.objects.filter(instance_id=instance_id, key=burst.dedupe_key).update(seq=event.seq)
+                burst.tell(now)
+            Burst.objects.store(waiting)
+            return len(events)
+
+    def _seqs_of_repeats(self, instance: Instance, keys: list[str]) -> dict[str | int, int | None]:
         """The numbers of what was recorded under these keys; nobody can record under them until we are done."""
         if not keys:
             return {}
-        Stream.objects.lock(instance)
         known = DedupeKey.objects.filter(instance_id=instance.pk, key__in=keys)
         return dict(known.values_list("key", "seq"))
+
+    def _write_or_hold(
+        self, instance: Instance, new: dict[str | int, Happening], is_coalesced: bool
+    ) -> dict[str | int, Event]:
+        """The events made of these, by their marks; the key of what is held counts from now on as well."""
+        told = new
+        if is_coalesced:
+            are_held = Burst.objects.hold_back(instance.pk, list(new.values()))
+            told = {mark: new[mark] for mark, is_held in zip(new, are_held, strict=True) if not is_held}
+        events = dict(zip(told, self._write(instance, list(told.values())), strict=True))
+        DedupeKey.objects.bulk_create(
+            DedupeKey(instance_id=instance.pk, key=mark, seq=events[mark].seq if mark in events else None)
+            for mark in new
+            if isinstance(mark, str)
+        )
+        return events
 
     def _write(self, instance: Instance, happenings: list[Happening]) -> list[Event]:
         if not happenings:
             return []
         heard = self._sockets_want(instance, [happening.event_type for happening in happenings])
         numbers = Stream.objects.next_numbers(instance, heard)
-        events = self.bulk_create(
+        events: list[Event] = self.bulk_create(
             Event(
                 instance_id=instance.pk,
                 name=instance.name,
@@ -274,18 +302,15 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             )
             for happening, number, is_heard in zip(happenings, numbers, heard, strict=True)
         )
-        DedupeKey.objects.bulk_create(
-            DedupeKey(instance_id=instance.pk, key=happening.dedupe_key, seq=event.seq)
-            for happening, event in zip(happenings, events, strict=True)
-            if happening.dedupe_key is not None
-        )
+        for event, number in zip(events, numbers, strict=True):
+            event.epoch = number.epoch
         # no partial: Django asks a robust hook that fails for its name
         transaction.on_commit(lambda: bus.hint(events), robust=True)
         return events
 
     def _sockets_want(self, instance: Instance, event_types: list[EventType]) -> list[bool]:
         """An instance without websocket settings is heard whole; with settings, they rule."""
-        subscription = Subscription.objects.for_sockets().filter(instance_id=instance.pk).first()
+        subscription = _websocket_of(instance)
         return [subscription is None or subscription.wants(event_type) for event_type in event_types]
 
     def head(self) -> Cursor:
@@ -295,6 +320,14 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             return Cursor(horizon, horizon, 0)
         last = self.order_by("-pk").values_list("pk", flat=True).first()
         return Cursor(0, 1, last or Stream.objects.whole_floor()[1])
+
+
+def _websocket_of(instance: Instance) -> Subscription | None:
+    """Its websocket settings as they are stored or, for an instance that the intake has locked, as it has read them."""
+    known = instance.websocket_subscriptions
+    if known is None:
+        known = list(Subscription.objects.for_sockets().filter(instance_id=instance.pk))
+    return known[0] if known else None
 
 
 class Event(models.Model):
@@ -308,6 +341,9 @@ class Event(models.Model):
     envelope = models.BinaryField()
     transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    #: Of its counting, where it was just written.
+    epoch = ""
 
     objects = EventManager()
 
@@ -325,7 +361,7 @@ class DedupeKey(models.Model):
 
     instance_id = models.UUIDField()
     key = models.CharField(max_length=600)
-    seq = models.BigIntegerField()
+    seq = models.BigIntegerField(null=True, help_text="None while it is held, and where a later one took its place.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -333,40 +369,3 @@ class DedupeKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
-
-
-#: Whatever member it hides in, the key to everything goes nowhere. A very short one would match other things too.
-_GLOBAL_KEY_MASK = (
-    (settings.AUTHENTICATION_API_KEY.encode(), b"********") if len(settings.AUTHENTICATION_API_KEY) >= 16 else None
-)
-
-
-def render(instance: Instance, event_type: EventType, data: Any, number: Number) -> bytes:
-    """The envelope that every listener gets: Evolution API's members in its order, then ours.
-
-    `id` is the same wherever and however often the event is delivered; `prev` is the `seq` before it among those
-    that sockets hear, so a client that sees another one has missed something.
-    """
-    envelope = {
-        "event": event_type.value,
-        "instance": instance.name,
-        "data": event_type.scrub(data),
-        "server_url": settings.SERVER_URL or None,
-        "date_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
-        "sender": instance.sender,
-        "apikey": None,
-        "id": event_id(number.epoch, number.seq),
-        "seq": number.seq,
-        "prev": number.prev,
-    }
-    for name in ("server_url", "sender"):
-        if envelope[name] is None:
-            del envelope[name]
-    rendered = orjson.dumps(envelope, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-    return rendered.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else rendered
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is not JSON")

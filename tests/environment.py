@@ -32,6 +32,7 @@ OURS = (
     "WEBHOOK_",
     "WA_BUSINESS_",
     "EVOLUTION_",
+    "EVENT_",
     "CORS_",
     "DJANGO_",
     "DATA_DIR",

@@ -226,7 +226,7 @@ def test_keys_that_were_columns_of_events_are_kept_by_the_migration_and_given_ba
         old = migrate("0001_initial").get_model("realtime", "Event")
         assert list(old.objects.order_by("seq").values_list("dedupe_key", flat=True)) == [None, "once"]
     finally:
-        migrate("0002_retention")
+        migrate("0003_bursts")
 
     assert DedupeKey.objects.get().seq == first.seq
     assert record(instance, dedupe_key="once") is None

@@ -1,0 +1,633 @@
+"""What comes in bursts is told once an interval: the first at once, then the latest, which nothing can lose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from realtime import shaping
+from realtime.bursts import COALESCIBLE, KEPT, Burst
+from realtime.models import DedupeKey, Event, Happening, Stream
+from tests.environment import GLOBAL_KEY
+from tests.inside import until
+from tests.server import Number, Server
+from tests.test_log import envelope, in_threads, record, seqs
+from tests.test_processes import run
+from tests.test_publish import log, publish, state, told
+
+HOUR = 3_600_000
+CONNECTION, QRCODE, PRESENCE = EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED, EventType.PRESENCE_UPDATE
+
+
+@pytest.fixture(autouse=True)
+def intervals(settings):
+    """So long that nothing becomes due by itself; `pass_time` makes it."""
+    set_intervals(settings, HOUR, HOUR, HOUR)
+
+
+def set_intervals(settings, connection, qrcode, presence):
+    settings.EVENT_COALESCE_CONNECTION_UPDATE_MS = connection
+    settings.EVENT_COALESCE_QRCODE_UPDATED_MS = qrcode
+    settings.EVENT_COALESCE_PRESENCE_UPDATE_MS = presence
+
+
+@pytest.fixture
+def instance(db):
+    return Instance.objects.create(name="loja")
+
+
+def pass_time(milliseconds=HOUR):
+    by = timedelta(milliseconds=milliseconds)
+    Burst.objects.update(told_at=F("told_at") - by, due_at=F("due_at") - by)
+
+
+def record_states(instance, *states):
+    return [record(instance, CONNECTION, {"state": state}) for state in states]
+
+
+def presence(chat: Any, value: str) -> dict[str, Any]:
+    return {"id": chat, "presences": {chat if isinstance(chat, str) else "?": {"lastKnownPresence": value}}}
+
+
+def told_data(instance):
+    """What was told of the instance, after its creation."""
+    return [
+        envelope(event)["data"] for event in Event.objects.filter(instance_id=instance.pk, seq__gt=1).order_by("seq")
+    ]
+
+
+def states_told(instance):
+    return [data["state"] for data in told_data(instance)]
+
+
+# The rule
+
+
+def test_the_first_of_a_burst_is_told_at_once_and_the_last_when_it_is_due(instance):
+    first, *held = record_states(instance, "connecting", "close", "connecting", "open")
+
+    assert first.seq == 2
+    assert held == [None] * 3
+    assert shaping.tell_due() == 0
+    pass_time()
+    assert shaping.tell_due() == 1
+    pass_time(2 * HOUR)
+    assert shaping.tell_due() == 0
+    assert states_told(instance) == ["connecting", "open"]
+
+
+def test_what_is_told_when_due_begins_an_interval_of_its_own(instance):
+    record_states(instance, "connecting", "open")
+    pass_time()
+    shaping.tell_due()
+
+    assert record_states(instance, "close") == [None]
+    pass_time()
+    assert shaping.tell_due() == 1
+    assert states_told(instance) == ["connecting", "open", "close"]
+
+
+def test_after_an_interval_the_next_one_is_told_at_once_and_what_waited_is_past(instance):
+    record_states(instance, "connecting", "close")
+    pass_time()
+
+    assert record_states(instance, "open")[0].seq == 3
+    pass_time(2 * HOUR)
+    assert shaping.tell_due() == 0
+    assert states_told(instance) == ["connecting", "open"]
+
+
+def test_of_many_in_one_batch_the_first_is_told_and_the_last_is_held(instance):
+    batch = [Happening(CONNECTION, {"state": n}) for n in range(3)]
+    batch.insert(2, Happening(EventType.CALL, {"state": "call"}))
+
+    recorded = Event.objects.record_all(instance, batch)
+
+    assert [(one.seq, one.is_held, one.is_repeat) for one in recorded] == [
+        *((2, False, False), (None, True, False), (3, False, False), (None, True, False)),
+    ]
+    pass_time()
+    shaping.tell_due()
+    assert states_told(instance) == [0, "call", 2]
+    assert seqs(instance) == [1, 2, 3, 4]
+
+
+def test_one_chats_presence_does_not_replace_anothers(instance):
+    chats = ["1@s.whatsapp.net", "2@s.whatsapp.net", "3@g.us"]
+    for value in ("available", "composing", "paused"):
+        for chat in chats:
+            record(instance, PRESENCE, presence(chat, value))
+    pass_time()
+    shaping.tell_due()
+
+    heard = [(data["id"], *data["presences"].values()) for data in told_data(instance)]
+    for chat in chats:
+        values = [value["lastKnownPresence"] for one, value in heard if one == chat]
+        assert values == ["available", "paused"]
+
+
+@pytest.mark.parametrize("chat", [None, 5, "", "x" * 5000, "nul \x00", "\U0001f600", ["1"], {}])
+def test_a_chat_may_be_called_anything(instance, chat):
+    data: list[Any] = [presence(chat, value) for value in ("available", "composing", "paused")]
+    for one in data:
+        record(instance, PRESENCE, one)
+    pass_time()
+    shaping.tell_due()
+
+    assert told_data(instance) == [data[0], data[2]]
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 0, {"no": "id"}])
+def test_data_without_a_chat_is_held_all_the_same(instance, data):
+    assert record(instance, PRESENCE, {"first": 1})
+    [recorded] = Event.objects.record_all(instance, [Happening(PRESENCE, data)])
+    assert recorded.is_held
+    pass_time()
+    shaping.tell_due()
+
+    assert told_data(instance)[-1] == data
+
+
+def test_instances_and_types_are_apart(instance):
+    other = Instance.objects.create(name="other")
+
+    assert all(record(one, event_type) for one in (instance, other) for event_type in COALESCIBLE)
+    assert not any(record(one, event_type) for one in (instance, other) for event_type in COALESCIBLE)
+
+
+def test_a_code_that_waited_is_not_told_after_the_open_that_followed_it(instance, settings):
+    set_intervals(settings, 1000, HOUR, 0)
+    for event_type, one in [(QRCODE, "code 1"), (QRCODE, "code 2"), (CONNECTION, "open")]:
+        record(instance, event_type, {"state": one})
+    pass_time(2000)
+    assert shaping.tell_due() == 0
+    pass_time(HOUR)
+
+    assert shaping.tell_due() == 2
+    assert states_told(instance) == ["code 1", "code 2", "open"]
+
+
+def test_in_a_loop_of_codes_and_states_nothing_is_put_off_for_ever(instance):
+    for n in range(10):
+        record(instance, CONNECTION, {"state": f"state {n}"})
+        record(instance, QRCODE, {"state": f"code {n}"})
+    pass_time()
+    shaping.tell_due()
+
+    assert states_told(instance) == ["state 0", "code 0", "state 9", "code 9"]
+
+
+def test_a_clock_that_is_set_back_holds_nothing_for_ever(instance):
+    record_states(instance, "connecting", "close")
+    pass_time(-24 * HOUR)
+
+    assert shaping.tell_due() == 1
+    pass_time(-24 * HOUR)
+    assert record_states(instance, "open")[0].seq == 4
+    assert states_told(instance) == ["connecting", "close", "open"]
+
+
+# Off
+
+
+@pytest.mark.django_db
+def test_switched_off_all_are_told(instance, settings):
+    set_intervals(settings, 0, 0, 0)
+    for _ in range(3):
+        for event_type in COALESCIBLE:
+            assert record(instance, event_type)
+    assert not Burst.objects.exists()
+
+
+def test_only_presence_is_coalesced_unless_settings_say_otherwise(tmp_path):
+    code = "from realtime.bursts import *; print([interval(one).total_seconds() for one in COALESCIBLE])"
+    done = run({"DATA_DIR": str(tmp_path)}, "shell", "--no-imports", "-c", code)
+    assert done.stdout == "[0.0, 0.0, 1.0]\n"
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1.5", "3600001", "1s", "٣", "9" * 5000])
+@pytest.mark.parametrize("name", ["CONNECTION_UPDATE", "PRESENCE_UPDATE"])
+def test_an_interval_that_is_none_stops_the_start(tmp_path, name, value):
+    done = run({"DATA_DIR": str(tmp_path), f"EVENT_COALESCE_{name}_MS": value}, "check")
+
+    assert done.returncode != 0
+    assert f"EVENT_COALESCE_{name}_MS must be a number of milliseconds from 0 (off) to 3600000" in done.stderr
+
+
+def test_other_types_cost_not_one_statement(instance, settings, django_assert_num_queries):
+    batch = [Happening(EventType.CALL, 1), Happening(EventType.MESSAGES_UPSERT, 2)]
+    with django_assert_num_queries(3):
+        Event.objects.record_all(instance, batch)
+
+    set_intervals(settings, 0, 0, 0)
+    with django_assert_num_queries(3):
+        Event.objects.record_all(instance, [Happening(event_type, 1) for event_type in COALESCIBLE])
+
+
+def test_what_waits_when_it_is_switched_off_is_told_before_anything_newer(instance, settings):
+    record_states(instance, "connecting", "close")
+    record(instance, PRESENCE, {"state": "typing"})
+    record(instance, PRESENCE, {"state": "paused"})
+    set_intervals(settings, 0, 0, HOUR)
+
+    assert shaping.tell_left_behind() == 1
+    assert record_states(instance, "open")[0].seq == 5
+    assert states_told(instance) == ["connecting", "typing", "close", "open"]
+
+
+# What an event is made of when it is told
+
+
+def test_name_and_audience_are_those_of_when_it_is_told_and_the_data_is_as_it_came(instance):
+    data = {"token": "t", "note": "\x00 ключ", "list": [1, None], "jpeg": b"\xff\xd8"}
+    record_states(instance, "connecting")
+    record(instance, CONNECTION, data)
+    instance.name = "loja nova"
+    instance.save()
+    Subscription.set_websocket(instance, True, ["CALL"])
+    pass_time()
+    shaping.tell_due()
+
+    event = Event.objects.get(instance_id=instance.pk, seq=3)
+    assert envelope(event)["instance"] == event.name == "loja nova"
+    assert envelope(event)["data"] == {"note": "\x00 ключ", "list": [1, None], "jpeg": "/9g="}
+    assert not event.is_heard
+
+
+def test_no_key_is_stored_with_what_waits(instance, settings):
+    record_states(instance, "connecting")
+    record(instance, CONNECTION, {"token": "secret-token", "note": f"key={settings.AUTHENTICATION_API_KEY}"})
+
+    assert Burst.objects.get().data == '{"note":"key=********"}'
+
+
+def test_data_that_cannot_be_told_is_an_error_at_once(instance):
+    record_states(instance, "connecting")
+    with pytest.raises(TypeError):
+        record(instance, CONNECTION, {"thing": {1, 2}})
+
+
+def test_a_held_event_is_undone_with_its_change(instance):
+    record_states(instance, "connecting")
+    with transaction.atomic():
+        record_states(instance, "open")
+        transaction.set_rollback(True)
+    pass_time()
+
+    assert shaping.tell_due() == 0
+
+
+def test_an_instances_state_changes_at_once_though_it_is_told_later(instance):
+    for new in ("connecting", "open"):
+        instance.change_state(new)
+
+    assert Instance.objects.get().connection_state == "open"
+    assert states_told(instance) == ["connecting"]
+    pass_time()
+    shaping.tell_due()
+    assert states_told(instance) == ["connecting", "open"]
+
+
+# Repeats
+
+
+def test_a_repeat_of_what_is_held_or_was_replaced_makes_no_event(instance):
+    for key in ("told", "replaced", "held"):
+        record(instance, CONNECTION, {"state": key}, dedupe_key=key)
+
+    for key in ("told", "replaced", "held"):
+        [recorded] = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": "repeat"}, key)])
+        assert recorded.is_repeat
+        assert recorded.seq == (2 if key == "told" else None)
+    pass_time()
+    shaping.tell_due()
+    assert states_told(instance) == ["told", "held"]
+
+    pass_time()
+    for key, seq in (("told", 2), ("replaced", None), ("held", 3)):
+        [recorded] = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": "repeat"}, key)])
+        assert (recorded.is_repeat, recorded.seq) == (True, seq)
+    assert states_told(instance) == ["told", "held"]
+    assert dict(DedupeKey.objects.values_list("key", "seq")) == {"told": 2, "replaced": None, "held": 3}
+
+
+def test_a_repeat_within_one_batch_is_one(instance):
+    keys = ["a", "b", "b", "a"]
+    recorded = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": n}, k) for n, k in enumerate(keys)])
+
+    assert [(one.seq, one.is_held, one.is_repeat) for one in recorded] == [
+        *((2, False, False), (None, True, False), (None, False, True), (2, False, True)),
+    ]
+    pass_time()
+    shaping.tell_due()
+    assert states_told(instance) == [0, 1]
+
+
+# Rows come and go
+
+
+def test_what_waits_goes_with_its_instance(instance):
+    identity = instance.pk
+    record_states(instance, "connecting", "open")
+    instance.delete()
+    pass_time()
+
+    assert shaping.tell_due() == 0
+    assert Event.objects.filter(instance_id=identity).latest("seq").type == "remove.instance"
+    assert not Burst.objects.exists()
+
+
+def test_rows_that_hold_nothing_go_after_a_while_in_batches(instance, monkeypatch):
+    monkeypatch.setattr(shaping, "BATCH", 3)
+    for chat in range(5):
+        record(instance, PRESENCE, presence(f"{chat}@g.us", "available"))
+    record(instance, PRESENCE, presence("0@g.us", "composing"))
+    assert shaping.remove_idle() == 0
+
+    pass_time(HOUR + KEPT.total_seconds() * 1000)
+
+    assert [shaping.remove_idle(), shaping.remove_idle(), shaping.remove_idle()] == [3, 1, 0]
+    assert shaping.tell_due() == 1
+
+
+# At the same time
+
+
+@pytest.mark.django_db(transaction=True)
+def test_several_that_look_at_once_tell_it_once():
+    instances = [Instance.objects.create(name=f"loja {n}") for n in range(8)]
+    for instance in instances:
+        record_states(instance, "connecting", "open")
+    pass_time()
+
+    found = []
+    in_threads(*[lambda: found.append(shaping.tell_due())] * 4)
+
+    assert sum(found) == 8
+    for instance in instances:
+        assert states_told(instance) == ["connecting", "open"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_tells_and_who_records_at_once_lose_and_swap_nothing():
+    instance = Instance.objects.create(name="loja")
+    is_over = threading.Event()
+
+    def burst():
+        try:
+            for n in range(60):
+                record(instance, CONNECTION, {"state": n})
+                record(instance)
+                if n % 3 == 0:
+                    pass_time()
+        finally:
+            is_over.set()
+
+    def tell():
+        while not is_over.is_set():
+            shaping.tell_due()
+            shaping.remove_idle()
+
+    in_threads(burst, tell, tell)
+    pass_time()
+    shaping.tell_due()
+
+    states = [data["state"] for data in told_data(instance) if "state" in data]
+    assert states == sorted(set(states))
+    assert (states[0], states[-1]) == (0, 59)
+    assert seqs(instance) == list(range(1, len(seqs(instance)) + 1))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_instance_deleted_while_we_look_tells_nothing_after_its_end():
+    instance = Instance.objects.create(name="loja")
+    identity = instance.pk
+    record_states(instance, "connecting", "open")
+    pass_time()
+    has_told = threading.Event()
+
+    def delete():
+        with transaction.atomic():
+            instance.delete()
+            has_told.set()
+            time.sleep(0.3)  # so that the other one comes to wait
+
+    def look():
+        assert has_told.wait(10)
+        shaping.tell_due()
+
+    in_threads(delete, look)
+
+    assert Event.objects.filter(instance_id=identity).latest("seq").type == "remove.instance"
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_stream_that_somebody_holds_keeps_no_other_instance_waiting():
+    stuck, other = Instance.objects.create(name="stuck"), Instance.objects.create(name="other")
+    for instance in (stuck, other):
+        record_states(instance, "connecting", "open")
+    pass_time()
+    is_locked, is_over = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            Stream.objects.lock(stuck)
+            is_locked.set()
+            assert is_over.wait(20)
+
+    def look():
+        assert is_locked.wait(10)
+        try:
+            assert shaping.tell_due() == 1
+        finally:
+            is_over.set()
+
+    in_threads(hold, look)
+    assert states_told(other) == ["connecting", "open"]
+    assert shaping.tell_due() == 1
+
+
+# Through servers
+
+
+@pytest.fixture
+def shaping_server(start_server) -> Server:
+    return start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000")
+
+
+def listen(server: Server, node: Any, instance: Number) -> Any:
+    return node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+
+
+def heard_of(client: Any) -> list[dict[str, Any]]:
+    return [line["args"][0] for line in client.seen if line["is"] == "event"]
+
+
+def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the_end(shaping_server, node):
+    server = shaping_server
+    instance = server.create()
+    client = listen(server, node, instance)
+
+    began = time.monotonic()
+    for n in range(200):
+        state_now = "open" if n == 199 else ("connecting", "close")[n % 2]
+        answer = publish(server, instance, told("connection.update", {"state": state_now, "n": n}))
+        assert answer.status == 201
+    assert state(server, instance) == "open"
+    while client.event("connection.update")["data"]["n"] != 199:
+        pass
+    seconds = time.monotonic() - began
+
+    assert client.quiet(1.5) == []
+    events = heard_of(client)
+    assert events[0]["data"]["n"] == 0
+    assert 2 <= len(events) <= seconds + 2
+    assert [event["data"] for event in log(server, instance)] == [event["data"] for event in events]
+    assert [event["prev"] for event in events] == [event["seq"] - 1 for event in events]
+    client.disconnect()
+
+
+def test_each_chats_last_presence_is_heard(server, node):
+    instance = server.create()
+    client = listen(server, node, instance)
+    chats = [f"{n}@s.whatsapp.net" for n in range(3)]
+
+    for n in range(10):
+        publish(server, instance, [told("presence.update", {"id": chat, "n": n}) for chat in chats])
+    until_last = set(chats)
+    while until_last:
+        data = client.event("presence.update")["data"]
+        if data["n"] == 9:
+            until_last.remove(data["id"])
+
+    assert client.quiet(1.5) == []
+    assert len(heard_of(client)) < 30
+    client.disconnect()
+
+
+def test_where_it_is_off_every_one_is_heard(start_server, node):
+    server = start_server(EVENT_COALESCE_PRESENCE_UPDATE_MS="0")
+    instance = server.create()
+    client = listen(server, node, instance)
+
+    for event in ("presence.update", "connection.update", "qrcode.updated"):
+        answer = publish(server, instance, [told(event, {"n": n}) for n in range(5)])
+        assert not any(row["isHeld"] for row in answer.json["events"])
+        assert [client.event(event)["data"]["n"] for _ in range(5)] == [0, 1, 2, 3, 4]
+    client.disconnect()
+
+
+def test_a_publisher_is_told_what_is_held_and_what_repeats_it(shaping_server):
+    server = shaping_server
+    instance = server.create()
+    before = state(server, instance)
+    new = "close" if before == "open" else "open"
+
+    bodies = [told("connection.update", {"state": "connecting"}, dedupeKey="first")]
+    bodies += [told("connection.update", {"state": new}, dedupeKey="second")]
+    first, second = publish(server, instance, bodies).json["events"]
+
+    assert (first["seq"], first["isHeld"], first["isRepeat"]) == (2, False, False)
+    held = {"id": None, "seq": None, "event": "connection.update", "isRepeat": False, "isHeld": True}
+    assert second == held
+    assert state(server, instance) == new
+
+    until(lambda: len(log(server, instance)) == 2)
+    last = log(server, instance)[-1]
+    publish(server, instance, told("connection.update", {"state": "connecting"}))
+    [repeat] = publish(server, instance, bodies[1]).json["events"]
+    assert repeat == held | {"id": last["id"], "seq": last["seq"], "isRepeat": True, "isHeld": False}
+    assert state(server, instance) == "connecting"
+
+
+def test_a_repeat_of_what_is_still_held_has_no_number_yet_and_no_say_in_the_state(start_server):
+    server = start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS=str(HOUR))
+    instance = server.create()
+    for key, one in (("a", "connecting"), ("b", "open"), ("c", "close")):
+        publish(server, instance, told("connection.update", {"state": one}, dedupeKey=key))
+
+    for key in ("b", "c"):
+        [row] = publish(server, instance, told("connection.update", {"state": "open"}, dedupeKey=key)).json["events"]
+        assert row == {"id": None, "seq": None, "event": "connection.update", "isRepeat": True, "isHeld": False}
+    assert state(server, instance) == "close"
+
+
+def test_what_waits_when_the_server_is_killed_is_told_once_by_the_next(fresh_server, node):
+    server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="3000")
+    instance = server.create()
+    client = listen(server, node, instance)
+    answer = publish(server, instance, [told("connection.update", {"n": n}) for n in range(3)])
+    assert answer.json["events"][2]["isHeld"]
+    assert client.event("connection.update")["data"] == {"n": 0}
+
+    server.kill()
+    assert "connection.update" not in [line.get("event") for line in client.quiet(0.2)]
+    server.start()
+
+    until(lambda: len(log(server, instance)) == 2, timeout=20)
+    time.sleep(1)
+    assert [event["data"]["n"] for event in log(server, instance)] == [0, 2]
+    client.disconnect()
+
+
+def test_what_is_switched_off_by_a_restart_is_told_by_it(fresh_server):
+    server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="60000")
+    instance = server.create()
+    publish(server, instance, [told("connection.update", {"n": n}) for n in range(3)])
+    server.kill()
+    server.environment["EVENT_COALESCE_CONNECTION_UPDATE_MS"] = "0"
+    server.start()
+
+    assert publish(server, instance, told("connection.update", {"n": 3})).json["events"][0]["seq"] == 4
+    assert [event["data"]["n"] for event in log(server, instance)] == [0, 2, 3]
+
+
+SHELL = """
+from instances.events import event_occurred
+from instances.models import Instance
+instance = Instance.objects.get(name={name!r})
+for number in range(3):
+    event_occurred.send(
+        sender=None, instance=instance, event_type="presence.update", data={{"id": "1@g.us", "n": number}}
+    )
+"""
+
+
+def test_what_a_shell_leaves_waiting_is_told_by_the_server(server, node):
+    instance = server.create()
+    client = listen(server, node, instance)
+
+    server.shell(SHELL.format(name=instance.name))
+
+    assert client.event("presence.update")["data"]["n"] == 0
+    assert client.event("presence.update")["data"]["n"] == 2
+    assert client.quiet(1.5) == []
+    client.disconnect()
+
+
+@pytest.mark.postgres
+def test_several_servers_tell_it_once_between_them(shaping_server, start_server, node):
+    servers = [shaping_server, *(start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000") for _ in range(2))]
+    instances = [servers[0].create() for _ in range(5)]
+    whole = node.connect(f"{servers[2].url}/", auth={"apikey": GLOBAL_KEY}).connected()
+    for n in range(3):
+        for instance in instances:
+            publish(servers[n], instance, told("connection.update", {"n": n}))
+
+    for instance in instances:
+        until(lambda one=instance: log(servers[0], one)[-1]["data"]["n"] == 2)
+    time.sleep(1.5)
+    for instance in instances:
+        heard = [event["data"]["n"] for event in log(servers[0], instance)]
+        assert heard[0] == 0
+        assert heard == sorted(set(heard))
+    whole.disconnect()
