@@ -34,7 +34,7 @@ DIGEST_PREFIX = 16
 
 @dataclass(frozen=True)
 class Access:
-    """What one valid key opens. Made anew from the database for every request and every join."""
+    """What one valid key opens. Made anew from the database for every join and every request, but for `Memory`'s."""
 
     scopes: frozenset[str]
     #: The global key's, or an ApiKey's that is for all instances.
@@ -82,18 +82,39 @@ class Access:
     @classmethod
     def of(cls, secret: str) -> Access | None:
         """The access that this key gives, if it is one."""
-        if not secret:
-            return None  # whatever is stored: an empty text is no key
-        if is_same(secret, settings.AUTHENTICATION_API_KEY):
-            return cls(ALL_SCOPES, is_for_all=True, is_global=True)
-        marks = tuple(digests(_clean(secret)))
-        key = ApiKey.objects.usable().filter(digest__in=marks).first()
-        if key:
-            key.was_used()
-            return cls._of_key(key)
-        if Instance.objects.filter(token_digest__in=marks).exists():
-            return cls(ALL_SCOPES, token_digests=marks)
-        return None
+        return cls.of_many([secret]).get(secret)
+
+    @classmethod
+    def of_many(cls, secrets: Iterable[str]) -> dict[str, Access]:
+        """The accesses that these keys give, by key; what is none is left out."""
+        asked = {secret for secret in secrets if secret}  # whatever is stored: an empty text is no key
+        found = {one: cls._of_global() for one in asked if is_same(one, settings.AUTHENTICATION_API_KEY)}
+        marks = {secret: tuple(digests(_clean(secret))) for secret in asked - found.keys()}
+        keys = cls._keys_by_digest(marks.values())
+        for secret, its in marks.items():
+            if key := next((keys[mark] for mark in its if mark in keys), None):
+                key.was_used()
+                found[secret] = cls._of_key(key)
+        others = {secret: its for secret, its in marks.items() if secret not in found}
+        tokens = cls._known_tokens(others.values())
+        return found | {
+            secret: cls(ALL_SCOPES, token_digests=its) for secret, its in others.items() if not tokens.isdisjoint(its)
+        }
+
+    @classmethod
+    def _of_global(cls) -> Access:
+        return cls(ALL_SCOPES, is_for_all=True, is_global=True)
+
+    @staticmethod
+    def _keys_by_digest(marks: Iterable[tuple[str, ...]]) -> dict[str, ApiKey]:
+        wanted = [mark for its in marks for mark in its]
+        return {key.digest: key for key in ApiKey.objects.usable().filter(digest__in=wanted)} if wanted else {}
+
+    @staticmethod
+    def _known_tokens(marks: Iterable[tuple[str, ...]]) -> set[str]:
+        wanted = [mark for its in marks for mark in its]
+        tokens = Instance.objects.filter(token_digest__in=wanted).values_list("token_digest", flat=True)
+        return set(tokens.distinct()) if wanted else set()
 
     def mint(self, instance: Instance, scopes: Iterable[str], lifetime: timedelta) -> MintedToken:
         """A token for pages. The caller has seen to it that this access opens the instance and has the scopes."""
@@ -117,7 +138,7 @@ class Access:
             return cls._of_key(key) if key else None
         if kind == "global":
             is_same_key = any(each.startswith(value) for each in digests(settings.AUTHENTICATION_API_KEY))
-            return cls(ALL_SCOPES, is_for_all=True, is_global=True) if is_same_key else None
+            return cls._of_global() if is_same_key else None
         is_same_token = instance.token_digest.startswith(value)
         return cls(ALL_SCOPES, token_digests=(instance.token_digest,)) if is_same_token else None
 
@@ -170,9 +191,9 @@ def address_of(meta: dict[str, Any]) -> str:
     return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
 
 
-def refusal(meta: dict[str, Any]) -> APIException:
+def refusal(address: str) -> APIException:
     """What a wrong key is told: 401, and after too many from one address 429."""
-    if failed_authentications.takes(address_of(meta)):
+    if failed_authentications.takes(address):
         return AuthenticationFailed()
     return Refused("Too many wrong keys from this address; try again later", status_code=429)
 
@@ -183,7 +204,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[None, Access]:
         access = Access.of(request.headers.get("apikey", ""))
         if access is None:
-            raise refusal(request.META)
+            raise refusal(address_of(request.META))
         return None, access
 
     def authenticate_header(self, request: Request) -> str:

@@ -1,52 +1,237 @@
-"""The inbound doors: what providers have parsed becomes rows and events, all of a request in one transaction."""
+"""The inbound doors' queue: requests that wait together are stored by one transaction and then answered.
+
+While one transaction commits, the requests of the next one gather; a single request never waits for others.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterable
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import Any, Self
 
-from django.db import OperationalError, transaction
+from django.db import close_old_connections
 
+from instances.errors import UNANSWERED
+from instances.memory import Memory
 from instances.models import Instance
 from instances.providers.base import Change
+from instances.transactions import (
+    ATTEMPTS,
+    Address,
+    Answer,
+    Entrant,
+    Entry,
+    Work,
+    enter,
+    is_deadlock,
+    is_worth_another,
+    settle,
+    settle_alone,
+)
 
 logger = logging.getLogger(__name__)
 
-#: How often a transaction that the database gave up in favour of another one is tried.
-ATTEMPTS = 3
+#: What one transaction takes up at most, in requests and in bytes of their bodies.
+MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
+#: A body from this size on has a transaction of its own: the others do not wait until it is parsed and written.
+LARGE = 256 * 1024
+#: Requests for this many instances that somebody else holds can wait at the same time.
+LANES = 8
+
+SUCCESS = b'{"status":"success"}'
+
+
+# What providers have parsed
+
+
+class Changes(Work):
+    """The changes that a payload reports, all or none."""
+
+    def __init__(self, integration: str, changes: Iterable[Change]) -> None:
+        self.changes = list(changes)
+        #: Of the instances that they belonged to.
+        self.names: set[str] = set()
+        self.address = Address(
+            integration=integration,
+            numbers=frozenset(change.number for change in self.changes if change.number),
+            business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
+        )
+
+    def check(self, instances: list[Instance]) -> None:
+        """Raises what a request for these instances is refused with."""
+
+    def apply(self, instances: list[Instance]) -> None:
+        self.apply_all([self], instances)
+
+    @classmethod
+    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
+        """Changes that belong to no instance are dropped with a log line: the number is not, or no longer, ours."""
+        for work in works:
+            work.check(instances)
+            work.names = {instance.name for instance in instances}
+        changes = [change for work in works for change in work.changes]
+        for instance in instances:
+            its_own = (change for change in changes if change.belongs_to(instance))
+            for kind, group in groupby(its_own, key=lambda change: change.__class__):
+                kind.apply_all(instance, list(group))
+        for change in changes:
+            if not any(change.belongs_to(instance) for instance in instances):
+                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
+
+    def answer(self) -> Answer:
+        return Answer(200, SUCCESS)
+
+
+class _Taken:
+    size = 0
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def admit(self, memory: Memory) -> Work:
+        return self.work
 
 
 def take(integration: str, changes: Iterable[Change]) -> set[str]:
-    """Store and announce the changes of one request, all or none. Returns the names of the instances they belong to.
-
-    Changes that belong to no instance are dropped with a log line: the number is not, or no longer, ours.
-    """
-    changes = list(changes)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with transaction.atomic():
-                return _apply(integration, changes)
-        except OperationalError as error:
-            if attempt == ATTEMPTS or not _is_deadlock(error):
-                raise
-            logger.info("Two transactions waited for each other; trying again")
-    raise AssertionError("unreachable")
+    """Store and announce changes that nobody has to be asked about. Returns the names of their instances."""
+    work = Changes(integration, changes)
+    enter(_Taken(work))
+    return work.names
 
 
-def _apply(integration: str, changes: list[Change]) -> set[str]:
-    numbers = {change.number for change in changes if change.number}
-    business_ids = {change.business_id for change in changes if change.business_id}
-    # in one order, and for as long as the transaction lasts: two requests cannot wait for each other
-    instances = list(Instance.objects.addressed(integration, numbers, business_ids).locked())
-    for instance in instances:
-        for change in changes:
-            if change.belongs_to(instance):
-                change.apply(instance)
-    for change in changes:
-        if not any(change.belongs_to(instance) for instance in instances):
-            logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
-    return {instance.name for instance in instances}
+# Many requests
 
 
-def _is_deadlock(error: OperationalError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in ("40P01", "40001")
+class Waiting(Entry):
+    """A request that is answered on an event loop."""
+
+    def __init__(self, entrant: Entrant, future: asyncio.Future[Answer]) -> None:
+        super().__init__(entrant)
+        self.future = future
+
+    def finish(self) -> None:
+        if self.future.done():
+            return  # nobody waits any more
+        if isinstance(self.outcome, Answer):
+            self.future.set_result(self.outcome)
+        else:
+            self.future.set_exception(self.outcome or RuntimeError("A request was left without an answer"))
+
+
+class Intake:
+    """Takes requests from the event loop. One thread writes; a few others wait for locks that somebody else holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Waiting] = deque()
+        self._is_writing = False
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
+        self._memory = Memory()
+        self._lanes = Lanes()
+        #: How many times what waited was taken up, each time in one transaction unless something went wrong.
+        self.batches = 0
+
+    async def enter(self, entrant: Entrant) -> Answer:
+        """The answer to a request, once what it brought is committed. Raises what it is refused with."""
+        entry = Waiting(entrant, asyncio.get_running_loop().create_future())
+        if entrant.size >= LARGE:
+            self._lanes.put(entry, entry)
+            return await entry.future
+        with self._lock:
+            self._waiting.append(entry)
+            is_idle, self._is_writing = not self._is_writing, True
+        if is_idle:
+            self._writer.submit(self._write)
+        return await entry.future
+
+    def _write(self) -> None:
+        while entries := self._next():
+            close_old_connections()
+            elsewhere = self._settle(entries)
+            close_old_connections()
+            _deliver([entry for entry in entries if entry not in elsewhere])
+
+    def _next(self) -> list[Waiting]:
+        """What waits, as far as it fits into one transaction."""
+        with self._lock:
+            entries: list[Waiting] = []
+            size = 0
+            while self._waiting and len(entries) < MAX_REQUESTS and size < MAX_BYTES:
+                entries.append(self._waiting.popleft())
+                size += entries[-1].entrant.size
+            self._is_writing = bool(entries)
+            return entries
+
+    def _settle(self, entries: list[Waiting]) -> set[Waiting]:
+        """Leave each its outcome, except those that are returned: they are run again, each alone."""
+        self.batches += 1
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                elsewhere = settle(entries, self._memory, is_patient=False)
+                break
+            except Exception as error:
+                if attempt < ATTEMPTS and is_worth_another(error):
+                    continue
+                elsewhere = self._not_settled(entries, error)
+                break
+        for entry in elsewhere:
+            self._lanes.put(entry.work.address if entry.work else entry, entry)
+        return set(elsewhere)
+
+    def _not_settled(self, entries: list[Waiting], error: Exception) -> list[Waiting]:
+        """The transaction as a whole has failed: those for whom it may be different alone."""
+        if not isinstance(error, UNANSWERED) or is_deadlock(error):
+            logger.info("%s requests are stored one by one: together they failed with %r", len(entries), error)
+            return entries
+        for entry in entries:
+            entry.outcome = error
+        return []
+
+
+class Lanes:
+    """Requests that wait for a lock: for one instance one after the other, so that they do not use up the threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[Any, deque[Waiting]] = {}
+        self._threads = ThreadPoolExecutor(max_workers=LANES, thread_name_prefix="intake-lane")
+
+    def put(self, lane: Any, entry: Waiting) -> None:
+        with self._lock:
+            waiting = self._waiting.setdefault(lane, deque())
+            waiting.append(entry)
+            is_idle = len(waiting) == 1
+        if is_idle:
+            self._threads.submit(self._drain, lane)
+
+    def _drain(self, lane: Any) -> None:
+        waiting = self._waiting[lane]
+        while waiting:
+            close_old_connections()
+            settle_alone(waiting[0])
+            close_old_connections()
+            _deliver([waiting[0]])
+            with self._lock:
+                waiting.popleft()
+                if not waiting:
+                    del self._waiting[lane]
+
+
+def _deliver(entries: list[Waiting]) -> None:
+    """One wake-up of the loop for all of them."""
+
+    def finish() -> None:
+        for entry in entries:
+            entry.finish()
+
+    if not entries:
+        return
+    try:
+        entries[0].future.get_loop().call_soon_threadsafe(finish)
+    except RuntimeError:
+        logger.info("%s requests were answered when the server was gone", len(entries))

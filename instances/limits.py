@@ -1,7 +1,8 @@
-"""Bodies are read whole, up to a limit, before they take a thread."""
+"""Bodies are read whole, up to a limit and in bounded time, before they take a thread."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,11 @@ Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 #: The headers without which a request has no body.
 LENGTHS = {b"content-length", b"transfer-encoding"}
 
+#: Seconds that a body may pause, and that it may take besides what its bytes need at MIN_RATE.
+BODY_PATIENCE = 10
+
+#: Bytes a second, on average: 16 MB may take a bit more than an hour.
+MIN_RATE = 4096
 
 #: A charset that Python knows and that is none (`hex`) would fail inside Django; JSON and forms come in UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
@@ -26,8 +32,28 @@ class TooLarge(Exception):
     """Raised for a body over MAX_BODY_BYTES."""
 
 
+class Transfer:
+    """Bytes that move in one direction, and until when the next ones have to."""
+
+    def __init__(self, now: float, patience: float) -> None:
+        #: Seconds that it may pause, and that it may take besides what its bytes need at MIN_RATE.
+        self.patience = patience
+        self.began = self.moved_at = now
+        #: Bytes so far.
+        self.moved = 0
+
+    def move(self, size: int, now: float) -> None:
+        self.moved += size
+        self.moved_at = now
+
+    @property
+    def deadline(self) -> float:
+        return self.patience + min(self.moved_at, self.began + self.moved / MIN_RATE)
+
+
 class BodyLimit:
-    """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES, and hands on any other one in one piece.
+    """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES and 408 to one that comes too slowly, and hands on any
+    other one in one piece.
 
     WSGI behind it learns the length of a chunked body this way; without one Django would read nothing.
     """
@@ -43,7 +69,10 @@ class BodyLimit:
         try:
             body = await self._read(scope, receive)
         except TooLarge:
-            await self._refuse(send)
+            await self._refuse(send, 413, "request entity too large")
+            return
+        except TimeoutError:
+            await self._refuse(send, 408, "The request was not complete in time")
             return
         if body is None:
             return
@@ -58,27 +87,32 @@ class BodyLimit:
         await self.app(scope | {"headers": headers}, receive_whole, send)
 
     async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes | None:
-        """The body, or None when its sender left in the middle of it. Raises TooLarge."""
+        """The body, or None when its sender left in the middle of it. Raises TooLarge, TimeoutError."""
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > settings.MAX_BODY_BYTES:
             raise TooLarge
         body = bytearray()
+        clock = asyncio.get_running_loop().time
+        transfer = Transfer(clock(), BODY_PATIENCE)
         while True:
-            message = await receive()
+            async with asyncio.timeout_at(transfer.deadline):
+                message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            body += message.get("body", b"")
+            piece = message.get("body", b"")
+            transfer.move(len(piece), clock())
+            body += piece
             if len(body) > settings.MAX_BODY_BYTES:
                 raise TooLarge
             if not message.get("more_body", False):
                 return bytes(body)
 
-    async def _refuse(self, send: Send) -> None:
-        answer = errors.answer(413, ["request entity too large"])
+    async def _refuse(self, send: Send, status: int, message: str) -> None:
+        answer = errors.answer(status, [message])
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         if settings.CORS_ALLOW_ALL_ORIGINS:
             headers.append((b"access-control-allow-origin", b"*"))
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
 
 

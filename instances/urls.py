@@ -1,6 +1,6 @@
 from django.urls import path
 
-from instances import views
+from instances import views, webhooks
 
 urlpatterns = [
     path("", views.Welcome.as_view()),
@@ -14,6 +14,6 @@ urlpatterns = [
     path("websocket/find/<str:name>", views.FindWebsocket.as_view()),
     path("websocket/token/<str:name>", views.MintToken.as_view()),
     path("message/sendText/<str:name>", views.SendText.as_view()),
-    path("webhook/evolution", views.EvolutionWebhook.as_view()),
+    path("webhook/evolution", webhooks.EvolutionDoor.as_view()),
     path("webhook/meta", views.MetaWebhook.as_view()),
 ]

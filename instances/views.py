@@ -1,4 +1,4 @@
-"""Evolution API's REST routes, and the doors where WhatsApp's events come in."""
+"""Evolution API's REST routes."""
 
 from __future__ import annotations
 
@@ -9,34 +9,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.http import Http404, HttpRequest, HttpResponse
-from django.utils.decorators import method_decorator
-from django.views import View
-from django.views.decorators.csrf import csrf_exempt
+from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances import errors, intake
-from instances.addresses import is_within
-from instances.authentication import (
-    LISTEN,
-    MANAGE,
-    PUBLISH,
-    READ,
-    SEND,
-    Access,
-    GlobalKeyOnly,
-    address_of,
-    refusal,
-)
+from instances.authentication import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
 from instances.crypto import Secret, is_same
-from instances.errors import NotFound, Refused, answer, not_found
+from instances.doors import DoorView
+from instances.errors import NotFound, Refused, answer
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
-from instances.providers.base import Change, InvalidPayload
-from instances.providers.cloud_api import is_signed
 from instances.sending import send_text
 from instances.serializers import (
     CreateBody,
@@ -49,10 +33,9 @@ from instances.serializers import (
     iso,
 )
 from instances.tokens import Mintable
+from instances.webhooks import MetaDoor
 
 logger = logging.getLogger(__name__)
-
-SUCCESS = b'{"status":"success"}'
 
 
 class InstanceRequest(Request):
@@ -287,52 +270,10 @@ class SendText(APIView):
         return Response(send_text(request.instance, body), status=201)
 
 
-@method_decorator(csrf_exempt, name="dispatch")
-class Door(View):
-    """Where WhatsApp's events come in. Plain Django: these are the busiest routes, and each reads its body raw."""
+class MetaWebhook(DoorView):
+    """/webhook/meta: Meta first asks whether this is where it should post, and then posts."""
 
-    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return not_found(request, Http404())
-
-
-class EvolutionWebhook(Door):
-    """POST /webhook/evolution, from whatever is the WhatsApp behind an instance of the Evolution channel."""
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        access = None
-        if "apikey" in request.headers or not _is_open_to(request):
-            access = Access.of(request.headers.get("apikey", ""))
-            if access is None:
-                refused = refusal(request.META)
-                return answer(refused.status_code, errors.described(refused)["response"]["message"])
-            if not access.may(PUBLISH):
-                return answer(403, ["This key may not publish"])
-        try:
-            changes = providers()[Integration.EVOLUTION].parse(request.body, request.headers)
-        except InvalidPayload as error:
-            return answer(400, [str(error)])
-        if access and not access.is_for_all and not self._opens(access, changes):
-            return answer(401, "Unauthorized")
-        # clients know an unknown number by the empty answer
-        names = intake.take(Integration.EVOLUTION, changes)
-        return HttpResponse(SUCCESS if names or not changes else b"", content_type="application/json")
-
-    def _opens(self, access: Access, changes: list[Change]) -> bool:
-        numbers = {change.number for change in changes if change.number}
-        addressed = list(Instance.objects.addressed(Integration.EVOLUTION, numbers, set()))
-        return all(access.opens(instance) for instance in addressed) and (bool(addressed) or not changes)
-
-
-def _is_open_to(request: HttpRequest) -> bool:
-    allowed = settings.EVOLUTION_INGRESS_OPEN
-    return allowed if isinstance(allowed, bool) else is_within(address_of(request.META), allowed)
-
-
-class MetaWebhook(Door):
-    """/webhook/meta: what Meta posts for all numbers of an app, proven by its signature.
-
-    https://developers.facebook.com/docs/graph-api/webhooks/getting-started
-    """
+    door = MetaDoor()
 
     def get(self, request: HttpRequest) -> HttpResponse:
         given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
@@ -341,19 +282,3 @@ class MetaWebhook(Door):
         if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
             return answer(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        if not settings.WA_BUSINESS_APP_SECRET:
-            logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
-            return answer(403, ["Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server"])
-        signature = request.headers.get("X-Hub-Signature-256")
-        if signature is None:
-            return answer(401, "Unauthorized")
-        if not is_signed(request.body, signature, settings.WA_BUSINESS_APP_SECRET):
-            return answer(403, ["The signature is not that of this body under the app secret"])
-        try:
-            changes = providers()[Integration.CLOUD_API].parse(request.body, request.headers)
-        except InvalidPayload as error:
-            return answer(400, [str(error)])
-        intake.take(Integration.CLOUD_API, changes)
-        return HttpResponse(SUCCESS, content_type="application/json")

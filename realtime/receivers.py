@@ -5,9 +5,10 @@ from typing import Any
 from django.dispatch import receiver
 
 from instances.events import EventType, event_occurred
-from realtime.models import Event
+from realtime.gathering import tell
+from realtime.models import Happening
 
 
 @receiver(event_occurred)
 def record_event(instance: Any, event_type: str, data: Any, dedupe_key: str | None = None, **kwargs: Any) -> None:
-    Event.objects.record(instance, EventType(event_type), data, dedupe_key)
+    tell(instance, Happening(EventType(event_type), data, dedupe_key))

@@ -13,6 +13,7 @@ from realtime.history import MAX_EVENTS
 
 #: Events in one request, all or none.
 MAX_PUBLISHED = 500
+MAX_KEY_LENGTH = 255
 
 
 def _enum_message(event_types: list[EventType]) -> str:
@@ -44,7 +45,7 @@ class AnyJson(serializers.Field):
 class PublishBody(Body):
     event = PublishedType()
     data = AnyJson()  # type: ignore[assignment]
-    dedupeKey = Text(required=False, allow_null=True, max_length=255)
+    dedupeKey = Text(required=False, allow_null=True, max_length=MAX_KEY_LENGTH)
 
 
 class PublishBodies(serializers.ListField):

@@ -1,8 +1,8 @@
 from django.urls import path
 
-from realtime import views
+from realtime import doors, views
 
 urlpatterns = [
-    path("event/publish/<str:name>", views.PublishEvents.as_view()),
+    path("event/publish/<str:name>", doors.PublishDoor.as_view()),
     path("event/find/<str:name>", views.FindEvents.as_view()),
 ]

@@ -40,7 +40,8 @@ def test_what_is_published_is_heard_at_once_and_answered_with_its_place(server, 
 
     heard = client.wait_for("event")["args"][0]
     assert answer.status == 201
-    assert answer.json == {"events": [{"id": heard["id"], "seq": 2, "event": "labels.edit", "isRepeat": False}]}
+    [row] = answer.json["events"]
+    assert row == {"id": heard["id"], "seq": 2, "event": "labels.edit", "isRepeat": False, "isHeld": False}
     assert (heard["event"], heard["data"], heard["seq"]) == ("labels.edit", {"id": "1", "name": "VIP"}, 2)
 
 

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.utils import timezone
 
-from instances.events import EventType, announce
+from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage
+
+#: What is to be announced.
+Telling = tuple[EventType, dict[str, Any]]
 
 
 class Contact(models.Model):
@@ -39,16 +44,30 @@ class Contact(models.Model):
         return {name: value for name, value in told.items() if value is not None}
 
     @classmethod
-    def seen(cls, instance: Instance, inbound: InboundMessage) -> None:
-        """Whoever wrote is a contact: announce a new one, and what is new of a known one."""
-        known = {"push_name": inbound.push_name, "profile_pic_url": inbound.profile_pic_url}
-        known = {name: value for name, value in known.items() if value}
-        contact, is_new = cls.objects.get_or_create(instance=instance, remote_jid=inbound.remote_jid, defaults=known)
-        if not is_new and any(getattr(contact, name) != value for name, value in known.items()):
+    def seen(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Telling]:
+        """Whoever wrote is a contact. Returns, for each, the event that tells of a new one or of what is new."""
+        jids = {inbound.remote_jid for inbound in inbounds}
+        stored = {one.remote_jid: one for one in cls.objects.filter(instance=instance, remote_jid__in=jids)}
+        new: dict[str, Any] = {}
+        changed: dict[str, Any] = {}
+        told = []
+        for inbound in inbounds:
+            jid = inbound.remote_jid
+            known = {"push_name": inbound.push_name, "profile_pic_url": inbound.profile_pic_url}
+            known = {name: value for name, value in known.items() if value}
+            contact = stored.get(jid) or new.get(jid)
+            is_new = contact is None
+            if contact is None:
+                contact = new[jid] = cls(instance=instance, remote_jid=jid)
+            elif jid in stored and any(getattr(contact, name) != value for name, value in known.items()):
+                changed[jid] = contact
             contact.__dict__.update(known)
+            is_upsert = is_new or inbound.always_upserts
+            told.append((EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE, contact.as_event()))
+        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        for contact in changed.values():
             contact.save()
-        is_upsert = is_new or inbound.always_upserts
-        announce(EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE, instance, contact.as_event())
+        return told
 
 
 class Chat(models.Model):
@@ -68,15 +87,21 @@ class Chat(models.Model):
         return self.name or self.remote_jid
 
     @classmethod
-    def touched(cls, instance: Instance, inbound: InboundMessage) -> None:
-        """A message came: the chat exists, and has news."""
-        chat, is_new = cls.objects.get_or_create(
-            instance=instance, remote_jid=inbound.remote_jid, defaults={"name": inbound.push_name}
-        )
-        if not is_new:
-            chat.save(update_fields=["updated_at"])
-        if inbound.always_upserts:
-            told = {"remoteJid": chat.remote_jid, "instanceId": str(instance.pk)}
-            if not is_new:
-                announce(EventType.CHATS_UPDATE, instance, told)
-            announce(EventType.CHATS_UPSERT, instance, told)
+    def touched(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Telling]]:
+        """A message came: its chat exists, and has news. Returns, for each, the events that tell so."""
+        jids = {inbound.remote_jid for inbound in inbounds}
+        chats = cls.objects.filter(instance=instance, remote_jid__in=jids)
+        stored = dict(chats.values_list("remote_jid", "pk"))
+        cls.objects.filter(pk__in=stored.values()).update(updated_at=timezone.now())
+        new: dict[str, Any] = {}
+        told = []
+        for inbound in inbounds:
+            jid = inbound.remote_jid
+            is_new = jid not in stored and jid not in new
+            if is_new:
+                new[jid] = cls(instance=instance, remote_jid=jid, name=inbound.push_name)
+            event_data = {"remoteJid": jid, "instanceId": str(instance.pk)}
+            event_types = [EventType.CHATS_UPSERT] if is_new else [EventType.CHATS_UPDATE, EventType.CHATS_UPSERT]
+            told.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])
+        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        return told

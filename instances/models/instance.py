@@ -79,11 +79,19 @@ class Instance(models.Model):
 
     objects = InstanceQuerySet.as_manager()
 
+    #: Its websocket settings, at most one, where the intake has read them together with those of others.
+    websocket_subscriptions: list[Any] | None = None
+
     #: The KEYS as they were read or committed, so that it shows which of them this object was given since.
     _loaded: dict[str, Any] = {}
 
     class Meta:
         ordering = ("name",)
+        # whatever comes in is found by them
+        indexes = (
+            models.Index(fields=("number",), name="instance_number"),
+            models.Index(fields=("business_id",), name="instance_business_id"),
+        )
         constraints = (
             # inbound payloads name nothing but the number, so it must lead to one instance
             models.UniqueConstraint(

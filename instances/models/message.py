@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -72,18 +73,34 @@ class Message(models.Model):
         return told | self.extra | told  # in Evolution's order, and none of its members gives way to another one
 
     @classmethod
-    def received(cls, instance: Instance, inbound: InboundMessage) -> tuple[Message, bool]:
+    def received(cls, instance: Instance, inbound: InboundMessage) -> bool:
         """Store an inbound message and announce it; a repeat of the same WhatsApp id changes nothing.
 
-        Returns the message and whether it is new.
+        Returns whether it is new.
         """
         with transaction.atomic():
-            message, is_new = cls.objects.get_or_create(instance=instance, wa_id=inbound.id, defaults=inbound.fields())
-            if is_new:
-                event_data = message.as_event()
-                event_data["key"] |= inbound.key_extra
-                announce(EventType.MESSAGES_UPSERT, instance, event_data, dedupe_key=f"message:{inbound.id}")
-        return message, is_new
+            new = cls.store_new(instance, [inbound])
+            for message in new:
+                message.announce_received(inbound)
+        return bool(new)
+
+    @classmethod
+    def store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:
+        """The messages of those that are no repeats, in order. They are to be announced in the same transaction."""
+        ids = [inbound.id for inbound in inbounds]
+        known = set(cls.objects.filter(instance=instance, wa_id__in=ids).values_list("wa_id", flat=True))
+        new: dict[str, Self] = {}
+        for inbound in inbounds:
+            if inbound.id not in known and inbound.id not in new:
+                new[inbound.id] = cls(instance=instance, wa_id=inbound.id, **inbound.fields())
+        # one that somebody else stores at this moment has been announced under the same key
+        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        return list(new.values())
+
+    def announce_received(self, inbound: InboundMessage) -> None:
+        event_data = self.as_event()
+        event_data["key"] |= inbound.key_extra
+        announce(EventType.MESSAGES_UPSERT, self.instance, event_data, dedupe_key=f"message:{self.wa_id}")
 
     @classmethod
     def claim(cls, instance: Instance, text: OutgoingText) -> Message:

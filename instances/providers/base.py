@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from instances import bodies
 from instances.events import EventType, announce
@@ -41,6 +41,12 @@ class Change(ABC):
     def apply(self, instance: Instance) -> None:
         """Store and announce it; called in a transaction, perhaps again with a repeat of the same payload."""
 
+    @classmethod
+    def apply_all(cls, instance: Instance, changes: Sequence[Self]) -> None:
+        """Several in order. A kind that comes in numbers may do so with fewer statements."""
+        for change in changes:
+            change.apply(instance)
+
 
 @dataclass(frozen=True, kw_only=True)
 class InboundMessage(Change):
@@ -68,13 +74,21 @@ class InboundMessage(Change):
         return {name: getattr(self, name) for name in (*names, "timestamp", "status")}
 
     def apply(self, instance: Instance) -> None:
-        if self.own_phone and not instance.owner_jid:
-            instance.owner_jid = f"{self.own_phone}@s.whatsapp.net"
+        self.apply_all(instance, [self])
+
+    @classmethod
+    def apply_all(cls, instance: Instance, changes: Sequence[Self]) -> None:
+        for own_phone in (change.own_phone for change in changes if change.own_phone and not instance.owner_jid):
+            instance.owner_jid = f"{own_phone}@s.whatsapp.net"
             instance.save(update_fields=["owner_jid", "updated_at"])
-        _, is_new = Message.received(instance, self)
-        if is_new:
-            Contact.seen(instance, self)
-            Chat.touched(instance, self)
+        messages = Message.store_new(instance, changes)
+        firsts = {change.id: change for change in reversed(changes)}
+        new = [firsts[str(message.wa_id)] for message in messages]
+        contacts, chats = Contact.seen(instance, new), Chat.touched(instance, new)
+        for message, change, contact, chat in zip(messages, new, contacts, chats, strict=True):
+            message.announce_received(change)
+            for event_type, event_data in (contact, *chat):
+                announce(event_type, instance, event_data)
 
 
 @dataclass(frozen=True, kw_only=True)

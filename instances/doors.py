@@ -1,0 +1,233 @@
+"""Where events come in. A door is one piece of code with two ways to it: straight from ASGI, and as a Django view.
+
+The first one answers many requests by one commit, and passes neither Django's middleware nor its views; it gives the
+headers that those would. The second one is for wherever evoapi's URLs are served in another way.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import orjson
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework.exceptions import APIException
+
+from instances import errors
+from instances.addresses import client_address
+from instances.intake import Intake
+from instances.limits import Application, Receive, Send
+from instances.memory import Memory, Stale
+from instances.transactions import Answer, Work, enter
+
+logger = logging.getLogger(__name__)
+
+
+class Call:
+    """A request: what doors look at."""
+
+    def __init__(self, path: str, name: str, headers: Mapping[str, str], peer: str, body: bytes) -> None:
+        self.path = path
+        #: What follows the door's own path.
+        self.name = name
+        #: By their names in any case.
+        self.headers = headers
+        self.peer = peer
+        self.body = body
+
+    @property
+    def address(self) -> str:
+        """Whom it comes from."""
+        return client_address(self.peer, self.headers.get("x-forwarded-for", ""))
+
+
+class Headers(Mapping[str, str]):
+    """Those of an ASGI scope, of which few are ever looked at."""
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower().encode("latin-1", "replace")
+        values = [value for each, value in self._pairs if each == wanted]
+        if not values:
+            raise KeyError(name)
+        return b",".join(values).decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._pairs})
+
+
+class Door(ABC):
+    """What is posted to one path, or to all that begin with it."""
+
+    #: With a slash at its end it is followed by a name.
+    path: ClassVar[str]
+
+    @abstractmethod
+    def admit(self, call: Call, memory: Memory) -> Work | Answer:
+        """What is to be done in a transaction, or the answer if there is nothing. Raises APIException to refuse it."""
+
+    def name_in(self, path: str) -> str | None:
+        """What the path names, None if it does not lead here."""
+        if not self.path.endswith("/"):
+            return "" if path == self.path else None
+        name = path.removeprefix(self.path)
+        return name if name and name != path and "/" not in name else None
+
+    @classmethod
+    def as_view(cls) -> Any:
+        """The same as a Django view, in the thread and in the transaction, if there is one, of its caller."""
+        return DoorView.as_view(door=cls())
+
+
+class Visit:
+    """A call at a door."""
+
+    def __init__(self, door: Door, call: Call) -> None:
+        self.door = door
+        self.call = call
+        self.size = len(call.body)
+
+    def admit(self, memory: Memory) -> Work | Answer:
+        return self.door.admit(self.call, memory)
+
+
+def refusal(call: Call, error: Exception) -> Answer | None:
+    """The answer to what a door raised, None for what nobody foresaw."""
+    if isinstance(error, (*errors.UNANSWERED, Stale)):
+        logger.error("%s was not answered: %s", call.path, error)
+        error = errors.Refused(errors.DATABASE_AWAY, 503)
+    if not isinstance(error, APIException):
+        return None
+    return Answer(error.status_code, orjson.dumps(errors.described(error)))
+
+
+# From ASGI
+
+
+#: What Django's middleware adds to every answer.
+SECURITY = [
+    (b"content-type", b"application/json"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
+    (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
+    (b"vary", b"origin"),
+]
+
+
+class Doors:
+    """ASGI application: what is posted to doors goes to them, everything else to `other`.
+
+    In front of it, bodies are limited in size.
+    """
+
+    def __init__(self, doors: Iterable[Door], other: Application) -> None:
+        self.doors = list(doors)
+        self.other = other
+        self.intake = Intake()
+        self._allowed_hosts: set[str] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        door, name = self._door(scope)
+        headers = Headers(scope["headers"])
+        if door is None or not self._is_ours(headers.get("host", "")):
+            await self.other(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            return
+        peer = scope["client"][0] if scope.get("client") else ""
+        call = Call(scope["path"], name, headers, peer, body)
+        answer = await self._answer(door, call)
+        length = (b"content-length", str(len(answer.body)).encode())
+        told = [*SECURITY, length, *_allowed_origin(headers.get("origin"))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": told})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def _door(self, scope: dict[str, Any]) -> tuple[Door | None, str]:
+        if scope["method"] == "POST":
+            for door in self.doors:
+                name = door.name_in(scope["path"])
+                if name is not None:
+                    return door, name
+        return None, ""
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether the server is meant; Django has words for those who mean another one."""
+        if host in self._allowed_hosts:
+            return True
+        domain, _ = split_domain_port(host)
+        is_ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+        if is_ours and len(self._allowed_hosts) < 100:
+            self._allowed_hosts.add(host)
+        return is_ours
+
+    async def _answer(self, door: Door, call: Call) -> Answer:
+        try:
+            return await self.intake.enter(Visit(door, call))
+        except Exception as error:
+            answer = refusal(call, error)
+            if answer is None:
+                logger.exception("%s has failed", call.path)
+                answer = Answer(500, errors.answer(500, "Internal Server Error").content)
+            return answer
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, None if its sender left."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
+    """What django-cors-headers says to a page of this origin."""
+    if not origin:
+        return []
+    if settings.CORS_ALLOW_ALL_ORIGINS:
+        return [(b"access-control-allow-origin", b"*")]
+    try:
+        is_allowed = urlsplit(origin)[:2] in [urlsplit(allowed)[:2] for allowed in settings.CORS_ALLOWED_ORIGINS]
+    except ValueError:
+        return []
+    return [(b"access-control-allow-origin", origin.encode("latin-1"))] if is_allowed else []
+
+
+# From Django
+
+
+@method_decorator(csrf_exempt, name="dispatch")
+class DoorView(View):
+    door: Any = None
+
+    def post(self, request: HttpRequest, name: str = "") -> HttpResponse:
+        call = Call(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
+        try:
+            answer = enter(Visit(self.door, call))
+        except Exception as error:
+            known = refusal(call, error)
+            if known is None:
+                raise
+            answer = known
+        return HttpResponse(answer.body, status=answer.status, content_type="application/json")
+
+    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return errors.not_found(request, Http404())

@@ -1,0 +1,299 @@
+"""Requests in one transaction: each has its outcome, and an error in one touches no other.
+
+All instances of a transaction are locked at its beginning, in one order. Requests of the same instances share a
+savepoint, and what they announce is written at its end; where that fails, each is applied again in its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from uuid import UUID
+
+from django.db import OperationalError, connection, transaction
+from django.db.models import Q
+
+from instances.memory import Memory, Stale
+from instances.models import Instance, Subscription
+
+logger = logging.getLogger(__name__)
+
+#: How often a transaction that the database gave up in favour of another one is tried.
+ATTEMPTS = 3
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Address(NamedTuple):
+    """Which instances a request is for: one by its name, or those of an integration by what a payload names."""
+
+    name: str | None = None
+    integration: str = ""
+    numbers: frozenset[str] = frozenset()
+    business_ids: frozenset[str] = frozenset()
+
+    @property
+    def is_found_whole(self) -> bool:
+        """Whether one look for each of its marks tells that there is no further instance."""
+        return not self.business_ids
+
+    @property
+    def marks(self) -> Iterator[tuple[str, ...]]:
+        if self.name is not None:
+            yield ("name", self.name)
+        for number in self.numbers:
+            yield ("number", self.integration, number)
+        for business_id in self.business_ids:
+            yield ("business", self.integration, business_id)
+
+
+class Work(ABC):
+    """What a request that was let in has to do. It may be done several times, of which one is committed."""
+
+    address: Address
+
+    @abstractmethod
+    def apply(self, instances: list[Instance]) -> None:
+        """Store and announce it, on the address' instances, which are locked. Raises what it is refused with."""
+
+    @classmethod
+    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
+        """Several of the same instances, in order. Whatever one raises, they are applied again one by one."""
+        for work in works:
+            work.apply(instances)
+
+    @abstractmethod
+    def answer(self) -> Answer:
+        """Called in the same savepoint, once everything is recorded that was announced."""
+
+
+class Entrant(Protocol):
+    """A request at a door."""
+
+    size: int
+
+    def admit(self, memory: Memory) -> Work | Answer:
+        """Who is it, and what is it? Called outside of a transaction. Raises what the request is refused with."""
+
+
+class Run(threading.local):
+    """Requests that this thread applies together: what they announce may be recorded at their end, all at once."""
+
+    #: Called, in order, before the savepoint of the requests ends; None while there are none.
+    at_end: list[Callable[[], None]] | None = None
+    #: Whatever the callbacks have in common.
+    shared: dict[Any, Any]
+
+
+run = Run()
+
+
+class Entry:
+    """A request, and what becomes of it."""
+
+    def __init__(self, entrant: Entrant) -> None:
+        self.entrant = entrant
+        self.work: Work | None = None
+        self.outcome: Answer | Exception | None = None
+
+    def admit(self, memory: Memory) -> None:
+        self.work = self.outcome = None
+        try:
+            admitted = self.entrant.admit(memory)
+        except Exception as error:
+            self.outcome = error
+        else:
+            if isinstance(admitted, Answer):
+                self.outcome = admitted
+            else:
+                self.work = admitted
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Rows:
+    """The instances of a transaction, found by what requests call them."""
+
+    def __init__(self, instances: Iterable[Instance]) -> None:
+        self._instances: dict[UUID, Instance] = {}
+        self._ids: dict[tuple[str, ...], list[UUID]] = {}
+        for instance in instances:
+            self._instances[instance.pk] = instance
+            for mark in _marks(instance):
+                self._ids.setdefault(mark, []).append(instance.pk)
+        self._read_subscriptions()
+
+    def ids(self, address: Address) -> tuple[UUID, ...]:
+        return tuple(sorted({pk for mark in address.marks for pk in self._ids.get(mark, ())}))
+
+    def of(self, address: Address) -> list[Instance]:
+        return [self._instances[pk] for pk in self.ids(address)]
+
+    def has_all(self, address: Address) -> bool:
+        """Whether there can be none besides these."""
+        return address.is_found_whole and all(mark in self._ids for mark in address.marks)
+
+    def reload(self, ids: Iterable[UUID]) -> None:
+        """After a savepoint was given up, the objects are not what is stored."""
+        self._instances |= Instance.objects.in_bulk(list(ids))
+        self._read_subscriptions()
+
+    def _read_subscriptions(self) -> None:
+        """Whoever records an event asks for them: here for all instances at once."""
+        for instance in self._instances.values():
+            instance.websocket_subscriptions = []
+        for subscription in Subscription.objects.for_sockets().filter(instance_id__in=list(self._instances)).order_by():
+            if subscription.instance_id:
+                self._instances[subscription.instance_id].websocket_subscriptions = [subscription]
+
+
+def _marks(instance: Instance) -> Iterator[tuple[str, ...]]:
+    yield ("name", instance.name)
+    if instance.number:
+        yield ("number", instance.integration, instance.number)
+    if instance.business_id:
+        yield ("business", instance.integration, instance.business_id)
+
+
+def _addressed(addresses: Iterable[Address]) -> Any:
+    """The instances of several addresses."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for address in addresses:
+        if address.name is not None:
+            wanted.setdefault(("", "name__in"), set()).add(address.name)
+        if address.numbers:
+            wanted.setdefault((address.integration, "number__in"), set()).update(address.numbers)
+        if address.business_ids:
+            wanted.setdefault((address.integration, "business_id__in"), set()).update(address.business_ids)
+    condition = Q()
+    for (integration, column), values in wanted.items():
+        condition |= Q((column, values), **({"integration": integration} if integration else {}))
+    return Instance.objects.filter(condition) if wanted else Instance.objects.none()
+
+
+# One transaction
+
+
+def settle(entries: list[E], memory: Memory, is_patient: bool) -> list[E]:
+    """Admit and apply requests in one transaction of their own, leaving each its outcome.
+
+    Returns those for whose instances somebody else's transaction would have to be waited for: nothing is done of them,
+    unless `is_patient`. Raises what the transaction as a whole fails with, and Stale.
+    """
+    memory.renew()
+    for entry in entries:
+        entry.admit(memory)
+    working = [(entry, entry.work) for entry in entries if entry.work]
+    if not working:
+        return []
+    with transaction.atomic():
+        others = len(connection.run_on_commit)  # where the caller has a transaction
+        held = _apply_all(working, memory, is_patient)
+        _make_hooks_robust(others)
+    return held
+
+
+def _make_hooks_robust(begin: int) -> None:
+    """What fails after the commit is logged, and keeps nobody from being told of theirs: all is stored already."""
+
+    def robust(hook: Callable[[], None]) -> Callable[[], None]:
+        # no partial: Django asks a robust hook that fails for its name
+        return lambda: hook()
+
+    hooks: list[Any] = connection.run_on_commit
+    hooks[begin:] = [(sids, robust(hook), True) for sids, hook, _ in hooks[begin:]]
+
+
+def _apply_all(working: list[tuple[E, Work]], memory: Memory, is_patient: bool) -> list[E]:
+    addresses = [work.address for _, work in working]
+    rows = Rows(_addressed(addresses).locked().select_for_update(no_key=True, skip_locked=not is_patient))
+    held = [] if is_patient else _held(working, rows)
+    memory.check()
+    ready = [(rows.ids(work.address), entry) for entry, work in working if entry not in held]
+    ready.sort(key=lambda one: one[0])
+    for ids, group in groupby(ready, key=lambda one: one[0]):
+        _apply_run([entry for _, entry in group], rows, ids, is_alone=len(working) == 1)
+    return held
+
+
+def _held(working: list[tuple[E, Work]], rows: Rows) -> list[E]:
+    """Those with an instance that is there, and was not to be had at once."""
+    missing = [(entry, work) for entry, work in working if not rows.has_all(work.address)]
+    if not missing or not connection.features.has_select_for_update_skip_locked:
+        return []
+    there = Rows(_addressed([work.address for _, work in missing]))
+    return [entry for entry, work in missing if there.ids(work.address) != rows.ids(work.address)]
+
+
+def _apply_run(entries: Sequence[Entry], rows: Rows, ids: tuple[UUID, ...], is_alone: bool) -> None:
+    """Requests of the same instances share a savepoint; where that fails, each has its own."""
+    try:
+        # without others in the transaction nobody needs to be kept from what it leaves
+        with transaction.atomic(savepoint=not is_alone):
+            for entry, answer in zip(entries, _applied(entries, rows), strict=True):
+                entry.outcome = answer
+    except Exception as error:
+        if is_deadlock(error):
+            raise
+        if is_alone:
+            entries[0].outcome = error
+            return
+        rows.reload(ids)
+        if len(entries) == 1:
+            entries[0].outcome = error
+            return
+        for entry in entries:
+            _apply_run([entry], rows, ids, is_alone=False)
+
+
+def _applied(entries: Sequence[Entry], rows: Rows) -> list[Answer]:
+    run.at_end, run.shared = [], {}
+    try:
+        works = [entry.work for entry in entries if entry.work]
+        for kind, group in groupby(works, key=lambda work: work.__class__):
+            alike = list(group)
+            kind.apply_all(alike, rows.of(alike[0].address))
+        for finish in run.at_end:
+            finish()
+        return [work.answer() for work in works]
+    finally:
+        run.at_end = None
+
+
+def settle_alone(entry: Entry) -> None:
+    """One request in a transaction of its own, which waits for its instances' locks. It always leaves an outcome."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            settle([entry], Memory(), is_patient=True)
+        except Exception as error:
+            entry.outcome = error
+            if attempt < ATTEMPTS and is_worth_another(error):
+                continue
+        return
+
+
+def enter(entrant: Entrant) -> Answer:
+    """The answer to a request, of which everything happens in the caller's thread. Raises what it is refused with."""
+    entry = Entry(entrant)
+    settle_alone(entry)
+    if isinstance(entry.outcome, Answer):
+        return entry.outcome
+    raise entry.outcome or RuntimeError("A request was left without an answer")
+
+
+def is_deadlock(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in ("40P01", "40001")
+
+
+def is_worth_another(error: Exception) -> bool:
+    if is_deadlock(error):
+        logger.info("Two transactions waited for each other; trying again")
+    return isinstance(error, Stale) or is_deadlock(error)

@@ -1,0 +1,137 @@
+"""The door for events of an engine of yours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.utils import timezone
+from rest_framework.exceptions import APIException, AuthenticationFailed, ParseError, UnsupportedMediaType
+from rest_framework.utils.mediatypes import media_type_matches
+
+from instances import bodies
+from instances.authentication import PUBLISH, Access, refusal
+from instances.doors import Call, Door
+from instances.errors import NotFound, Refused
+from instances.events import EventType
+from instances.memory import Memory
+from instances.models import ConnectionState, Instance
+from instances.transactions import Address, Answer, Work
+from realtime.envelopes import event_id
+from realtime.gathering import Gathered, gathered
+from realtime.models import Happening, Recorded
+from realtime.serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
+
+JSON = "application/json"
+
+
+class PublishDoor(Door):
+    """POST /event/publish/<instance>: an event, or an array of them. All that one request holds are told, or none."""
+
+    path = "/event/publish/"
+
+    def admit(self, call: Call, memory: Memory) -> Published:
+        access = memory.access(call.headers.get("apikey", ""))
+        if access is None:
+            raise refusal(call.address)
+        try:
+            return Published(call.name, access, memory, _happenings(call), None)
+        except APIException as error:  # who may not publish here is not told what is wrong with it
+            return Published(call.name, access, memory, [], error)
+
+
+class Published(Work):
+    def __init__(
+        self, name: str, access: Access, memory: Memory, happenings: list[Happening], error: APIException | None
+    ) -> None:
+        self.name = name
+        self.access = access
+        self.memory = memory
+        self.happenings = happenings
+        self.error = error
+        self.address = Address() if "\x00" in name else Address(name=name)
+
+    def apply(self, instances: list[Instance]) -> None:
+        if not instances and self.access.is_for_all:
+            raise NotFound(f'The "{self.name}" instance does not exist')
+        if not instances or not self.memory.opens(self.access, instances[0]):
+            raise AuthenticationFailed
+        if not self.access.may(PUBLISH):
+            raise Refused(f"This key may not {PUBLISH}", 403)
+        if self.error:
+            raise self.error
+        self.gathered: Gathered = gathered(instances[0])
+        self.told = [self.gathered.add(happening) for happening in self.happenings]
+
+    def answer(self) -> Answer:
+        self._keep_state()
+        rows = [_row(self.gathered.epoch, told.happening, told.recorded) for told in self.told]
+        return Answer(201, orjson.dumps({"events": rows}))
+
+    def _keep_state(self) -> None:
+        """The last connection.update is how the instance is now, told or held. So nothing announces it."""
+        states = [
+            told.happening.data.get("state")
+            for told in self.told
+            if not told.recorded.is_repeat
+            and told.happening.event_type == EventType.CONNECTION_UPDATE
+            and isinstance(told.happening.data, dict)
+        ]
+        if known := [state for state in states if state in ConnectionState.values]:
+            instance = Instance.objects.filter(pk=self.gathered.instance.pk)
+            instance.update(connection_state=known[-1], updated_at=timezone.now())
+
+
+def _row(epoch: str, happening: Happening, place: Recorded) -> dict[str, Any]:
+    return {
+        "id": None if place.seq is None else event_id(epoch, place.seq),
+        "seq": place.seq,
+        "event": happening.event_type.value,
+        "isRepeat": place.is_repeat,
+        "isHeld": place.is_held,
+    }
+
+
+# What is posted
+
+
+def _happenings(call: Call) -> list[Happening]:
+    """Raises APIException for what is no event, or no list of them."""
+    body = _json(call)
+    if isinstance(body, dict) and (happening := _well_formed(body)):
+        return [happening]
+    is_many = isinstance(body, list)
+    checked = PublishBatch(data={"events": body}) if is_many else PublishBody(data=body)
+    checked.is_valid(raise_exception=True)
+    told = checked.validated_data["events"] if is_many else [checked.validated_data]
+    return [_happening(one["event"], one["data"], one.get("dedupeKey")) for one in told]
+
+
+def _json(call: Call) -> Any:
+    if not call.body:
+        return {}
+    content_type = call.headers.get("content-type", "")
+    if content_type != JSON and not media_type_matches(JSON, content_type):
+        raise UnsupportedMediaType(content_type)
+    try:
+        body = bodies.load(call.body) if call.body.strip() else {}
+    except bodies.NotJson as error:
+        raise ParseError(str(error)) from None
+    if not isinstance(body, (dict, list)):
+        raise ParseError("The body must be a JSON object")
+    return body
+
+
+def _well_formed(told: dict[str, Any]) -> Happening | None:
+    """What most requests are, without the cost of finding out what is wrong with the others."""
+    event_type, key = EventType.named(told.get("event")), told.get("dedupeKey")
+    if event_type is None or not event_type.is_publishable or "data" not in told:
+        return None
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and "\x00" not in key):
+        return None
+    return _happening(event_type, told["data"], key)
+
+
+def _happening(event_type: EventType, data: Any, key: str | None) -> Happening:
+    # apart from the keys that providers find in what they are sent
+    return Happening(event_type, data, None if key is None else f"publish:{key}")

@@ -1,0 +1,77 @@
+"""What requests that share a transaction tell of an instance is written at once, in the order in which they told it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection, transaction
+
+from instances.models import Instance
+from instances.transactions import run
+from realtime.models import Event, Happening, Recorded, Stream
+
+
+class Told:
+    """A happening and, once it is recorded, what became of it."""
+
+    recorded: Recorded
+
+    def __init__(self, happening: Happening) -> None:
+        self.happening = happening
+
+
+class Gathered:
+    """What is told of one instance until it is recorded."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self._told: list[tuple[Told, Callable[[], None]]] = []
+        self._epoch = ""
+
+    def add(self, happening: Happening) -> Told:
+        def lives() -> None:
+            """Django forgets it when a savepoint is given up in which the happening was told."""
+
+        transaction.on_commit(lives, robust=True)
+        told = Told(happening)
+        self._told.append((told, lives))
+        return told
+
+    def record(self) -> None:
+        hooks: list[Any] = connection.run_on_commit
+        living = {hook for _, hook, _ in hooks}
+        happened = [told for told, lives in self._told if lives in living]
+        done = {lives for _, lives in self._told}
+        hooks[:] = [one for one in hooks if one[1] not in done]
+        recorded = Event.objects.record_all(self.instance, [told.happening for told in happened])
+        for told, became in zip(happened, recorded, strict=True):
+            told.recorded = became
+            self._epoch = became.event.epoch if became.event else self._epoch
+
+    @property
+    def epoch(self) -> str:
+        """Of the counting that gave the numbers."""
+        if not self._epoch:
+            self._epoch = Stream.objects.state(self.instance.pk).epoch
+        return self._epoch
+
+
+def gathered(instance: Instance) -> Gathered:
+    """Where this thread's requests gather what they tell of an instance. Raises RuntimeError where there are none."""
+    if run.at_end is None:
+        raise RuntimeError("No requests are being applied")
+    key: Any = (Gathered, instance.pk)
+    found = run.shared.get(key)
+    if found is None:
+        found = run.shared[key] = Gathered(instance)
+        run.at_end.append(found.record)
+    return found
+
+
+def tell(instance: Instance, happening: Happening) -> None:
+    """Write an event: at the end of the requests that are being applied, or now if there are none."""
+    if run.at_end is None:
+        Event.objects.record_all(instance, [happening])
+    else:
+        gathered(instance).add(happening)
