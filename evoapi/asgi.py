@@ -1,24 +1,24 @@
 """`uvicorn evoapi.asgi:application`: Socket.IO on the event loop, Django's views in threads beside it."""
 
-import os
-from typing import Any, cast
+from typing import Any
 
-from a2wsgi import WSGIMiddleware
-from django.core.wsgi import get_wsgi_application
+from evoapi.wsgi import application as django_application  # first: it sets Django up
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "evoapi.settings")
-django_application = cast(Any, get_wsgi_application())
+# isort: split
+from evoapi.threads import InThreads
+from instances.doors import Doors
+from instances.limits import BodyLimit
+from instances.webhooks import EvolutionDoor, MetaDoor
+from realtime.asgi import SocketIO
+from realtime.doors import PublishDoor
 
-from instances.limits import BodyLimit  # noqa: E402 (needs Django to be set up)
-from realtime.asgi import SocketIO  # noqa: E402
-
-quick: Any = WSGIMiddleware(django_application, workers=8)
+quick = InThreads(django_application, 8)
 #: Routes that wait for WhatsApp: however long it hangs, the others have their threads.
-waiting: Any = WSGIMiddleware(django_application, workers=64)
+waiting = InThreads(django_application, 64)
 
 
 async def in_threads(scope: Any, receive: Any, send: Any) -> None:
     await (waiting if scope["path"].startswith("/message/") else quick)(scope, receive, send)
 
 
-application = SocketIO(BodyLimit(in_threads))
+application = SocketIO(BodyLimit(Doors([EvolutionDoor(), MetaDoor(), PublishDoor()], in_threads)))

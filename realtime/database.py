@@ -7,7 +7,7 @@ apart from each other: a long replay must not keep anybody from joining.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Any, TypeVar
@@ -44,27 +44,44 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
     return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
 
 
-#: Shared calls that run at a time: more of them wait together, and threads that compute only get in each
+#: Calls of a `Batched` that run at a time: more arguments wait together, and threads that compute only get in each
 #: other's way.
 AT_ONCE = 2
 
 
-class Shared:
-    """Calls with the same arguments that wait together are one call, which begins after each of them was made."""
+class Batched:
+    """Makes one call of those that wait together, which begins after each of them was made; equal ones are one.
 
-    def __init__(self) -> None:
-        self._waiting: dict[Any, asyncio.Future[Any]] = {}
+    `function` takes a list of arguments and returns a result for each; an exception among them is raised to those who
+    asked for it.
+    """
+
+    def __init__(self, function: Callable[[list[Any]], list[Any]]) -> None:
+        self._function = function
+        self._waiting: dict[Hashable, asyncio.Future[Any]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._calls: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, function: Callable[..., T], *args: Any) -> T:
-        key = (function, repr(args))
-        call = self._waiting.get(key)
-        if call is None:
-            call = self._waiting[key] = asyncio.ensure_future(self._call(key, function, args))
-        done: T = await asyncio.shield(call)
-        return done
+    async def __call__(self, argument: Hashable) -> Any:
+        answer = self._waiting.get(argument)
+        if answer is None:
+            if not self._waiting:
+                call = asyncio.ensure_future(self._call())
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+            answer = self._waiting[argument] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(answer)
 
-    async def _call(self, key: Any, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    async def _call(self) -> None:
         async with self._turn:
-            del self._waiting[key]  # before anything is read: who comes from here on needs a call of its own
-            return await database(function, *args)
+            asked, self._waiting = self._waiting, {}  # who comes from here on needs a call of its own
+            try:
+                results = await database(self._function, list(asked))
+            except Exception as error:
+                results = [error] * len(asked)
+        for answer, result in zip(asked.values(), results, strict=True):
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+                answer.exception()  # looked at, even if nobody waits for it any more
+            else:
+                answer.set_result(result)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -29,10 +30,10 @@ INVALID_NAMESPACE = "Invalid namespace"
 class Credentials:
     """The keys that a client presented, and where it comes from."""
 
-    #: Every place for keys that is filled; what is not a text cannot be one.
-    keys: tuple[Any, ...]
+    #: Every place for keys that is filled; None stands for what is not a text, and cannot be one.
+    keys: tuple[str | None, ...]
     #: The same for minted tokens.
-    tokens: tuple[Any, ...]
+    tokens: tuple[str | None, ...]
     peer: str
     #: The client's address: the peer's, or what trusted proxies say.
     address: str = ""
@@ -51,29 +52,36 @@ class Credentials:
             given.append(auth)
         peer = (scope.get("client") or ("", 0))[0]
         address = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return cls(tuple(given), tuple(tokens), peer, address)
+        return cls(tuple(map(_text, given)), tuple(map(_text, tokens)), peer, address)
 
     @property
     def is_of_keys(self) -> bool:
-        return bool(self.keys) and not self.tokens and all(isinstance(key, str) for key in self.keys)
+        return bool(self.keys) and not self.tokens and None not in self.keys
 
     @property
     def digests(self) -> tuple[bytes, ...]:
         """To know the keys again by, without keeping them."""
-        return tuple(sha256(key.encode(errors="replace")).digest() for key in self.keys)
+        return tuple(sha256((key or "").encode(errors="replace")).digest() for key in self.keys)
 
-    def accesses(self) -> list[Access]:
-        """What they open. Raises Refusal unless every place that is filled holds a valid key."""
+    def valid_accesses(self) -> tuple[Access, ...] | None:
+        """What they open; reads the database."""
+        return self.accesses(Access.of_many(key for key in self.keys if key))
+
+    def accesses(self, of_keys: Mapping[str, Access]) -> tuple[Access, ...] | None:
+        """What they open, where these keys are known to open something.
+
+        None unless every place that is filled holds something valid. Reads the database where there are tokens.
+        """
         if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
-            return [Access(frozenset((LISTEN,)), is_for_all=True)]
-        found = [Access.of(key) if isinstance(key, str) else None for key in self.keys]
-        found += [Access.of_minted(token) if isinstance(token, str) else None for token in self.tokens]
-        valid = [access for access in found if access is not None]
-        if not valid or len(valid) < len(found):
-            if not failed_authentications.takes(self.address):
-                raise TryLater
-            raise Refusal(UNAUTHORIZED)
-        return valid
+            return (Access(frozenset((LISTEN,)), is_for_all=True),)
+        found = [of_keys.get(key) if key else None for key in self.keys]
+        found += [Access.of_minted(token) if token else None for token in self.tokens]
+        valid = tuple(access for access in found if access is not None)
+        return valid if valid and len(valid) == len(found) else None
+
+
+def _text(given: Any) -> str | None:
+    return given if isinstance(given, str) else None
 
 
 @dataclass(frozen=True)
@@ -82,28 +90,10 @@ class Door:
 
     stretch: Stretch
     accesses: tuple[Access, ...]
-    #: Of who may hear what, read before anything else: a change after it is seen later.
+    #: Of who may hear what: that of the reading.
     revision: int
     instance_id: UUID | None = None
     name: str | None = None
-
-    @classmethod
-    def open(cls, namespace: str, credentials: Credentials) -> Door:
-        """Raises Refusal, in words that tell a stranger nothing of which names exist; reads the database."""
-        revision = AccessRevision.current()
-        accesses = tuple(credentials.accesses())
-        may_listen = all(access.may(LISTEN) for access in accesses)
-        if namespace == "/":
-            if not may_listen or not all(access.is_for_all for access in accesses):
-                raise Refusal(INVALID_NAMESPACE)
-            return cls(Stretch.of_all(), accesses, revision)
-        instance = _named(namespace.removeprefix("/"))
-        if instance is None or not may_listen or not all(access.opens(instance) for access in accesses):
-            raise Refusal(INVALID_NAMESPACE)
-        stretch = Stretch.of_instance(instance.pk)
-        if not Instance.objects.filter(pk=instance.pk).exists():
-            raise Refusal(INVALID_NAMESPACE)  # deleted just now: its last events may lie before our beginning
-        return cls(stretch, accesses, revision, instance.pk, instance.name)
 
     def join(self, wish: Wish) -> Join:
         return Join(self.instance_id, self.stretch.begin(wish), self.accesses, self.revision, self.name)
@@ -117,25 +107,6 @@ class Door:
     def unnoted_keys(self) -> list[ApiKey]:
         """Those whose last use is to be stored anew."""
         return [access.key for access in self.accesses if access.key and not access.key.is_noted]
-
-
-class Look(NamedTuple):
-    """How far a stream is now, and under which revision of who may hear what."""
-
-    stretch: Stretch
-    revision: int
-
-    @classmethod
-    def again(cls, instance_id: UUID | None) -> Look | None:
-        """Reads the database; None where there is nothing any more.
-
-        The revision comes last: while it is the same, the instance is still there too.
-        """
-        try:
-            stretch = Stretch.of_instance(instance_id) if instance_id else Stretch.of_all()
-        except Instance.DoesNotExist:
-            return None
-        return cls(stretch, AccessRevision.current())
 
 
 class KnownDoors:
@@ -162,6 +133,69 @@ class KnownDoors:
 
 
 @dataclass(frozen=True)
+class Knock:
+    """Somebody who wants in, and the door if it is known."""
+
+    namespace: str
+    credentials: Credentials
+    known: Door | None = field(default=None, compare=False)
+
+
+#: Readings that are begun anew because access changed meanwhile.
+ATTEMPTS = 5
+
+
+def open_doors(knocks: list[Knock]) -> list[Door | Exception]:
+    """For each its door, a Refusal in words that tell a stranger nothing of which names exist, or TryLater.
+
+    Reads the database, once for all, and under one revision: what the answers rest on holds together.
+    """
+    for _ in range(ATTEMPTS):
+        revision = AccessRevision.current()
+        reading = _Reading(knocks, revision)
+        if AccessRevision.current() == revision:
+            return [reading.answer(knock) for knock in knocks]
+    return [TryLater()] * len(knocks)
+
+
+class _Reading:
+    def __init__(self, knocks: list[Knock], revision: int) -> None:
+        self.revision = revision
+        new = [knock for knock in knocks if not self._is_known(knock)]
+        of_keys = Access.of_many(key for knock in new for key in knock.credentials.keys if key)
+        self.accesses = {knock: knock.credentials.accesses(of_keys) for knock in new}
+        names = {knock.namespace.removeprefix("/") for knock in new if "\x00" not in knock.namespace}
+        self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})}
+        ids = {knock.known.instance_id for knock in knocks if knock.known and knock.known.instance_id}
+        ids |= {instance.pk for instance in self.instances.values()}
+        self.stretches: dict[UUID | None, Stretch] = dict(Stretch.of_instances(ids).items())
+        if any(knock.namespace == "/" for knock in knocks):
+            self.stretches[None] = Stretch.of_all()
+
+    def _is_known(self, knock: Knock) -> bool:
+        return knock.known is not None and knock.known.revision == self.revision
+
+    def answer(self, knock: Knock) -> Door | Exception:
+        if knock.known and self._is_known(knock):
+            return replace(knock.known, stretch=self.stretches[knock.known.instance_id])
+        accesses = self.accesses[knock]
+        if accesses is None:
+            is_one_more = failed_authentications.takes(knock.credentials.address)
+            return Refusal(UNAUTHORIZED) if is_one_more else TryLater()
+        instance = self.instances.get(knock.namespace.removeprefix("/"))
+        if not all(access.may(LISTEN) and self._opens(access, knock, instance) for access in accesses):
+            return Refusal(INVALID_NAMESPACE)
+        if instance is None:
+            return Door(self.stretches[None], accesses, self.revision)
+        return Door(self.stretches[instance.pk], accesses, self.revision, instance.pk, instance.name)
+
+    def _opens(self, access: Access, knock: Knock, instance: Instance | None) -> bool:
+        if knock.namespace == "/":
+            return access.is_for_all
+        return instance is not None and access.opens(instance)
+
+
+@dataclass(frozen=True)
 class Join:
     """A namespace that a client was let into, and the place in its log where its time begins."""
 
@@ -174,8 +208,11 @@ class Join:
 
     @classmethod
     def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
-        """Raises Refusal; reads the database."""
-        return Door.open(namespace, credentials).join(wish)
+        """Raises Refusal, or TryLater; reads the database."""
+        [door] = open_doors([Knock(namespace, credentials)])
+        if isinstance(door, Exception):
+            raise door
+        return door.join(wish)
 
     @property
     def joined(self) -> set[Joined]:

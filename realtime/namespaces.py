@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +20,9 @@ from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
 from instances.throttling import client_events
-from realtime.database import Pool, Shared, database
+from realtime.database import Batched, Pool, database
 from realtime.feeds import Audience, Listener
-from realtime.joining import Credentials, Door, Join, KnownDoors, Look, still_let_in
+from realtime.joining import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in
 from realtime.recovery import Wish
 from realtime.relay import Relay
 from realtime.server import Server
@@ -60,8 +60,8 @@ class Namespaces(socketio.AsyncNamespace):
         self.revision = 0
         self._looking = asyncio.Lock()
         self._is_look_due = False
-        #: Thousands who come back at once with the same key are let in by one look at the database.
-        self._shared = Shared()
+        #: Thousands who come back at once are let in by a few looks at the database.
+        self._open = Batched(open_doors)
         self._known = KnownDoors()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
@@ -79,13 +79,10 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def _door(self, namespace: str, credentials: Credentials) -> Door:
         known = self._known.get(namespace, credentials)
-        look = await self._shared(Look.again, known.instance_id) if known else None
-        if known and look and look.revision == known.revision:
-            for key in known.unnoted_keys:
-                self.relay.spawn(database(key.was_used))
-            return replace(known, stretch=look.stretch)
-        door: Door = await self._shared(Door.open, namespace, credentials)
+        door: Door = await self._open(Knock(namespace, credentials, known))
         self._known.keep(namespace, credentials, door)
+        for key in door.unnoted_keys:
+            self.relay.spawn(database(key.was_used))
         return door
 
     def add(self, member: Member) -> None:

@@ -8,6 +8,8 @@ of where the session began, and the offset is a place in the log, so any process
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,6 +17,7 @@ from uuid import UUID
 from django.core.signing import BadSignature, Signer
 
 from instances.events import EventType
+from instances.models import Instance
 from realtime.models import Cursor, Event, Stream
 
 #: A longer text is none of ours.
@@ -108,9 +111,14 @@ class Stretch:
     head: int | Cursor
 
     @classmethod
-    def of_instance(cls, instance_id: UUID) -> Stretch:
-        stream = Stream.objects.state(instance_id)
-        return cls(instance_id.hex, stream.epoch, stream.first_seq - 1, stream.last_seq)
+    def of_instances(cls, ids: Iterable[UUID]) -> dict[UUID, Stretch]:
+        """By id; an instance that is gone, with all of its stream, has none."""
+        wanted = set(ids)
+        streams = Stream.objects.in_bulk(wanted)
+        for missing in wanted - streams.keys():
+            with suppress(Instance.DoesNotExist):
+                streams[missing] = Stream.objects.state(missing)
+        return {pk: cls(pk.hex, stream.epoch, stream.first_seq - 1, stream.last_seq) for pk, stream in streams.items()}
 
     @classmethod
     def of_all(cls) -> Stretch:

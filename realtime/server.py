@@ -261,6 +261,8 @@ class Server(socketio.AsyncServer):
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         """What is no Socket.IO packet ends the session, as it does with the JavaScript server."""
         try:
+            if eio_sid in self._binary_packet and isinstance(data, str):
+                raise ValueError("a text in place of an attachment")
             await super()._handle_eio_message(eio_sid, data)
             if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > MAX_ATTACHMENTS:
                 raise ValueError("too many attachments")

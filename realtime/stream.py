@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from instances import errors
+from instances.addresses import client_address
 from instances.events import EventType
 from realtime.database import database
 from realtime.feeds import Audience, Feed, Listener
@@ -70,7 +71,8 @@ class EventStream:
         name = scope["path"].removeprefix(PATH)
         keys = tuple(headers[place] for place in (b"apikey",) if place in headers)
         peer = (scope.get("client") or ("", 0))[0]
-        credentials = Credentials(keys, tuple(query.get("token", [])), peer)
+        address = client_address(peer, headers.get(b"x-forwarded-for", ""))
+        credentials = Credentials(keys, tuple(query.get("token", [])), peer, address)
         last = headers.get(b"last-event-id")
         since = query.get("since", [""])[0]
         wish = Wish(since=last if last is not None else int(since) if since.isdecimal() and len(since) < 19 else since)
@@ -79,8 +81,8 @@ class EventStream:
         except Refusal as refusal:
             if refusal.error_args == {"message": UNAUTHORIZED}:
                 raise errors.Refused("Unauthorized", 401) from None
-            accesses = await database(credentials.accesses)
-            if all(access.is_for_all for access in accesses):
+            accesses = await database(credentials.valid_accesses)
+            if accesses and all(access.is_for_all for access in accesses):
                 raise errors.Refused(f'The "{name}" instance does not exist', 404) from None
             raise errors.Refused("Unauthorized", 401) from None
 

@@ -8,8 +8,8 @@ import pytest
 
 from instances.events import EventType
 from instances.models import AccessRevision, ApiKey, Instance
-from realtime import namespaces as namespaces_module
 from realtime.database import Pool
+from realtime.joining import open_doors
 from realtime.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
@@ -172,15 +172,14 @@ def test_a_key_revoked_while_its_client_joins_does_not_get_in(inside, node, loja
 def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, node, loja, key, monkeypatch):
     """The database says yes, the key goes, everybody is looked at, and only then the client becomes a member."""
     namespaces = inside.application.namespaces
-    open_door = namespaces_module.Door.open
 
-    def slowly(*args):
-        door = open_door(*args)
+    def slowly(knocks):
+        doors = open_doors(knocks)
         key.revoke()
         until(lambda: namespaces.revision == AccessRevision.current())
-        return door
+        return doors
 
-    monkeypatch.setattr(namespaces_module.Door, "open", slowly)
+    monkeypatch.setattr(namespaces._open, "_function", slowly)
     client = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
 
     assert client.wait_for("disconnect", SOON)["active"] is False

@@ -1,0 +1,88 @@
+"""Django's synchronous side within an ASGI process.
+
+Its own ASGI handler and the usual bridges hop between loop and threads several times a request, which costs more than
+most requests do. Here a request goes to a thread whole, and its answer comes back whole: nothing that Django serves
+here is long, and what streams is no view (`/event/stream`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, NamedTuple
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class InThreads:
+    """ASGI for a WSGI application (PEP 3333), run by so many threads at most.
+
+    The body comes in one piece: `BodyLimit` stands before it.
+    """
+
+    def __init__(self, application: Callable[..., Any], threads: int) -> None:
+        self.application = application
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="wsgi")
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        environ = _environ(scope, message.get("body", b""))
+        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, environ)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        told: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
+            told[:] = status, headers
+
+        parts = self.application(environ, start_response)
+        try:
+            body = b"".join(parts)
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        status, headers = told
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        return Answer(int(status[:3]), encoded, body)
+
+
+def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+    server, client = scope.get("server") or ("localhost", 80), scope.get("client") or ("", 0)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": scope.get("root_path", "").encode().decode("latin-1"),
+        "PATH_INFO": scope["path"].encode().decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1] or 80),
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.input": BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = f"HTTP_{name}"
+        environ[name] = f"{environ[name]},{value}" if name in environ else value
+    return environ
