@@ -33,7 +33,8 @@ class Inside:
     def __init__(self, other: Any = None, **options: Any) -> None:
         """`other` is an application to run instead; `options` are uvicorn's, and come before `manage.py serve`'s."""
         self.other = other
-        self.options = {"ws": "realtime.protocol:LendingProtocol", "ws_per_message_deflate": False} | options
+        ours = {"http": "realtime.http_protocol:LimitedProtocol", "ws": "realtime.protocol:WebSocketProtocol"}
+        self.options = ours | options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._run)

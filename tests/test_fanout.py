@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import transaction
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
 from instances.events import EventType
 from instances.models import Instance
 from realtime import frames
 from realtime.frames import EMPTY, Outbox, frame
+from realtime.http_protocol import LimitedProtocol
 from realtime.management.commands.serve import _config
 from realtime.models import Event
-from realtime.protocol import LendingProtocol, Link
+from realtime.protocol import Link, WebSocketProtocol
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.inside import Inside, until
@@ -113,19 +113,19 @@ def test_the_server_is_started_with_the_protocol_that_lends_its_transport():
     config = _config("127.0.0.1", 0, 1)
     config.load()
 
-    assert config.ws_protocol_class is LendingProtocol
-    assert not config.ws_per_message_deflate
+    assert config.http_protocol_class is LimitedProtocol
+    assert config.ws_protocol_class is WebSocketProtocol
 
 
 def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, monkeypatch):
     sent, written = [], []
-    send, write = WebSocketsSansIOProtocol.send, Link.write
+    send, write = WebSocketProtocol.send, Link.write
 
     async def counted(self, message):
         sent.append(message["type"])
         await send(self, message)
 
-    monkeypatch.setattr(WebSocketsSansIOProtocol, "send", counted)
+    monkeypatch.setattr(WebSocketProtocol, "send", counted)
     monkeypatch.setattr(Link, "write", lambda self, data: (written.append(data), write(self, data)))
     with Inside() as inside:
         client = Raw(inside.url)
@@ -143,7 +143,11 @@ def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, mo
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"ws_per_message_deflate": True}, {"ws": "websockets-sansio"}],
+    [
+        {},
+        {"http": "httptools", "ws": "websockets-sansio"},
+        {"http": "h11", "ws": "websockets-sansio", "ws_per_message_deflate": False},
+    ],
     ids=str,
 )
 def test_all_servers_and_transports_bring_the_same_in_the_same_order(instance, node, options):

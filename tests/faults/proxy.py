@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 
@@ -17,7 +18,9 @@ class Proxy:
         self.target = target
         #: Bytes to the client after which a connection is reset; None for no limit.
         self.cut_after: int | None = None
-        #: Bytes of the server's are taken and not passed on, as by a line that is dead without anybody's notice.
+        #: Bytes a second that pass to a client; None for as many as there are.
+        self.rate: int | None = None
+        #: What either side sends is taken and not passed on, as by a line that is dead without anybody's notice.
         self.is_swallowing = False
         self.is_refusing = False
         self.resets = 0
@@ -39,31 +42,43 @@ class Proxy:
         return self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_refusing:
-            _reset(writer)
-            return
+        self._writers.add(writer)
         try:
+            await self._pass_on(reader, writer)
+        finally:
+            await self._close(writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self.is_refusing:
+                raise ConnectionRefusedError
             upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             _reset(writer)
             return
-        self._writers |= {writer, upstream}
+        self._writers.add(upstream)
         try:
             down = self._pump(upstream_reader, writer, self.cut_after, is_down=True)
             await asyncio.gather(self._pump(reader, upstream, None), down)
         finally:
-            for one in (writer, upstream):
-                self._writers.discard(one)
-                one.close()
+            await self._close(upstream)
+
+    async def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        self._writers.discard(writer)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None, is_down: bool = False
     ) -> None:
         passed = 0
         try:
-            while data := await reader.read(65536):
-                if is_down and self.is_swallowing:
+            while data := await reader.read(16384 if is_down and self.rate else 65536):
+                if self.is_swallowing:
                     continue
+                if is_down and self.rate:
+                    await asyncio.sleep(len(data) / self.rate)
                 if limit is not None and passed + len(data) > limit:
                     writer.write(data[: limit - passed])
                     await writer.drain()
@@ -73,6 +88,8 @@ class Proxy:
                 passed += len(data)
                 writer.write(data)
                 await writer.drain()
+            while self.is_swallowing:  # noqa: ASYNC110 (it is set from another thread)
+                await asyncio.sleep(0.05)  # goodbyes vanish too
             writer.write_eof()
         except (OSError, RuntimeError):
             pass  # the other side has gone
@@ -88,11 +105,12 @@ class Proxy:
 
     def stop(self) -> None:
         async def close() -> None:
-            self._server.close()
-            for writer in list(self._writers):
-                _reset(writer)
-            if serving := asyncio.all_tasks() - {asyncio.current_task()}:
-                await asyncio.wait(serving, timeout=5)
+            self.is_refusing, self.is_swallowing = True, False
+            while serving := asyncio.all_tasks() - {asyncio.current_task()}:
+                for writer in list(self._writers):
+                    _reset(writer)
+                await asyncio.wait(serving, timeout=0.1)
+            self._server.close()  # at last: asyncio forgets what it is about to accept
 
         self._call(close())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from argparse import ArgumentParser
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -10,6 +11,11 @@ from django.core.management.base import BaseCommand, CommandError
 from uvicorn.supervisors import Multiprocess
 
 from realtime.asgi import SocketIO
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 #: Seconds that open requests may still take once the server is told to stop.
 GRACE = 5
@@ -32,6 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, address: str, workers: int, **options: Any) -> None:
         host, port = _host_and_port(address)
+        _allow_many_files()
         if workers > 1 and settings.IS_SQLITE:
             raise CommandError(
                 "SQLite is written by one process at a time: for several workers set DATABASE_URL to PostgreSQL"
@@ -55,8 +62,8 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         port=port,
         workers=workers,
         loop="auto",
-        http="auto",
-        ws="realtime.protocol:LendingProtocol",
+        http="realtime.http_protocol:LimitedProtocol",
+        ws="realtime.protocol:WebSocketProtocol",
         ws_max_size=1_000_000,  # what Socket.IO's handshake promises as maxPayload
         ws_per_message_deflate=False,  # costs more than small events save
         ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
@@ -67,6 +74,14 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
     )
+
+
+def _allow_many_files() -> None:
+    """A connection is a file, and the usual limit of 1,024 is soft: thousands are welcome here."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # some systems name a limit that they do not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -1,0 +1,226 @@
+"""The websocket protocol (RFC 6455) as a server reads it: the handshake, and what frames say. No input or output here.
+
+The server's frames are built in realtime/frames.py. Extensions are never agreed to: compression costs more than small
+events save.
+"""
+
+from __future__ import annotations
+
+import codecs
+from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Collection
+from hashlib import sha1
+from itertools import chain
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+#: Why a connection ends (section 7.4.1). Two are never sent: they stand for an empty close frame, and for none at all.
+NORMAL, PROTOCOL_ERROR, NO_CODE, NO_CLOSE, INVALID_TEXT, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
+SERVER_ERROR, RESTART = 1011, 1012
+#: Those that a close frame may say, besides the applications' own from 3000 to 4999.
+CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
+
+#: Headers that a handshake may have, and their bytes: they are kept for as long as the connection.
+MAX_HEADERS, MAX_HEADERS_SIZE = 128, 16 * 1024
+
+#: Bytes that a control frame may bear.
+MAX_CONTROL_SIZE = 125
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Refused(Exception):
+    """Raised for a request that does not open a websocket; its text says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Failed(Exception):
+    """Raised for what no client may send; the connection ends with this code, its text is the reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+# The handshake
+
+
+def accept(method: str, http_version: str, headers: Collection[tuple[bytes, bytes]]) -> bytes:
+    """The answer to a handshake's Sec-WebSocket-Key; the names of its headers are in small letters.
+
+    That it asks for an upgrade to websocket, its receiver has seen. Raises Refused: 426 for another version of the
+    protocol, else 400.
+    """
+    names = [name for name, _ in headers]
+    if len(names) > MAX_HEADERS or sum(map(len, chain(*headers))) > MAX_HEADERS_SIZE:
+        raise Refused("The websocket's handshake is too long")
+    values = dict(headers)
+    if b"transfer-encoding" in values or values.get(b"content-length", b"0") != b"0":
+        raise Refused("A websocket's handshake has no body")
+    if method != "GET" or http_version != "1.1" or names.count(b"host") != 1:
+        raise Refused("A websocket is opened by GET in HTTP/1.1, from one Host")
+    if values.get(b"sec-websocket-version") != b"13":
+        raise Refused("Websockets are spoken here in version 13", 426)
+    key = values.get(b"sec-websocket-key", b"")
+    if names.count(b"sec-websocket-key") != 1 or not _is_key(key):
+        raise Refused("Sec-WebSocket-Key is to be 16 bytes in base64")
+    return b2a_base64(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest(), newline=False)  # noqa: S324 # the RFC's
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(a2b_base64(value, strict_mode=True)) == 16
+    except Error:
+        return False
+
+
+# Frames
+
+
+def control_frame(opcode: int, payload: bytes = b"") -> bytes:
+    return bytes((0x80 | opcode, len(payload))) + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A long reason is cut, between two characters."""
+    text = reason.encode()[: MAX_CONTROL_SIZE - 2].decode(errors="ignore")
+    return control_frame(CLOSE, code.to_bytes(2) + text.encode())
+
+
+def read_close(payload: bytes) -> tuple[int, str]:
+    """The code and reason in a close frame. Raises Failed."""
+    if not payload:
+        return NO_CODE, ""
+    code = int.from_bytes(payload[:2])
+    if len(payload) == 1 or not (code in CODES or 3000 <= code < 5000):
+        raise Failed(PROTOCOL_ERROR, "invalid close code")
+    return code, _text(payload[2:])
+
+
+def _text(payload: bytes | bytearray) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise Failed(INVALID_TEXT, "invalid UTF-8") from None
+
+
+class Reader:
+    """Makes messages of what a client sends, however it is cut."""
+
+    __slots__ = ("_buffer", "_decoder", "_max_size", "_message", "_needed", "_opcode", "_start")
+
+    def __init__(self, max_size: int) -> None:
+        """`max_size`: the bytes that a message may have."""
+        self._max_size = max_size
+        self._buffer: bytes | bytearray = b""
+        #: Where in it the next frame begins, and the bytes of that which must be there to go on.
+        self._start, self._needed = 0, 2
+        #: Of a message that comes in fragments: TEXT or BINARY (else CONTINUATION), what has come, whether it is UTF-8.
+        self._opcode = CONTINUATION
+        self._message: bytearray | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    def feed(self, data: bytes) -> None:
+        if self._start == len(self._buffer):
+            self._buffer = data
+        else:
+            if not isinstance(self._buffer, bytearray):
+                self._buffer = bytearray(self._buffer)
+            del self._buffer[: self._start]
+            self._buffer += data
+        self._start = 0
+
+    @property
+    def has_more(self) -> bool:
+        return self._start < len(self._buffer)
+
+    def read(self) -> tuple[int, str | bytes] | None:
+        """The next text, binary message or control frame, by its opcode; None until more is fed. Raises Failed."""
+        while (frame := self._frame()) is not None:
+            first, payload = frame
+            if first == 0x80 | TEXT:
+                return TEXT, _text(payload)
+            opcode = first & 0x0F
+            if first == 0x80 | BINARY or opcode >= CLOSE:
+                return opcode, payload
+            if message := self._joined(opcode, payload, is_last=first >= 0x80):
+                return message
+        return None
+
+    def _frame(self) -> tuple[int, bytes] | None:
+        """The next frame: its first octet and payload."""
+        buffer, start = self._buffer, self._start
+        available = len(buffer) - start
+        if available < self._needed:
+            return None
+        first, second = buffer[start], buffer[start + 1]
+        size, mask = second & 0x7F, start + 2
+        if size > 125:
+            mask += 2 if size == 126 else 8
+            if available < mask - start:
+                self._needed = mask - start
+                return None
+            size = _long_size(size, buffer[start + 2 : mask])
+        end = mask + 4 + size
+        if len(buffer) < end:
+            self._check(first, second, size)
+            self._needed = end - start
+            return None
+        self._check(first, second, size)
+        payload = _unmasked(buffer[mask + 4 : end], buffer[mask : mask + 4])
+        self._start, self._needed = end, 2
+        if end == len(buffer):
+            self._buffer, self._start = b"", 0  # an idle connection holds nothing
+        return first, payload
+
+    def _check(self, first: int, second: int, size: int) -> None:
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise Failed(PROTOCOL_ERROR, "reserved bits are set")
+        if second < 0x80:
+            raise Failed(PROTOCOL_ERROR, "frames of clients are masked")
+        if opcode >= CLOSE:
+            if opcode > PONG:
+                raise Failed(PROTOCOL_ERROR, "unknown opcode")
+            if first < 0x80 or size > MAX_CONTROL_SIZE:
+                raise Failed(PROTOCOL_ERROR, "a control frame is fragmented or too long")
+            return
+        if opcode > BINARY:
+            raise Failed(PROTOCOL_ERROR, "unknown opcode")
+        if (opcode == CONTINUATION) != (self._opcode != CONTINUATION):
+            raise Failed(PROTOCOL_ERROR, "fragments are out of order")
+        if size + len(self._message or b"") > self._max_size:
+            raise Failed(TOO_BIG, "message too big")
+
+    def _joined(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes] | None:
+        """The message that this fragment completes. Each of a text is checked by itself: it fails with the first."""
+        if opcode != CONTINUATION:
+            self._opcode = opcode
+            self._decoder = _Utf8Decoder() if opcode == TEXT else None
+        message = self._message = self._message or bytearray()
+        message += payload
+        if self._decoder:
+            try:
+                self._decoder.decode(payload, is_last)
+            except UnicodeDecodeError:
+                raise Failed(INVALID_TEXT, "invalid UTF-8") from None
+        if not is_last:
+            return None
+        opcode, self._opcode, self._message, self._decoder = self._opcode, CONTINUATION, None, None
+        return opcode, _text(message) if opcode == TEXT else bytes(message)
+
+
+def _long_size(form: int, octets: bytes | bytearray) -> int:
+    size = int.from_bytes(octets)
+    if size < (126 if form == 126 else 65536) or size >> 63:
+        raise Failed(PROTOCOL_ERROR, "a length is not in its shortest form")
+    return size
+
+
+def _unmasked(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
+    size = len(payload)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size])
+    return (int.from_bytes(payload) ^ key).to_bytes(size)

@@ -1,0 +1,61 @@
+"""Hundreds at once: all replays end level, and those who are live already hear on meanwhile."""
+
+from __future__ import annotations
+
+from tests.clients.crowd import Crowd
+from tests.clients.raw import Raw
+
+
+def publish(server, instance, numbers):
+    events = [{"event": "call", "data": {"number": number}} for number in numbers]
+    answer = server.post(server.path("/event/publish", instance), events)
+    assert answer.status == 201, answer.body
+
+
+def test_five_hundred_replays_keep_nobody_waiting(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    namespace = f"/{instance.name}"
+    for start in range(0, 300, 100):
+        publish(server, instance, range(start, start + 100))
+    healthy = Raw(server.url)
+    assert healthy.join(namespace, {"apikey": instance.token})[0] == "0"
+
+    still_behind = []
+    with Crowd(server.url, namespace, 500, apikey=instance.token, since=0) as crowd:
+        crowd.wait_for(lambda client: client.heard, count=1)
+        for number in range(300, 310):
+            publish(server, instance, [number])
+            assert healthy.event(30)[1]["data"]["number"] == number
+            still_behind.append(crowd.count(lambda client: len(client.heard) < 300))
+        assert still_behind[0], "The replays were over before anything happened"
+        crowd.wait_for(lambda client: client.heard[-1:] == [309])
+
+    for client in crowd.clients:
+        assert client.heard == [None, *range(310)]
+        assert not client.refusals
+    healthy.close()
+
+
+def test_a_thousand_come_back_by_themselves_after_a_kill(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    namespace = f"/{instance.name}"
+
+    with Crowd(server.url, namespace, 1000, apikey=instance.token, recover=True) as crowd:
+        crowd.wait_for(lambda client: client.is_joined)
+        publish(server, instance, range(20))
+        crowd.wait_for(lambda client: client.heard)
+
+        server.kill()
+        crowd.wait_for(lambda client: not client.is_joined)
+        server.start()
+        publish(server, instance, range(20, 40))
+        crowd.wait_for(lambda client: client.is_joined)
+        publish(server, instance, [40])
+        crowd.wait_for(lambda client: client.heard[-1:] == [40])
+
+    for client in crowd.clients:
+        assert client.heard == list(range(41))
+        assert client.recovered == [False, True]
+        assert not client.refusals

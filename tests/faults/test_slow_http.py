@@ -1,0 +1,238 @@
+"""Clients that take for ever, with their requests or with our answers: the server ends them, and serves the others."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+import uvicorn
+
+from instances import limits
+from realtime import http_protocol
+from tests.clients.polling import Polling
+from tests.server import free_port
+
+HEAD = "HTTP/1.1\r\nHost: localhost\r\n"
+
+
+class Dripper:
+    """A connection that says something at once, and then a little more each second."""
+
+    def __init__(self, port, first, more):
+        self.more = more
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.sendall(first)
+        self.socket.setblocking(False)
+        self.answer = b""
+        self.is_over = False
+
+    def go_on(self):
+        """Send a little more; see what has come."""
+        try:
+            self.socket.send(self.more) if self.more else None
+            while data := self.socket.recv(65536):
+                self.answer += data
+            self.is_over = True
+        except BlockingIOError:
+            pass
+        except OSError:  # reset, since it has gone on talking
+            self.is_over = True
+
+
+def drippers(server, count):
+    """As many of each kind; the kinds that are to be told why."""
+    posted = f"{HEAD}apikey: x\r\nContent-Length: 1000\r\n\r\n".encode()
+    chunked = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+    session = Polling(server.url).path.encode()
+    kinds = {
+        "nothing": (b"", b""),
+        "empty lines": (b"", b"\r\n"),
+        "half a line": (b"GET /inst", b""),
+        "a head": (f"GET / {HEAD}X-A: ".encode(), b"a"),
+        "no body": (b"POST /webhook/evolution " + posted, b""),
+        "a body": (b"POST /webhook/evolution " + posted, b" "),
+        "a chunked body": (b"POST /webhook/meta " + chunked, b"1\r\n \r\n"),
+        "packets": (b"POST " + session + b" " + posted, b" "),
+        "no packets": (b"POST " + session + b" " + posted, b""),
+        "an answered body": (b"POST /event/stream/x " + posted, b" "),
+    }
+    return {kind: [Dripper(server.port, first, more) for _ in range(count)] for kind, (first, more) in kinds.items()}
+
+
+def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
+    server = fresh_server()
+    instance = server.create()
+    healthy = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    slow = drippers(server, 20)
+
+    deadline = time.monotonic() + 30
+    number = 0
+    while not all(one.is_over for kind in slow.values() for one in kind):
+        assert time.monotonic() < deadline, [kind for kind in slow if not all(one.is_over for one in slow[kind])]
+        for kind in slow.values():
+            for one in kind:
+                one.go_on()
+        assert server.receive(instance, str(number)).status == 200
+        assert healthy.event("messages.upsert")["data"]["message"]["conversation"] == str(number)
+        number += 1
+        time.sleep(0.5)
+
+    for kind in ("half a line", "a head", "no body", "a body", "a chunked body"):
+        for one in slow[kind]:
+            head, _, body = one.answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 408 "), (kind, one.answer)
+            assert b"\r\nconnection: close" in head
+            told = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
+            assert (told["status"], told["error"]) == (408, "Request Timeout")
+    for kind in ("nothing", "empty lines"):
+        assert {one.answer for one in slow[kind]} == {b""}  # it would be the answer to what comes next
+    for one in itertools.chain(*slow.values()):
+        one.socket.close()
+    healthy.disconnect()
+    server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("more", [b"X-A: " + b"a" * 20_000, b"\r\n".join([b"X-A: a"] * 300), b"Content-Length: 1"])
+def test_a_handshake_that_is_not_understood_is_refused(server, more):
+    """Too long for the websockets library, or not a GET."""
+    method = b"POST" if more.startswith(b"Content") else b"GET"
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    path = b" /socket.io/?EIO=4&transport=websocket "
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(method + path + HEAD.encode() + upgrade + b"Sec-WebSocket-Version: 13\r\n" + more + b"\r\n\r\n")
+        assert closed_with(client).startswith(b"HTTP/1.1 400 ")
+
+
+# The limits one by one, in less time
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_protocol, "BODY_PATIENCE", 0.3)
+    monkeypatch.setattr(http_protocol, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(http_protocol, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(limits, "BODY_PATIENCE", 0.3)
+
+
+class Application:
+    """Answers each request with its body after a while; /long, with much."""
+
+    def __init__(self):
+        #: Requests that were answered to the last byte.
+        self.answered = 0
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        await asyncio.sleep(0.6)
+        body = b"x" * 8_000_000 if scope["path"] == "/long" else body
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-size", str(len(body)).encode())]})
+        for start in range(0, len(body) + 1, 100_000):
+            await send({"type": "http.response.body", "body": body[start : start + 100_000], "more_body": True})
+        await send({"type": "http.response.body"})
+        self.answered += 1
+
+
+@pytest.fixture
+def application(short):
+    application = Application()
+    application.port = free_port()
+    config = uvicorn.Config(
+        application, port=application.port, http=http_protocol.LimitedProtocol, lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield application
+    server.should_exit = True
+    thread.join(10)
+
+
+def connection(application, buffer=None):
+    made = socket.socket()
+    if buffer:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    made.settimeout(10)
+    made.connect(("127.0.0.1", application.port))
+    return made
+
+
+def closed_with(client):
+    """What could be read until the server closed the connection, in order or by a reset."""
+    answer = b""
+    with suppress(ConnectionResetError):
+        while data := client.recv(65536):
+            answer += data
+    return answer
+
+
+def test_a_body_may_take_long_while_it_comes(application):
+    with connection(application) as client:
+        client.sendall(f"POST / {HEAD}Content-Length: 100000\r\nConnection: close\r\n\r\n".encode())
+        for _ in range(10):
+            client.sendall(b"x" * 10_000)
+            time.sleep(0.1)
+        answer = closed_with(client)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"x-size: 100000" in answer
+
+
+def test_an_application_may_take_longer_than_a_client(application):
+    """Half of the next request is no reason to answer it before the first one."""
+    with connection(application) as client:
+        client.sendall(f"GET / {HEAD}\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with connection(application) as client:
+        client.sendall(f"GET / {HEAD}\r\nGET / HTT".encode())
+        assert closed_with(client) == b""
+
+
+def test_an_answer_that_nobody_takes_is_given_up(application):
+    with connection(application, 4096) as client:
+        client.sendall(f"GET /long {HEAD}\r\n".encode())
+        time.sleep(1)
+        assert client.recv(10)
+        time.sleep(1)
+        assert len(closed_with(client)) < 8_000_000
+
+
+def test_an_answer_may_take_long_while_it_is_taken(application):
+    with connection(application, 4096) as client:
+        client.sendall(f"GET /long {HEAD}Connection: close\r\n\r\n".encode())
+        taken = 0
+        while data := client.recv(200_000):
+            taken += len(data)
+            time.sleep(len(data) / 6_000_000)
+    assert taken > 8_000_000
+    assert application.answered == 1
+
+
+async def test_a_slow_body_is_refused_under_any_server(short):
+    """Where nothing but ASGI tells how it comes."""
+    told = []
+
+    async def receive():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    async def send(message):
+        told.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"1000")]}
+    await limits.BodyLimit(None)(scope, receive, send)
+
+    assert told[0]["status"] == 408
+    assert (b"connection", b"close") in told[0]["headers"]
