@@ -11,7 +11,7 @@ REQUIREMENTS = requirements-scale
 endif
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup ## set up what is missing, then start the server
 	@.venv/bin/python manage.py migrate --verbosity 0
@@ -32,6 +32,13 @@ format: .venv/requirements-dev.stamp ## sort the imports and lay out the code
 	.venv/bin/python -m ruff check --select I --fix
 	.venv/bin/python -m ruff format
 
+bench: .venv/requirements-bench.stamp ## measure against Node's socket.io and stock python-socketio (20 minutes); ARGS=--help
+	@sh .ci/client --dev
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m bench.run $(ARGS)
+
+bench-quick: ## the same in under 3 minutes, less exactly
+	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
 setup: .venv/$(REQUIREMENTS).stamp ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
@@ -45,13 +52,14 @@ lock: .venv/requirements-dev.stamp ## pin what the *.in files and package.json a
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-scale.in -c requirements.txt -o requirements-scale.txt
 	$(COMPILE) requirements-dev.in -c requirements-scale.txt -o requirements-dev.txt
+	$(COMPILE) requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt
 	npm install --package-lock-only
 
 COMPILE = .venv/bin/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" $(ARGS)
 
 clean: ## remove all that was installed or cached; the server's data in var/ stays
-	rm -rf .venv .venv-tmp .node-venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results
+	rm -rf .venv .venv-tmp .node-venv node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis test-results bench/work
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp says that its lock file is installed. A larger set holds the smaller ones, at the same versions, and sets
@@ -59,6 +67,7 @@ clean: ## remove all that was installed or cached; the server's data in var/ sta
 COVERED_BY_requirements = requirements
 COVERED_BY_requirements-scale = requirements requirements-scale
 COVERED_BY_requirements-dev = requirements requirements-scale requirements-dev
+COVERED_BY_requirements-bench = requirements requirements-bench
 
 .venv/%.stamp: %.txt .venv/ready
 	@echo "Installing $< into .venv"
@@ -74,4 +83,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick setup setup-dev client lock clean

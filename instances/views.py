@@ -157,23 +157,27 @@ class FetchInstances(APIView):
             rows = rows.filter(api_keys=access.key)
         elif not access.is_for_all:
             rows = rows.filter(token_digest__in=access.token_digests)
-        found = list(self._filtered(rows, request))
+        asked = self._asked(request)
+        found = list(self._filtered(rows, asked))
+        if asked and not found:
+            raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
         context = {"access": access, "client_name": settings.DATABASE_CONNECTION_CLIENT_NAME}
         return Response(InstanceRow(found, many=True, context=context).data)
 
-    def _filtered(self, rows: Any, request: Request) -> Any:
+    def _asked(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
         asked = {name: value for name, value in given.items() if value}
         if "instanceId" in asked or "number" in asked:
             asked.pop("instanceName", None)
+        return asked
+
+    def _filtered(self, rows: Any, asked: dict[str, str]) -> Any:
         columns = {"instanceName": "name", "instanceId": "pk", "number": "number"}
         for name, value in asked.items():
             if "\x00" in value or (name == "instanceId" and not _is_uuid(value)):
                 rows = rows.none()
             else:
                 rows = rows.filter(**{columns[name]: value})
-        if asked and not rows.exists():
-            raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
         return rows
 
 

@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 import socketio
@@ -19,6 +19,7 @@ from websockets.sync.client import connect as open_websocket
 import realtime.sessions
 from instances.models import Instance
 from tests.clients.polling import Polling
+from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside
 
@@ -354,6 +355,15 @@ RAW = [
 ]
 
 
+def test_a_text_in_place_of_an_attachment_ends_the_session(server, instance):
+    with closing(Raw(server.url)) as client:
+        client.join(f"/{instance.name}", {"apikey": instance.token})
+        client.socket.send(f'51-/{instance.name},["send_message",{{"_placeholder":true,"num":0}}]')
+        client.socket.send("no attachment")
+        with pytest.raises(ConnectionClosed):
+            client.event()
+
+
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, instance, transport):
     client = node.connect(
@@ -363,8 +373,6 @@ def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, inst
     for content in RAW:
         client.raw(f"2/{instance.name},{content}")
         client.raw(f"2/{instance.name},7{content}")
-    client.raw(f'51-/{instance.name},[{{"_placeholder":true,"num":0}}]')
-    client.raw("an attachment, which makes the name a binary one")
     client.raw(f"3/{instance.name},7[]")  # an answer to what nobody asked
     client.raw('2/unknown,["send_message",{"text":"not joined there"}]')
     client.raw('2["send_message",{"text":"nor there"}]')

@@ -1,0 +1,256 @@
+"""What is measured: groups of steps that one server process goes through, with one set of clients."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import workload
+from bench.processes import PATIENCE, WORK, Bench, NotValid, server_command
+from bench.rows import CEILING
+
+#: Seconds that idle connections are given to settle.
+SETTLE = 3
+#: Connections in set-up at the same time.
+AT_ONCE = 64
+
+ALL = ("ours", "node", "stock", "limit")
+#: Where stock python-socketio cannot keep up by far.
+FAST = ("ours", "node", "limit")
+
+#: What one step of one server in one round came to, by metric.
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large and how long: all for `make bench`, less for `make bench-quick`."""
+
+    clients: float = 1
+    events: float = 1
+    seconds: float = 5
+
+    def of_clients(self, count: int) -> int:
+        return count if count <= 100 else round(count * self.clients)
+
+
+class Step(Protocol):
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The servers that it is for."""
+
+    def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
+        """Measure; returns figures by the name of their row."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Events as fast as the server takes them, so many a turn of its event loop, to one namespace or to all in turn."""
+
+    row: str
+    #: Frames that clients are to receive in all.
+    frames: int
+    per_turn: int = 1
+    command: str = "feed"
+    kinds: tuple[str, ...] = ALL
+
+    def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
+        hearers = clients if self.command == "feed" else 1
+        frames = self.frames * scale.events * (0.25 if kind == "stock" else 1)
+        turns = max(3, round(frames / hearers / self.per_turn))
+        self._feed(bench, kind, max(1, turns // 10), hearers)  # compilers, caches and allocators warm up
+        return {self.row: self._feed(bench, kind, turns, hearers)}
+
+    def _feed(self, bench: Bench, kind: str, turns: int, hearers: int) -> Figures:
+        events = turns * self.per_turn
+        if kind == "ours":
+            bench.server(f"make {events} {int(self.command == 'round')}")
+        before = bench.server("usage")
+        bench.tell_load(f"measure {events * hearers}")
+        bench.server(f"{self.command} {events} {self.per_turn}")
+        report = checked(bench.load(f"await {PATIENCE}"))
+        spent = bench.server("usage")["cpu"] - before["cpu"]
+        return {
+            "cpu": spent / report["events"] * 1e6,
+            "frames": report["events"] / report["seconds"],
+            "generator": report["cpu_share"],
+        }
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Events that come at a fixed rate from outside. Latency counts from when each was due, however late it is."""
+
+    row: str
+    #: Frames a second for all clients together.
+    frames: int
+    kinds: tuple[str, ...] = ALL
+
+    def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
+        rate = self.frames / clients
+        events = round(rate * scale.seconds)
+        before = bench.server("usage")
+        bench.tell_load(f"measure {events * clients}")
+        bench.tell_load(f"rate {rate} {events}")
+        report = checked(bench.load(f"await {PATIENCE}"))
+        spent = bench.server("usage")["cpu"] - before["cpu"]
+        figures = {name: report[name] for name in ("p50", "p99", "max")}
+        held = min(1.0, events / rate / report["seconds"])
+        return {
+            self.row: figures | {"cpu": spent / report["events"] * 1e6, "held": held, "generator": report["cpu_share"]}
+        }
+
+
+@dataclass(frozen=True)
+class Posts:
+    """Requests that each become an event that all clients hear: the whole path, and what is stored is counted."""
+
+    row: str
+    door: str
+    #: Requests a second; 0 is as many as are answered.
+    rate: int
+    connections: int
+    kinds: tuple[str, ...] = ("ours",)
+
+    def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
+        self._post(bench, 1)
+        stored = bench.server("recorded")
+        report, spent = self._post(bench, scale.seconds)
+        for what, count in bench.server("recorded").items():
+            if count - stored[what] != report["answered"]:
+                raise NotValid(f"{report['answered']} posts made {count - stored[what]} {what}")
+        figures = {"p50": report["p50"], "p99": report["p99"], "generator": report["cpu_share"]}
+        figures |= {"rate": report["events"] / clients / report["seconds"], "http_p99": report["http_p99"]}
+        return {self.row: figures | {"cpu": spent / report["answered"] * 1e6}}
+
+    def _post(self, bench: Bench, seconds: float) -> tuple[Figures, float]:
+        path = workload.requests(self.door)
+        before = bench.server("usage")
+        bench.tell_load("measure 0")
+        bench.tell_load(f"http {path} {self.connections} {self.rate} {seconds} 1")
+        report = checked(bench.load(f"await {PATIENCE}"))
+        return report, bench.server("usage")["cpu"] - before["cpu"]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Requests that read, as many as are answered."""
+
+    row: str
+    name: str
+    connections: int = 16
+    kinds: tuple[str, ...] = ("ours",)
+
+    def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
+        path = workload.requests(self.name)
+        for seconds in (0.5, scale.seconds * 0.6):
+            bench.tell_load("measure 0")
+            bench.tell_load(f"http {path} {self.connections} 0 {seconds} 0")
+            report = checked(bench.load(f"await {PATIENCE}"))
+        rate = report["answered"] / report["http_seconds"]
+        return {self.row: {"rate": rate, "p99": report["http_p99"], "generator": report["cpu_share"]}}
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    clients: int
+    steps: tuple[Step, ...] = ()
+    #: The rows of set-up and memory, where they are measured here.
+    set_up: str = ""
+    memory: str = ""
+    namespaces: int = 1
+    #: Who the clients listen to.
+    instance: str = field(default_factory=lambda: workload.name(0))
+
+    def kinds(self) -> list[str]:
+        return [kind for kind in ALL if any(kind in step.kinds for step in self.steps)]
+
+    def run(self, kind: str, scale: Scale, figures: dict[str, Figures]) -> None:
+        """Start the server anew and go through the steps; adds figures by the name of their row."""
+        clients = scale.of_clients(self.clients)
+        namespaces = clients if self.namespaces > 1 else 1
+        names = [workload.name(number) for number in range(namespaces)] if namespaces > 1 else [self.instance]
+        command = server_command(kind, workload.instances(namespaces), f"/{self.instance}")
+        with Bench(command, workload.clients(names), _fresh_data(kind)) as bench:
+            figures |= self._connect(bench, kind, clients)
+            for step in self.steps:
+                if kind in step.kinds:
+                    figures |= step.run(bench, kind, clients, scale)
+
+    def _connect(self, bench: Bench, kind: str, clients: int) -> dict[str, Figures]:
+        before = bench.server("usage")
+        answer = bench.load(f"connect {clients} {AT_ONCE}") if clients else {"joined": 0, "seconds": 1}
+        if answer["joined"] != clients:
+            raise NotValid(f"of {clients} clients {answer['joined']} could join")
+        after = bench.server("usage")
+        figures: dict[str, Figures] = {}
+        if self.set_up and kind != "limit":
+            cpu = (after["cpu"] - before["cpu"]) / clients * 1e6
+            share = {"generator": answer["cpu_share"]}
+            figures[self.set_up] = {"cpu": cpu, "rate": clients / answer["seconds"]} | share
+        if self.memory and kind != "limit":
+            time.sleep(SETTLE)
+            figures[self.memory] = {"memory": (bench.server("usage")["rss"] - before["rss"]) / clients / 1000}
+        return figures
+
+
+def checked(report: Figures) -> Figures:
+    """Raises NotValid unless every event came, once and in order, and nobody left."""
+    if report["events"] != report["expected"] or any(report[name] for name in ("wrong", "closed", "failed")):
+        raise NotValid(str({name: report[name] for name in ("events", "expected", "wrong", "closed", "failed")}))
+    return report
+
+
+def _fresh_data(kind: str) -> Path:
+    path = WORK / "run"
+    if kind == "ours":
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(WORK / "data", path)
+    return path
+
+
+GROUPS = (
+    Group("10 clients", 10, (Feed("broadcast 10", 100_000),)),
+    Group(
+        "100 clients",
+        100,
+        (
+            Feed("broadcast 100", 200_000),
+            Feed("bursts 100", 200_000, per_turn=10),
+            Feed(CEILING, 1_000_000, per_turn=50, kinds=("limit",)),
+            Rate("latency 100", 10_000),
+        ),
+    ),
+    Group(
+        "1000 clients",
+        1000,
+        (
+            Feed("broadcast 1000", 200_000),
+            Feed("bursts 1000", 200_000, per_turn=10),
+            Rate("latency 1000", 30_000, kinds=FAST),
+            Rate("overload", 120_000, kinds=FAST),
+        ),
+    ),
+    Group(
+        "1000 namespaces",
+        1000,
+        (Feed("namespaces", 50_000, per_turn=10, command="round", kinds=("ours", "node", "stock")),),
+        set_up="set-up namespaces",
+        namespaces=workload.NAMESPACES,
+    ),
+    Group(
+        "5000 clients",
+        5000,
+        (Feed("broadcast 5000", 150_000),),
+        set_up="set-up",
+        memory="memory",
+    ),
+    Group("POST of Meta, 100 clients", 100, (Posts("post meta", "meta", 0, 32),), instance=workload.META),
+    Group("POST of Meta, 1 client", 1, (Posts("post latency", "meta", 100, 8),), instance=workload.META),
+    Group("POST of the Evolution channel, 100 clients", 100, (Posts("post evolution", "evolution", 0, 32),)),
+    Group("REST", 0, (Reads("fetch instances", "fetch"), Reads("find websocket", "find"))),
+)

@@ -1,0 +1,66 @@
+"""What the two Python servers have in common: the message, and commands that come by lines on the standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+MESSAGE = json.loads(Path(__file__).with_name("message.json").read_text())
+EVENT = "messages.upsert"
+
+#: Takes the numbers of a command's line; what it returns is the answer, if it is anything.
+Command = Callable[..., Awaitable[Any]]
+
+
+def message(ts: int) -> dict[str, Any]:
+    """An event's data, made afresh; the load generator finds the time in it, in ns of the monotonic clock."""
+    return {**MESSAGE, "message": {"conversation": f"ts={ts} {MESSAGE['message']['conversation']}"}}
+
+
+async def usage() -> dict[str, Any]:
+    """CPU seconds of all threads, and resident bytes."""
+    return {"cpu": time.process_time(), "rss": _resident()}
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def run(server: uvicorn.Server, commands: dict[str, Command]) -> None:
+    """Serve on a free port, which is printed, and obey until the standard input ends."""
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_run(server, commands | {"usage": usage}))
+
+
+async def _run(server: uvicorn.Server, commands: dict[str, Command]) -> None:
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        if serving.done():
+            raise SystemExit("The server did not start")
+        await asyncio.sleep(0.01)
+    _answer({"port": server.servers[0].sockets[0].getsockname()[1]})
+    await _obey(commands)
+    os._exit(0)  # thousands of clients need not be waited for
+
+
+async def _obey(commands: dict[str, Command]) -> None:
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    async for line in lines:
+        name, *numbers = line.decode().split()
+        answer = await commands[name](*map(int, numbers))
+        if answer is not None:
+            _answer(answer)
+
+
+def _answer(told: Any) -> None:
+    print(json.dumps(told), flush=True)
