@@ -157,10 +157,17 @@ _SEPARATORS = re.compile(r"[^a-z0-9]")
 
 def _without(data: Any, names: frozenset[str]) -> Any:
     if isinstance(data, dict):
-        return {key: _without(value, names) for key, value in data.items() if not _is_one_of(str(key), names)}
+        return {
+            key: _without(value, names) if isinstance(value, _CONTAINERS) else value
+            for key, value in data.items()
+            if not _is_one_of(str(key), names)
+        }
     if isinstance(data, (list, tuple)):
         return [_without(item, names) for item in data]
     return data
+
+
+_CONTAINERS = (dict, list, tuple)
 
 
 def _is_one_of(key: str, names: frozenset[str]) -> bool:

@@ -37,7 +37,10 @@ _GLOBAL_KEY_MASK = (
 
 def encode(value: Any) -> bytes:
     """As JSON, without the global key. Raises TypeError for what JSON cannot hold."""
-    encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        encoded = orjson.dumps(value, default=_plain)
+    except TypeError:  # members named by numbers are rare, and looking for them costs as much again
+        encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
     return encoded.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else encoded
 
 

@@ -63,6 +63,7 @@ class Feed(ABC):
         self.waiting: set[asyncio.Future[None]] = set()
         #: How many live listeners each audience has.
         self.audiences: Counter[Audience] = Counter()
+        self._rooms: dict[Audience, str] = {}
 
     @abstractmethod
     def page(self, after: Any, upto: Any) -> Page:
@@ -80,7 +81,11 @@ class Feed(ABC):
             self.waiting.clear()
 
     def room_of(self, audience: Audience) -> str:
-        return " ".join((self.room, "offsets" if audience.wants_offsets else "plain", *sorted(audience.events or ())))
+        room = self._rooms.get(audience)
+        if room is None:
+            kind = "offsets" if audience.wants_offsets else "plain"
+            room = self._rooms[audience] = " ".join((self.room, kind, *sorted(audience.events or ())))
+        return room
 
     def offset(self, audience: Audience, place: Any) -> str | None:
         return str(Place(self.epoch, place)) if audience.wants_offsets else None

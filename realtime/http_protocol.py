@@ -152,7 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         """408, where nothing else is written: it would seem a part of another answer, or the answer to what is next."""
-        is_begun = self._body is not None and self.cycle is not None and self.cycle.response_started
+        is_begun = self._body is not None and self.cycle.response_started
         if self.pipeline or is_begun or not (self._body or self._is_answered):
             self.transport.abort()
         elif self._body or self._has_begun:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
@@ -51,30 +51,19 @@ CLOSE_TIMEOUT = 10
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class Link:
+class Link(Protocol):
     """A websocket's transport, for what cannot be said in ASGI."""
 
-    __slots__ = ("_protocol", "is_paused", "on_resume")
-
-    def __init__(self, protocol: WebSocketProtocol) -> None:
-        self._protocol = protocol
-        #: Whether the transport holds more than it likes to.
-        self.is_paused = False
-        #: Called when it does not any more.
-        self.on_resume: Callable[[], None] = _do_nothing
+    #: Whether the transport holds more than it likes to.
+    is_paused: bool
+    #: Called when it does not any more.
+    on_resume: Callable[[], None]
 
     def write(self, frames: bytes) -> None:
         """Send whole frames (RFC 6455); without effect once the connection closes."""
-        self._protocol.write(frames)
 
     def reset(self) -> None:
         """End the connection at once with RST. Without it the kernel keeps what it could not send for many minutes."""
-        transport = self._protocol.transport
-        raw = transport.get_extra_info("socket")
-        if raw is not None:
-            with suppress(OSError, ValueError):  # it is closed already
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
 
 
 def _do_nothing() -> None:
@@ -92,7 +81,7 @@ class State(Enum):
 
 
 class WebSocketProtocol(asyncio.Protocol):
-    """uvicorn's `ws`. It sends no pings: Engine.IO has a heartbeat of its own."""
+    """uvicorn's `ws`, and the Link to its transport. It sends no pings: Engine.IO has a heartbeat of its own."""
 
     __slots__ = (
         "_accept",
@@ -108,7 +97,8 @@ class WebSocketProtocol(asyncio.Protocol):
         "_state",
         "_waiter",
         "_writable",
-        "link",
+        "is_paused",
+        "on_resume",
         "transport",
     )
 
@@ -131,7 +121,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._closing: asyncio.TimerHandle | None = None
         #: The answer to the handshake's key; then all of the answer, until it is sent with the first frame.
         self._accept = b""
-        self.link = Link(self)
+        self.is_paused = False
+        self.on_resume: Callable[[], None] = _do_nothing
 
     def open(self, transport: asyncio.Transport, http: dict[str, Any], url: bytes, accept: bytes, early: bytes) -> None:
         """Begin, after a handshake over HTTP.
@@ -156,7 +147,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": http["headers"],
             "subprotocols": [one.strip() for one in protocols.decode("latin-1").split(",")] if protocols else [],
             "state": http["state"],
-            "extensions": {"websocket.http.response": {}, EXTENSION: self.link},
+            "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
         task = self._loop.create_task(self._run(scope))
         self._server.tasks.add(task)
@@ -198,7 +189,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._tell_end(NO_CLOSE)
         if self._closing:
             self._closing.cancel()
-        self.link.on_resume = _do_nothing  # it holds the session, which holds the link
+        self.on_resume = _do_nothing  # it holds the session, which holds the link
         if self._writable:
             self._writable.set()
 
@@ -213,16 +204,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport.close()
 
     def pause_writing(self) -> None:
-        self.link.is_paused = True
+        self.is_paused = True
 
     def resume_writing(self) -> None:
-        self.link.is_paused = False
+        self.is_paused = False
         if self._pong is not None:
             self.write(control_frame(PONG, self._pong))
             self._pong = None
         if self._writable:
             self._writable.set()
-        self.link.on_resume()
+        self.on_resume()
 
     # What comes in
 
@@ -244,12 +235,18 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._take(*read)
         except Failed as failure:
             self._fail(failure.code, str(failure))
+        if self._event is None:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        if not self.transport.is_closing() and not self.transport.is_reading():
+            self.transport.resume_reading()
 
     def _take(self, opcode: int, payload: Any) -> None:
         if opcode == CLOSE:
             self._take_close(payload)
         elif opcode == PING:
-            if self.link.is_paused:
+            if self.is_paused:
                 self._pong = payload
             else:
                 self.write(control_frame(PONG, payload))
@@ -266,6 +263,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._tell_end(code, reason)
         self._state = State.CLOSED
         self.transport.close()
+        if self.is_paused:
+            self._give_up_later()
 
     def _fail(self, code: int, reason: str) -> None:
         """What still comes is thrown away: were it left unread, TCP would reset, and the client not learn why."""
@@ -275,7 +274,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._state = State.CLOSED
         if not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
-            self._resume_reading()
             self._give_up_later()
         else:
             self.transport.close()
@@ -306,17 +304,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return cast(dict[str, Any], self._end)
         if self._reader and self._reader.has_more:
             self._loop.call_soon(self._read_on)  # not now: what comes next may end it, and this one is to be answered
-        self._resume_reading()
-        return event
-
-    def _go_on(self) -> None:
-        if self._event is None:
-            self._read_on()
+        else:
             self._resume_reading()
-
-    def _resume_reading(self) -> None:
-        if self._event is None and not self.transport.is_closing() and not self.transport.is_reading():
-            self.transport.resume_reading()
+        return event
 
     # What goes out
 
@@ -326,9 +316,16 @@ class WebSocketProtocol(asyncio.Protocol):
                 frames, self._accept = self._accept + frames, b""
             self.transport.write(frames)
 
+    def reset(self) -> None:
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None:
+            with suppress(OSError, ValueError):  # it is closed already
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
     async def send(self, message: dict[str, Any]) -> None:
         """ASGI's. Raises ClientDisconnected, and RuntimeError for what may not be sent."""
-        while self.link.is_paused and self._state is not State.CLOSED:
+        while self.is_paused and self._state is not State.CLOSED:
             self._writable = self._writable or asyncio.Event()
             self._writable.clear()
             await self._writable.wait()
@@ -358,7 +355,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._accept = self._head(101, [*headers, *message.get("headers", ())])
         self._state = State.OPEN
         self._loop.call_soon(self._send_accept)
-        self._go_on()
+        self._read_on()
 
     def _send_accept(self) -> None:
         if self._accept:
@@ -370,7 +367,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._tell_end(code, reason)
         self._event = None
         self._give_up_later()
-        self._go_on()
+        self._read_on()
 
     def _give_up_later(self) -> None:
         if self._closing:
@@ -387,9 +384,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._state, self._reader = State.CLOSING, None
         self._tell_end(NO_CLOSE)
         if not self.transport.is_closing():
-            named = {name.lower() for name, _ in headers}
-            length = [] if b"content-length" in named else [(b"Content-Length", b"%d" % len(body))]
-            self.transport.write(self._head(status, [*headers, *length, (b"Connection", b"close")]) + body)
+            told = [header for header in headers if header[0].lower() not in (b"content-length", b"connection")]
+            ours = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+            self.transport.write(self._head(status, told + ours) + body)
             self.transport.close()
 
     def _head(self, status: int, headers: Headers) -> bytes:

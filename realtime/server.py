@@ -112,19 +112,19 @@ class Server(socketio.AsyncServer):
 
     def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
         """Send a logged event to a room (or to one sid) of this process, as one packet for all."""
-        sessions = self._sessions(namespace, room)
+        members = self.rooms.get(room)
+        sessions: Collection[EngineSocket] = members.values() if members else self._sessions_of(namespace, room)
         if not sessions:
             return
         packet = LoggedPacket(namespace, before(place), _text(namespace, event, offset))
-        waiting = [session for session in sessions if not session.is_writable]
-        self.eio.outbox.push([session for session in sessions if session.is_writable], packet.frame)
+        writable = [session for session in sessions if session.is_writable]
+        waiting = [session for session in sessions if not session.is_writable] if len(writable) < len(sessions) else ()
+        self.eio.outbox.push(writable, packet.frame)
         for session in waiting:
             self._queue(session, packet)
 
-    def _sessions(self, namespace: str, room: str) -> Collection[EngineSocket]:
-        if room in self.rooms:
-            return self.rooms[room].values()
-        session = self._session(room, namespace)
+    def _sessions_of(self, namespace: str, sid: str) -> list[EngineSocket]:
+        session = self._session(sid, namespace)
         return [session] if session else []
 
     def _session(self, sid: str, namespace: str) -> EngineSocket | None:
@@ -306,7 +306,7 @@ def _text(namespace: str, event: Event, offset: str | None) -> bytes:
     """A Socket.IO packet (socket.io-protocol 5) with the envelope as it is stored."""
     at = b"" if namespace == "/" else namespace.encode() + b","
     last = b"" if offset is None else b',"%s"' % offset.encode()
-    return b"2%s[%s,%s%s]" % (at, orjson.dumps(event.type), bytes(event.envelope), last)
+    return b'2%s["%s",%s%s]' % (at, event.type.encode(), event.envelope, last)
 
 
 def before(place: Any) -> Any:

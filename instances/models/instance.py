@@ -4,10 +4,9 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from django.apps import apps
 from django.db import models, transaction
-from django.db.models import Count, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
 
 from instances.crypto import Secret, digest, digests, is_same
 from instances.events import EventType, announce
@@ -44,11 +43,12 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
     def counted(self) -> InstanceQuerySet:
         """With how many messages, contacts and chats each has."""
 
+        # in SQL: to have Django make it of expressions costs more than all the rest of fetchInstances
         def count(model: str) -> Any:
-            rows = apps.get_model("instances", model).objects.filter(instance=OuterRef("pk")).order_by()
-            return Coalesce(Subquery(rows.values("instance").annotate(n=Count("pk")).values("n")), 0)
+            counted = f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id"  # noqa: S608
+            return RawSQL(f"({counted})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
 
-        return self.annotate(message_count=count("Message"), contact_count=count("Contact"), chat_count=count("Chat"))
+        return self.annotate(message_count=count("message"), contact_count=count("contact"), chat_count=count("chat"))
 
     def locked(self) -> InstanceQuerySet:
         """In one fixed order, held until the transaction ends: two that lock several cannot wait for each other."""
