@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
+from instances.rows import insert, select
 from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus
 from realtime.envelopes import Number, render
@@ -219,7 +220,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         Number, audience and envelope are settled here for good: a replay gives what live listeners got. What has the
         dedupe key of something recorded before, or of one before it among these, is a repeat and makes no event.
         What comes faster than its type is to be told is held (see `Burst`): `write_held` makes an event of the last.
-        Raises TypeError for data that JSON cannot hold.
+        The events that are returned do not know their primary keys. Raises TypeError for data that JSON cannot hold.
         """
         marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(happenings)]
         # no savepoint: whoever catches our error must not commit the change without its event
@@ -267,8 +268,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         """The numbers of what was recorded under these keys; nobody can record under them until we are done."""
         if not keys:
             return {}
-        known = DedupeKey.objects.filter(instance_id=instance.pk, key__in=keys)
-        return dict(known.values_list("key", "seq"))
+        return dict(select(DedupeKey, ("key", "seq"), instance.pk, "key", keys))
 
     def _write_or_hold(
         self, instance: Instance, new: dict[str | int, Happening], is_coalesced: bool
@@ -279,7 +279,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             are_held = Burst.objects.hold_back(instance.pk, list(new.values()))
             told = {mark: new[mark] for mark, is_held in zip(new, are_held, strict=True) if not is_held}
         events = dict(zip(told, self._write(instance, list(told.values())), strict=True))
-        DedupeKey.objects.bulk_create(
+        insert(
             DedupeKey(instance_id=instance.pk, key=mark, seq=events[mark].seq if mark in events else None)
             for mark in new
             if isinstance(mark, str)
@@ -291,7 +291,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             return []
         heard = self._sockets_want(instance, [happening.event_type for happening in happenings])
         numbers = Stream.objects.next_numbers(instance, heard)
-        events: list[Event] = self.bulk_create(
+        events = [
             Event(
                 instance_id=instance.pk,
                 name=instance.name,
@@ -301,7 +301,8 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
                 envelope=render(instance, happening.event_type, happening.data, number),
             )
             for happening, number, is_heard in zip(happenings, numbers, heard, strict=True)
-        )
+        ]
+        insert(events)
         for event, number in zip(events, numbers, strict=True):
             event.epoch = number.epoch
         # no partial: Django asks a robust hook that fails for its name

@@ -9,6 +9,7 @@ from django.utils import timezone
 from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
+from instances.rows import insert, select
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage
@@ -64,7 +65,7 @@ class Contact(models.Model):
             contact.__dict__.update(known)
             is_upsert = is_new or inbound.always_upserts
             told.append((EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE, contact.as_event()))
-        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        insert(new.values(), ignore_conflicts=True)
         for contact in changed.values():
             contact.save()
         return told
@@ -90,9 +91,9 @@ class Chat(models.Model):
     def touched(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Telling]]:
         """A message came: its chat exists, and has news. Returns, for each, the events that tell so."""
         jids = {inbound.remote_jid for inbound in inbounds}
-        chats = cls.objects.filter(instance=instance, remote_jid__in=jids)
-        stored = dict(chats.values_list("remote_jid", "pk"))
-        cls.objects.filter(pk__in=stored.values()).update(updated_at=timezone.now())
+        stored = dict(select(cls, ("remote_jid", "id"), instance.pk, "remote_jid", jids))
+        if stored:
+            cls.objects.filter(pk__in=stored.values()).update(updated_at=timezone.now())
         new: dict[str, Any] = {}
         told = []
         for inbound in inbounds:
@@ -103,5 +104,5 @@ class Chat(models.Model):
             event_data = {"remoteJid": jid, "instanceId": str(instance.pk)}
             event_types = [EventType.CHATS_UPSERT] if is_new else [EventType.CHATS_UPDATE, EventType.CHATS_UPSERT]
             told.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])
-        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        insert(new.values(), ignore_conflicts=True)
         return told

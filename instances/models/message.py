@@ -11,6 +11,7 @@ from django.utils import timezone
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
 from instances.models.instance import Instance
+from instances.rows import insert, select
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage, OutgoingText, StatusReport
@@ -88,13 +89,13 @@ class Message(models.Model):
     def store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:
         """The messages of those that are no repeats, in order. They are to be announced in the same transaction."""
         ids = [inbound.id for inbound in inbounds]
-        known = set(cls.objects.filter(instance=instance, wa_id__in=ids).values_list("wa_id", flat=True))
+        known = {wa_id for (wa_id,) in select(cls, ("wa_id",), instance.pk, "wa_id", ids)}
         new: dict[str, Self] = {}
         for inbound in inbounds:
             if inbound.id not in known and inbound.id not in new:
                 new[inbound.id] = cls(instance=instance, wa_id=inbound.id, **inbound.fields())
         # one that somebody else stores at this moment has been announced under the same key
-        cls.objects.bulk_create(new.values(), ignore_conflicts=True)
+        insert(new.values(), ignore_conflicts=True)
         return list(new.values())
 
     def announce_received(self, inbound: InboundMessage) -> None:
