@@ -18,7 +18,7 @@ from realtime.frames import EMPTY, Outbox, frame
 from realtime.http_protocol import LimitedProtocol
 from realtime.management.commands.serve import _config
 from realtime.models import Event
-from realtime.protocol import Link, WebSocketProtocol
+from realtime.protocol import WebSocketProtocol
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.inside import Inside, until
@@ -119,14 +119,14 @@ def test_the_server_is_started_with_the_protocol_that_lends_its_transport():
 
 def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, monkeypatch):
     sent, written = [], []
-    send, write = WebSocketProtocol.send, Link.write
+    send, write = WebSocketProtocol.send, WebSocketProtocol.write
 
     async def counted(self, message):
         sent.append(message["type"])
         await send(self, message)
 
     monkeypatch.setattr(WebSocketProtocol, "send", counted)
-    monkeypatch.setattr(Link, "write", lambda self, data: (written.append(data), write(self, data)))
+    monkeypatch.setattr(WebSocketProtocol, "write", lambda self, data: (written.append(data), write(self, data)))
     with Inside() as inside:
         client = Raw(inside.url)
         client.join("/loja", {"apikey": TOKEN})
