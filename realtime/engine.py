@@ -7,6 +7,7 @@ python-engineio's, with what it answers to requests replaced by what the protoco
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
 from realtime.frames import Outbox
+from realtime.randomness import random_bytes
 from realtime.sessions import EngineSocket
 
 Receive = Callable[..., Any]
@@ -25,6 +27,7 @@ Send = Callable[..., Any]
 
 class Engine(engineio.AsyncServer):
     sockets: dict[str, EngineSocket]
+    sequence_number: int
 
     def __init__(self, **options: Any) -> None:
         # sessions look after their heartbeat themselves
@@ -40,6 +43,10 @@ class Engine(engineio.AsyncServer):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def generate_id(self) -> str:
+        self.sequence_number = (self.sequence_number + 1) & 0xFFFFFF
+        return urlsafe_b64encode(random_bytes(12) + self.sequence_number.to_bytes(3)).decode()
 
     async def handle_request(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """An ASGI request to its path, HTTP or websocket."""

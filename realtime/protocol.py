@@ -103,6 +103,7 @@ class WebSocketProtocol(asyncio.Protocol):
     )
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        """As uvicorn makes them; a copy of `app_state` comes with the handshake's scope."""
         self._app = config.loaded_app
         self._loop = asyncio.get_running_loop()
         self._server = server_state
@@ -117,7 +118,7 @@ class WebSocketProtocol(asyncio.Protocol):
         #: Of many pings that come while nothing can be sent, the last one's answer.
         self._pong: bytes | None = None
         #: An answer over HTTP that refuses the connection, as far as the application has made it.
-        self._refusal: dict[str, Any] | Any = None
+        self._refusal: Any = None
         self._closing: asyncio.TimerHandle | None = None
         #: The answer to the handshake's key; then all of the answer, until it is sent with the first frame.
         self._accept = b""
@@ -183,8 +184,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        if self._state is State.CONNECTING:
-            self._reader = None
         self._state = State.CLOSED
         self._tell_end(NO_CLOSE)
         if self._closing:

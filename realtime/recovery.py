@@ -7,7 +7,6 @@ of where the session began, and the offset is a place in the log, so any process
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from django.core.signing import BadSignature, Signer
 from instances.events import EventType
 from instances.models import Instance
 from realtime.models import Cursor, Event, Stream
+from realtime.randomness import random_bytes
 
 #: A longer text is none of ours.
 MAX_LENGTH = 300
@@ -58,7 +58,7 @@ class Session:
     begin: Place
 
     def pid(self) -> str:
-        return _signer().sign(f"{self.stream}:{self.begin}:{secrets.token_urlsafe(8)}")
+        return _signer().sign(f"{self.stream}:{self.begin}:{random_bytes(8).hex()}")
 
     @classmethod
     def parse(cls, pid: Any) -> Session | None:

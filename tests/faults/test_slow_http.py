@@ -101,7 +101,7 @@ def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
 
 @pytest.mark.parametrize("more", [b"X-A: " + b"a" * 20_000, b"\r\n".join([b"X-A: a"] * 300), b"Content-Length: 1"])
 def test_a_handshake_that_is_not_understood_is_refused(server, more):
-    """Too long for the websockets library, or not a GET."""
+    """Too long, or not a GET."""
     method = b"POST" if more.startswith(b"Content") else b"GET"
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     path = b" /socket.io/?EIO=4&transport=websocket "
