@@ -44,9 +44,9 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
     return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
 
 
-#: Calls of a `Batched` that run at a time: more arguments wait together, and threads that compute only get in each
-#: other's way.
-AT_ONCE = 2
+#: Calls of a `Batched` that run at a time: so the more arguments wait together, and threads that compute would only get
+#: in each other's way.
+AT_ONCE = 1
 
 
 class Batched:

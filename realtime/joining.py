@@ -165,7 +165,7 @@ class _Reading:
         of_keys = Access.of_many(key for knock in new for key in knock.credentials.keys if key)
         self.accesses = {knock: knock.credentials.accesses(of_keys) for knock in new}
         names = {knock.namespace.removeprefix("/") for knock in new if "\x00" not in knock.namespace}
-        self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})}
+        self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})} if new else {}
         ids = {knock.known.instance_id for knock in knocks if knock.known and knock.known.instance_id}
         ids |= {instance.pk for instance in self.instances.values()}
         self.stretches: dict[UUID | None, Stretch] = dict(Stretch.of_instances(ids).items())

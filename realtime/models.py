@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
@@ -69,7 +69,7 @@ class StreamManager(models.Manager["Stream"]):
                 VALUES (%s, %s, %s, 1, 0, 0, 0)
                 ON CONFLICT (instance_id) DO UPDATE SET name = excluded.name
                 """,
-                [self._key(instance), instance.name, new_epoch()],
+                [_key(instance.pk), instance.name, new_epoch()],
             )
 
     def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[Number]:
@@ -88,7 +88,7 @@ class StreamManager(models.Manager["Stream"]):
                                      ELSE realtime_stream.heard_seq END
                 RETURNING epoch, last_seq, heard_before
                 """,
-                [self._key(instance), instance.name, new_epoch(), len(heard), last_heard],
+                [_key(instance.pk), instance.name, new_epoch(), len(heard), last_heard],
             )
             epoch, last_seq, prev = cursor.fetchone()
         numbers = []
@@ -96,9 +96,6 @@ class StreamManager(models.Manager["Stream"]):
             numbers.append(Number(epoch, seq, prev))
             prev = seq if is_heard else prev
         return numbers
-
-    def _key(self, instance: Instance) -> Any:
-        return Stream._meta.pk.get_db_prep_value(instance.pk, connection)
 
     def last_seq(self, instance_id: Any) -> int:
         """The number of the last event committed, 0 before the first."""
@@ -112,6 +109,21 @@ class StreamManager(models.Manager["Stream"]):
             stream, _ = self.get_or_create(pk=instance_id, defaults={"name": name})
         return stream
 
+    def states(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[str, int, int]]:
+        """Epoch, first and last seq of these instances' streams, where there are any."""
+        keys = {_key(pk): pk for pk in ids}
+        if not keys:
+            return {}
+        places = ", ".join(["%s"] * len(keys))
+        with (
+            connection.cursor() as cursor
+        ):  # thousands may join at once, and Django would take longer than the database
+            cursor.execute(
+                f"SELECT instance_id, epoch, first_seq, last_seq FROM realtime_stream WHERE instance_id IN ({places})",  # noqa: S608
+                list(keys),
+            )
+            return {keys[key]: (epoch, first, last) for key, epoch, first, last in cursor.fetchall()}
+
     def whole(self) -> Stream:
         """The row that stands for all instances together: its epoch names the order of `/`."""
         return self.get_or_create(pk=WHOLE, defaults={"name": "/"})[0]
@@ -123,6 +135,11 @@ class StreamManager(models.Manager["Stream"]):
         """
         floor = self.filter(pk=WHOLE).values_list("pruned_transaction", "pruned_row").first()
         return floor or (0, 0)
+
+
+def _key(instance_id: uuid.UUID) -> Any:
+    """As the database stores it."""
+    return Stream._meta.pk.get_db_prep_value(instance_id, connection)
 
 
 #: In place of an instance's id, for what all have in common.

@@ -114,11 +114,12 @@ class Stretch:
     def of_instances(cls, ids: Iterable[UUID]) -> dict[UUID, Stretch]:
         """By id; an instance that is gone, with all of its stream, has none."""
         wanted = set(ids)
-        streams = Stream.objects.in_bulk(wanted)
-        for missing in wanted - streams.keys():
+        states = Stream.objects.states(wanted)
+        for missing in wanted - states.keys():
             with suppress(Instance.DoesNotExist):
-                streams[missing] = Stream.objects.state(missing)
-        return {pk: cls(pk.hex, stream.epoch, stream.first_seq - 1, stream.last_seq) for pk, stream in streams.items()}
+                stream = Stream.objects.state(missing)
+                states[missing] = (stream.epoch, stream.first_seq, stream.last_seq)
+        return {pk: cls(pk.hex, epoch, first - 1, last) for pk, (epoch, first, last) in states.items()}
 
     @classmethod
     def of_all(cls) -> Stretch:
