@@ -55,6 +55,8 @@ class Feed:
     frames: int
     per_turn: int = 1
     command: str = "feed"
+    #: Whether our events come as they are once committed, with their envelopes.
+    is_whole: bool = True
     kinds: tuple[str, ...] = ALL
 
     def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
@@ -67,7 +69,7 @@ class Feed:
     def _feed(self, bench: Bench, kind: str, turns: int, hearers: int) -> Figures:
         events = turns * self.per_turn
         if kind == "ours":
-            bench.server(f"make {events} {int(self.command == 'round')}")
+            bench.server(f"make {events} {int(self.command == 'round')} {int(self.is_whole)}")
         before = bench.server("usage")
         bench.tell_load(f"measure {events * hearers}")
         bench.server(f"{self.command} {events} {self.per_turn}")
@@ -238,7 +240,10 @@ GROUPS = (
     Group(
         "1000 namespaces",
         1000,
-        (Feed("namespaces", 50_000, per_turn=10, command="round", kinds=("ours", "node", "stock")),),
+        (
+            Feed("namespaces", 50_000, per_turn=10, command="round", kinds=("ours", "node", "stock")),
+            Feed("namespaces rendered", 50_000, 10, "round", is_whole=False, kinds=("ours", "node")),
+        ),
         set_up="set-up namespaces",
         namespaces=workload.NAMESPACES,
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connection, models
+
+M = TypeVar("M", bound=models.Model)
 
 
 def insert(objects: Iterable[models.Model], ignore_conflicts: bool = False) -> None:
@@ -55,3 +57,12 @@ def select(
     with connection.cursor() as cursor:
         cursor.execute(statement, [models.UUIDField().get_db_prep_value(instance_id, connection), *values])
         return cursor.fetchall()
+
+
+def load(model: type[M], instance_ids: Collection[UUID], condition: str = "", values: Collection[Any] = ()) -> list[M]:
+    """The objects of these instances; `condition` is SQL, with a placeholder for each of the values."""
+    if not instance_ids:
+        return []
+    keys = [models.UUIDField().get_db_prep_value(instance_id, connection) for instance_id in instance_ids]
+    wanted = f"instance_id IN ({', '.join(['%s'] * len(keys))}){condition}"
+    return list(model._default_manager.raw(f'SELECT * FROM "{model._meta.db_table}" WHERE {wanted}', [*keys, *values]))  # noqa: S608

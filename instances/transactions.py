@@ -19,6 +19,7 @@ from django.db.models import Q
 
 from instances.memory import Memory, Stale
 from instances.models import Instance, Subscription
+from instances.rows import load
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,8 @@ class Rows:
         """Whoever records an event asks for them: here for all instances at once."""
         for instance in self._instances.values():
             instance.websocket_subscriptions = []
-        for subscription in Subscription.objects.for_sockets().filter(instance_id__in=list(self._instances)).order_by():
-            if subscription.instance_id:
+        for subscription in load(Subscription, list(self._instances)):
+            if subscription.instance_id and subscription.transport == Subscription.WEBSOCKET:
                 self._instances[subscription.instance_id].websocket_subscriptions = [subscription]
 
 

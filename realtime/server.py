@@ -21,6 +21,7 @@ from socketio import packet
 
 from instances import bodies, errors
 from realtime.engine import Engine
+from realtime.frames import text_frame
 from realtime.models import Cursor, Event
 from realtime.sessions import EngineSocket, LoggedPacket
 
@@ -116,12 +117,14 @@ class Server(socketio.AsyncServer):
         sessions: Collection[EngineSocket] = members.values() if members else self._sessions_of(namespace, room)
         if not sessions:
             return
-        packet = LoggedPacket(namespace, before(place), _text(namespace, event, offset))
+        text = _text(namespace, event, offset)
         writable = [session for session in sessions if session.is_writable]
         waiting = [session for session in sessions if not session.is_writable] if len(writable) < len(sessions) else ()
-        self.eio.outbox.push(writable, packet.frame)
-        for session in waiting:
-            self._queue(session, packet)
+        self.eio.outbox.push(writable, text_frame(text))
+        if waiting:
+            packet = LoggedPacket(namespace, before(place), text)
+            for session in waiting:
+                self._queue(session, packet)
 
     def _sessions_of(self, namespace: str, sid: str) -> list[EngineSocket]:
         session = self._session(sid, namespace)
@@ -303,10 +306,10 @@ def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
 
 
 def _text(namespace: str, event: Event, offset: str | None) -> bytes:
-    """A Socket.IO packet (socket.io-protocol 5) with the envelope as it is stored."""
+    """A message of Engine.IO with a packet of Socket.IO (socket.io-protocol 5), the envelope as it is stored."""
     at = b"" if namespace == "/" else namespace.encode() + b","
     last = b"" if offset is None else b',"%s"' % offset.encode()
-    return b'2%s["%s",%s%s]' % (at, event.type.encode(), event.envelope, last)
+    return b'42%s["%s",%s%s]' % (at, event.type.encode(), event.envelope, last)
 
 
 def before(place: Any) -> Any:

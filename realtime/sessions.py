@@ -47,9 +47,6 @@ BODY_TIMEOUT = 30
 #: Bytes owed to a session from where on a replay waits.
 HIGH_WATER = 256 * 1024
 
-#: What a message's packet begins with.
-MESSAGE_TYPE = b"%d" % MESSAGE
-
 
 class LoggedPacket(Packet):
     """An event of the log on its way: what is dropped of these is read again. One for all who get the same."""
@@ -57,13 +54,14 @@ class LoggedPacket(Packet):
     encode_cache: str | None
 
     def __init__(self, namespace: str, before: Any, text: bytes) -> None:
+        """`text` is the whole packet, with its type."""
         super().__init__(MESSAGE)
         self.namespace = namespace
         #: The place in the log after which it comes.
         self.before = before
-        self.text = MESSAGE_TYPE + text
+        self.text = text
         self.size = len(text)
-        self.frame = text_frame(self.text)
+        self.frame = text_frame(text)
 
     def encode(self, b64: bool = False) -> str:
         self.encode_cache = self.encode_cache or self.text.decode()

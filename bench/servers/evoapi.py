@@ -3,9 +3,9 @@
     python -m bench.servers.evoapi prepare INSTANCES    a migrated database with these instances and keys in DATA_DIR
     python -m bench.servers.evoapi INSTANCES            serve
 
-Fed events are handed to `Relay.hinted` as the bus hands over what was committed. Their envelopes are rendered while the
-clock runs, as the other servers serialise theirs; the log's row objects that carry them are made before, because
-making and storing them is what recording does, and is in the rows with POST.
+Fed events are handed to `Relay.hinted` as the bus hands over what was committed: with their envelopes, which are made
+when an event is recorded. What that and storing them costs is in the rows with POST; one row has them rendered while
+the clock runs, as the other servers serialise theirs at every emit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Feed:
         self.instances = [known[name] for name in names]
         self.relay = application.relay
         self.seqs: dict[Any, int] = {}
-        self.blanks: list[tuple[Event, Instance]] = []
+        self.ready: deque[tuple[Event, Instance]] = deque()
 
     async def all_live(self) -> None:
         """Wait for those who were told CONNECT and are on their way into their rooms still."""
@@ -85,20 +86,21 @@ class Feed:
         instance = self.instances[0]
         self.relay.hinted([self.write(self.blank(instance), instance, ts)])
 
-    async def make(self, events: int, is_round: int) -> dict[str, int]:
-        """Have the row objects of the next command ready."""
+    async def make(self, events: int, is_round: int, is_whole: int) -> dict[str, int]:
+        """Have the events of the next command ready: whole, as they are once committed, or without their envelopes."""
         await self.all_live()
         places = len(self.instances) if is_round else 1
         for number in range(events):
             instance = self.instances[number % places]
-            self.blanks.append((self.blank(instance), instance))
+            event = self.blank(instance)
+            self.ready.append((self.write(event, instance, time.monotonic_ns()) if is_whole else event, instance))
         return {"made": events}
 
     async def feed(self, events: int, per_turn: int) -> dict[str, int]:
-        blanks, self.blanks = self.blanks, []
         for turn in range(0, events, per_turn):
-            now = blanks[turn : turn + per_turn]
-            self.relay.hinted([self.write(event, instance, time.monotonic_ns()) for event, instance in now])
+            # none is kept once it is told: fresh memory for each would cost more than to write it
+            now = [self.ready.popleft() for _ in range(min(per_turn, events - turn))]
+            self.relay.hinted([event if event.envelope else self.write(event, instance, 0) for event, instance in now])
             await asyncio.sleep(0)
         return {"emitted": events}
 

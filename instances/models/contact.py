@@ -9,7 +9,7 @@ from django.utils import timezone
 from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
-from instances.rows import insert, select
+from instances.rows import insert, load, select
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage
@@ -48,7 +48,8 @@ class Contact(models.Model):
     def seen(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Telling]:
         """Whoever wrote is a contact. Returns, for each, the event that tells of a new one or of what is new."""
         jids = {inbound.remote_jid for inbound in inbounds}
-        stored = {one.remote_jid: one for one in cls.objects.filter(instance=instance, remote_jid__in=jids)}
+        among = f" AND remote_jid IN ({', '.join(['%s'] * len(jids))})"
+        stored = {one.remote_jid: one for one in load(cls, [instance.pk], among, jids)} if jids else {}
         new: dict[str, Any] = {}
         changed: dict[str, Any] = {}
         told = []
