@@ -28,11 +28,11 @@ def missing(reason: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only PostgreSQL does is tested in the run on PostgreSQL."""
-    if not ON_POSTGRES:
-        left_out = [item for item in items if item.get_closest_marker("postgres")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """What only PostgreSQL does is tested on PostgreSQL alone, what no database has a part in on SQLite alone."""
+    marker = "no_database" if ON_POSTGRES else "postgres"
+    left_out = [item for item in items if item.get_closest_marker(marker)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from instances.bodies import MAX_DEPTH, NotJson, load
 
+pytestmark = pytest.mark.no_database
+
 whole_numbers = st.integers(-(2**63), 2**64 - 1)
 values = st.recursive(
     st.none() | st.booleans() | whole_numbers | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,6 +8,8 @@ from realtime.asgi import SocketIO
 from tests.conftest import missing
 from tests.server import ROOT
 
+pytestmark = pytest.mark.no_database
+
 DIST = ROOT / "node_modules" / "socket.io-client" / "dist"
 FILES = [
     f"socket.io{variant}.js{ending}" for variant in ("", ".min", ".esm.min", ".msgpack.min") for ending in ("", ".map")

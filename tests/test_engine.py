@@ -16,6 +16,8 @@ from realtime.engine import Engine
 from tests.clients.polling import Polling
 from tests.inside import Inside
 
+pytestmark = pytest.mark.no_database
+
 
 def echoing(**options):
     """An application of Engine.IO alone, whose messages come back."""

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from instances.names import digits, jid, validate_name
 
+pytestmark = pytest.mark.no_database
+
 
 @pytest.mark.parametrize(
     "name",

@@ -14,6 +14,8 @@ from realtime.relay import Relay
 from realtime.server import Server
 from realtime.sessions import EngineSocket
 
+pytestmark = pytest.mark.no_database
+
 
 class Doorman(socketio.AsyncNamespace):
     """Lets everybody in."""

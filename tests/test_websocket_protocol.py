@@ -25,6 +25,8 @@ from realtime import protocol
 from realtime.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Failed, Reader
 from tests.inside import Inside, until
 
+pytestmark = pytest.mark.no_database
+
 KEY = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 HANDSHAKE = {"Host": "x", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"} | KEY
 MAX_SIZE = 2_000_000
