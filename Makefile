@@ -9,6 +9,9 @@ REQUIREMENTS = requirements
 ifneq ($(filter postgres%,$(DATABASE_URL))$(REDIS_URL),)
 REQUIREMENTS = requirements-scale
 endif
+ifeq ($(RABBITMQ_ENABLED),true)
+RABBITMQ = .venv/requirements-rabbitmq.stamp
+endif
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +42,7 @@ bench: .venv/requirements-bench.stamp ## measure against Node's socket.io and st
 bench-quick: ## the same in under 3 minutes, less exactly
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
 
-setup: .venv/$(REQUIREMENTS).stamp ## install what `make run` needs
+setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
 
@@ -51,7 +54,8 @@ client: ## install the Socket.IO client for browsers and tests
 lock: .venv/requirements-dev.stamp ## pin what the *.in files and package.json ask for: make lock ARGS=--upgrade
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-scale.in -c requirements.txt -o requirements-scale.txt
-	$(COMPILE) requirements-dev.in -c requirements-scale.txt -o requirements-dev.txt
+	$(COMPILE) requirements-rabbitmq.in -c requirements.txt -o requirements-rabbitmq.txt
+	$(COMPILE) requirements-dev.in -c requirements-scale.txt -c requirements-rabbitmq.txt -o requirements-dev.txt
 	$(COMPILE) requirements-bench.in -c requirements-dev.txt -o requirements-bench.txt
 	npm install --package-lock-only
 
@@ -66,7 +70,8 @@ clean: ## remove all that was installed or cached; the server's data in var/ sta
 # their stamps too: after `make test`, `make run` has nothing to install.
 COVERED_BY_requirements = requirements
 COVERED_BY_requirements-scale = requirements requirements-scale
-COVERED_BY_requirements-dev = requirements requirements-scale requirements-dev
+COVERED_BY_requirements-rabbitmq = requirements-rabbitmq
+COVERED_BY_requirements-dev = requirements requirements-scale requirements-rabbitmq requirements-dev
 COVERED_BY_requirements-bench = requirements requirements-bench
 
 .venv/%.stamp: %.txt .venv/ready

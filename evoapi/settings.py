@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging.config
 import os
 import re
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,32 @@ MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=16 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
 
+# RabbitMQ
+
+RABBITMQ_ENABLED = env.bool("RABBITMQ_ENABLED", default=False)
+RABBITMQ_URI = env.str("RABBITMQ_URI", default="")
+#: Where the events of all instances go; those of one instance go to the exchange of its name.
+RABBITMQ_EXCHANGE_NAME = env.str("RABBITMQ_EXCHANGE_NAME", default="") or "evolution_exchange"
+#: Begins the names of the queues of all instances' events.
+RABBITMQ_PREFIX_KEY = env.str("RABBITMQ_PREFIX_KEY", default="")
+#: Whether the events of all instances are told, those that RABBITMQ_EVENTS_<NAME> names.
+RABBITMQ_GLOBAL_ENABLED = env.bool("RABBITMQ_GLOBAL_ENABLED", default=False)
+RABBITMQ_EVENTS = frozenset(
+    name.removeprefix("RABBITMQ_EVENTS_")
+    for name in os.environ
+    if name.startswith("RABBITMQ_EVENTS_") and env.bool(name)
+)
+if RABBITMQ_ENABLED:
+    _broker = urlsplit(RABBITMQ_URI)
+    if not (_broker.scheme in ("amqp", "amqps") and _broker.hostname):
+        raise ImproperlyConfigured(
+            "RABBITMQ_ENABLED needs RABBITMQ_URI, such as amqps://user:password@rabbit.example.com/vhost"
+        )
+    if find_spec("aiormq") is None:
+        raise ImproperlyConfigured(
+            "RABBITMQ_ENABLED needs RabbitMQ's client: pip install --require-hashes -r requirements-rabbitmq.txt"
+        )
+
 # What can be added to: one file and one line here
 
 PROVIDERS = [
@@ -214,6 +241,69 @@ PROVIDERS = [
     "instances.providers.cloud_api.CloudApi",
     "instances.providers.whatsapp_web.WhatsAppWeb",
 ]
+
+#: Whether the server itself delivers what endpoints are owed; else `manage.py deliver` does.
+DELIVERY_EMBEDDED = env.bool("DELIVERY_EMBEDDED", default=True)
+EVENT_TRANSPORTS = [
+    "realtime.transports.webhook.Webhook",
+    "realtime.transports.rabbitmq.RabbitMQ",
+]
+
+# Webhooks
+
+
+def _number(name: str, low: float, high: float) -> float | None:
+    """A variable that may be left out or empty."""
+    value = env.str(name, default="")
+    if not value:
+        return None
+    if not (re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and low <= float(value) <= high):
+        raise ImproperlyConfigured(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
+    return float(value)
+
+
+#: Networks that are not public, and that URLs of tenants may lead to all the same.
+WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
+#: For an attempt as a whole: to connect, to send, and to read the answer. Whoever sends has a lease for longer.
+WEBHOOK_REQUEST_TIMEOUT_MS = _number("WEBHOOK_REQUEST_TIMEOUT_MS", 1, 100_000) or 30_000
+# Evolution API's formula for the waits between attempts. If none of them is set, it is Standard Webhooks' schedule.
+WEBHOOK_RETRY_MAX_ATTEMPTS = _number("WEBHOOK_RETRY_MAX_ATTEMPTS", 1, 1000)
+WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = _number("WEBHOOK_RETRY_INITIAL_DELAY_SECONDS", 0, 86_400)
+WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF: bool | None = (
+    env.bool("WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF")
+    if env.str("WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF", default="")
+    else None
+)
+WEBHOOK_RETRY_MAX_DELAY_SECONDS = _number("WEBHOOK_RETRY_MAX_DELAY_SECONDS", 0, 604_800)
+WEBHOOK_RETRY_JITTER_FACTOR = _number("WEBHOOK_RETRY_JITTER_FACTOR", 0, 1)
+
+
+def _statuses(name: str) -> frozenset[int] | None:
+    values = [value.strip() for value in env.list(name, default=[]) if value.strip()]
+    if not all(re.fullmatch("[1-5][0-9][0-9]", value) for value in values):
+        raise ImproperlyConfigured(f"{name} takes HTTP statuses, separated by commas")
+    return frozenset(map(int, values)) or None
+
+
+#: Answers after which an event is given up at once; None: 400 and 422.
+WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = _statuses("WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES")
+
+
+def _events(prefix: str) -> frozenset[str]:
+    """The names of the events whose variable is true: WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
+    names = [name for name in os.environ if name.startswith(prefix)]
+    return frozenset(name.removeprefix(prefix) for name in names if env.bool(name, default=False))
+
+
+#: One endpoint that is told of all instances. Its URL is the operator's, and may lead anywhere.
+WEBHOOK_GLOBAL_ENABLED = env.bool("WEBHOOK_GLOBAL_ENABLED", default=False)
+WEBHOOK_GLOBAL_URL = env.str("WEBHOOK_GLOBAL_URL", default="")
+WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS = env.bool("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", default=False)
+#: What it is signed with; without one it is not signed.
+WEBHOOK_GLOBAL_SECRET = env.str("WEBHOOK_GLOBAL_SECRET", default="")
+WEBHOOK_EVENTS = _events("WEBHOOK_EVENTS_")
+if WEBHOOK_GLOBAL_ENABLED and urlsplit(WEBHOOK_GLOBAL_URL).scheme not in ("http", "https"):
+    raise ImproperlyConfigured("WEBHOOK_GLOBAL_URL must be an http or https URL while WEBHOOK_GLOBAL_ENABLED is true")
 
 # Django
 
@@ -292,6 +382,7 @@ logging.config.dictConfig(
             "uvicorn.error": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
             "psycopg.pool": {"level": "ERROR"},  # evoapi/postgresql says when the database goes and comes
+            "aiormq": {"level": "CRITICAL"},  # realtime/transports/rabbitmq says when the broker goes and comes
             # a wrong key or name is the caller's affair and is answered; it is not worth a line each
             "django.request": {"level": "ERROR"},
             "django.security.DisallowedHost": {"level": "CRITICAL"},

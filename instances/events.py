@@ -67,6 +67,8 @@ class EventType(TextChoices):
     LOGOUT_INSTANCE = "logout.instance"
     #: Ours: a change of the business account that Evolution API has no name for, as Meta reported it.
     BUSINESS_UPDATE = "business.update"
+    #: Ours: a webhook or another endpoint was switched off, because it was gone or had failed for days.
+    ENDPOINT_DISABLED = "endpoint.disabled"
 
     @property
     def is_subscribable(self) -> bool:
@@ -94,7 +96,7 @@ class EventType(TextChoices):
 _INTERNAL = {EventType.CREDS_UPDATE, EventType.MESSAGING_HISTORY_SET}
 _LIFE_CYCLE = {
     *(EventType.APPLICATION_STARTUP, EventType.INSTANCE_CREATE),
-    *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE),
+    *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE, EventType.ENDPOINT_DISABLED),
 }
 
 #: How Evolution API's settings spell GROUPS_UPDATE.

@@ -5,16 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import orjson
 from django import forms
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from instances.crypto import Secret
-from instances.events import SUBSCRIBABLE
+from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
+from instances.guard import check_url
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.providers import providers
+from instances.webhook_rules import check_headers, new_secret
+from instances.webhook_settings import change
 
 
 class NumberForm(forms.ModelForm):
@@ -125,26 +129,126 @@ class ApiKeyForm(forms.ModelForm):
             self.add_error("instances", "Choose the instances that this key opens, or all.")
 
 
+class WriteOnly(forms.Textarea):
+    """What was typed into it does not come back, not even with an error elsewhere in the form."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
 class SubscriptionForm(forms.ModelForm):
+    transport = forms.ChoiceField(
+        choices=[(Subscription.WEBSOCKET, "websocket"), (Subscription.WEBHOOK, "webhook")],
+        required=False,
+        initial=Subscription.WEBSOCKET,
+    )
     events = forms.MultipleChoiceField(
         choices=[(name, name) for name in SUBSCRIBABLE],
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="None: all that Evolution API has. A subscription that is off keeps none.",
+        help_text="None: all that Evolution API has. Websocket settings that are off keep none.",
+    )
+    url = forms.CharField(
+        label="URL",
+        required=False,
+        max_length=2048,
+        widget=AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"}),
+        help_text="Where events are posted to. It must lead to a public host, or into WEBHOOK_ALLOWED_NETWORKS.",
+    )
+    by_events = forms.BooleanField(
+        label="By events", required=False, help_text="The type is appended to the URL: …/messages-upsert."
+    )
+    base64 = forms.BooleanField(label="Base64", required=False, help_text="Media are wanted inside the event.")
+    ordered = forms.BooleanField(
+        required=False, help_text="An event waits until all before it are taken, or given up. Slower."
+    )
+    headers = forms.CharField(
+        required=False,
+        max_length=64 * 1024,
+        widget=WriteOnly(attrs={"class": "vLargeTextField", "rows": 3, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="A JSON object of those to send along, in place of the stored ones, whose values are not shown. "
+        "Empty: they stay as they are. {}: none. jwt_key is not sent, but signs a token for Authorization.",
     )
 
     class Meta:
         model = Subscription
-        fields = ("instance", "is_enabled", "events")
+        fields = ("instance", "transport", "is_enabled", "events")
         help_texts = {"instance": ""}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "instance" in self.fields:
-            self.fields["instance"].required = True  # sockets are an instance's own
+            self.fields["instance"].help_text = "Empty: all instances, which only a webhook can be for."
+        options = self.instance.options
+        stored = {"url": options.get("url", ""), "by_events": options.get("byEvents", False)}
+        stored |= {name: options.get(name, False) for name in ("base64", "ordered")}
+        self.initial = {**stored, **self.initial}
 
-    def clean_instance(self) -> Instance:
-        instance = self.cleaned_data["instance"]
-        if instance.subscriptions.for_sockets().exists():
-            raise ValidationError("This instance has websocket settings already: change those.")
-        return instance
+    @property
+    def transport_name(self) -> str:
+        return self.cleaned_data.get("transport") or self.instance.transport
+
+    def clean_transport(self) -> str:
+        return self.cleaned_data["transport"] or Subscription.WEBSOCKET
+
+    def clean_headers(self) -> dict[str, str] | None:
+        """None where nothing was typed. The errors name headers and repeat no values."""
+        text = self.cleaned_data["headers"]
+        if not text:
+            return None
+        try:
+            headers = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise ValidationError(f"This is not JSON: {error}") from None
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            raise ValidationError('Headers are a JSON object of texts, such as {"Authorization": "Bearer …"}.')
+        try:
+            check_headers(headers)
+        except ValueError as error:
+            raise ValidationError(str(error)) from None
+        return headers
+
+    def clean(self) -> None:
+        super().clean()
+        if self.transport_name == Subscription.WEBSOCKET:
+            self._check_websocket()
+        elif self.transport_name == Subscription.WEBHOOK:
+            self._check_url()
+
+    def _check_websocket(self) -> None:
+        if not self.instance._state.adding or "instance" in self.errors:
+            return
+        instance = self.cleaned_data.get("instance")
+        if instance is None:  # sockets are an instance's own
+            self.add_error("instance", "This field is required.")
+        elif instance.subscriptions.for_sockets().exists():
+            self.add_error("instance", "This instance has websocket settings already: change those.")
+
+    def _check_url(self) -> None:
+        """What Evolution's clients leave in one that they switch off is none that can be sent to, and may stay."""
+        url = self.cleaned_data.get("url", "")
+        if "url" in self.errors or not (self.cleaned_data.get("is_enabled") or "url" in self.changed_data):
+            return
+        try:
+            check_url(url)
+        except ValueError as error:
+            self.add_error("url", str(error) if url else "This field is required.")
+
+    def save(self, commit: bool = True) -> Any:
+        if self.transport_name != Subscription.WEBSOCKET:
+            self.instance.events = self.instance.events or DEFAULT_EVENTS
+        if self.transport_name == Subscription.WEBHOOK:
+            self._fill_in(self.instance)
+        return super().save(commit)
+
+    def _fill_in(self, endpoint: Subscription) -> None:
+        given = self.cleaned_data
+        told = {"url": given["url"], "byEvents": given["by_events"]}
+        told |= {name: given[name] for name in ("base64", "ordered")}
+        if given["headers"] is not None:
+            told["headers"] = given["headers"]
+        if given["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
+            told["enabled"] = True  # another chance: how it fared before says nothing any more
+        change(endpoint, told)
+        if not endpoint.secret("signing"):
+            endpoint.keep_secrets(signing=[new_secret()])

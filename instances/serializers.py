@@ -224,7 +224,7 @@ def iso(moment: datetime) -> str:
 
 
 class WebsocketRow(serializers.BaseSerializer):
-    """What /websocket/set and /websocket/find answer."""
+    """What /websocket/set, /websocket/find and those of RabbitMQ answer."""
 
     def to_representation(self, subscription: Subscription) -> dict[str, Any]:
         return {
@@ -241,7 +241,11 @@ class InstanceRow(serializers.BaseSerializer):
     """A row of fetchInstances. Needs `subscriptions` prefetched and the counts of `InstanceQuerySet.counted`."""
 
     def to_representation(self, instance: Instance) -> dict[str, Any]:
-        websocket = next((s for s in instance.subscriptions.all() if s.transport == Subscription.WEBSOCKET), None)
+        subscriptions = sorted(instance.subscriptions.all(), key=lambda one: one.pk)
+        websocket, rabbitmq = (
+            next((one for one in subscriptions if one.transport == name), None)
+            for name in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
+        )
         may_read_token = self.context["access"].may("manage")
         return {
             "id": str(instance.pk),
@@ -262,7 +266,7 @@ class InstanceRow(serializers.BaseSerializer):
             "updatedAt": iso(instance.updated_at),
             "Chatwoot": None,
             "Proxy": None,
-            "Rabbitmq": None,
+            "Rabbitmq": WebsocketRow(rabbitmq).data if rabbitmq else None,
             "Nats": None,
             "Sqs": None,
             "Websocket": WebsocketRow(websocket).data if websocket else None,

@@ -149,11 +149,9 @@ class Rows:
 
     def _read_subscriptions(self) -> None:
         """Whoever records an event asks for them: here for all instances at once."""
+        subscriptions = load(Subscription, list(self._instances), " OR instance_id IS NULL")
         for instance in self._instances.values():
-            instance.websocket_subscriptions = []
-        for subscription in load(Subscription, list(self._instances)):
-            if subscription.instance_id and subscription.transport == Subscription.WEBSOCKET:
-                self._instances[subscription.instance_id].websocket_subscriptions = [subscription]
+            instance.known_subscriptions = [one for one in subscriptions if one.instance_id in (instance.pk, None)]
 
 
 def _marks(instance: Instance) -> Iterator[tuple[str, ...]]:

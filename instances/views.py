@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from instances import rabbitmq_settings
 from instances.authentication import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
 from instances.crypto import Secret, is_same
 from instances.doors import DoorView
@@ -33,6 +34,15 @@ from instances.serializers import (
     iso,
 )
 from instances.tokens import Mintable
+from instances.webhook_settings import (
+    WebhookRow,
+    create_body,
+    first_of,
+    guard,
+    is_to_be_checked,
+    set_body,
+    set_webhook,
+)
 from instances.webhooks import MetaDoor
 
 logger = logging.getLogger(__name__)
@@ -75,13 +85,17 @@ class CreateInstance(APIView):
         body = CreateBody(data=request.data)
         body.is_valid(raise_exception=True)
         told = body.validated_data
+        told["webhook"] = create_body(request.data)
+        if told["webhook"] and is_to_be_checked(told["webhook"]):
+            guard(told["webhook"]["url"])
+        told["rabbitmq"] = rabbitmq_settings.create_body(request.data)
         provider = providers()[told["integration"]]
         instance = self._new_instance(told, provider.initial_state)
         try:
             provider.check_new(instance)
         except ValueError as error:
             raise Refused(str(error)) from None
-        self._store(instance, told.get("websocket"))
+        self._store(instance, told.get("websocket"), told["webhook"], told["rabbitmq"])
         return Response(self._answer(instance, told), status=201)
 
     def _new_instance(self, told: dict[str, Any], initial_state: str) -> Instance:
@@ -104,11 +118,21 @@ class CreateInstance(APIView):
                 instance.provider_token = Secret(token)  # Evolution's clients give the Graph token by this name
         return instance
 
-    def _store(self, instance: Instance, websocket: dict[str, Any] | None) -> None:
+    def _store(
+        self,
+        instance: Instance,
+        websocket: dict[str, Any] | None,
+        webhook: dict[str, Any] | None,
+        rabbitmq: dict[str, Any] | None,
+    ) -> None:
         if Instance.objects.filter(name=instance.name).exists():
             raise in_use("name", instance.name)
         try:
             with transaction.atomic():
+                if webhook is not None:  # before the instance, whose creation it is to hear of
+                    set_webhook(instance, webhook)
+                if rabbitmq is not None:
+                    rabbitmq_settings.set_rabbitmq(instance, rabbitmq["enabled"], rabbitmq["events"])
                 instance.save(force_insert=True)
                 if websocket is not None:
                     Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
@@ -121,12 +145,22 @@ class CreateInstance(APIView):
         return {
             "instance": identity(instance),
             "hash": instance.token.reveal(),
-            "webhook": {},
+            "webhook": self._webhook(told["webhook"]),
             "websocket": {"enabled": told["websocket"]["enabled"]} if "websocket" in told else {},
-            "rabbitmq": {},
+            "rabbitmq": {"enabled": told["rabbitmq"]["enabled"]} if told["rabbitmq"] else {},
             "nats": {},
             "sqs": {},
             "settings": instance.settings,
+        }
+
+    def _webhook(self, told: dict[str, Any] | None) -> dict[str, Any]:
+        if told is None:
+            return {}
+        return {
+            "webhookUrl": told["url"],
+            "webhookHeaders": told.get("headers") or {},
+            "webhookByEvents": told.get("byEvents", False),
+            "webhookBase64": told.get("base64", False),
         }
 
 
@@ -195,7 +229,7 @@ class ConnectionState(APIView):
         return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
 
 
-def _held(request: InstanceRequest) -> Instance:
+def held(request: InstanceRequest) -> Instance:
     """The path's instance until the transaction ends: whoever else would use it waits, and finds it as we leave it."""
     instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
     if instance is None:
@@ -212,7 +246,7 @@ class RotateToken(APIView):
         body = TokenBody(data=request.data)
         body.is_valid(raise_exception=True)
         with transaction.atomic():
-            instance = _held(request)
+            instance = held(request)
             instance.rotate_token(body.validated_data.get("token", ""))
         return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
@@ -222,7 +256,7 @@ class DeleteInstance(APIView):
 
     def delete(self, request: InstanceRequest, name: str) -> Response:
         with transaction.atomic():
-            _held(request).delete()
+            held(request).delete()
         return Response({"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}})
 
 
@@ -236,7 +270,7 @@ class SetWebsocket(APIView):
         body.is_valid(raise_exception=True)
         told = body.validated_data["websocket"]
         with transaction.atomic():
-            subscription = Subscription.set_websocket(_held(request), told["enabled"], told["events"])
+            subscription = Subscription.set_websocket(held(request), told["enabled"], told["events"])
         return Response(WebsocketRow(subscription).data, status=201)
 
 
@@ -246,6 +280,44 @@ class FindWebsocket(APIView):
     def get(self, request: InstanceRequest, name: str) -> Response:
         subscription = request.instance.subscriptions.for_sockets().first()
         return Response(WebsocketRow(subscription).data if subscription else None)
+
+
+class SetWebhook(APIView):
+    scope = MANAGE
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        told = set_body(request.data)
+        if is_to_be_checked(told):
+            guard(told["url"])
+        with transaction.atomic():
+            endpoint = set_webhook(held(request), told)
+        return Response(WebhookRow(endpoint, context={"access": request.auth}).data, status=201)
+
+
+class FindWebhook(APIView):
+    scope = READ
+
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        endpoint = first_of(request.instance)
+        return Response(WebhookRow(endpoint, context={"access": request.auth}).data if endpoint else None)
+
+
+class SetRabbitMQ(APIView):
+    scope = MANAGE
+
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        told = rabbitmq_settings.set_body(request.data)
+        with transaction.atomic():
+            endpoint = rabbitmq_settings.set_rabbitmq(held(request), told["enabled"], told["events"])
+        return Response(WebsocketRow(endpoint).data, status=201)
+
+
+class FindRabbitMQ(APIView):
+    scope = READ
+
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        endpoint = rabbitmq_settings.first_of(request.instance.subscriptions.all())
+        return Response(WebsocketRow(endpoint).data if endpoint else None)
 
 
 class MintToken(APIView):

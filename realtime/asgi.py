@@ -16,11 +16,13 @@ from instances import errors, http
 from instances.models import Fingerprint
 from realtime import shaping, stream
 from realtime.database import database
+from realtime.dispatcher import Dispatcher
 from realtime.namespaces import Namespaces
 from realtime.relay import Relay
 from realtime.retention import prune_for_ever
 from realtime.server import Server
 from realtime.stream import EventStream
+from realtime.transports.base import transports
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +108,15 @@ class SocketIO:
 
     async def start(self) -> None:
         await database(_check_database)
+        transports()  # what is wrong with their settings shows now
         await http.client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch())
         await database(shaping.tell_left_behind)
         self.relay.spawn(shaping.tell_for_ever())
         self.relay.spawn(prune_for_ever())
+        if settings.DELIVERY_EMBEDDED:
+            self.relay.spawn(Dispatcher().run())
         self.running.add(self)
         _tune_gc()
 

@@ -13,8 +13,10 @@ from django.db.models import Q
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.rows import insert, select
+from realtime import waking
 from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus
+from realtime.deliveries import owe
 from realtime.envelopes import Number, render
 
 
@@ -324,6 +326,8 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             event.epoch = number.epoch
         # no partial: Django asks a robust hook that fails for its name
         transaction.on_commit(lambda: bus.hint(events), robust=True)
+        if owe(instance, events, _subscriptions_of(instance)):
+            transaction.on_commit(lambda: waking.wake(), robust=True)
         return events
 
     def _sockets_want(self, instance: Instance, event_types: list[EventType]) -> list[bool]:
@@ -341,11 +345,15 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
 
 
 def _websocket_of(instance: Instance) -> Subscription | None:
-    """Its websocket settings as they are stored or, for an instance that the intake has locked, as it has read them."""
-    known = instance.websocket_subscriptions
+    return next((one for one in _subscriptions_of(instance) if not one.is_endpoint), None)
+
+
+def _subscriptions_of(instance: Instance) -> list[Subscription]:
+    """As they are stored or, for an instance that the intake has locked, as it has read them; also those for all."""
+    known = instance.known_subscriptions
     if known is None:
-        known = list(Subscription.objects.for_sockets().filter(instance_id=instance.pk))
-    return known[0] if known else None
+        known = list(Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)))
+    return known
 
 
 class Event(models.Model):

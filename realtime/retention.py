@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from instances.models import Instance
 from realtime.database import Pool, database
+from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State
 from realtime.models import WHOLE, DedupeKey, Event, Stream
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Pruning:
         retention = timedelta(hours=settings.EVENT_RETENTION_HOURS)
         self.events_before = timezone.now() - retention
         self.keys_before = timezone.now() - max(retention, KEYS_LIVE_AT_LEAST)
-        self.events = self.keys = self.streams = 0
+        self.events = self.keys = self.streams = self.deliveries = 0
         self._steps = self._all_steps()
 
     def step(self) -> bool:
@@ -52,6 +53,20 @@ class Pruning:
             yield True
         while self._prune_keys():
             yield True
+        while self._prune_deliveries():
+            yield True
+
+    def _prune_deliveries(self) -> bool:
+        """Remove a batch of those that are finished, with their attempts; what is still to be sent stays."""
+        with transaction.atomic():
+            done = Delivery.objects.exclude(state=State.PENDING).filter(finished_at__lt=self.events_before)
+            ids = list(done.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])
+            Attempt.objects.filter(delivery_id__in=ids).delete()
+            Delivery.objects.filter(pk__in=ids).delete()
+            self.deliveries += len(ids)
+            owed = Delivery.objects.pending().filter(endpoint_id=OuterRef("pk"))
+            FormerEndpoint.objects.filter(~Exists(owed), created_at__lt=self.events_before).delete()
+        return len(ids) == BATCH
 
     def _due(self) -> QuerySet[Stream]:
         """Streams whose oldest event is past its time, and those that have neither an event nor an instance."""

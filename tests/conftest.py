@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import hypothesis
 import psycopg
@@ -12,7 +14,7 @@ import pytest
 from django.db import connections
 
 from tests.clients.node import Node
-from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL
+from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
 from tests.server import ROOT, Server, server_environment
 
 # the same examples in every run: a test fails because of a change, not by chance
@@ -42,6 +44,16 @@ def postgres() -> None:
         psycopg.connect(POSTGRES_URL, connect_timeout=3).close()
     except psycopg.OperationalError:
         missing("PostgreSQL does not answer at DATABASE_URL")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> None:
+    """Asked for by tests that need a broker."""
+    uri = urlsplit(RABBITMQ_URI)
+    try:
+        socket.create_connection((uri.hostname, uri.port or 5672), 3).close()
+    except OSError:
+        missing("RabbitMQ does not answer at RABBITMQ_URI")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import tempfile
 
 POSTGRES_URL = os.environ.pop("DATABASE_URL", "") or "postgres://postgres@127.0.0.1:5432/postgres"
 REDIS_URL = os.environ.pop("REDIS_URL", "") or "redis://127.0.0.1:6379/0"
+RABBITMQ_URI = os.environ.pop("RABBITMQ_URI", "") or "amqp://guest:guest@127.0.0.1:5672/"
 ON_POSTGRES = os.environ.get("TEST_DATABASE") == "postgres"
 IS_CI = os.environ.get("CI") == "true"
 
@@ -23,6 +24,7 @@ SETTINGS = {
     "WA_BUSINESS_APP_SECRET": APP_SECRET,
     "WA_BUSINESS_TOKEN_WEBHOOK": VERIFY_TOKEN,
     "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing answers there
+    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # where the tests' receivers are
     "DJANGO_SETTINGS_MODULE": "evoapi.settings",
 }
 OURS = (
@@ -30,6 +32,7 @@ OURS = (
     "SERVER_",
     "WEBSOCKET_",
     "WEBHOOK_",
+    "RABBITMQ_",
     "WA_BUSINESS_",
     "EVOLUTION_",
     "EVENT_",

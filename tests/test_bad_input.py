@@ -29,6 +29,9 @@ TAKEN: dict[str, dict[str, Any]] = {
     "/verify-creds": {},
     "/instance/create": {"instanceName": "new", "integration": "EVOLUTION", "websocket": {"enabled": True}},
     "/websocket/set/loja": {"websocket": {"enabled": True, "events": ["CALL"]}},
+    "/webhook/set/loja": {"webhook": {"enabled": True, "url": "https://a.example/x", "headers": {"a": "b"}}},
+    "/webhook/endpoints/loja": {"url": "https://a.example/x", "events": ["CALL"], "headers": {"a": "b"}},
+    "/webhook/deliveries/loja/resend": {"state": "dead", "since": "2026-01-01T00:00:00Z"},
     "/message/sendText/loja": {"number": "5511", "text": "x", "quoted": {"key": {"id": "ABC"}}},
     "/webhook/evolution": {"numberId": "1001", "key": {"remoteJid": "5511"}, "message": {"conversation": "x"}},
     "/webhook/meta": {"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": []}]},
@@ -89,6 +92,7 @@ members = st.sampled_from(
         *("rejectCall", "msgCall", "websocket", "enabled", "events", "text", "linkPreview", "quoted", "key", "id"),
         *("delay", "numberId", "message", "messageType", "pushName", "profilePicUrl", "remoteJid", "fromMe"),
         *("participant", "object", "entry", "changes", "value"),
+        *("webhook", "url", "headers", "byEvents", "ordered", "state", "since", "endpoint", "ids"),
     ]
 )
 words = st.sampled_from(

@@ -2,30 +2,127 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html_join
 from django.utils.text import Truncator
+from django.views.decorators.http import require_POST
 
+from instances.admin.base import pretty, to_the_second
+from instances.admin.secret import SecretAdmin
+from instances.events import DEFAULT_EVENTS
 from instances.forms import SubscriptionForm
+from instances.guard import check_url
 from instances.models import Subscription
+from instances.webhook_rules import MAX_SECRETS, new_secret
+from instances.webhook_settings import MASK
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("ok", "Ok"), ("failing", "Failing"), ("disabled", "Switched off by us"), ("off", "Off")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if self.value() in ("ok", "failing"):
+            return queryset.filter(is_enabled=True, failing_since__isnull=self.value() == "ok")
+        if self.value() == "disabled":
+            return queryset.filter(is_enabled=False).exclude(disabled_reason="")
+        if self.value() == "off":
+            return queryset.filter(is_enabled=False, disabled_reason="")
+        return queryset
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(admin.ModelAdmin):
-    list_display = ("instance", "transport", "is_enabled", "shown_events")
-    list_filter = ("transport", "is_enabled")
+class SubscriptionAdmin(SecretAdmin):
+    """`realtime` registers a subclass of it, which knows what endpoints are owed."""
+
+    list_display = ("whose", "transport", "is_enabled", "state", "destination", "shown_events")
+    list_filter = (StateFilter, "transport")
     list_select_related = ("instance",)
     search_fields = ("instance__name",)
+    search_help_text = "Instance name"
     form = SubscriptionForm
-    fields = ("instance", "transport", "is_enabled", "events")
     autocomplete_fields = ("instance",)
+    actions: tuple[str, ...] = ("switch_on",)
+    secret_name = "Signing secret"  # noqa: S105
+    secret_note = (
+        "What is sent there is signed with it (Standard Webhooks), and after a rotation with the one before, too. "  # noqa: S105
+        "No page shows it again."
+    )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        general, webhook = ["instance", "transport", "is_enabled"], ["url", "by_events", "base64", "ordered"]
+        if obj is None:
+            return [
+                (None, {"fields": (*general, "events")}),
+                ("Webhook", {"fields": (*webhook, "headers"), "classes": ("of-webhooks",)}),
+            ]
+        general += ["state", "events"] if obj.is_endpoint else ["events"]
+        fieldsets: list[Any] = [(None, {"fields": general})]
+        if obj.transport == Subscription.WEBHOOK and self.has_change_permission(request, obj):
+            fieldsets.append(("Webhook", {"fields": (*webhook, "stored_headers", "headers")}))
+        elif obj.is_endpoint:
+            fieldsets.append((obj.transport.capitalize(), {"fields": ("shown_options", "stored_headers")}))
+        return fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return ("instance", "transport") if obj else ("transport",)
+        return ("instance", "transport", "state", "shown_options", "stored_headers") if obj else ()
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.rotate_view))
+        return [path("<path:object_id>/rotate/", view, name="instances_subscription_rotate"), *super().get_urls()]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Held while it is changed: secrets are one text, and a rotation must not get lost in another change."""
+        obj = super().get_object(request, object_id, from_field)
+        if obj is None or request.method != "POST" or not connection.in_atomic_block:
+            return obj
+        # by its key: Subscription's own order joins instances, which PostgreSQL cannot lock
+        return Subscription.objects.select_for_update().filter(pk=obj.pk).order_by("pk").first()
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = changelist.result_list.defer("secrets")
+        return changelist
+
+    @admin.display(description="instance", ordering="instance__name")
+    def whose(self, subscription: Subscription) -> str:
+        return subscription.instance.name if subscription.instance else "all instances"
+
+    @admin.display(description="destination")
+    def destination(self, subscription: Subscription) -> str:
+        """An endpoint's URL, or whatever else its transport sends to."""
+        found = subscription.options.get("url") or subscription.options.get("exchange") or ""
+        return Truncator(str(found)).chars(60)
+
+    @admin.display(description="state")
+    def state(self, subscription: Subscription) -> str:
+        if not subscription.is_enabled:
+            return f"switched off: {subscription.disabled_reason}" if subscription.disabled_reason else "off"
+        if subscription.failing_since:
+            return f"failing since {to_the_second(subscription.failing_since)}"
+        return "ok"
 
     @admin.display(description="events", empty_value="none")
     def shown_events(self, subscription: Subscription) -> str:
-        return Truncator(", ".join(subscription.events)).chars(120)
+        names = subscription.events
+        return ", ".join(names) if len(names) < 3 else f"{len(names)} events"
+
+    @admin.display(description="options")
+    def shown_options(self, subscription: Subscription) -> str:
+        return pretty(subscription.options)
+
+    @admin.display(description="stored headers")
+    def stored_headers(self, subscription: Subscription) -> str:
+        names = subscription.secret("headers") or {}
+        return format_html_join("", "<div>{}: {}</div>", ((name, MASK) for name in names)) or "none"
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         """Through the one place that knows Evolution's rules."""
@@ -34,3 +131,44 @@ class SubscriptionAdmin(admin.ModelAdmin):
             return
         stored = Subscription.set_websocket(obj.instance, obj.is_enabled, obj.events)
         obj.__dict__.update(stored.__dict__)
+
+    def response_add(
+        self, request: HttpRequest, obj: Subscription, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        if obj.transport != Subscription.WEBHOOK:
+            return super().response_add(request, obj, post_url_continue)
+        return self.show_once(obj, obj.secret("signing")[0])
+
+    def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        with transaction.atomic():
+            endpoint = self.changeable(request, object_id)
+            if endpoint.transport != Subscription.WEBHOOK:
+                raise Http404
+            secret = new_secret()
+            endpoint.keep_secrets(signing=[secret, *endpoint.secret("signing", [])][:MAX_SECRETS])
+            endpoint.save(update_fields=["secrets", "updated_at"])
+            self.log_change(request, endpoint, "Rotated the signing secret.")
+        return self.show_once(endpoint, secret)
+
+    @admin.action(description="Switch selected endpoints on again", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet) -> None:
+        count = 0
+        with transaction.atomic():
+            rows = Subscription.objects.endpoints().filter(pk__in=queryset.values("pk"))
+            for endpoint in rows.select_for_update().order_by("pk"):
+                try:
+                    self._switch_on(request, endpoint)
+                    count += 1
+                except ValueError as error:
+                    told = f"{endpoint} ({self.destination(endpoint)}) stays off. {error}."
+                    self.message_user(request, told, messages.ERROR)
+        self.message_user(request, f"Switched on: {count}.", messages.SUCCESS if count else messages.WARNING)
+
+    def _switch_on(self, request: HttpRequest, endpoint: Subscription) -> None:
+        """Raises ValueError for one that has nowhere to send to."""
+        if endpoint.transport == Subscription.WEBHOOK:
+            check_url(endpoint.options.get("url", ""))
+        endpoint.is_enabled, endpoint.failing_since, endpoint.disabled_reason = True, None, ""
+        endpoint.events = endpoint.events or DEFAULT_EVENTS
+        endpoint.save(update_fields=["is_enabled", "failing_since", "disabled_reason", "events", "updated_at"])
+        self.log_change(request, endpoint, "Switched on again.")

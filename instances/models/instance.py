@@ -79,8 +79,8 @@ class Instance(models.Model):
 
     objects = InstanceQuerySet.as_manager()
 
-    #: Its websocket settings, at most one, where the intake has read them together with those of others.
-    websocket_subscriptions: list[Any] | None = None
+    #: Its subscriptions and those for all instances, where the intake has read them together with those of others.
+    known_subscriptions: list[Any] | None = None
 
     #: The KEYS as they were read or committed, so that it shows which of them this object was given since.
     _loaded: dict[str, Any] = {}

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
+from instances.crypto import Secret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
-from instances.fields import JsonField
+from instances.fields import EncryptedField, JsonField
 from instances.models.instance import Instance
 
 
@@ -13,11 +17,17 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def for_sockets(self) -> SubscriptionQuerySet:
         return self.filter(transport=Subscription.WEBSOCKET)
 
+    def endpoints(self) -> SubscriptionQuerySet:
+        """Those that are owed deliveries; sockets are told from the log."""
+        return self.exclude(transport=Subscription.WEBSOCKET)
+
 
 class Subscription(models.Model):
-    """Which events of an instance (or of all) go out over one transport."""
+    """Which events of an instance (or of all) go out over one transport; all but the socket's are endpoints."""
 
     WEBSOCKET = "websocket"
+    WEBHOOK = "webhook"
+    RABBITMQ = "rabbitmq"
 
     instance = models.ForeignKey(
         Instance, models.CASCADE, null=True, blank=True, related_name="subscriptions", help_text="Empty: all instances."
@@ -25,7 +35,13 @@ class Subscription(models.Model):
     transport = models.CharField(max_length=32, default=WEBSOCKET)
     is_enabled = models.BooleanField("enabled", default=True)
     events = JsonField(default=list, blank=True)
-    options = JsonField(default=dict, blank=True)
+    options = JsonField(default=dict, blank=True, help_text="Where to, and how: what it is depends on the transport.")
+    #: JSON in one encrypted text; read and written by `secret` and `keep_secrets`.
+    secrets = EncryptedField(null=True, blank=True, editable=False)
+    failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    disabled_reason = models.CharField(
+        max_length=255, default="", blank=True, editable=False, help_text="Why we switched it off, if we did."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -45,6 +61,22 @@ class Subscription(models.Model):
     def clean(self) -> None:
         if unknown := [name for name in self.events if name not in SUBSCRIBABLE]:
             raise ValidationError({"events": f"There is no event {', '.join(map(str, unknown))}"})
+
+    @property
+    def is_endpoint(self) -> bool:
+        return self.transport != self.WEBSOCKET
+
+    def secret(self, name: str, default: Any = None) -> Any:
+        """One of what must not be read in the database: `headers`, `signing`, …"""
+        return self.all_secrets.get(name, default)
+
+    def keep_secrets(self, **secrets: Any) -> None:
+        """Set some of them; `save` stores them."""
+        self.secrets = Secret(orjson.dumps(self.all_secrets | secrets).decode())
+
+    @property
+    def all_secrets(self) -> dict[str, Any]:
+        return orjson.loads(self.secrets.reveal()) if self.secrets else {}
 
     def wants(self, event_type: EventType) -> bool:
         return self.is_enabled and event_type.is_wanted_by(self.events)

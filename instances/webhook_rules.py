@@ -1,0 +1,105 @@
+"""What a webhook may be given besides its URL: headers of its own, and secrets that its deliveries are signed with."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets as random
+from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "whsec_"
+#: Bytes of a secret, by Standard Webhooks.
+MIN_SECRET, MAX_SECRET = 24, 64
+#: Secrets that sign at the same time: the new one, and the one before it.
+MAX_SECRETS = 2
+
+#: The stored header that is not sent: its value signs a token for Authorization.
+JWT_KEY = "jwt_key"
+
+#: Of stored headers: how many, and characters of a name, bytes of a value and of all.
+MAX_HEADERS, MAX_NAME, MAX_VALUE, MAX_TOTAL = 50, 128, 8 * 1024, 32 * 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+#: They say how the message is framed or travels, and are not a stored header's to say.
+_RESERVED = frozenset(
+    (
+        "connection",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+
+# Signing secrets
+
+
+def new_secret() -> str:
+    return PREFIX + base64.b64encode(random.token_bytes(32)).decode()
+
+
+def check_secret(secret: str) -> None:
+    """Raises ValueError when nothing can be signed with it; the sentence does not repeat it."""
+    if not secret.startswith(PREFIX):
+        raise ValueError(f"A signing secret begins with {PREFIX}")
+    try:
+        size = len(base64.b64decode(secret.removeprefix(PREFIX), validate=True))
+    except ValueError:  # binascii.Error too
+        raise ValueError(f"A signing secret is {PREFIX} and base64") from None
+    if not MIN_SECRET <= size <= MAX_SECRET:
+        raise ValueError(f"A signing secret holds {MIN_SECRET} to {MAX_SECRET} bytes, in base64")
+
+
+# Stored headers
+
+
+def check_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+    """As they are stored: numbers and booleans become texts. Raises ValueError; the sentence repeats no value."""
+    if len(headers) > MAX_HEADERS:
+        raise ValueError(f"There are more than {MAX_HEADERS} headers")
+    checked = {name: _checked(name, value) for name, value in headers.items()}
+    if len({name.lower() for name in checked}) < len(checked):
+        raise ValueError("A header is given twice, in different letters")
+    if sum(len(name) + len(value.encode()) for name, value in checked.items()) > MAX_TOTAL:
+        raise ValueError(f"The headers are longer than {MAX_TOTAL} bytes together")
+    return checked
+
+
+def _checked(name: str, value: Any) -> str:
+    if not _TOKEN.fullmatch(name) or len(name) > MAX_NAME:
+        raise ValueError(
+            f"{_shown(name)} is no name of a header: letters, digits and !#$%&'*+-.^_`|~ are, up to {MAX_NAME}"
+        )
+    if name.lower() in _RESERVED or name.lower().startswith("webhook-"):
+        raise ValueError(f"The header {name} is set by us, and cannot be stored")
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"The value of the header {name} must be a text")
+    if len(value.encode(errors="replace")) > MAX_VALUE:
+        raise ValueError(f"The value of the header {name} is longer than {MAX_VALUE} bytes")
+    if name == JWT_KEY and not value:
+        raise ValueError("jwt_key is empty: nothing can be signed with it")
+    # beyond ASCII the bytes are UTF-8, which HTTP lets pass as it is
+    if not all(character.isprintable() or character == "\t" for character in value):
+        raise ValueError(f"The value of the header {name} holds control characters")
+    if value != value.strip():
+        raise ValueError(f"The value of the header {name} begins or ends with a space")
+    return value
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= 40 else name[:40] + "…")

@@ -1,0 +1,278 @@
+"""What endpoints are owed: a row for each event and endpoint, written with the event, with bytes of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import orjson
+from django.db import connection, models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from instances.events import EventType
+from instances.fields import EncryptedField, JsonField, PlainField
+from instances.models import Instance, Subscription
+from instances.rows import insert
+from realtime.transports.base import Endpoint, transports
+
+#: Seconds for which a process may keep what it has claimed without saying that it still has it.
+LEASE = 15
+
+
+class State(models.TextChoices):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    #: Given up after the last attempt, or refused for good. It is kept, and can be sent again.
+    DEAD = "dead"
+    #: Its endpoint is gone.
+    DROPPED = "dropped"
+
+
+class Result(NamedTuple):
+    """What an attempt changes."""
+
+    delivery: Delivery
+    state: str
+    due_at: datetime
+    attempt: Attempt
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def pending(self) -> DeliveryQuerySet:
+        return self.filter(state=State.PENDING)
+
+    def due_endpoints(self, limit: int, without: Sequence[int] = ()) -> list[int]:
+        """Endpoints that something is due for, at most so many, the longest due first.
+
+        Goes from endpoint to endpoint through the index: a backlog of one is not walked.
+        """
+        others = f"AND endpoint NOT IN ({', '.join(['%s'] * len(without))})" if without else ""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                WITH RECURSIVE owed(endpoint) AS (
+                    SELECT MIN(endpoint_id) FROM realtime_delivery WHERE state = 'pending'
+                    UNION ALL
+                    SELECT (SELECT MIN(endpoint_id) FROM realtime_delivery
+                            WHERE state = 'pending' AND endpoint_id > owed.endpoint)
+                    FROM owed WHERE owed.endpoint IS NOT NULL
+                ), firsts AS (
+                    SELECT endpoint, (SELECT MIN(due_at) FROM realtime_delivery
+                                      WHERE state = 'pending' AND endpoint_id = owed.endpoint) AS first
+                    FROM owed WHERE endpoint IS NOT NULL
+                )
+                SELECT endpoint FROM firsts WHERE first <= %s {others} ORDER BY first LIMIT %s
+                """,  # noqa: S608
+                [_now(), *without, limit],
+            )
+            return [endpoint for (endpoint,) in cursor.fetchall()]
+
+    def claim(self, endpoint_id: int, limit: int, lease: str) -> list[Delivery]:
+        """Take up to `limit` of an endpoint's that are due, for LEASE seconds: then they are due again.
+
+        Where it is told in order, only the first of an instance's pending ones can be taken. What goes by a transport
+        that is off in this process is left to others.
+        """
+        names = [transport.name for transport in transports().values() if transport.is_on]
+        locking = "FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
+        claimed = Delivery.objects.raw(
+            f"""
+            UPDATE realtime_delivery SET lease = %s, due_at = %s
+            WHERE id IN (
+                SELECT one.id FROM realtime_delivery AS one
+                WHERE one.state = 'pending' AND one.endpoint_id = %s AND one.due_at <= %s
+                  AND one.transport IN ({", ".join(["%s"] * len(names))})
+                  AND (NOT one.is_ordered OR NOT EXISTS (
+                      SELECT 1 FROM realtime_delivery AS earlier
+                      WHERE earlier.state = 'pending' AND earlier.is_ordered AND earlier.endpoint_id = one.endpoint_id
+                        AND earlier.instance_id = one.instance_id AND earlier.seq < one.seq))
+                ORDER BY one.due_at, one.id LIMIT %s {locking}
+            )
+            RETURNING *
+            """,  # noqa: S608
+            [lease, _now(LEASE), endpoint_id, _now(), *names, limit],
+        )
+        return sorted(claimed, key=lambda one: one.pk)
+
+    def renew(self, lease: str) -> None:
+        """Who holds this lease is still at it."""
+        self.pending().filter(lease=lease).update(due_at=timezone.now() + timedelta(seconds=LEASE))
+
+    def release(self, lease: str) -> None:
+        """Who held this lease stops: what it has not sent is due at once."""
+        self.pending().filter(lease=lease).update(due_at=timezone.now(), lease=None)
+
+    def settle(self, results: Sequence[Result]) -> None:
+        """Store what came of attempts; a lease that was lost meanwhile changes nothing but the record."""
+        now = _now()
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.executemany(
+                """
+                UPDATE realtime_delivery SET state = %s, due_at = %s, attempts = %s, lease = NULL, finished_at = %s
+                WHERE id = %s AND lease = %s AND state = 'pending'
+                """,
+                [
+                    [
+                        result.state,
+                        connection.ops.adapt_datetimefield_value(result.due_at),
+                        result.attempt.number,
+                        None if result.state == State.PENDING else now,
+                        result.delivery.pk,
+                        result.delivery.lease,
+                    ]
+                    for result in results
+                ],
+            )
+            insert(result.attempt for result in results)
+
+
+class Delivery(models.Model):
+    """An event on its way to an endpoint."""
+
+    event_id = models.CharField(max_length=64, help_text="The event's id, the same in each attempt.")
+    instance_id = models.UUIDField()
+    name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
+    seq = models.BigIntegerField()
+    type = models.CharField(max_length=64)
+    endpoint_id = models.BigIntegerField(help_text="0 and below: those of all instances in the environment.")
+    transport = models.CharField(max_length=32)
+    destination = PlainField(max_length=2048, help_text="Where to, as it was when it happened.")
+    is_ordered = models.BooleanField(default=False)
+    body = models.BinaryField()
+    state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
+    attempts = models.IntegerField(default=0)
+    due_at = models.DateTimeField(default=timezone.now, help_text="While somebody sends it: when others may.")
+    lease = models.CharField(max_length=16, null=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+    resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one repeats by hand.")
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        ordering = ("-id",)
+        indexes = (
+            models.Index(fields=("endpoint_id", "due_at", "id"), condition=Q(state="pending"), name="delivery_due"),
+            models.Index(
+                fields=("endpoint_id", "instance_id", "seq"), condition=Q(state="pending"), name="delivery_order"
+            ),
+            models.Index(fields=("instance_id", "seq"), name="delivery_of_event"),
+            models.Index(fields=("instance_id", "id"), name="delivery_of_instance"),
+            models.Index(fields=("endpoint_id", "id"), name="delivery_of_endpoint"),
+            models.Index(fields=("endpoint_id", "id"), condition=Q(state="dead"), name="delivery_dead"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.seq}: {self.type} to {self.destination}"
+
+
+class Attempt(models.Model):
+    """One try to deliver, on record."""
+
+    delivery = models.ForeignKey(Delivery, models.CASCADE, related_name="tries")
+    number = models.IntegerField(help_text="Begins anew when what died is sent again.")
+    at = models.DateTimeField()
+    duration_ms = models.IntegerField()
+    status = models.IntegerField(null=True, help_text="HTTP's, where there was an answer.")
+    excerpt = PlainField(max_length=2000, default="")
+    error = PlainField(max_length=500, default="")
+
+    class Meta:
+        ordering = ("pk",)
+        indexes = (models.Index(fields=("delivery", "number"), name="attempt_of_delivery"),)
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.status or self.error}"
+
+
+class FormerEndpoint(models.Model):
+    """An endpoint of an instance that is deleted: it is told so, after the deletion."""
+
+    id = models.BigIntegerField(primary_key=True)
+    transport = models.CharField(max_length=32)
+    options = JsonField(default=dict)
+    secrets = EncryptedField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.transport} {self.pk}"
+
+    @classmethod
+    def keep(cls, subscription: Subscription) -> None:
+        cls.objects.update_or_create(
+            pk=subscription.pk,
+            defaults={
+                "transport": subscription.transport,
+                "options": subscription.options,
+                "secrets": subscription.secrets,
+            },
+        )
+
+    @property
+    def all_secrets(self) -> dict[str, Any]:
+        return orjson.loads(self.secrets.reveal()) if self.secrets else {}
+
+
+def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
+    """Write what endpoints are owed of these events, in the caller's transaction; returns how many deliveries.
+
+    `events` (realtime.models.Event) are one instance's, `subscriptions` all that may want them.
+    """
+    known = transports()
+    endpoints = [one for one in subscriptions if one.is_endpoint and one.is_enabled and one.transport in known]
+    trusted = [one for transport in known.values() for one in transport.global_endpoints()]
+    if not endpoints and not trusted:
+        return 0
+    owed = []
+    for event in events:
+        event_type = EventType(event.type)
+        wanting = [Endpoint.of(one) for one in endpoints if one.wants(event_type)]
+        wanting += [one for one in trusted if one.wants(event_type)]
+        envelope = orjson.loads(event.envelope) if wanting else {}
+        owed += [_delivery(instance, event, envelope, event_type, endpoint) for endpoint in wanting]
+        if event_type is EventType.REMOVE_INSTANCE:
+            for subscription in endpoints:
+                if subscription.instance_id:
+                    FormerEndpoint.keep(subscription)
+    insert(owed)
+    return len(owed)
+
+
+def _delivery(
+    instance: Instance, event: Any, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
+) -> Delivery:
+    transport = transports()[endpoint.transport]
+    return Delivery(
+        event_id=envelope["id"],
+        instance_id=instance.pk,
+        name=instance.name,
+        seq=event.seq,
+        type=event.type,
+        endpoint_id=endpoint.id,
+        transport=endpoint.transport,
+        destination=transport.destination(event_type, endpoint),
+        is_ordered=transport.is_ordered(endpoint),
+        body=transport.body(dict(envelope), endpoint),
+    )
+
+
+def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:
+    """Endpoints as they are now, by id; those that are off or gone are left out, but for a deleted instance's."""
+    trusted = [one for transport in transports().values() for one in transport.global_endpoints()]
+    found = {one.id: one for one in trusted if one.id in ids}
+    former = FormerEndpoint.objects.in_bulk(list(ids))
+    found |= {one.pk: Endpoint(one.pk, one.transport, one.options, one.all_secrets) for one in former.values()}
+    rows = Subscription.objects.endpoints().in_bulk(list(ids))
+    for one in rows.values():
+        found.pop(one.pk, None)
+        if one.is_enabled and one.transport in transports():
+            found[one.pk] = Endpoint.of(one)
+    return found
+
+
+def _now(seconds: float = 0) -> Any:
+    """As the database stores it."""
+    return connection.ops.adapt_datetimefield_value(timezone.now() + timedelta(seconds=seconds))

@@ -1,0 +1,123 @@
+"""Deliveries that somebody asks for: what was sent before, sent again, and test events."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+from django.core.exceptions import EmptyResultSet
+from django.db import connection, models, transaction
+from django.db.models import CharField, DateTimeField, F, Value
+from django.utils import timezone
+
+from instances.crypto import Secret
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from realtime import waking
+from realtime.deliveries import Delivery, FormerEndpoint, State
+from realtime.samples import sample
+from realtime.transports.base import Endpoint, transports
+
+#: Deliveries that one call sends again.
+MAX_RESENT = 10_000
+
+#: The ids of endpoints that were named for one resending begin here, where no row's will ever be.
+ONE_OFF = 2**62
+
+
+def resend(deliveries: models.QuerySet[Delivery], limit: int, to: FormerEndpoint | None = None) -> int:
+    """Owe up to `limit` of these once more, the oldest first, under the same ids and with the same bytes.
+
+    Returns how many they are. One statement copies them: no body comes here. `to`: somewhere else than they went.
+    """
+    new = _fresh() | _elsewhere(to)
+    aliases = {f"new_{name}": value for name, value in new.items()}
+    copied = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
+    kept = [name for name in copied if name not in new]
+    rows = deliveries.order_by("pk").annotate(**aliases).values_list(*kept, *aliases)[:limit]
+    try:
+        statement, values = rows.query.sql_with_params()
+    except EmptyResultSet:  # Django sees that there can be none
+        return 0
+    columns = ", ".join(f'"{name}"' for name in [*kept, *new])
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {Delivery._meta.db_table} ({columns}) {statement}", values)
+        count = cursor.rowcount
+    transaction.on_commit(waking.wake, robust=True)
+    return count
+
+
+def _fresh() -> dict[str, Any]:
+    now = Value(timezone.now(), DateTimeField())
+    return {
+        "state": Value(State.PENDING.value),
+        "attempts": Value(0),
+        "due_at": now,
+        "lease": Value(None, CharField()),
+        "created_at": now,
+        "finished_at": Value(None, DateTimeField()),
+        "resent_from": F("pk"),
+    }
+
+
+def _elsewhere(to: FormerEndpoint | None) -> dict[str, Any]:
+    if to is None:
+        return {}
+    return {
+        "endpoint_id": Value(to.pk),
+        "transport": Value(to.transport),
+        "destination": Value(to.options["url"]),
+        "is_ordered": Value(False),
+    }
+
+
+def one_off(url: str, secret: str) -> FormerEndpoint:
+    """Where to send something for once: signed with this secret, and without the headers of any endpoint."""
+    return FormerEndpoint.objects.create(
+        pk=ONE_OFF + secrets.randbits(61),
+        transport=Subscription.WEBHOOK,
+        options={"url": url, "byEvents": False, "base64": False, "ordered": False},
+        secrets=Secret(orjson.dumps({"signing": [secret]}).decode()),
+    )
+
+
+def not_resent_yet(instance_id: Any) -> models.Q:
+    """Those of an instance that nobody has sent again: what died again is a delivery of its own, and is among them."""
+    repeats = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
+    return ~models.Q(pk__in=repeats.values("resent_from"))
+
+
+def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
+    """The ids of endpoints that are on: the instance's and, if asked for, those of all instances."""
+    rows = Subscription.objects.endpoints().filter(is_enabled=True)
+    found = list(rows.filter(instance=instance).values_list("pk", flat=True))
+    if with_global:
+        found += rows.filter(instance=None).values_list("pk", flat=True)
+        found += [one.id for transport in transports().values() for one in transport.global_endpoints()]
+    return found
+
+
+def send_test(instance: Instance, event_type: EventType, endpoints: Sequence[Subscription]) -> list[Delivery]:
+    """Owe these a sample of an event, which no socket hears and no log keeps."""
+    envelope = sample(instance, event_type)
+    deliveries = [_test_delivery(instance, event_type, envelope, Endpoint.of(one)) for one in endpoints]
+    transaction.on_commit(waking.wake, robust=True)
+    return Delivery.objects.bulk_create(deliveries)
+
+
+def _test_delivery(instance: Instance, event_type: EventType, envelope: dict[str, Any], endpoint: Endpoint) -> Delivery:
+    transport = transports()[endpoint.transport]
+    return Delivery(
+        event_id=envelope["id"],
+        instance_id=instance.pk,
+        name=instance.name,
+        seq=0,
+        type=event_type.value,
+        endpoint_id=endpoint.id,
+        transport=endpoint.transport,
+        destination=transport.destination(event_type, endpoint),
+        is_ordered=False,  # it must not hold up what is
+        body=transport.body(dict(envelope), endpoint),
+    )

@@ -1,0 +1,91 @@
+"""When an attempt is made again, and what an answer means: functions of their arguments and the settings."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from random import Random
+
+from django.conf import settings
+
+from realtime.transports.base import Verdict
+
+#: Seconds before the second attempt, the third and so on: Standard Webhooks' schedule, ended after 72 hours.
+SCHEDULE = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 20 * 3600 + 24 * 60 + 55)
+#: The part by which a wait is longer or shorter at most.
+JITTER = 0.2
+#: The longest wait that a receiver can ask for, in seconds.
+MAX_RETRY_AFTER = 24 * 3600
+
+#: A receiver that says this will say it again: it does not understand the event, however often it is sent.
+DEAD_STATUSES = frozenset((400, 422))
+
+
+def delay(attempt: int, rng: Random) -> float | None:
+    """Seconds from the attempt with this number, which failed, until the next one; None: it was the last.
+
+    Evolution API's formula if one of its WEBHOOK_RETRY_* variables for it is set, otherwise SCHEDULE.
+    """
+    return _evolutions(attempt, rng) if _is_evolutions() else _standard(attempt, rng)
+
+
+def _standard(attempt: int, rng: Random) -> float | None:
+    if attempt > len(SCHEDULE):
+        return None
+    return SCHEDULE[attempt - 1] * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def _is_evolutions() -> bool:
+    return any(
+        value is not None
+        for value in (
+            settings.WEBHOOK_RETRY_MAX_ATTEMPTS,
+            settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS,
+            settings.WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF,
+            settings.WEBHOOK_RETRY_MAX_DELAY_SECONDS,
+            settings.WEBHOOK_RETRY_JITTER_FACTOR,
+        )
+    )
+
+
+def _evolutions(attempt: int, rng: Random) -> float | None:
+    if attempt >= _or(settings.WEBHOOK_RETRY_MAX_ATTEMPTS, 10):
+        return None
+    first = _or(settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS, 5.0)
+    if settings.WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF is False:
+        return first
+    longest = _or(settings.WEBHOOK_RETRY_MAX_DELAY_SECONDS, 300.0)
+    wait = min(first * 2 ** min(attempt - 1, 64), longest)
+    jitter = _or(settings.WEBHOOK_RETRY_JITTER_FACTOR, 0.2)
+    return max(first, wait * (1 + jitter * rng.uniform(-1, 1)))
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def verdict(status: int) -> Verdict:
+    """What an HTTP status means. 401, 403 and 404 are worth a retry: a proxy or a workflow that sleeps answers so."""
+    if 200 <= status < 300:
+        return Verdict.DELIVERED
+    if status == 410:
+        return Verdict.GONE
+    final = settings.WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES
+    return Verdict.DEAD if status in (DEAD_STATUSES if final is None else final) else Verdict.RETRY
+
+
+def retry_after(header: str | None, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, from 0 to MAX_RETRY_AFTER; None if it says nothing sensible."""
+    if not header:
+        return None
+    header = header.strip()
+    if re.fullmatch("[0-9]{1,20}", header, re.ASCII):
+        return float(min(int(header), MAX_RETRY_AFTER))
+    try:
+        until = parsedate_to_datetime(header)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if until.tzinfo is None:  # HTTP's dates are in GMT, and some leave that out
+        until = until.replace(tzinfo=UTC)
+    return min(max((until - now).total_seconds(), 0.0), float(MAX_RETRY_AFTER))

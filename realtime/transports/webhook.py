@@ -1,0 +1,302 @@
+"""Webhooks: an event is a POST, signed as Standard Webhooks has it, with Evolution API's body."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from multidict import CIMultiDict
+from yarl import URL
+
+from instances import guard
+from instances.events import EventType
+from realtime.envelopes import encode
+from realtime.transports import retry, signing
+from realtime.transports.base import MAX_ANSWER, MAX_EXCERPT, Endpoint, Outcome, Parcel, Transport, Verdict
+
+logger = logging.getLogger(__name__)
+
+#: What receivers that know only Evolution API read, in its order, and then ours.
+_TOLD_LAST = ("date_time", "sender", "server_url", "apikey", "id", "seq", "prev", "test")
+
+HEADERS = {
+    "Accept": "application/json, text/plain, */*",
+    "Accept-Encoding": "identity",  # people read the beginning of the answer, and nobody the rest
+    "Content-Type": "application/json",
+    "User-Agent": "evoapi-webhook/1",
+}
+
+#: Seconds for which a connection waits for the next event. Many receivers close theirs after five, and one that is
+#: closed while an event goes out on it costs an attempt.
+KEEP_ALIVE = 4
+#: Answers "still at it" (1xx) that are read before the one that counts.
+MAX_INTERIM = 16
+#: Part of a stored header from this length on is looked for in answers, which must not show it.
+MIN_MASKED = 6
+MASK = "********"
+#: Bytes up to which a body is written at once; a longer one is in pieces, and lets the others in between.
+LARGE = 256 * 1024
+
+#: Errors of sockets that say something to people.
+_TELLING = {getattr(errno, name) for name in ("ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT")}
+
+
+class Webhook(Transport):
+    """`options`: `url`, `byEvents`, `base64`, `ordered`. `secrets`: `headers`, `signing` (the newest first).
+
+    `base64` says that media is wanted inside the event; no event here has any yet, so nothing reads it.
+    """
+
+    name = "webhook"
+
+    def __init__(self) -> None:
+        """Raises ImproperlyConfigured for a WEBHOOK_GLOBAL_SECRET that nothing can be signed with."""
+        if settings.WEBHOOK_GLOBAL_SECRET:
+            try:
+                signing.check_secret(settings.WEBHOOK_GLOBAL_SECRET)
+            except ValueError as error:
+                raise ImproperlyConfigured(f"WEBHOOK_GLOBAL_SECRET: {error}") from None
+        self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
+
+    def global_endpoints(self) -> list[Endpoint]:
+        if not settings.WEBHOOK_GLOBAL_ENABLED:
+            return []
+        options = {"url": settings.WEBHOOK_GLOBAL_URL, "byEvents": settings.WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS}
+        secrets = {"signing": [settings.WEBHOOK_GLOBAL_SECRET]} if settings.WEBHOOK_GLOBAL_SECRET else {}
+        return [Endpoint(0, self.name, options, secrets, settings.WEBHOOK_EVENTS)]
+
+    def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
+        told = {
+            "event": envelope["event"],
+            "instance": envelope["instance"],
+            "data": envelope["data"],
+            "destination": _without_password(endpoint.options["url"]),
+        }
+        return encode(told | {name: envelope[name] for name in _TOLD_LAST if name in envelope})
+
+    def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
+        return _without_password(_target(event_type.value, endpoint))[: guard.MAX_URL]
+
+    async def send(self, parcel: Parcel, endpoint: Endpoint) -> Outcome:
+        answer, sent, error = _Answer(), CIMultiDict[str](), ""
+        try:
+            sent = _headers(parcel, endpoint)
+            async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
+                await self._post(_url(_target(parcel.type, endpoint)), parcel.body, sent, endpoint, answer)
+        except Exception as failure:
+            error = _in_words(failure, answer)
+        return _outcome(answer, error, lambda: _masked(endpoint, sent))
+
+    async def _post(
+        self, url: URL, body: bytes, headers: CIMultiDict[str], endpoint: Endpoint, answer: _Answer
+    ) -> None:
+        """Fills in `answer` as it comes, so that what has come counts when the rest does not."""
+        session = self._session(endpoint.is_trusted)
+        data = body if len(body) <= LARGE else io.BytesIO(body)
+        response = await session.post(url, data=data, headers=headers, allow_redirects=False)
+        try:
+            answer.status = response.status
+            answer.retry_after = response.headers.get("Retry-After")
+            while chunk := await response.content.read(MAX_ANSWER - len(answer.body)):
+                answer.body += chunk
+        finally:
+            if not response.closed:  # there is more, and nobody reads it: the connection cannot be used again
+                response.close()
+
+    def _session(self, is_trusted: bool) -> aiohttp.ClientSession:
+        """The session of this event loop for guarded, or for trusted, URLs."""
+        key = asyncio.get_running_loop(), is_trusted
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = _new_session(is_trusted)
+        return session
+
+    async def close(self) -> None:
+        """Closes the connections of the running event loop; whoever sends in a loop of its own does this there."""
+        loop = asyncio.get_running_loop()
+        for key in [key for key in self._sessions if key[0] is loop]:
+            await self._sessions.pop(key).close()
+
+
+# What goes out
+
+
+def _target(event_type: str, endpoint: Endpoint) -> str:
+    url = endpoint.options["url"]
+    return f"{url}/{_slug(event_type)}" if endpoint.options.get("byEvents") else url
+
+
+@lru_cache(maxsize=256)
+def _slug(event_type: str) -> str:
+    return event_type.replace(".", "-").replace("_", "-").lower()
+
+
+@lru_cache(maxsize=4096)
+def _url(url: str) -> URL:
+    """Raises ValueError for what is no URL of HTTP; aiohttp knows other schemes."""
+    parsed = URL(url)
+    if parsed.scheme not in ("http", "https"):
+        raise ValueError("Neither http nor https")
+    return parsed
+
+
+@lru_cache(maxsize=4096)
+def _without_password(url: str) -> str:
+    """Only a URL of the environment can hold one."""
+    try:
+        parsed = URL(url)
+        return str(parsed.with_user(None)) if parsed.user or parsed.password else url
+    except ValueError:
+        return url
+
+
+def _headers(parcel: Parcel, endpoint: Endpoint) -> CIMultiDict[str]:
+    """Raises ValueError when nothing can be signed with the endpoint's secrets."""
+    now = int(time.time())
+    headers = CIMultiDict(HEADERS)
+    stored = endpoint.secrets.get("headers") or {}
+    headers.update({name: value for name, value in stored.items() if name != signing.JWT_KEY})
+    if key := stored.get(signing.JWT_KEY):
+        headers["Authorization"] = f"Bearer {signing.token(key, now)}"
+    headers.update(signing.headers(parcel.id, now, parcel.body, endpoint.secrets.get("signing") or ()))
+    return headers
+
+
+# What comes back
+
+
+@dataclass
+class _Answer:
+    status: int | None = None
+    retry_after: str | None = None
+    body: bytes = b""
+
+
+def _outcome(answer: _Answer, error: str, secrets: Callable[[], Iterable[str]]) -> Outcome:
+    """A 2xx whose answer was not all there is none: nobody knows what became of the event."""
+    verdict = Verdict.RETRY if answer.status is None else retry.verdict(answer.status)
+    if verdict is Verdict.DELIVERED:
+        verdict = Verdict.RETRY if error else verdict
+    elif answer.status and 300 <= answer.status < 400:
+        error = error or "The answer is a redirect, and redirects are not followed"
+    return Outcome(
+        verdict=verdict,
+        status=answer.status,
+        excerpt=_excerpt(answer.body, secrets()) if answer.body else "",
+        error=error,
+        retry_after=None if verdict is Verdict.DELIVERED else retry.retry_after(answer.retry_after, datetime.now(UTC)),
+    )
+
+
+def _masked(endpoint: Endpoint, sent: CIMultiDict[str]) -> set[str]:
+    """What a receiver that repeats the request would give away."""
+    names = {*(endpoint.secrets.get("headers") or {}), "Authorization"} - {"Content-Type", "Accept", "User-Agent"}
+    values = [sent[name] for name in names if name in sent]
+    return {part for value in values for part in (value, *value.split()) if len(part) >= MIN_MASKED}
+
+
+def _excerpt(body: bytes, secrets: Iterable[str]) -> str:
+    # a secret may begin within the excerpt and end behind it
+    text = body[: 4 * MAX_EXCERPT + 2 * signing.MAX_VALUE].decode(errors="replace")
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = text[:MAX_EXCERPT]
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(map(_visible, text))[:MAX_EXCERPT]
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def _in_words(failure: Exception, answer: _Answer) -> str:
+    """A sentence for people, without what the receiver or our network would rather keep to itself."""
+    match failure:
+        case TimeoutError():
+            what = "answer" if answer.status is None else "complete answer"
+            return f"There was no {what} within {settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000:g} seconds"
+        case aiohttp.ClientConnectorDNSError():
+            return "The host of the URL was not found"
+        case aiohttp.ClientConnectorCertificateError():
+            error = failure.certificate_error
+            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+            return f"The certificate of the host is not valid: {reason}".removesuffix(": ")
+        case aiohttp.ClientConnectorSSLError():
+            return "There was no encrypted connection to the host"
+        case aiohttp.ClientConnectorError(os_error=guard.Refused() as refused):
+            return str(refused)
+        case aiohttp.ClientConnectorError():
+            return f"There was no connection to the host{_reason(failure.os_error)}"
+        case aiohttp.ClientConnectionError():
+            return f"The connection broke before there was an answer{_reason(failure)}"
+        case aiohttp.ClientPayloadError():
+            return "The answer broke off, or was garbled"
+        case aiohttp.InvalidURL() | KeyError():
+            return "The URL is none that can be sent to"
+        case aiohttp.ClientResponseError():
+            return "The answer is not HTTP"
+        case ValueError():
+            return "The request cannot be made of this URL, these headers and these secrets"
+    logger.error("An attempt failed in a way that is not foreseen: %s", type(failure).__name__)
+    return f"The attempt failed: {type(failure).__name__}"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno in _TELLING:
+        return f": {os.strerror(error.errno)}"
+    return ""
+
+
+# Connections
+
+
+def _new_session(is_trusted: bool) -> aiohttp.ClientSession:
+    """Nothing but what is given goes out: no cookies, no proxies and no passwords from the environment.
+
+    How many connections there are is for those to say who send.
+    """
+    connector = guard.trusting_connector if is_trusted else guard.connector
+    return aiohttp.ClientSession(
+        connector=connector(limit=0, keepalive_timeout=KEEP_ALIVE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one for all of it stands in `send`
+        response_class=_Response,
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+class _Response(aiohttp.ClientResponse):
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """As aiohttp's, but not for as many interim answers as a receiver likes to send."""
+        protocol = cast(ResponseHandler, connection.protocol)
+        read, left = protocol.read, MAX_INTERIM
+
+        async def read_few() -> Any:
+            nonlocal left
+            if (left := left - 1) < 0:
+                raise aiohttp.ClientPayloadError("Too many interim responses")
+            return await read()
+
+        protocol.read = read_few  # type: ignore[method-assign]
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read

@@ -1,0 +1,213 @@
+"""Why somebody did, or did not, get an event: each endpoint and each audience of sockets, in words and for programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q
+
+from instances.errors import NotFound
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from instances.serializers import iso
+from realtime.deliveries import Attempt, Delivery, State
+from realtime.envelopes import event_id
+from realtime.models import Event, Stream
+from realtime.transports.base import Endpoint, transports
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The event that is asked about."""
+
+    id: str
+    seq: int
+    type: EventType
+    at: datetime
+    #: None where only deliveries are left of it.
+    is_heard: bool | None
+
+
+def explain(instance: Instance, reference: str, is_for_all: bool) -> dict[str, Any]:
+    """What became of an event, named by its id or its number.
+
+    Without `is_for_all` nothing is told of where endpoints of all instances are. Raises NotFound, saying why, where
+    nothing is known of it.
+    """
+    subject = _subject(instance, reference)
+    endpoints = list(_endpoints(instance, subject, is_for_all))
+    sockets = _sockets(instance, subject, is_for_all)
+    return {
+        "event": {"id": subject.id, "seq": subject.seq, "event": subject.type.value, "at": iso(subject.at)},
+        "summary": [*(one["text"] for one in endpoints), sockets["text"]],
+        "endpoints": endpoints,
+        "sockets": sockets,
+    }
+
+
+# Which one
+
+
+def _subject(instance: Instance, reference: str) -> Subject:
+    stream = Stream.objects.state(instance.pk)
+    epoch, _, number = reference.rpartition(".")
+    if epoch == "test":
+        return _of_deliveries(instance, Q(event_id=reference), _unknown(instance, reference))
+    seq = int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else 0
+    if not seq or epoch not in ("", stream.epoch):
+        raise _unknown(instance, reference)
+    event = Event.objects.filter(instance_id=instance.pk, seq=seq).defer("envelope").first()
+    if event is not None:
+        return Subject(event_id(stream.epoch, seq), seq, EventType(event.type), event.created_at, event.is_heard)
+    if seq > stream.last_seq:
+        raise NotFound(f'Event {seq} of "{instance.name}" has not happened: the last one is {stream.last_seq}')
+    gone = NotFound(f'Event {seq} of "{instance.name}" is not kept any more: events are for {_retention()}')
+    return _of_deliveries(instance, Q(seq=seq, event_id=event_id(stream.epoch, seq)), gone)
+
+
+def _unknown(instance: Instance, reference: str) -> NotFound:
+    return NotFound(f'The "{instance.name}" instance knows no event {reference[:64]}')
+
+
+def _retention() -> str:
+    return f"{settings.EVENT_RETENTION_HOURS} hours"
+
+
+def _of_deliveries(instance: Instance, which: Q, missing: NotFound) -> Subject:
+    """What its deliveries still tell of an event that is in no log."""
+    delivery = Delivery.objects.filter(which, instance_id=instance.pk).defer("body").order_by("pk").first()
+    if delivery is None:
+        raise missing
+    return Subject(delivery.event_id, delivery.seq, EventType(delivery.type), delivery.created_at, None)
+
+
+# Endpoints
+
+
+def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[dict[str, Any]]:
+    owed = defaultdict(list)
+    rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject.seq, event_id=subject.id)
+    for delivery in rows.defer("body").order_by("pk"):
+        owed[delivery.endpoint_id].append(delivery)
+    tries = _last_tries(one for its in owed.values() for one in its)
+    known = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
+    for subscription in known:
+        is_shown = is_for_all or subscription.instance_id is not None
+        place = _place(Endpoint.of(subscription), subject) if is_shown else None
+        its = owed.pop(subscription.pk, [])
+        yield _told(subscription.pk, subscription.transport, place, its, tries, _why_not(subscription, subject))
+    for endpoint in [one for transport in transports().values() for one in transport.global_endpoints()]:
+        place = _place(endpoint, subject) if is_for_all else None
+        why_not = "is told of all instances, but not of this type" if not endpoint.wants(subject.type) else _OFF_THEN
+        yield _told(endpoint.id, endpoint.transport, place, owed.pop(endpoint.id, []), tries, why_not)
+    for pk, its in owed.items():
+        place = its[0].destination if is_for_all or pk > 0 else None
+        yield _told(pk, its[0].transport, place, its, tries, "")
+
+
+#: It wants the event now, and yet there is no delivery.
+_OFF_THEN = "wants such events now, but did not when this one happened"
+
+
+def _place(endpoint: Endpoint, subject: Subject) -> str:
+    transport = transports().get(endpoint.transport)
+    return transport.destination(subject.type, endpoint) if transport else ""
+
+
+def _why_not(subscription: Subscription, subject: Subject) -> str:
+    if subscription.transport not in transports():
+        return f"is of a kind that this server does not send to: {subscription.transport}"
+    if subscription.created_at > subject.at:
+        return f"was created after it, at {iso(subscription.created_at)}"
+    if not subscription.is_enabled:
+        reason = f": {subscription.disabled_reason}" if subscription.disabled_reason else ""
+        return f"is switched off{reason}"
+    if not subscription.wants(subject.type):
+        return f"is not subscribed to {subject.type.name}"
+    return f"{_OFF_THEN}; its settings last changed at {iso(subscription.updated_at)}"
+
+
+def _last_tries(deliveries: Iterable[Delivery]) -> dict[int, Attempt]:
+    rows = Attempt.objects.filter(delivery__in=[one.pk for one in deliveries]).defer("excerpt").order_by("pk")
+    return {attempt.delivery_id: attempt for attempt in rows}
+
+
+def _told(
+    pk: int, transport: str, place: str | None, owed: list[Delivery], tries: dict[int, Attempt], why_not: str
+) -> dict[str, Any]:
+    name = f"The {transport} endpoint {pk}" if pk > 0 else f"The {transport} endpoint of all instances"
+    texts = [_fate(delivery, tries.get(delivery.pk)) for delivery in owed] or [why_not]
+    return {
+        "endpoint": str(pk),
+        "transport": transport,
+        "destination": place,
+        "wanted": bool(owed),
+        "state": owed[-1].state if owed else "not owed",
+        "deliveries": [str(delivery.pk) for delivery in owed],
+        "text": f"{name} " + "; then it ".join(texts) + ".",
+    }
+
+
+def _fate(delivery: Delivery, last: Attempt | None) -> str:
+    times = f"{delivery.attempts} attempt{'s' if delivery.attempts != 1 else ''}"
+    at = f" at {iso(delivery.finished_at)}" if delivery.finished_at else ""
+    if delivery.state == State.DELIVERED:
+        return f"took it{at}, after {times}"
+    if delivery.state == State.DEAD:
+        return f"did not take it: given up{at}, after {times}{_error(last)}"
+    if delivery.state == State.DROPPED:
+        return f"was not sent it any more{at}, because it was gone or off{_error(last)}"
+    if not delivery.attempts:
+        return f"is about to be sent it: it is due since {iso(delivery.created_at)}"
+    return f"has not taken it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
+
+
+def _error(last: Attempt | None) -> str:
+    if last is None:
+        return ""
+    status = f"HTTP {last.status}" if last.status else ""
+    return f". The last time: {' '.join(filter(None, (status, last.error))) or 'no reason is on record'}"
+
+
+# Sockets
+
+
+def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> dict[str, Any]:
+    audiences = _audiences(instance, subject, is_for_all)
+    here = sum(audience["sockets"] for audience in audiences if audience["wants"])
+    if subject.is_heard is None:
+        text = "It is not in the log, so no socket hears of it any more"
+    elif not subject.is_heard:
+        text = f"Sockets were not to hear of it: the instance's websocket settings left out {subject.type.name}"
+    elif not settings.WEBSOCKET_ENABLED:
+        text = "Sockets were to hear of it, but WEBSOCKET_ENABLED is off"
+    else:
+        text = f"Sockets were to hear of it; {here} that hear such events are connected to this process now"
+    return {"isHeard": subject.is_heard, "audiences": audiences, "text": f"{text}."}
+
+
+def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[dict[str, Any]]:
+    """Who listens in this process now; who did then is on no record."""
+    from realtime.asgi import SocketIO  # which the server loads, and commands need not
+
+    found = []
+    for running in list(SocketIO.running):
+        feeds: list[Any] = [running.relay.feeds.get(instance.pk)]
+        if is_for_all and settings.WEBSOCKET_GLOBAL_EVENTS:
+            feeds.append(running.relay.whole)
+        for feed in filter(None, feeds):
+            found += [
+                {
+                    "namespace": feed.namespace,
+                    "sockets": count,
+                    "events": sorted(audience.events) if audience.events is not None else None,
+                    "wants": audience.events is None or subject.type.value in audience.events,
+                }
+                for audience, count in list(feed.audiences.items())
+            ]
+    return found

@@ -1,0 +1,211 @@
+"""POST /rabbitmq/set and GET /rabbitmq/find, and an event's way from there to a queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiormq
+import pytest
+
+from instances.events import DEFAULT_EVENTS
+from tests.environment import RABBITMQ_URI
+from tests.faults.proxy import Proxy
+from tests.inside import until
+from tests.server import Answer, Number, Server, server_environment
+
+pytestmark = pytest.mark.usefixtures("rabbitmq")
+
+PREFIX = f"evoapi-test-{secrets.token_hex(4)}"
+
+
+SETTINGS = {
+    "RABBITMQ_ENABLED": "true",
+    "RABBITMQ_URI": RABBITMQ_URI,
+    "RABBITMQ_EXCHANGE_NAME": PREFIX,
+    "RABBITMQ_PREFIX_KEY": PREFIX,
+    "RABBITMQ_GLOBAL_ENABLED": "true",
+    "RABBITMQ_EVENTS_MESSAGES_UPSERT": "true",
+    "RABBITMQ_EVENTS_CALL": "false",
+}
+
+
+@pytest.fixture(scope="module")
+def with_rabbitmq(rabbitmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On a database of its own: servers that share one share what is owed, and the others have no broker."""
+    with server_environment(tmp_path_factory.mktemp("data")) as environment:
+        one = Server(environment | SETTINGS)
+        one.start()
+        yield one
+        one.stop()
+    remove([f"{PREFIX}.messages.upsert"], [PREFIX])
+
+
+@pytest.fixture
+def instance(with_rabbitmq: Server) -> Iterator[Number]:
+    one = with_rabbitmq.create(f"evoapi test {secrets.token_hex(4)}")
+    yield one
+    set_rabbitmq(with_rabbitmq, one, {"enabled": False})
+    kinds = ("messages.upsert", "contacts.upsert", "chats.upsert", "chats.update", "instance.create")
+    remove([f"{one.name}.{kind}" for kind in kinds], [one.name])
+
+
+def at_broker(use: Callable[[Any], Any]) -> Any:
+    """What `use` returns of a channel of its own."""
+
+    async def run() -> Any:
+        async with aiormq.connect(RABBITMQ_URI) as connection:
+            return await use(await connection.channel())
+
+    return asyncio.run(run())
+
+
+def remove(queues: list[str], exchanges: list[str]) -> None:
+    async def one(channel: Any) -> None:
+        with suppress(aiormq.AMQPError):
+            for name in queues:
+                await channel.queue_delete(name)
+            for name in exchanges:
+                await channel.exchange_delete(name)
+
+    at_broker(one)
+
+
+def taken(queue: str, count: int, timeout: float = 20) -> list[Any]:
+    """So many messages of a queue that may not be there yet."""
+    found: list[Any] = []
+
+    async def take(channel: Any) -> None:
+        with suppress(aiormq.AMQPError):
+            while len(found) < count:
+                message = await channel.basic_get(queue, no_ack=True)
+                if not message.header.properties.message_id:
+                    return
+                found.append(message)
+
+    deadline = time.monotonic() + timeout
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"{len(found)} of {count} messages came to {queue}"
+        at_broker(take)
+        time.sleep(0.1)
+    return found
+
+
+def set_rabbitmq(server: Server, instance: Number, body: Any) -> Answer:
+    return server.post(server.path("/rabbitmq/set", instance), body, key=instance.token)
+
+
+def find(server: Server, instance: Number) -> Any:
+    return server.get(server.path("/rabbitmq/find", instance), key=instance.token).json
+
+
+def test_what_is_set_is_answered_as_a_row_and_found_again(with_rabbitmq, instance):
+    assert find(with_rabbitmq, instance) is None
+    answer = set_rabbitmq(with_rabbitmq, instance, {"rabbitmq": {"enabled": True, "events": ["CALL"]}})
+
+    row = answer.json
+    assert (answer.status, row["enabled"], row["events"]) == (201, True, ["CALL"])
+    assert list(row) == ["id", "enabled", "events", "createdAt", "updatedAt", "instanceId"]
+    assert find(with_rabbitmq, instance) == row
+    [shown] = with_rabbitmq.get("/instance/fetchInstances", key=instance.token).json
+    assert shown["Rabbitmq"] == row
+
+    again = set_rabbitmq(with_rabbitmq, instance, {"enabled": True, "events": []}).json
+    assert (again["id"], again["events"]) == (row["id"], DEFAULT_EVENTS)
+    off = set_rabbitmq(with_rabbitmq, instance, {"rabbitmq": {"enabled": False, "events": ["CALL"]}}).json
+    assert (off["id"], off["enabled"], off["events"]) == (row["id"], False, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, 'instance requires property "rabbitmq"'),
+        ({"rabbitmq": {}}, 'rabbitmq requires property "enabled"'),
+        ({"rabbitmq": {"enabled": "yes"}}, "rabbitmq.enabled is not of a type(s) boolean"),
+        ({"rabbitmq": {"enabled": True, "events": "CALL"}}, "rabbitmq.events is not of a type(s) array"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_told(with_rabbitmq, instance, body, message):
+    answer = set_rabbitmq(with_rabbitmq, instance, body)
+    assert (answer.status, answer.json["response"]["message"]) == (400, [[message]])
+    assert find(with_rabbitmq, instance) is None
+
+
+@pytest.mark.parametrize("name", [f"amq.{PREFIX}", PREFIX, "x" * 240 + secrets.token_hex(4)])
+def test_a_name_that_no_exchange_can_have_is_refused(with_rabbitmq, name):
+    named = with_rabbitmq.create(name)
+    assert set_rabbitmq(with_rabbitmq, named, {"enabled": True}).status == 400
+    assert set_rabbitmq(with_rabbitmq, named, {"enabled": False}).status == 201
+
+
+def test_where_it_is_off_it_cannot_be_set_and_creation_ignores_it(server):
+    instance = server.create(rabbitmq={"enabled": True, "events": "anything"})
+    answer = set_rabbitmq(server, instance, {"enabled": True, "events": ["CALL"]})
+    assert answer.status == 400
+    assert "RABBITMQ_ENABLED" in answer.json["response"]["message"][0]
+    assert find(server, instance) is None
+
+
+def test_an_event_that_is_wanted_comes_to_the_queue_of_the_instance_and_to_that_of_all(with_rabbitmq, instance):
+    set_rabbitmq(with_rabbitmq, instance, {"enabled": True, "events": ["MESSAGES_UPSERT"]})
+    for text in ("one", "two"):
+        assert with_rabbitmq.receive(instance, text).status == 200
+
+    found = taken(f"{instance.name}.messages.upsert", 2)
+    told = [json.loads(message.body) for message in found]
+    assert sorted(one["data"]["message"]["conversation"] for one in told) == ["one", "two"]
+    path = with_rabbitmq.path("/event/find", instance)
+    logged = {one["id"]: one for one in with_rabbitmq.get(path, key=instance.token).json["events"]}
+    for message, one in zip(found, told, strict=True):
+        assert one == {name: value for name, value in logged[one["id"]].items() if name != "prev"}
+        assert message.header.properties.message_id == one["id"]
+        assert message.header.properties.headers["seq"] == one["seq"]
+    ids = {one["id"] for one in told}
+    assert ids == {message.header.properties.message_id for message in taken(f"{PREFIX}.messages.upsert", 2)}
+
+
+def test_what_is_owed_while_the_broker_is_away_comes_when_it_is_back(fresh_server):
+    uri = urlsplit(RABBITMQ_URI)
+    proxy = Proxy(uri.port or 5672)
+    through = uri._replace(netloc=f"{uri.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}").geturl()
+    server = fresh_server(RABBITMQ_ENABLED="true", RABBITMQ_URI=through)
+    instance = server.create(f"evoapi-test-{secrets.token_hex(4)}")
+    queue = f"{instance.name}.messages.upsert"
+    try:
+        set_rabbitmq(server, instance, {"enabled": True, "events": ["MESSAGES_UPSERT"]})
+        server.receive(instance, "before")
+        assert len(taken(queue, 1)) == 1
+
+        proxy.is_refusing = True
+        proxy.reset_all()
+        for text in ("one", "two", "three"):
+            assert server.receive(instance, text).status == 200
+        until(lambda: "RabbitMQ at 127.0.0.1 cannot be reached" in server.log.read_text())
+        proxy.is_refusing = False
+
+        found = [json.loads(message.body) for message in taken(queue, 3, timeout=60)]
+        assert {one["data"]["message"]["conversation"] for one in found} == {"one", "two", "three"}
+        assert uri.netloc.rpartition("@")[0] not in server.log.read_text()
+    finally:
+        server.stop()
+        proxy.stop()
+        remove([queue], [instance.name])
+
+
+def test_an_instance_that_is_created_with_it_tells_of_its_creation(with_rabbitmq):
+    wanted = {"enabled": True, "events": ["INSTANCE_CREATE"]}
+    name = f"evoapi-test-{secrets.token_hex(4)}"
+    body = {"instanceName": name, "integration": "EVOLUTION", "rabbitmq": wanted}
+    answer = with_rabbitmq.post("/instance/create", body)
+    try:
+        assert (answer.status, answer.json["rabbitmq"]) == (201, {"enabled": True})
+        [message] = taken(f"{name}.instance.create", 1)
+        assert json.loads(message.body)["event"] == "instance.create"
+    finally:
+        remove([f"{name}.instance.create"], [name])

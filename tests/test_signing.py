@@ -1,0 +1,193 @@
+"""What is told beside a webhook's body, read as receivers read it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from realtime.transports import signing
+
+BODY = '{"event":"messages.upsert","data":{"text":"olá 😀"}}'.encode()
+
+
+def signed(*secrets, at=0, body=BODY):
+    return signing.headers("epoch.7", int(time.time()) + at, body, secrets)
+
+
+def test_a_signature_is_accepted_by_standard_webhooks_own_library():
+    secret = signing.new_secret()
+    assert Webhook(secret).verify(BODY, signed(secret)) == json.loads(BODY)
+
+
+def test_what_is_told_are_three_headers():
+    secret = signing.new_secret()
+    told = signing.headers("epoch.7", 1700000000, BODY, [secret])
+    assert list(told) == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+    assert (told["webhook-id"], told["webhook-timestamp"]) == ("epoch.7", "1700000000")
+
+
+def test_during_a_rotation_the_new_and_the_old_secret_are_both_good():
+    new, old = signing.new_secret(), signing.new_secret()
+    for secret in (new, old):
+        Webhook(secret).verify(BODY, signed(new, old))
+
+
+def test_no_more_than_two_secrets_sign():
+    assert len(signed(*[signing.new_secret() for _ in range(4)])["webhook-signature"].split(" ")) == 2
+
+
+def test_another_secret_another_body_or_another_id_is_refused_by_the_receiver():
+    secret = signing.new_secret()
+    told = signed(secret)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(signing.new_secret()).verify(BODY, told)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(BODY.replace(b"7", b"8").replace(b"o", b"a"), told)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(BODY, told | {"webhook-id": "epoch.8"})
+
+
+@pytest.mark.parametrize("at", [-301, 302])
+def test_an_old_signature_is_no_longer_good(at):
+    secret = signing.new_secret()
+    with pytest.raises(WebhookVerificationError, match="too"):
+        Webhook(secret).verify(BODY, signed(secret, at=at))
+
+
+def test_without_a_secret_there_is_no_signature():
+    assert list(signed()) == ["webhook-id", "webhook-timestamp"]
+
+
+def test_secrets_are_made_anew_each_time_and_pass_the_check():
+    made = {signing.new_secret() for _ in range(50)}
+    assert len(made) == 50
+    for secret in made:
+        signing.check_secret(secret)
+        assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsec_",
+        base64.b64encode(bytes(32)).decode(),
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        "whsec_" + base64.b64encode(bytes(65)).decode(),
+        "whsec_" + base64.b64encode(bytes(32)).decode() + "\n",
+        "whsec_" + "é" * 40,
+        "whsec_!" + base64.b64encode(bytes(30)).decode(),
+        "whpk_" + base64.b64encode(bytes(32)).decode(),
+    ],
+)
+def test_what_can_sign_nothing_is_no_secret(secret):
+    with pytest.raises(ValueError, match="signing secret") as refusal:
+        signing.check_secret(secret)
+    assert not secret or secret.removeprefix("whsec_") == "" or secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_secrets_of_others_are_taken(size):
+    signing.check_secret("whsec_" + base64.b64encode(bytes(size)).decode())
+
+
+def decoded(part):
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def test_a_token_has_evolutions_claims_and_is_signed_with_the_key():
+    head, claims, signature = signing.token("chave ç", 1700000000).split(".")
+    assert json.loads(decoded(head)) == {"alg": "HS256", "typ": "JWT"}
+    assert json.loads(decoded(claims)) == {
+        "iat": 1700000000,
+        "exp": 1700000600,
+        "app": "evolution",
+        "action": "webhook",
+    }
+    expected = hmac.new("chave ç".encode(), f"{head}.{claims}".encode(), hashlib.sha256).digest()
+    assert decoded(signature) == expected
+
+
+# Stored headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"apikey": "B6D711FCDE4D4FD5936544120E713976"},
+        {"authorization": "Bearer abc", "jwt_key": "s3cret"},
+        {"Content-Type": "application/json; charset=utf-8"},
+        {"X-Loja": "São João", "x_y!#$%&'*+.^`|~": "a\tb"},
+        {"X-Empty": ""},
+        {"x" * 128: "y" * 8192},
+    ],
+)
+def test_what_clients_send_is_stored_as_it_is(headers):
+    assert signing.check_headers(headers) == headers
+
+
+def test_numbers_and_booleans_become_texts():
+    assert signing.check_headers({"X-Number": 7, "X-Flag": True}) == {"X-Number": "7", "X-Flag": "true"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " ", "a b", "a:", "é", "a\r\nX: y", "a\x00", "(a)", "a/b", "x" * 129),
+        *("Host", "content-length", "Transfer-Encoding", "Connection", "keep-alive", "TE", "Trailer", "Upgrade"),
+        *("Expect", "Proxy-Connection", "proxy-authorization", "Content-Encoding"),
+        *("webhook-id", "Webhook-Signature", "WEBHOOK-x"),
+    ],
+)
+def test_a_name_that_is_none_or_ours_is_refused(name):
+    with pytest.raises(ValueError, match="header") as refusal:
+        signing.check_headers({name: "value-that-is-secret"})
+    assert "secret" not in str(refusal.value)
+    assert str(refusal.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("a\nb", "a\r\nX: y", "\x00", "a\x1f", "\x7f", "a\x85b", "a\u2028b", " a", "a ", "\ta", "\ud800"),
+        *("x" * 8193, "é" * 5000, None, [], {}, b"a"),
+    ],
+)
+def test_a_value_that_would_not_arrive_as_it_is_is_refused(value):
+    with pytest.raises(ValueError, match="X-Key"):
+        signing.check_headers({"X-Key": value})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {f"X-{number}": "" for number in range(51)},
+        {"X-Key": "a", "x-key": "b"},
+        {f"X-{number}": "y" * 8000 for number in range(5)},
+        {"jwt_key": ""},
+    ],
+)
+def test_too_many_headers_and_headers_twice_are_refused(headers):
+    with pytest.raises(ValueError, match=r"header|jwt_key"):
+        signing.check_headers(headers)
+
+
+@given(st.dictionaries(st.text(max_size=20), st.one_of(st.text(max_size=50), st.integers(), st.none()), max_size=5))
+def test_whatever_passes_is_a_header_that_breaks_no_other(headers):
+    try:
+        checked = signing.check_headers(headers)
+    except ValueError:
+        return
+    for name, value in checked.items():
+        assert name.isascii()
+        assert name.isprintable()
+        assert not set(name) & set(' ,:;()<>@[]{}"/\\')
+        assert not set(value) & set("\r\n\x00")
+        value.encode()

@@ -1,0 +1,652 @@
+"""One attempt to deliver a webhook, against receivers on real sockets that do what they should not."""
+
+import asyncio
+import base64
+import gc
+import json
+import os
+import socket
+import ssl
+import struct
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import ip_network
+from random import Random
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from standardwebhooks.webhooks import Webhook as Verifier
+
+from instances.events import EventType
+from realtime.transports import retry, signing
+from realtime.transports.base import Endpoint, Parcel, Verdict
+from realtime.transports.webhook import Webhook
+
+BODY = b'{"event":"messages.upsert","instance":"loja","data":{"text":"ol\xc3\xa1"}}'
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#: For what is to end long before; a test that reaches it hangs.
+PATIENCE = 30
+
+
+class Request:
+    def __init__(self, head, peer):
+        line, *fields = head.decode().split("\r\n")
+        self.method, self.path, _ = line.split(" ", 2)
+        self.fields = [tuple(field.split(": ", 1)) for field in fields if field]
+        self.headers = {name.lower(): value for name, value in self.fields}
+        self.peer = peer
+
+
+class Receiver:
+    """Reads requests and answers with bytes, or as a function of the streams does; `requests` are those that came."""
+
+    def __init__(self):
+        self.requests, self.open, self.answer = [], set(), OK
+
+    async def start(self):
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048)
+        self.port = self.server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/hook"
+
+    async def _serve(self, reader, writer):
+        self.open.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
+                request = Request(head, writer.get_extra_info("peername"))
+                request.body = await reader.readexactly(int(request.headers["content-length"]))
+                self.requests.append(request)
+                if callable(self.answer):
+                    await self.answer(reader, writer)
+                    return
+                writer.write(self.answer)
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open.discard(writer)
+            writer.close()
+
+    async def is_left_alone(self):
+        """Whether all connections are closed, soon."""
+        for _ in range(100 * PATIENCE):
+            if self.open:
+                await asyncio.sleep(0.01)
+        return not self.open
+
+    async def stop(self):
+        for writer in [*self.open]:
+            writer.transport.abort()
+        self.server.close()
+        await self.server.wait_closed()
+        await self.is_left_alone()
+
+
+@pytest.fixture
+async def receiver(settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 10_000
+    one = Receiver()
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest.fixture
+async def webhook():
+    one = Webhook()
+    yield one
+    await one.close()
+
+
+def endpoint(url, id=7, secrets=None, **options):
+    return Endpoint(id, "webhook", {"url": url} | options, secrets or {})
+
+
+def parcel(body=BODY, type="messages.upsert"):
+    return Parcel("epoch.7", type, body, 1)
+
+
+async def send(webhook, receiver, **options):
+    async with asyncio.timeout(PATIENCE):
+        return await webhook.send(parcel(), endpoint(receiver.url, **options))
+
+
+# What is sent
+
+
+async def test_the_stored_bytes_are_posted_and_a_2xx_is_a_delivery(webhook, receiver):
+    outcome = await send(webhook, receiver)
+    assert outcome.verdict is Verdict.DELIVERED
+    assert (outcome.status, outcome.excerpt, outcome.error) == (200, "ok", "")
+    [request] = receiver.requests
+    assert (request.method, request.path, request.body) == ("POST", "/hook", BODY)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert request.headers["user-agent"].startswith("evoapi-webhook/")
+    assert "transfer-encoding" not in request.headers
+
+
+async def test_a_large_body_arrives_whole(webhook, receiver):
+    body = os.urandom(3_000_000)
+    outcome = await webhook.send(parcel(body), endpoint(receiver.url))
+    assert outcome.verdict is Verdict.DELIVERED
+    assert receiver.requests[0].body == body
+
+
+async def test_each_attempt_is_signed_anew_with_the_events_id(webhook, receiver):
+    secrets = {"signing": [signing.new_secret(), signing.new_secret()]}
+    await send(webhook, receiver, secrets=secrets)
+    await send(webhook, receiver, secrets=secrets)
+    for request in receiver.requests:
+        assert request.headers["webhook-id"] == "epoch.7"
+        assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < PATIENCE
+        for secret in secrets["signing"]:
+            assert Verifier(secret).verify(request.body, request.headers)["instance"] == "loja"
+
+
+async def test_stored_headers_are_sent_and_take_the_place_of_ours(webhook, receiver):
+    stored = {"apikey": "B6D711FC", "X-Loja": "São João", "content-type": "application/json; v=2", "Authorization": "x"}
+    await send(webhook, receiver, secrets={"headers": stored})
+    [request] = receiver.requests
+    assert request.headers["apikey"] == "B6D711FC"
+    assert request.headers["x-loja"] == "São João"
+    assert request.headers["authorization"] == "x"
+    assert [value for name, value in request.fields if name.lower() == "content-type"] == ["application/json; v=2"]
+
+
+async def test_the_key_for_tokens_is_not_sent_and_signs_one_for_now(webhook, receiver):
+    await send(webhook, receiver, secrets={"headers": {"authorization": "Basic x", "jwt_key": "s3cret-key"}})
+    [request] = receiver.requests
+    assert "jwt_key" not in request.headers
+    [bearer] = [value for name, value in request.fields if name.lower() == "authorization"]
+    claims = json.loads(base64.urlsafe_b64decode(bearer.split(".")[1] + "=="))
+    assert abs(claims["iat"] - time.time()) < PATIENCE
+    assert bearer == f"Bearer {signing.token('s3cret-key', claims['iat'])}"
+
+
+@pytest.mark.parametrize(
+    ("type", "slug"),
+    [
+        ("messages.upsert", "messages-upsert"),
+        ("group-participants.update", "group-participants-update"),
+        ("send.message.update", "send-message-update"),
+        ("typebot.change-status", "typebot-change-status"),
+        ("call", "call"),
+    ],
+)
+async def test_by_events_the_path_ends_with_the_events_name(webhook, receiver, type, slug):
+    outcome = await webhook.send(parcel(type=type), endpoint(receiver.url, byEvents=True))
+    assert outcome.verdict is Verdict.DELIVERED
+    assert receiver.requests[0].path == f"/hook/{slug}"
+    target = webhook.destination(EventType.MESSAGES_UPSERT, endpoint("https://a.example/in", byEvents=True))
+    assert target == "https://a.example/in/messages-upsert"
+
+
+async def test_events_share_a_connection(webhook, receiver):
+    for _ in range(5):
+        await send(webhook, receiver)
+    assert len({request.peer for request in receiver.requests}) == 1
+
+
+async def test_cookies_of_an_answer_are_not_sent_back(webhook, receiver):
+    receiver.answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
+    await send(webhook, receiver)
+    await send(webhook, receiver)
+    assert "cookie" not in receiver.requests[1].headers
+
+
+async def test_a_proxy_in_the_environment_is_not_used(webhook, receiver, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+
+
+def test_the_body_has_evolutions_keys_in_its_order():
+    envelope = {"event": "call", "instance": "loja", "data": {"a": 1}, "server_url": "https://e.example"}
+    envelope |= {"date_time": "2026-01-01T00:00:00.000Z", "sender": "55@s.whatsapp.net", "apikey": None}
+    envelope |= {"id": "epoch.7", "seq": 7, "prev": 6}
+    before = dict(envelope)
+    body = json.loads(Webhook().body(envelope, endpoint("https://hook.example/in", byEvents=True)))
+    assert list(body) == [
+        *("event", "instance", "data", "destination", "date_time", "sender", "server_url", "apikey"),
+        *("id", "seq", "prev"),
+    ]
+    assert body["destination"] == "https://hook.example/in"
+    assert {name: body[name] for name in envelope} == envelope == before
+
+
+def test_what_the_envelope_does_not_have_the_body_does_not_have():
+    envelope = {"event": "call", "instance": "loja", "data": None, "date_time": "", "apikey": None, "id": "", "seq": 1}
+    body = json.loads(Webhook().body(envelope, endpoint("https://hook.example/in")))
+    assert list(body) == ["event", "instance", "data", "destination", "date_time", "apikey", "id", "seq"]
+
+
+def test_a_password_in_the_operators_url_is_shown_to_nobody():
+    ours = endpoint("https://user:pa55word@hook.example/in", id=0)
+    assert webhook_texts(ours) == ["https://hook.example/in", "https://hook.example/in"]
+
+
+def webhook_texts(one):
+    envelope = {"event": "call", "instance": "loja", "data": None}
+    return [Webhook().destination(EventType.CALL, one), json.loads(Webhook().body(envelope, one))["destination"]]
+
+
+# What an answer means
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        *[(status, Verdict.DELIVERED) for status in (200, 201, 202, 204, 299)],
+        *[(status, Verdict.RETRY) for status in (300, 301, 302, 303, 304, 307, 308)],
+        *[(status, Verdict.RETRY) for status in (401, 403, 404, 405, 408, 409, 413, 425, 429, 451)],
+        *[(status, Verdict.RETRY) for status in (500, 501, 502, 503, 504, 599, 999)],
+        *[(status, Verdict.DEAD) for status in (400, 422)],
+        (410, Verdict.GONE),
+    ],
+)
+async def test_a_status_is_a_verdict(webhook, receiver, status, verdict):
+    receiver.answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
+    outcome = await send(webhook, receiver)
+    assert (outcome.status, outcome.verdict) == (status, verdict)
+
+
+async def test_a_redirect_is_not_followed(webhook, receiver):
+    receiver.answer = f"HTTP/1.1 307 X\r\nLocation: {receiver.url}/other\r\nContent-Length: 0\r\n\r\n".encode()
+    outcome = await send(webhook, receiver)
+    assert outcome.verdict is Verdict.RETRY
+    assert "redirect" in outcome.error
+    assert len(receiver.requests) == 1
+
+
+async def test_a_receiver_can_ask_for_time(webhook, receiver):
+    receiver.answer = b"HTTP/1.1 503 X\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n"
+    assert (await send(webhook, receiver)).retry_after == 120
+
+
+async def test_an_excerpt_shows_what_cannot_be_seen(webhook, receiver):
+    text = b"a\x00b\x1b[31m\xe2\x80\xae\xff\r\nc"
+    receiver.answer = b"HTTP/1.1 500 X\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+    assert (await send(webhook, receiver)).excerpt == "a\\x00b\\x1b[31m\\u202e�\\r\nc"
+
+
+async def test_an_excerpt_is_short_and_holds_no_secret_that_the_receiver_repeats(webhook, receiver):
+    async def echo(_, writer):
+        request = receiver.requests[0]
+        text = "".join(f"{name}: {value}\n" for name, value in request.fields).encode() + b"x" * 5000
+        writer.write(b"HTTP/1.1 500 X\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+        await writer.drain()
+
+    receiver.answer = echo
+    secrets = {"headers": {"apikey": "B6D711FC-key", "X-Auth": "Token tok-123456", "jwt_key": "k"}}
+    outcome = await send(webhook, receiver, secrets=secrets)
+    assert len(outcome.excerpt) == 2000
+    assert "apikey: ********" in outcome.excerpt
+    assert "Bearer" not in outcome.excerpt
+    for secret in ("B6D711FC-key", "tok-123456"):
+        assert secret not in outcome.excerpt
+
+
+# Receivers that hang, drip, reset and lie
+
+
+def silent(beginning=b""):
+    async def answer(reader, writer):
+        writer.write(beginning)
+        await reader.read()
+
+    return answer
+
+
+def drip(beginning, data):
+    async def answer(_, writer):
+        writer.write(beginning)
+        while True:
+            for byte in data:
+                writer.write(bytes((byte,)))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    return answer
+
+
+def flood(beginning, repeated):
+    async def answer(_, writer):
+        writer.write(beginning)
+        while True:
+            writer.write(repeated)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    return answer
+
+
+def then_close(data, reset=False):
+    async def answer(_, writer):
+        writer.write(data)
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        else:
+            await writer.drain()
+
+    return answer
+
+
+LATE = {
+    "silent": silent(),
+    "drips the head": drip(b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+    "drips the body": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"a"),
+    "drips chunks": drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+    "promises more": silent(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+}
+
+
+@pytest.mark.parametrize("answer", LATE.values(), ids=LATE)
+async def test_one_deadline_is_for_all_of_an_attempt(webhook, receiver, settings, answer):
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 300
+    receiver.answer = answer
+    began = time.monotonic()
+    outcome = await send(webhook, receiver)
+    assert time.monotonic() - began < 5
+    assert outcome.verdict is Verdict.RETRY
+    assert "within 0.3 seconds" in outcome.error
+    assert await receiver.is_left_alone()
+
+
+BROKEN = {
+    "closes": then_close(b""),
+    "resets": then_close(b"", reset=True),
+    "closes in the head": then_close(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    "resets in the head": then_close(b"HTTP/1.1 200 OK\r\nContent-Le", reset=True),
+    "closes in the body": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+    "closes in a chunk": then_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello"),
+    "is no HTTP": then_close(b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+    "is no HTTP at all": then_close(bytes(range(256)) * 50),
+    "speaks HTTP/9": then_close(b"HTTP/9.9 200 OK\r\n\r\n"),
+    "has no number": then_close(b"HTTP/1.1 abc OK\r\n\r\n"),
+    "has a long line": then_close(b"HTTP/1.1 200 " + b"O" * 100_000 + b"\r\n\r\n"),
+    "has a long header": then_close(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 1_000_000 + b"\r\n\r\n"),
+    "has headers without end": flood(b"HTTP/1.1 200 OK\r\n", b"X-A: abcdefghijkl\r\n" * 100),
+    "has two lengths": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
+    "has a negative length": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok"),
+    "has garbage for chunks": then_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
+    "is still at it, for ever": flood(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 100),
+    "switches protocols": then_close(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello"),
+}
+
+
+@pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
+async def test_an_answer_that_is_none_is_an_outcome(webhook, receiver, answer, caplog):
+    receiver.answer = answer
+    began = time.monotonic()
+    outcome = await send(webhook, receiver)
+    assert time.monotonic() - began < 8, "it waited for the deadline"
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error or outcome.status == 101
+    assert "failed" not in outcome.error
+    assert "127.0.0.1" not in outcome.error
+    assert await receiver.is_left_alone()
+    assert not caplog.records
+    receiver.answer = OK
+    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n",
+    ],
+)
+async def test_of_an_answer_without_end_the_beginning_is_read(webhook, receiver, beginning):
+    receiver.answer = flood(beginning, b"x" * 65536)
+    outcome = await send(webhook, receiver)
+    assert (outcome.verdict, outcome.status, outcome.excerpt) == (Verdict.DELIVERED, 200, "x" * 2000)
+    assert await receiver.is_left_alone()
+
+
+async def test_an_answer_too_many_is_not_taken_for_the_next_events(webhook, receiver):
+    receiver.answer = OK + b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+    for _ in range(3):
+        assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+
+
+async def test_a_receiver_that_does_not_read_is_given_up(webhook, receiver, settings):
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 300
+
+    done = asyncio.Event()
+
+    async def not_reading(_, writer):
+        writer.transport.pause_reading()
+        await done.wait()
+        writer.transport.abort()
+
+    deaf = await asyncio.start_server(not_reading, "127.0.0.1", 0, limit=1024)
+    port = deaf.sockets[0].getsockname()[1]
+    outcome = await webhook.send(parcel(b"x" * 16_000_000), endpoint(f"http://127.0.0.1:{port}/"))
+    assert outcome.verdict is Verdict.RETRY
+    done.set()
+    deaf.close()
+    await deaf.wait_closed()
+
+
+async def test_what_nobody_listens_at_is_an_outcome(webhook, receiver):
+    await receiver.stop()
+    outcome = await send(webhook, receiver)
+    assert (outcome.verdict, outcome.status) == (Verdict.RETRY, None)
+    assert outcome.error == "There was no connection to the host: Connection refused"
+
+
+async def test_a_name_without_an_address_is_an_outcome(webhook, monkeypatch):
+    def getaddrinfo(*_args, **_kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    outcome = await webhook.send(parcel(), endpoint("http://nowhere.example/"))
+    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "The host of the URL was not found")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://example.com/", "http://[::1/", "", "/hook", "http://127.1/", "tcp://a.example/"]
+)
+async def test_a_url_that_cannot_be_dialled_is_an_outcome(webhook, url, caplog):
+    outcome = await webhook.send(parcel(), endpoint(url))
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error.startswith("The ")
+    assert not caplog.records
+
+
+async def test_secrets_that_sign_nothing_are_an_outcome_that_does_not_tell_them(webhook, receiver):
+    outcome = await send(webhook, receiver, secrets={"signing": ["whsec_not-base64-é"]})
+    assert outcome.verdict is Verdict.RETRY
+    assert "whsec" not in outcome.error
+    outcome = await send(webhook, receiver, secrets={"headers": {"X-A": "secret\r\nX-B: y"}})
+    assert outcome.verdict is Verdict.RETRY
+    assert "secret\r" not in outcome.error
+    assert receiver.requests == []
+
+
+async def test_a_host_without_tls_is_an_outcome(webhook, receiver):
+    async def in_plain(reader, writer):
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    plain = await asyncio.start_server(in_plain, "127.0.0.1", 0)
+    outcome = await webhook.send(parcel(), endpoint(f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"))
+    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "There was no encrypted connection to the host")
+    plain.close()
+    await plain.wait_closed()
+
+
+@pytest.fixture
+def self_signed(tmp_path):
+    """A context for a host with a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    certificate = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1)).sign(key, SHA256())
+    pem = tmp_path / "host.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(webhook, receiver, self_signed):
+    server = await asyncio.start_server(receiver._serve, "127.0.0.1", 0, ssl=self_signed)
+    outcome = await webhook.send(parcel(), endpoint(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error.startswith("The certificate of the host is not valid: self")
+    assert receiver.requests == []
+    server.close()
+    await server.wait_closed()
+
+
+# Where it may lead
+
+
+async def test_a_tenants_url_that_leads_inside_reaches_nothing(webhook, receiver, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    outcome = await send(webhook, receiver)
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error == "The URL leads to an address that is not public"
+    assert receiver.requests == []
+
+
+async def test_the_operators_url_may_lead_inside(webhook, receiver, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    assert (await send(webhook, receiver, id=0)).verdict is Verdict.DELIVERED
+
+
+async def test_a_connection_of_the_operators_is_not_lent_to_a_tenant(webhook, receiver, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    await send(webhook, receiver, id=0)
+    assert (await send(webhook, receiver, id=7)).verdict is Verdict.RETRY
+    assert len(receiver.requests) == 1
+
+
+# Many at once
+
+
+async def test_a_thousand_receivers_that_hang_leave_nothing_behind(webhook, receiver, settings):
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 3000
+    receiver.answer = silent()
+    await webhook.send(parcel(), endpoint("http://127.0.0.1:9/"))
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    outcomes = await asyncio.gather(*(send(webhook, receiver) for _ in range(1000)))
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.RETRY}
+    assert await receiver.is_left_alone()
+    await asyncio.sleep(0.1)
+    assert len(os.listdir("/proc/self/fd")) <= before + 5
+    receiver.answer = OK
+    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+
+
+async def test_those_that_hang_hold_up_nobody(webhook, receiver, settings):
+    hanging = Receiver()
+    await hanging.start()
+    hanging.answer = silent()
+    stuck = [asyncio.create_task(send(webhook, hanging)) for _ in range(300)]
+    outcomes = await asyncio.gather(*(send(webhook, receiver) for _ in range(300)))
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.DELIVERED}
+    assert not any(task.done() for task in stuck)
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    assert await hanging.is_left_alone()
+    await hanging.stop()
+
+
+def test_each_event_loop_has_connections_of_its_own(settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    webhook = Webhook()
+
+    async def once():
+        receiver = Receiver()
+        await receiver.start()
+        outcome = await send(webhook, receiver)
+        await webhook.close()
+        await receiver.stop()
+        return outcome.verdict
+
+    assert [asyncio.run(once()) for _ in range(2)] == [Verdict.DELIVERED] * 2
+    assert not webhook._sessions
+
+
+# When it is tried again
+
+
+def delays(settings, **variables):
+    for name, value in variables.items():
+        setattr(settings, f"WEBHOOK_RETRY_{name}", value)
+    found = []
+    while (wait := retry.delay(len(found) + 1, Random(7))) is not None:
+        found.append(wait)
+    return found
+
+
+def test_by_default_an_event_is_tried_for_72_hours(settings):
+    assert sum(retry.SCHEDULE) == 72 * 3600
+    found = delays(settings)
+    assert len(found) == len(retry.SCHEDULE)
+    for wait, planned in zip(found, retry.SCHEDULE, strict=True):
+        assert 0.8 * planned <= wait <= 1.2 * planned
+
+
+def test_waits_are_spread():
+    assert len({round(retry.delay(2, Random(number)), 3) for number in range(50)}) > 40
+
+
+def test_evolutions_variables_are_obeyed(settings):
+    assert delays(settings, JITTER_FACTOR=0) == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert delays(settings, MAX_ATTEMPTS=3, INITIAL_DELAY_SECONDS=2) == [2, 4]
+    assert delays(settings, MAX_DELAY_SECONDS=3, MAX_ATTEMPTS=5) == [2, 3, 3, 3]
+    assert delays(settings, USE_EXPONENTIAL_BACKOFF=False) == [2, 2, 2, 2]
+
+
+def test_evolutions_jitter_never_makes_a_wait_shorter_than_the_first(settings):
+    settings.WEBHOOK_RETRY_MAX_ATTEMPTS = 10
+    waits = [retry.delay(1, Random(number)) for number in range(200)]
+    assert min(waits) == 5
+    assert 5.5 < max(waits) <= 6
+    assert all(240 <= retry.delay(9, Random(number)) <= 360 for number in range(200))
+
+
+def test_evolutions_final_statuses_are_obeyed(settings):
+    settings.WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = frozenset({404, 410, 200})
+    assert retry.verdict(404) is Verdict.DEAD
+    assert retry.verdict(400) is Verdict.RETRY
+    assert retry.verdict(410) is Verdict.GONE
+    assert retry.verdict(200) is Verdict.DELIVERED
+
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        (" 120 ", 120),
+        ("99999999999999999999", 24 * 3600),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
+        (format_datetime(NOW - timedelta(days=9), usegmt=True), 0),
+        (format_datetime(NOW + timedelta(days=9), usegmt=True), 24 * 3600),
+        ("Fri, 01 May 2026 12:00:30", 30),
+        *[(header, None) for header in (None, "", "-1", "1.5", "soon", "٣", "9" * 500)],
+        ("Fri, 99 May 99999 12:00:00 GMT", None),
+    ],
+)
+def test_what_a_receiver_asks_for_is_read_within_bounds(header, seconds):
+    assert retry.retry_after(header, NOW) == seconds
