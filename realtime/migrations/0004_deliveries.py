@@ -2,8 +2,9 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import instances.fields
 from django.db import migrations, models
+
+import instances.fields
 
 
 class Migration(migrations.Migration):
