@@ -14,7 +14,7 @@ RABBITMQ = .venv/requirements-rabbitmq.stamp
 endif
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 run: setup ## set up what is missing, then start the server
 	@.venv/bin/python manage.py migrate --verbosity 0
@@ -41,6 +41,9 @@ bench: .venv/requirements-bench.stamp ## measure against Node's socket.io and st
 
 bench-quick: ## the same in under 3 minutes, less exactly
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
+bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries a second, and what dead endpoints cost
+	@.venv/bin/python -m bench.deliveries
 
 setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
@@ -88,4 +91,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick bench-deliveries setup setup-dev client lock clean

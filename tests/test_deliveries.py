@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -19,6 +21,7 @@ from realtime.retention import prune
 from realtime.transports import retry
 from tests.inside import Inside, until
 from tests.receiver import Receiver
+from tests.server import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -318,3 +321,23 @@ endpoint.save()
     assert {request.json["data"]["number"] for request in receiver.requests} == set(range(30))
     assert len({(request.id, request.body) for request in receiver.requests}) == 30
     assert begun <= dispatcher_module.MAX_PER_ENDPOINT
+
+
+def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
+    with Receiver() as receiver:
+        server = fresh_server(DELIVERY_EMBEDDED="false")
+        instance = server.create()
+        body = {"webhook": {"enabled": True, "url": receiver.url, "events": ["CALL"]}}
+        assert server.post(server.path("/webhook/set", instance), body).status == 201
+        assert server.post(server.path("/event/publish", instance), {"event": "call", "data": {}}).status == 201
+        time.sleep(2)
+        assert not receiver.requests
+
+        command = [sys.executable, "manage.py", "deliver"]
+        delivering = subprocess.Popen(command, cwd=ROOT, env=server.environment, stdout=subprocess.DEVNULL)
+        try:
+            until(lambda: receiver.requests, 20)
+        finally:
+            delivering.terminate()
+        assert delivering.wait(20) == 0
+        assert [request.json["event"] for request in receiver.requests] == ["call"]

@@ -1,0 +1,183 @@
+"""How fast webhooks are delivered, and what dead endpoints cost the others: `make bench-deliveries`.
+
+The dispatcher runs on one core, on SQLite with `synchronous=FULL`, against receivers on the other one, which answer 200
+at once. Each delivery is claimed, signed, posted, and its outcome and attempt stored. A dead endpoint accepts
+connections and never answers. Latency is from the event's commit to the receiver's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "bench" / "work" / "deliveries"
+ENDPOINTS = 50
+#: Events a second in the rows about latency; each goes to all endpoints.
+RATE = 10
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Receiver(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self.rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.rest += data
+        while (end := self.rest.find(b"\r\n\r\n")) >= 0:
+            head = self.rest[:end].lower()
+            length = int(head[head.index(b"content-length:") + 15 :].split(b"\r\n", 1)[0])
+            if len(self.rest) < end + 4 + length:
+                return
+            self.rest = self.rest[end + 4 + length :]
+            self.transport.write(ANSWER)
+
+
+async def receive() -> None:
+    server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+def set_up() -> None:
+    """A database of its own, before anything of Django is imported."""
+    shutil.rmtree(DATA, ignore_errors=True)
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "evoapi.settings",
+        "DATA_DIR": str(DATA),
+        "LOG_LEVEL": "WARNING",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    }
+    os.environ.pop("DATABASE_URL", None)
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+def prepare(port: int, dead: int, dead_port: int) -> Any:
+    from instances.models import Instance, Subscription
+    from realtime.deliveries import Attempt, Delivery
+
+    Attempt.objects.all().delete()
+    Delivery.objects.all().delete()
+    Instance.objects.all().delete()
+    instance = Instance(name="bench")
+    instance.save()
+    for number in range(ENDPOINTS):
+        url = f"http://127.0.0.1:{dead_port if number < dead else port}/{number}"
+        endpoint = Subscription(instance=instance, transport="webhook", events=["CALL"], options={"url": url})
+        endpoint.keep_secrets(headers={}, signing=["whsec_" + "A" * 32])
+        endpoint.save()
+    return instance
+
+
+def record(instance: Any, count: int) -> None:
+    from instances.events import EventType
+    from realtime.models import Event, Happening
+
+    happenings = [Happening(EventType.CALL, {"number": number, "padding": "x" * 400}) for number in range(count)]
+    for begin in range(0, count, 100):
+        Event.objects.record_all(instance, happenings[begin : begin + 100])
+
+
+@asynccontextmanager
+async def dispatching() -> AsyncIterator[None]:
+    from realtime.dispatcher import Dispatcher
+
+    task = asyncio.ensure_future(Dispatcher().run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def drained(port: int) -> None:
+    """Wait until nothing is owed to those who answer."""
+    from realtime.database import database
+    from realtime.deliveries import Delivery
+
+    owed = Delivery.objects.pending().filter(destination__contains=f":{port}/")
+    while await database(owed.exists):  # noqa: ASYNC110 (nobody tells us)
+        await asyncio.sleep(0.05)
+
+
+async def rate(port: int) -> float:
+    """Deliveries a second."""
+    from realtime.database import database
+    from realtime.deliveries import Delivery
+
+    count = await database(Delivery.objects.count)
+    began = time.perf_counter()
+    async with dispatching():
+        await drained(port)
+        return count / (time.perf_counter() - began)
+
+
+async def latencies(instance: Any, port: int, events: int) -> list[float]:
+    """Milliseconds from commit to answer, of those who answer, sorted; events come at RATE."""
+    from realtime.database import database
+    from realtime.deliveries import Attempt
+
+    async with dispatching():
+        for _ in range(events):
+            began = time.perf_counter()
+            await database(record, instance, 1)
+            await asyncio.sleep(max(0.0, 1 / RATE - (time.perf_counter() - began)))
+        await drained(port)
+    taken = await database(lambda: list(Attempt.objects.filter(status=200).select_related("delivery")))
+    return sorted((one.at - one.delivery.created_at).total_seconds() * 1000 + one.duration_ms for one in taken)
+
+
+def main() -> None:
+    if sys.argv[1:] == ["receive"]:
+        uvloop.run(receive())
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    pin: Callable[[], None] = lambda: os.sched_setaffinity(0, {cores[-1]})  # noqa: E731
+    command = [sys.executable, "-m", "bench.deliveries", "receive"]
+    receiving = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=pin)
+    assert receiving.stdout
+    port = int(receiving.stdout.readline())
+    os.sched_setaffinity(0, {cores[0]})
+    set_up()
+    try:
+        with socket.create_server(("127.0.0.1", 0), backlog=4096) as silent:
+            measure(port, silent.getsockname()[1])
+    finally:
+        receiving.kill()
+        receiving.wait()
+        shutil.rmtree(DATA)
+
+
+def measure(port: int, dead_port: int) -> None:
+    for deliveries in (1_000, 5_000, 100_000):
+        record(prepare(port, 0, dead_port), deliveries // ENDPOINTS)
+        told = f"{uvloop.run(rate(port)):.0f} a second"
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        print(f"{deliveries:7,} deliveries to {ENDPOINTS} endpoints: {told}; at most {memory} MB", flush=True)
+    for round_number in range(3):
+        for dead in (0, 5):
+            found = uvloop.run(latencies(prepare(port, dead, dead_port), port, 100))
+            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
+            print(
+                f"round {round_number + 1}, {dead} of {ENDPOINTS} dead: p50 {p50:.0f} ms, p99 {p99:.0f} ms", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
