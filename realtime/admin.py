@@ -33,6 +33,7 @@ from realtime.delivery_serializers import WholeDelivery
 from realtime.models import Event, Stream
 from realtime.resending import MAX_RESENT, resend, send_test
 from realtime.transports.base import transports
+from realtime.why import explain
 
 admin.site.unregister((Instance, Subscription))
 
@@ -264,7 +265,7 @@ class EventAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name"
     content = "envelope"
-    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "shown_envelope")
+    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "who_got_it", "shown_envelope")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
@@ -278,6 +279,15 @@ class EventAdmin(LongListAdmin):
     @admin.display(description="recorded at")
     def recorded_at(self, event: Event) -> str:
         return to_the_second(event.created_at)
+
+    @admin.display(description="who got it")
+    def who_got_it(self, event: Event) -> str:
+        """Each endpoint and the sockets, in words."""
+        instance = Instance.objects.filter(pk=event.instance_id).first()
+        if instance is None:
+            return "The instance is deleted: its deliveries are on record."
+        told = explain(instance, str(event.seq), is_for_all=True)["summary"]
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((one,) for one in told)))
 
     @admin.display(description="envelope")
     def shown_envelope(self, event: Event) -> str:

@@ -88,8 +88,9 @@ class Dispatcher:
             await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
         except DatabaseError as error:
             logger.error("What was in flight is sent again when its lease is over: %s", error)
-        for transport in transports().values():
-            await transport.close()
+        finally:
+            for transport in transports().values():
+                await transport.close()
 
     async def _renew_for_ever(self) -> None:
         while True:

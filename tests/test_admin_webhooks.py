@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from instances.events import DEFAULT_EVENTS
+from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
 from realtime import waking
 from realtime.admin import BoundedPaginator
@@ -610,3 +610,18 @@ def test_who_may_change_deliveries_may_send_them_again(staff, loja):
     assert "Send again" in client.get(at("change", Delivery, owed.pk)).content.decode()
     assert client.post(at("again", Delivery, owed.pk)).status_code == 302
     assert Delivery.objects.pending().count() == 1
+
+
+def test_an_event_says_who_got_it(admin_client, transactional_db):
+    instance = Instance.objects.create(name="loja")
+    endpoint = Subscription(instance=instance, transport="webhook", events=["CALL"], options={"url": URL})
+    endpoint.save()
+    other = Subscription.objects.create(instance=instance, transport="webhook", events=[], options={"url": URL})
+    event = Event.objects.record(instance, EventType.CALL, {"from": SCRIPT})
+
+    page = admin_client.get(at("change", Event, Event.objects.get(seq=event.seq).pk)).content.decode()
+
+    assert f"<li>The webhook endpoint {endpoint.pk} is about to be sent it" in page
+    assert f"<li>The webhook endpoint {other.pk} is not subscribed to CALL.</li>" in page
+    assert "<li>Sockets were to hear of it" in page
+    assert SCRIPT not in page
