@@ -17,6 +17,8 @@ from tests.conftest import missing
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
+pytestmark = pytest.mark.no_database
+
 PAGE = b"""<!doctype html>
 <title>A page of another origin</title>
 <script>

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from instances import guard
 
+pytestmark = pytest.mark.no_database
+
 INSIDE = [
     "0.0.0.0",
     "0.1.2.3",

@@ -13,6 +13,8 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from realtime.transports import signing
 
+pytestmark = pytest.mark.no_database
+
 BODY = '{"event":"messages.upsert","data":{"text":"olá 😀"}}'.encode()
 
 
