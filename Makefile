@@ -22,8 +22,7 @@ run: setup ## set up what is missing, then start the server
 	@exec .venv/bin/python manage.py serve
 
 test: setup-dev ## run the tests, on SQLite and on PostgreSQL: make test ARGS="-k name"
-	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest $(ARGS)
-	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" TEST_DATABASE=postgres .venv/bin/python -m pytest $(ARGS)
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test $(ARGS)
 
 lint: .venv/requirements-dev.stamp ## check style, types and migrations
 	.venv/bin/python -m ruff check
