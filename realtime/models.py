@@ -308,7 +308,8 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
     def _write(self, instance: Instance, happenings: list[Happening]) -> list[Event]:
         if not happenings:
             return []
-        heard = self._sockets_want(instance, [happening.event_type for happening in happenings])
+        subscriptions = _subscriptions_of(instance)
+        heard = self._sockets_want(subscriptions, [happening.event_type for happening in happenings])
         numbers = Stream.objects.next_numbers(instance, heard)
         events = [
             Event(
@@ -326,13 +327,13 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             event.epoch = number.epoch
         # no partial: Django asks a robust hook that fails for its name
         transaction.on_commit(lambda: bus.hint(events), robust=True)
-        if owe(instance, events, _subscriptions_of(instance)):
+        if owe(instance, events, subscriptions):
             transaction.on_commit(lambda: waking.wake(), robust=True)
         return events
 
-    def _sockets_want(self, instance: Instance, event_types: list[EventType]) -> list[bool]:
+    def _sockets_want(self, subscriptions: list[Subscription], event_types: list[EventType]) -> list[bool]:
         """An instance without websocket settings is heard whole; with settings, they rule."""
-        subscription = _websocket_of(instance)
+        subscription = next((one for one in subscriptions if one.instance_id and not one.is_endpoint), None)
         return [subscription is None or subscription.wants(event_type) for event_type in event_types]
 
     def head(self) -> Cursor:
@@ -342,10 +343,6 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             return Cursor(horizon, horizon, 0)
         last = self.order_by("-pk").values_list("pk", flat=True).first()
         return Cursor(0, 1, last or Stream.objects.whole_floor()[1])
-
-
-def _websocket_of(instance: Instance) -> Subscription | None:
-    return next((one for one in _subscriptions_of(instance) if not one.is_endpoint), None)
 
 
 def _subscriptions_of(instance: Instance) -> list[Subscription]:

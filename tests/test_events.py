@@ -59,7 +59,7 @@ def test_every_event_of_evolution_api_has_its_name_and_its_word_on_the_wire():
 
 
 def test_what_evolution_api_has_no_name_for_is_ours_alone():
-    assert set(EventType.names) - set(EVOLUTION) == {"BUSINESS_UPDATE"}
+    assert set(EventType.names) - set(EVOLUTION) == {"BUSINESS_UPDATE", "ENDPOINT_DISABLED"}
 
 
 def test_an_empty_list_stands_for_the_31_names_in_evolutions_order():
@@ -68,7 +68,8 @@ def test_an_empty_list_stands_for_the_31_names_in_evolutions_order():
 
 
 def test_all_but_the_internal_events_can_be_subscribed_to():
-    assert set(SUBSCRIBABLE) == set(EVOLUTION) - INTERNAL | {"GROUP_UPDATE", "BUSINESS_UPDATE"}
+    ours = {"GROUP_UPDATE", "BUSINESS_UPDATE", "ENDPOINT_DISABLED"}
+    assert set(SUBSCRIBABLE) == set(EVOLUTION) - INTERNAL | ours
     assert {event.name for event in EventType if not event.is_subscribable} == INTERNAL
 
 

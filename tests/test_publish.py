@@ -75,7 +75,7 @@ def test_keys_and_tokens_in_data_are_left_out(server, instance):
 def test_what_only_the_server_can_know_is_not_publishable(server, instance):
     own = [event_type for event_type in EventType if not event_type.is_publishable]
     assert sorted(event_type.value for event_type in own) == [
-        *("application.startup", "creds.update", "instance.create", "instance.delete"),
+        *("application.startup", "creds.update", "endpoint.disabled", "instance.create", "instance.delete"),
         *("messaging-history.set", "remove.instance"),
     ]
     for event_type in own:
