@@ -264,7 +264,7 @@ def _number(name: str, low: float, high: float) -> float | None:
 
 #: Networks that are not public, and that URLs of tenants may lead to all the same.
 WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
-#: For an attempt as a whole: to connect, to send, and to read the answer. Whoever sends has a lease for longer.
+#: For an attempt as a whole: to connect, to send, and to read the answer.
 WEBHOOK_REQUEST_TIMEOUT_MS = _number("WEBHOOK_REQUEST_TIMEOUT_MS", 1, 100_000) or 30_000
 # Evolution API's formula for the waits between attempts. If none of them is set, it is Standard Webhooks' schedule.
 WEBHOOK_RETRY_MAX_ATTEMPTS = _number("WEBHOOK_RETRY_MAX_ATTEMPTS", 1, 1000)

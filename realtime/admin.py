@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -138,12 +138,6 @@ def revive(endpoint_id: int) -> int:
     return count
 
 
-def drop(endpoint_ids: Iterable[int]) -> None:
-    """What is still owed to endpoints that are deleted will not be sent."""
-    owed = Delivery.objects.pending().filter(endpoint_id__in=list(endpoint_ids))
-    owed.update(state=State.DROPPED, finished_at=timezone.now(), lease=None)
-
-
 @admin.register(Subscription)
 class OwedSubscriptionAdmin(SubscriptionAdmin):
     actions = ("switch_on", "send_dead_again", "send_test_event")
@@ -218,12 +212,12 @@ class OwedSubscriptionAdmin(SubscriptionAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
         with transaction.atomic():
-            drop([obj.pk])
+            Delivery.objects.give_up([obj.pk], State.DROPPED)
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         with transaction.atomic():
-            drop(queryset.values_list("pk", flat=True))
+            Delivery.objects.give_up(queryset.values_list("pk", flat=True), State.DROPPED)
             super().delete_queryset(request, queryset)
 
 

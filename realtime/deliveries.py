@@ -104,6 +104,14 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         """Who held this lease stops: what it has not sent is due at once."""
         self.pending().filter(lease=lease).update(due_at=timezone.now(), lease=None)
 
+    def give_up(self, endpoint_ids: Iterable[int], state: State) -> None:
+        """What waits for these endpoints ends in this state; it will not be sent.
+
+        What is in flight is its sender's to settle: two that wait for each other's rows would be a deadlock.
+        """
+        waiting = self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None)
+        waiting.update(state=state, finished_at=timezone.now())
+
     def settle(self, results: Sequence[Result]) -> None:
         """Store what came of attempts; a lease that was lost meanwhile changes nothing but the record."""
         now = _now()
@@ -227,9 +235,11 @@ def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subsc
     if not endpoints and not trusted:
         return 0
     owed = []
+    # without secrets: what is stored needs none, and to decrypt them would take time inside the event's transaction
+    bare = [(one, Endpoint(one.pk, one.transport, one.options, {})) for one in endpoints]
     for event in events:
         event_type = EventType(event.type)
-        wanting = [Endpoint.of(one) for one in endpoints if one.wants(event_type)]
+        wanting = [endpoint for one, endpoint in bare if one.wants(event_type)]
         wanting += [one for one in trusted if one.wants(event_type)]
         envelope = orjson.loads(event.envelope) if wanting else {}
         owed += [_delivery(instance, event, envelope, event_type, endpoint) for endpoint in wanting]

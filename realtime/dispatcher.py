@@ -20,6 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
+from instances.errors import UNANSWERED
 from instances.events import EventType, announce
 from instances.models import Instance, Subscription
 from realtime import waking
@@ -98,8 +99,10 @@ class Dispatcher:
             if self._in_flight:
                 try:
                     await database(Delivery.objects.renew, self._lease, pool=Pool.SENDS)
-                except DatabaseError as error:
+                except UNANSWERED as error:
                     logger.error("The lease could not be renewed: %s", error)
+                except Exception:
+                    logger.exception("The lease could not be renewed")
 
     def _wake_from_thread(self) -> Any:
         loop = asyncio.get_running_loop()
@@ -116,8 +119,11 @@ class Dispatcher:
             return False
         try:
             claimed = await database(_claim, self._lease, room, self._places(), pool=Pool.SENDS)
-        except DatabaseError as error:
+        except UNANSWERED as error:
             logger.error("What is to be delivered could not be read; trying again: %s", error)
+            return False
+        except Exception:
+            logger.exception("What is to be delivered could not be read; trying again")
             return False
         for delivery, endpoint in claimed:
             self._in_flight[delivery.endpoint_id] += 1
@@ -160,14 +166,24 @@ class Dispatcher:
                 await self._settle(batch)
 
     async def _settle(self, batch: list[Any]) -> None:
-        """Store results; while the database is away they are kept, and their endpoints' places taken."""
+        """Store results; while the database is away they are kept, and their endpoints' places taken.
+
+        One that can never be stored must not hold up the others: its delivery stays claimed until this process stops.
+        """
         while True:
             try:
                 await database(_settle, batch, pool=Pool.SENDS)
                 break
-            except DatabaseError as error:
+            except UNANSWERED as error:
                 logger.error("What came of deliveries could not be stored; trying again: %s", error)
                 await asyncio.sleep(INTERVAL)
+            except Exception:
+                if len(batch) > 1:
+                    for one in batch:
+                        await self._settle([one])
+                    return
+                logger.exception("What came of delivery %s could not be stored", batch[0][0].pk)
+                break
         for delivery, *_ in batch:
             self._in_flight[delivery.endpoint_id] -= 1
             if not self._in_flight[delivery.endpoint_id]:
@@ -247,8 +263,7 @@ def _switch_off(endpoint_id: int, reason: str) -> None:
         return
     endpoint.is_enabled, endpoint.disabled_reason = False, reason
     endpoint.save(update_fields=["is_enabled", "disabled_reason", "updated_at"])
-    waiting = Delivery.objects.pending().filter(endpoint_id=endpoint_id, lease=None)
-    waiting.update(state=State.DEAD, finished_at=timezone.now())
+    Delivery.objects.give_up([endpoint_id], State.DEAD)
     logger.warning("The %s endpoint %s was switched off: %s", endpoint.transport, endpoint_id, reason)
     if instance:
         told = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}

@@ -349,7 +349,7 @@ def _subscriptions_of(instance: Instance) -> list[Subscription]:
     """As they are stored or, for an instance that the intake has locked, as it has read them; also those for all."""
     known = instance.known_subscriptions
     if known is None:
-        known = list(Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)))
+        known = list(Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)).order_by("pk"))
     return known
 
 

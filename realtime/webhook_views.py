@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
@@ -142,9 +141,7 @@ class Endpoint(APIView):
     def delete(self, request: InstanceRequest, name: str, pk: str) -> Response:
         with transaction.atomic():
             endpoint = endpoint_of(held(request), pk, is_to_change=True)
-            # what is in flight is its sender's to settle; two that wait for each other's rows would be a deadlock
-            owed = Delivery.objects.pending().filter(endpoint_id=endpoint.pk, lease=None)
-            owed.update(state=State.DROPPED, finished_at=timezone.now())
+            Delivery.objects.give_up([endpoint.pk], State.DROPPED)
             endpoint.delete()
         return Response({"status": "SUCCESS", "error": False, "response": {"message": "Endpoint deleted"}})
 

@@ -341,3 +341,39 @@ def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
             delivering.terminate()
         assert delivering.wait(20) == 0
         assert [request.json["event"] for request in receiver.requests] == ["call"]
+
+
+def test_a_result_that_cannot_be_stored_holds_up_no_other(loja, transactional_db, monkeypatch):
+    store, poison = dispatcher_module._result, []
+
+    def failing(delivery, *others):
+        if delivery.seq in poison:
+            raise ValueError("There is no way to store this")
+        return store(delivery, *others)
+
+    monkeypatch.setattr(dispatcher_module, "_result", failing)
+    with Receiver() as receiver:
+        endpoint(loja, receiver)
+        poison += [record(loja, *range(10))[3].seq]
+        with Inside():
+            assert finished(9)
+            record(loja, 10)
+            assert finished(10)
+            assert list(Delivery.objects.pending().values_list("seq", flat=True)) == poison
+
+
+def test_a_look_that_fails_is_not_the_last(loja, transactional_db, monkeypatch):
+    claim, failures = dispatcher_module._claim, [ValueError("Nobody has thought of this")]
+
+    def failing(*told):
+        if failures:
+            raise failures.pop()
+        return claim(*told)
+
+    monkeypatch.setattr(dispatcher_module, "_claim", failing)
+    with Receiver() as receiver, Inside():
+        endpoint(loja, receiver)
+        record(loja, 1)
+        assert finished()
+    assert not failures
+    assert Delivery.objects.get().state == State.DELIVERED

@@ -26,6 +26,8 @@ from tests.receiver import Receiver
 from tests.server import Number, Server
 from tests.test_bad_input import is_evolutions_shape
 
+pytest_plugins = ("tests.rest",)
+
 URL = "https://hook.example.com/in"
 OTHER = "https://other.example.com/in"
 SECRET = "whsec_" + "A" * 32
@@ -35,35 +37,6 @@ ROW = [
     *("id", "eventId", "seq", "event", "endpoint", "transport", "destination", "state", "attempts"),
     *("lastAttempt", "dueAt", "createdAt", "finishedAt", "resentFrom"),
 ]
-
-
-@pytest.fixture
-def loja(db) -> Instance:
-    return Instance.objects.create(name="loja")
-
-
-@pytest.fixture
-def other(db) -> Instance:
-    return Instance.objects.create(name="other")
-
-
-@pytest.fixture
-def call(client, loja) -> Any:
-    """call("GET", "/webhook/deliveries/loja") → status and JSON; with loja's own token unless a key is given."""
-
-    def call(method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
-        answer = client.generic(
-            method,
-            path,
-            b"" if body is None else orjson.dumps(body),
-            content_type="application/json",
-            headers={"apikey": key or loja.token.reveal()},
-        )
-        told = orjson.loads(answer.content)
-        assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, told), told
-        return answer.status_code, told
-
-    return call
 
 
 @pytest.fixture

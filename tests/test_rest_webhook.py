@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -16,7 +15,8 @@ from instances.events import DEFAULT_EVENTS
 from instances.models import ApiKey, Instance, Subscription
 from realtime.deliveries import Delivery, State
 from tests.environment import GLOBAL_KEY
-from tests.test_bad_input import is_evolutions_shape
+
+pytest_plugins = ("tests.rest",)
 
 URL = "https://hook.example.com/in"
 OTHER = "https://other.example.com/in"
@@ -29,35 +29,6 @@ ENDPOINT_ROW = [
     *("failingSince", "disabledReason", "createdAt", "updatedAt"),
 ]
 OWN_SECRET = "whsec_" + "A" * 32
-
-
-@pytest.fixture
-def loja(db) -> Instance:
-    return Instance.objects.create(name="loja")
-
-
-@pytest.fixture
-def other(db) -> Instance:
-    return Instance.objects.create(name="other")
-
-
-@pytest.fixture
-def call(client, loja) -> Any:
-    """call("POST", "/webhook/set/loja", {...}) → status and JSON; with loja's own token unless a key is given."""
-
-    def call(method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
-        answer = client.generic(
-            method,
-            path,
-            b"" if body is None else orjson.dumps(body),
-            content_type="application/json",
-            headers={"apikey": key or loja.token.reveal()},
-        )
-        told = orjson.loads(answer.content)
-        assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, told), told
-        return answer.status_code, told
-
-    return call
 
 
 @pytest.fixture

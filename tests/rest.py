@@ -1,0 +1,40 @@
+"""Fixtures of the tests that call the API in this process: `pytest_plugins = ("tests.rest",)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from instances.models import Instance
+from tests.test_bad_input import is_evolutions_shape
+
+
+@pytest.fixture
+def loja(db) -> Instance:
+    return Instance.objects.create(name="loja")
+
+
+@pytest.fixture
+def other(db) -> Instance:
+    return Instance.objects.create(name="other")
+
+
+@pytest.fixture
+def call(client, loja) -> Any:
+    """call("POST", "/webhook/set/loja", {...}) → status and JSON; with loja's own token unless a key is given."""
+
+    def call(method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
+        answer = client.generic(
+            method,
+            path,
+            b"" if body is None else orjson.dumps(body),
+            content_type="application/json",
+            headers={"apikey": key or loja.token.reveal()},
+        )
+        told = orjson.loads(answer.content)
+        assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, told), told
+        return answer.status_code, told
+
+    return call
