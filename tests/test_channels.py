@@ -60,3 +60,5 @@ def test_django_and_the_client_bundle_are_where_they_were(channels):
     assert channels.get("/no/such/path").json["status"] == 404
     assert channels.get("/socket.io/socket.io.js").status == 200
     assert channels.get("/socket.io/?EIO=3&transport=polling").status == 400
+    assert channels.get("/static/admin/css/base.css").status == 200
+    assert channels.get("/event/stream/nobody", key="wrong").status == 401

@@ -1,13 +1,8 @@
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
-from django.core.asgi import get_asgi_application
 from django.urls import path, re_path
 
-django = get_asgi_application()
-
-from realtime.asgi import SocketIO  # noqa: E402 (needs Django to be set up)
-
-socketio = SocketIO()
+from evoapi.asgi import application as evoapi
 
 
 class Echo(AsyncJsonWebsocketConsumer):
@@ -17,8 +12,8 @@ class Echo(AsyncJsonWebsocketConsumer):
 
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([re_path(r"^socket\.io/?", socketio), re_path("", django)]),
-        "websocket": URLRouter([re_path(r"^socket\.io/?", socketio), path("echo/", Echo.as_asgi())]),
-        "lifespan": socketio,  # without it nothing is told
+        "http": evoapi,
+        "websocket": URLRouter([re_path(r"^socket\.io/?", evoapi), path("echo/", Echo.as_asgi())]),
+        "lifespan": evoapi,  # without it nothing is told
     }
 )
