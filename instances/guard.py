@@ -152,7 +152,8 @@ def check_url(url: str) -> None:
         raise ValueError("The URL has no host")
     if "[" in authority and ":" not in host:
         raise ValueError("Brackets in the URL are for IPv6 addresses")
-    if port == 0:
+    _, _, behind = authority.rpartition("]")
+    if port == 0 or not re.fullmatch("[0-9]{0,5}", behind.partition(":")[2], re.ASCII):
         raise ValueError("The port of the URL must be a number from 1 to 65535")
     _check_host(host)
 

@@ -14,6 +14,9 @@ MIN_SECRET, MAX_SECRET = 24, 64
 #: Secrets that sign at the same time: the new one, and the one before it.
 MAX_SECRETS = 2
 
+#: In place of what a key may not read.
+MASK = "********"
+
 #: The stored header that is not sent: its value signs a token for Authorization.
 JWT_KEY = "jwt_key"
 

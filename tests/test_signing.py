@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from instances.webhook_rules import check_headers, check_secret, new_secret
 from realtime.transports import signing
 
 pytestmark = pytest.mark.no_database
@@ -23,32 +24,32 @@ def signed(*secrets, at=0, body=BODY):
 
 
 def test_a_signature_is_accepted_by_standard_webhooks_own_library():
-    secret = signing.new_secret()
+    secret = new_secret()
     assert Webhook(secret).verify(BODY, signed(secret)) == json.loads(BODY)
 
 
 def test_what_is_told_are_three_headers():
-    secret = signing.new_secret()
+    secret = new_secret()
     told = signing.headers("epoch.7", 1700000000, BODY, [secret])
     assert list(told) == ["webhook-id", "webhook-timestamp", "webhook-signature"]
     assert (told["webhook-id"], told["webhook-timestamp"]) == ("epoch.7", "1700000000")
 
 
 def test_during_a_rotation_the_new_and_the_old_secret_are_both_good():
-    new, old = signing.new_secret(), signing.new_secret()
+    new, old = new_secret(), new_secret()
     for secret in (new, old):
         Webhook(secret).verify(BODY, signed(new, old))
 
 
 def test_no_more_than_two_secrets_sign():
-    assert len(signed(*[signing.new_secret() for _ in range(4)])["webhook-signature"].split(" ")) == 2
+    assert len(signed(*[new_secret() for _ in range(4)])["webhook-signature"].split(" ")) == 2
 
 
 def test_another_secret_another_body_or_another_id_is_refused_by_the_receiver():
-    secret = signing.new_secret()
+    secret = new_secret()
     told = signed(secret)
     with pytest.raises(WebhookVerificationError):
-        Webhook(signing.new_secret()).verify(BODY, told)
+        Webhook(new_secret()).verify(BODY, told)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(BODY.replace(b"7", b"8").replace(b"o", b"a"), told)
     with pytest.raises(WebhookVerificationError):
@@ -57,7 +58,7 @@ def test_another_secret_another_body_or_another_id_is_refused_by_the_receiver():
 
 @pytest.mark.parametrize("at", [-301, 302])
 def test_an_old_signature_is_no_longer_good(at):
-    secret = signing.new_secret()
+    secret = new_secret()
     with pytest.raises(WebhookVerificationError, match="too"):
         Webhook(secret).verify(BODY, signed(secret, at=at))
 
@@ -67,10 +68,10 @@ def test_without_a_secret_there_is_no_signature():
 
 
 def test_secrets_are_made_anew_each_time_and_pass_the_check():
-    made = {signing.new_secret() for _ in range(50)}
+    made = {new_secret() for _ in range(50)}
     assert len(made) == 50
     for secret in made:
-        signing.check_secret(secret)
+        check_secret(secret)
         assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64
 
 
@@ -90,13 +91,13 @@ def test_secrets_are_made_anew_each_time_and_pass_the_check():
 )
 def test_what_can_sign_nothing_is_no_secret(secret):
     with pytest.raises(ValueError, match="signing secret") as refusal:
-        signing.check_secret(secret)
+        check_secret(secret)
     assert not secret or secret.removeprefix("whsec_") == "" or secret not in str(refusal.value)
 
 
 @pytest.mark.parametrize("size", [24, 32, 64])
 def test_secrets_of_others_are_taken(size):
-    signing.check_secret("whsec_" + base64.b64encode(bytes(size)).decode())
+    check_secret("whsec_" + base64.b64encode(bytes(size)).decode())
 
 
 def decoded(part):
@@ -132,11 +133,11 @@ def test_a_token_has_evolutions_claims_and_is_signed_with_the_key():
     ],
 )
 def test_what_clients_send_is_stored_as_it_is(headers):
-    assert signing.check_headers(headers) == headers
+    assert check_headers(headers) == headers
 
 
 def test_numbers_and_booleans_become_texts():
-    assert signing.check_headers({"X-Number": 7, "X-Flag": True}) == {"X-Number": "7", "X-Flag": "true"}
+    assert check_headers({"X-Number": 7, "X-Flag": True}) == {"X-Number": "7", "X-Flag": "true"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_numbers_and_booleans_become_texts():
 )
 def test_a_name_that_is_none_or_ours_is_refused(name):
     with pytest.raises(ValueError, match="header") as refusal:
-        signing.check_headers({name: "value-that-is-secret"})
+        check_headers({name: "value-that-is-secret"})
     assert "secret" not in str(refusal.value)
     assert str(refusal.value).isprintable()
 
@@ -164,7 +165,7 @@ def test_a_name_that_is_none_or_ours_is_refused(name):
 )
 def test_a_value_that_would_not_arrive_as_it_is_is_refused(value):
     with pytest.raises(ValueError, match="X-Key"):
-        signing.check_headers({"X-Key": value})
+        check_headers({"X-Key": value})
 
 
 @pytest.mark.parametrize(
@@ -178,13 +179,13 @@ def test_a_value_that_would_not_arrive_as_it_is_is_refused(value):
 )
 def test_too_many_headers_and_headers_twice_are_refused(headers):
     with pytest.raises(ValueError, match=r"header|jwt_key"):
-        signing.check_headers(headers)
+        check_headers(headers)
 
 
 @given(st.dictionaries(st.text(max_size=20), st.one_of(st.text(max_size=50), st.integers(), st.none()), max_size=5))
 def test_whatever_passes_is_a_header_that_breaks_no_other(headers):
     try:
-        checked = signing.check_headers(headers)
+        checked = check_headers(headers)
     except ValueError:
         return
     for name, value in checked.items():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gc
+import html
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_network
 from random import Random
+from urllib.parse import quote, urlencode
 
 import pytest
 from cryptography import x509
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import EventType
+from instances.webhook_rules import new_secret
 from realtime.transports import retry, signing
 from realtime.transports.base import Endpoint, Parcel, Verdict
 from realtime.transports.webhook import Webhook
@@ -141,7 +144,7 @@ async def test_a_large_body_arrives_whole(webhook, receiver):
 
 
 async def test_each_attempt_is_signed_anew_with_the_events_id(webhook, receiver):
-    secrets = {"signing": [signing.new_secret(), signing.new_secret()]}
+    secrets = {"signing": [new_secret(), new_secret()]}
     await send(webhook, receiver, secrets=secrets)
     await send(webhook, receiver, secrets=secrets)
     for request in receiver.requests:
@@ -291,6 +294,49 @@ async def test_an_excerpt_is_short_and_holds_no_secret_that_the_receiver_repeats
     assert "Bearer" not in outcome.excerpt
     for secret in ("B6D711FC-key", "tok-123456"):
         assert secret not in outcome.excerpt
+
+
+HIDDEN = 'a"b\\c/d<é>+=&1'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda value: value.encode(),
+        lambda value: value.encode("latin-1"),
+        lambda value: value.encode().decode("latin-1").encode(),
+        lambda value: json.dumps({"x-key": value}).encode(),
+        lambda value: json.dumps({"x-key": value}, ensure_ascii=False).encode(),
+        lambda value: json.dumps({"x-key": value}).replace("/", "\\/").replace("00e9", "00E9").encode(),
+        lambda value: json.dumps({"x-key": value.encode().decode("latin-1")}).encode(),
+        lambda value: html.escape(value).encode(),
+        lambda value: html.escape(value, quote=False).encode(),
+        lambda value: quote(value).encode(),
+        lambda value: quote(value, safe="").lower().encode(),
+        lambda value: urlencode({"x-key": value}).encode(),
+    ],
+)
+async def test_no_notation_gives_away_what_a_receiver_repeats(webhook, receiver, written):
+    text = b"<before " + written(HIDDEN) + b" after>"
+    receiver.answer = b"HTTP/1.1 500 X\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+    outcome = await send(webhook, receiver, secrets={"headers": {"X-Key": HIDDEN}})
+    assert receiver.requests[0].headers["x-key"] == HIDDEN
+    assert "********" in outcome.excerpt
+    assert outcome.excerpt.removeprefix("<before ").removesuffix(" after>").strip('{}": ') in (
+        "********",
+        'x-key": "********',
+        "x-key=********",
+    )
+
+
+async def test_an_excerpt_does_not_repeat_the_password_in_the_operators_url(webhook, receiver):
+    login = base64.b64encode(b"operator:pa55-w0rd").decode()
+    text = f"Basic {login} pa55-w0rd".encode()
+    receiver.answer = b"HTTP/1.1 500 X\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+    url = receiver.url.replace("http://", "http://operator:pa55-w0rd@")
+    outcome = await webhook.send(parcel(), endpoint(url, id=0))
+    assert receiver.requests[0].headers["authorization"] == f"Basic {login}"
+    assert outcome.excerpt == "******** ********"
 
 
 # Receivers that hang, drip, reset and lie

@@ -18,8 +18,7 @@ from instances.events import DEFAULT_EVENTS
 from instances.forms import SubscriptionForm
 from instances.guard import check_url
 from instances.models import Subscription
-from instances.webhook_rules import MAX_SECRETS, new_secret
-from instances.webhook_settings import MASK
+from instances.webhook_rules import MASK, MAX_SECRETS, new_secret
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -10,17 +10,7 @@ from functools import lru_cache
 
 import orjson
 
-from instances.webhook_rules import (
-    JWT_KEY,
-    MAX_SECRETS,
-    MAX_VALUE,
-    PREFIX,
-    check_headers,
-    check_secret,
-    new_secret,
-)
-
-__all__ = ["JWT_KEY", "MAX_VALUE", "check_headers", "check_secret", "headers", "new_secret", "token"]
+from instances.webhook_rules import MAX_SECRETS, PREFIX
 
 #: Seconds for which such a token is good.
 JWT_LIFETIME = 600

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import html
 import io
+import json
 import logging
 import os
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
+from urllib.parse import quote, quote_plus
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -24,6 +28,7 @@ from yarl import URL
 
 from instances import guard
 from instances.events import EventType
+from instances.webhook_rules import JWT_KEY, MASK, MAX_VALUE, check_secret
 from realtime.envelopes import encode
 from realtime.transports import retry, signing
 from realtime.transports.base import MAX_ANSWER, MAX_EXCERPT, Endpoint, Outcome, Parcel, Transport, Verdict
@@ -45,9 +50,10 @@ HEADERS = {
 KEEP_ALIVE = 4
 #: Answers "still at it" (1xx) that are read before the one that counts.
 MAX_INTERIM = 16
+#: Headers that are nobody's secret, whoever stores them.
+_NO_SECRETS = {"content-type", "accept", "user-agent"}
 #: Part of a stored header from this length on is looked for in answers, which must not show it.
 MIN_MASKED = 6
-MASK = "********"
 #: Bytes up to which a body is written at once; a longer one is in pieces, and lets the others in between.
 LARGE = 256 * 1024
 
@@ -67,7 +73,7 @@ class Webhook(Transport):
         """Raises ImproperlyConfigured for a WEBHOOK_GLOBAL_SECRET that nothing can be signed with."""
         if settings.WEBHOOK_GLOBAL_SECRET:
             try:
-                signing.check_secret(settings.WEBHOOK_GLOBAL_SECRET)
+                check_secret(settings.WEBHOOK_GLOBAL_SECRET)
             except ValueError as error:
                 raise ImproperlyConfigured(f"WEBHOOK_GLOBAL_SECRET: {error}") from None
         self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
@@ -169,8 +175,8 @@ def _headers(parcel: Parcel, endpoint: Endpoint) -> CIMultiDict[str]:
     now = int(time.time())
     headers = CIMultiDict(HEADERS)
     stored = endpoint.secrets.get("headers") or {}
-    headers.update({name: value for name, value in stored.items() if name != signing.JWT_KEY})
-    if key := stored.get(signing.JWT_KEY):
+    headers.update({name: value for name, value in stored.items() if name != JWT_KEY})
+    if key := stored.get(JWT_KEY):
         headers["Authorization"] = f"Bearer {signing.token(key, now)}"
     headers.update(signing.headers(parcel.id, now, parcel.body, endpoint.secrets.get("signing") or ()))
     return headers
@@ -204,20 +210,40 @@ def _outcome(answer: _Answer, error: str, secrets: Callable[[], Iterable[str]]) 
 
 def _masked(endpoint: Endpoint, sent: CIMultiDict[str]) -> set[str]:
     """What a receiver that repeats the request would give away."""
-    names = {*(endpoint.secrets.get("headers") or {}), "Authorization"} - {"Content-Type", "Accept", "User-Agent"}
+    names = {name.lower() for name in (*(endpoint.secrets.get("headers") or {}), "authorization")} - _NO_SECRETS
     values = [sent[name] for name in names if name in sent]
+    url = URL(endpoint.options["url"])
+    if url.user or url.password:  # which go out as Authorization
+        values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
     return {part for value in values for part in (value, *value.split()) if len(part) >= MIN_MASKED}
 
 
 def _excerpt(body: bytes, secrets: Iterable[str]) -> str:
     # a secret may begin within the excerpt and end behind it
-    text = body[: 4 * MAX_EXCERPT + 2 * signing.MAX_VALUE].decode(errors="replace")
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    text = body[: 4 * MAX_EXCERPT + 2 * MAX_VALUE].decode(errors="replace")
+    if fitting := frozenset(secret for secret in secrets if len(secret) <= len(text)):
+        text = _anywhere(fitting).sub(MASK, text)
     text = text[:MAX_EXCERPT]
     if text.replace("\n", "").isprintable():
         return text
     return "".join(map(_visible, text))[:MAX_EXCERPT]
+
+
+@lru_cache(maxsize=256)
+def _anywhere(secrets: frozenset[str]) -> re.Pattern[str]:
+    """Finds them however a receiver writes what it was sent."""
+    found = {notation for secret in secrets for notation in _notations(secret)}
+    return re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))), re.IGNORECASE)
+
+
+def _notations(secret: str) -> Iterator[str]:
+    """As it is, in JSON, in HTML, in a URL, and with its bytes taken for Latin-1, or the other way round."""
+    for text in (secret, secret.encode().decode("latin-1")):
+        for written in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+            yield from (written, written.replace("/", r"\/"))
+        yield from (html.escape(text), html.escape(text, quote=False))
+        yield from (quote(text), quote(text, safe=""), quote_plus(text))
+    yield secret.encode("latin-1", "replace").decode(errors="replace")
 
 
 def _visible(character: str) -> str:
