@@ -318,6 +318,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
 ]
 MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
@@ -365,6 +366,16 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "instances.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "instances.openapi.Schema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "evoapi",
+    "DESCRIPTION": "WhatsApp numbers, and everything that happens to them: Evolution API's routes, and ours.",
+    "VERSION": "1",
+    "DEFAULT_GENERATOR_CLASS": "instances.openapi.Generator",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "",
+    "POSTPROCESSING_HOOKS": [],
 }
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()

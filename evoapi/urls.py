@@ -1,8 +1,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from evoapi.openapi import openapi
+
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("openapi.json", openapi),
     path("", include("realtime.urls")),
     path("", include("instances.urls")),
 ]

@@ -53,6 +53,15 @@ class Access:
         key = self.minter.key if self.minter else self.key
         return key.expires_at if key else None
 
+    @property
+    def who(self) -> str:
+        """For the record of what somebody had done by hand; no part of the key."""
+        if self.minter:
+            return f"a token minted by {self.minter.who}"
+        if self.is_global:
+            return "the global key"
+        return f"the API key {self.key.name}" if self.key else "the instance's own token"
+
     def opens(self, instance: Instance) -> bool:
         if self.minter:
             return instance.pk == self.instance_id and self.minter.opens(instance)

@@ -20,6 +20,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
+from rest_framework.views import APIView
 
 from instances import errors
 from instances.addresses import client_address
@@ -74,6 +75,8 @@ class Door(ABC):
 
     #: With a slash at its end it is followed by a name.
     path: ClassVar[str]
+    #: A view that is never called: how the OpenAPI document describes the door.
+    described: ClassVar[type[APIView]]
 
     @abstractmethod
     def admit(self, call: Call, memory: Memory) -> Work | Answer:

@@ -10,6 +10,11 @@ from django.core.exceptions import ValidationError
 #: A name is a URL segment and a Socket.IO namespace as it stands, so nothing in it may end either.
 FORBIDDEN_IN_NAMES = "/\\,?#"
 MAX_NAME_LENGTH = 255
+#: What `validate_name` lets pass, as a regular expression of ECMAScript.
+NAME_PATTERN = (
+    r"^(?!\.{1,2}$)[^\s/\\,?#\x00-\x1f\x7f-\x9f]"
+    r"([^/\\,?#\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s/\\,?#\x00-\x1f\x7f-\x9f])?$"
+)
 
 
 def validate_name(name: str) -> None:

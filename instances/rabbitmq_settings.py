@@ -10,7 +10,7 @@ from django.conf import settings
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
-from instances.serializers import Body, CreateWebsocketBody, WebsocketBody
+from instances.serializers import Body, CreateWebsocketBody, WebsocketBody, checked
 
 #: AMQP's bound for names, in bytes.
 MAX_NAME = 255
@@ -23,9 +23,7 @@ class WrappedRabbitMQ(Body):
 def set_body(data: Any) -> dict[str, Any]:
     """What POST /rabbitmq/set is told, nested or flat. Raises ValidationError."""
     is_flat = "rabbitmq" not in data and "enabled" in data
-    body = WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data)
-    body.is_valid(raise_exception=True)
-    return body.validated_data["rabbitmq"]
+    return checked(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
 
 
 class CreateWithRabbitMQ(Body):
@@ -39,9 +37,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
     """
     if not (settings.RABBITMQ_ENABLED and data.get("rabbitmq")):
         return None
-    body = CreateWithRabbitMQ(data={"rabbitmq": data["rabbitmq"]})
-    body.is_valid(raise_exception=True)
-    return body.validated_data["rabbitmq"]
+    return checked(CreateWithRabbitMQ(data={"rabbitmq": data["rabbitmq"]}))["rabbitmq"]
 
 
 def first_of(subscriptions: Iterable[Subscription]) -> Subscription | None:

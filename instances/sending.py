@@ -14,7 +14,7 @@ from instances.errors import NotFound, Refused
 from instances.models import Instance, Message, SendUnderWay
 from instances.providers import providers
 from instances.providers.base import NotSent, OutgoingText
-from instances.serializers import TextBody
+from instances.serializers import TextBody, checked
 
 
 class Sending:
@@ -22,9 +22,7 @@ class Sending:
 
     def __init__(self, instance: Instance, body: dict[str, Any]) -> None:
         """Raises ValidationError or Refused for a body that is no text message."""
-        serializer = TextBody(data=body)
-        serializer.is_valid(raise_exception=True)
-        told = serializer.validated_data
+        told = checked(TextBody(data=body))
         self.instance = instance
         self.provider = providers()[instance.integration]
         try:

@@ -1,9 +1,8 @@
-"""The public shapes, in Evolution API's names. Types are checked as strictly as its JSON schemas do."""
+"""What the routes take, in Evolution API's names. Types are checked as strictly as its JSON schemas do."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError as ModelValidationError
@@ -11,8 +10,8 @@ from django.db.models import TextChoices
 from rest_framework import serializers
 
 from instances.events import SUBSCRIBABLE
-from instances.models import ConnectionState, Instance, Integration, Subscription
-from instances.names import is_number, validate_name
+from instances.models import ConnectionState, Integration
+from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
 from instances.tokens import Mintable
 
 #: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
@@ -38,6 +37,9 @@ class Text(serializers.CharField):
             raise serializers.ValidationError("must not contain NUL characters", code="type")
         return super().to_internal_value(data)
 
+    def schema(self) -> dict[str, Any]:
+        return ({} if self.allow_blank else {"minLength": 1}) | {"pattern": r"^[^\x00]*$"}
+
 
 class Flag(serializers.Field):
     """true or false, and no word for them."""
@@ -52,6 +54,9 @@ class Flag(serializers.Field):
     def to_representation(self, value: Any) -> bool:
         return bool(value)
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
 
 class Object(serializers.Field):
     default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) object")
@@ -61,6 +66,9 @@ class Object(serializers.Field):
             self.fail("type")
         return data
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object"}
+
 
 class EventName(serializers.Field):
     default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(SUBSCRIBABLE))
@@ -69,6 +77,9 @@ class EventName(serializers.Field):
         if data not in SUBSCRIBABLE:
             self.fail("enum")
         return data
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(SUBSCRIBABLE)}
 
 
 class Several(serializers.ListField):
@@ -81,6 +92,9 @@ class Several(serializers.ListField):
     def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
         raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
 
+    def schema(self) -> dict[str, Any]:
+        return {} if self.allow_empty else {"minItems": 1}
+
 
 class Body(serializers.Serializer):
     """A JSON object; members that nobody asked for are ignored, as clients send many."""
@@ -91,6 +105,12 @@ class Body(serializers.Serializer):
         if data is not serializers.empty and data is not None and not isinstance(data, dict):
             raise serializers.ValidationError("is not of a type(s) object", code="type")
         return super().run_validation(data)
+
+
+def checked(body: serializers.BaseSerializer) -> Any:
+    """What a request tells, in Python's types. Raises ValidationError."""
+    body.is_valid(raise_exception=True)
+    return body.validated_data
 
 
 class WebsocketBody(Body):
@@ -136,6 +156,37 @@ class Token(Text):
             )
         return token
 
+    def schema(self) -> dict[str, Any]:
+        return super().schema() | {"pattern": r"^([^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?)?$"}
+
+
+class Name(Text):
+    """An instance's."""
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        try:
+            validate_name(name)
+        except ModelValidationError as error:
+            raise serializers.ValidationError(error.message) from None
+        return name
+
+    def schema(self) -> dict[str, Any]:
+        return {"minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": NAME_PATTERN}
+
+
+class Number(Text):
+    """An instance's, or an empty text."""
+
+    def to_internal_value(self, data: Any) -> str:
+        number = super().to_internal_value(data)
+        if number and not is_number(number):
+            raise serializers.ValidationError('number does not match pattern "^\\\\d+[\\\\.@\\\\w-]+"')
+        return number
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": r"^([0-9]+[.@0-9A-Za-z_-]+)?$"}
+
 
 class TokenBody(Body):
     token = Token(required=False, allow_blank=True, max_length=4096)
@@ -161,10 +212,10 @@ class MintBody(Body):
 
 
 class CreateBody(SettingsBody):
-    instanceName = Text()
+    instanceName = Name()
     integration = OneOf(Integration)
     token = Token(required=False, allow_blank=True, max_length=4096)
-    number = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
+    number = Number(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     ownerJid = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profileName = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
@@ -172,18 +223,6 @@ class CreateBody(SettingsBody):
     status = OneOf(ConnectionState, required=False)
     qrcode = Flag(required=False)
     websocket = CreateWebsocketBody(required=False)
-
-    def validate_instanceName(self, name: str) -> str:
-        try:
-            validate_name(name)
-        except ModelValidationError as error:
-            raise serializers.ValidationError(error.message) from None
-        return name
-
-    def validate_number(self, number: str | None) -> str | None:
-        if number and not is_number(number):
-            raise serializers.ValidationError('number does not match pattern "^\\\\d+[\\\\.@\\\\w-]+"')
-        return number
 
 
 class QuotedKey(Body):
@@ -194,88 +233,50 @@ class QuotedBody(Body):
     key = QuotedKey()
 
 
-class TextBody(Body):
-    """POST /message/sendText and the socket event send_message, which calls the text `message` too."""
+class Quoted(Object):
+    """Whatever object it is, it names a message."""
 
-    number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
-    text = Text(allow_blank=True, max_length=65536)
-    linkPreview = Flag(default=False)
-    quoted = Object(required=False, allow_null=True)
-    delay = serializers.IntegerField(
-        required=False,
-        error_messages=dict.fromkeys(("invalid", "null", "max_string_length"), "Enter a value in milliseconds"),
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        quoted = super().to_internal_value(data)
+        checked(QuotedBody(data=quoted))
+        return quoted
+
+    def schema(self) -> dict[str, Any]:
+        named = {"type": "string", "maxLength": 255} | Text().schema()
+        key = {"type": "object", "required": ["id"], "properties": {"id": named}}
+        return {"type": "object", "required": ["key"], "properties": {"key": key}}
+
+
+class Milliseconds(serializers.IntegerField):
+    """Of any size that JavaScript writes exactly."""
+
+    default_error_messages = dict.fromkeys(
+        ("invalid", "null", "max_string_length", "min_value", "max_value"), "Enter a value in milliseconds"
     )
-    id = Text(required=False, allow_null=True, max_length=255)
 
-    def validate_text(self, text: str) -> str:
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1 - 2**53, max_value=2**53 - 1, **kwargs)
+
+
+class MessageText(Text):
+    """Not only of spaces."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
         if not text.strip():
             raise serializers.ValidationError("Text is required")
         return text
 
-    def validate_quoted(self, quoted: dict[str, Any] | None) -> dict[str, Any] | None:
-        if quoted is not None:
-            QuotedBody(data=quoted).is_valid(raise_exception=True)
-        return quoted
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 
 
-def iso(moment: datetime) -> str:
-    """UTC with milliseconds and a Z, as JavaScript writes dates."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+class TextBody(Body):
+    """POST /message/sendText and the socket event send_message, which calls the text `message` too."""
 
-
-class WebsocketRow(serializers.BaseSerializer):
-    """What /websocket/set, /websocket/find and those of RabbitMQ answer."""
-
-    def to_representation(self, subscription: Subscription) -> dict[str, Any]:
-        return {
-            "id": str(subscription.pk),
-            "enabled": subscription.is_enabled,
-            "events": subscription.events,
-            "createdAt": iso(subscription.created_at),
-            "updatedAt": iso(subscription.updated_at),
-            "instanceId": str(subscription.instance_id),
-        }
-
-
-class InstanceRow(serializers.BaseSerializer):
-    """A row of fetchInstances. Needs `subscriptions` prefetched and the counts of `InstanceQuerySet.counted`."""
-
-    def to_representation(self, instance: Instance) -> dict[str, Any]:
-        subscriptions = sorted(instance.subscriptions.all(), key=lambda one: one.pk)
-        websocket, rabbitmq = (
-            next((one for one in subscriptions if one.transport == name), None)
-            for name in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
-        )
-        may_read_token = self.context["access"].may("manage")
-        return {
-            "id": str(instance.pk),
-            "name": instance.name,
-            "connectionStatus": instance.connection_state,
-            "ownerJid": instance.owner_jid,
-            "profileName": instance.profile_name,
-            "profilePicUrl": instance.profile_pic_url,
-            "integration": instance.integration,
-            "number": instance.number,
-            "businessId": instance.business_id,
-            "token": instance.token.reveal() if may_read_token else None,
-            "clientName": self.context["client_name"],
-            "disconnectionReasonCode": None,
-            "disconnectionObject": None,
-            "disconnectionAt": None,
-            "createdAt": iso(instance.created_at),
-            "updatedAt": iso(instance.updated_at),
-            "Chatwoot": None,
-            "Proxy": None,
-            "Rabbitmq": WebsocketRow(rabbitmq).data if rabbitmq else None,
-            "Nats": None,
-            "Sqs": None,
-            "Websocket": WebsocketRow(websocket).data if websocket else None,
-            "Setting": self._settings(instance),
-            "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
-        }
-
-    def _settings(self, instance: Instance) -> dict[str, Any] | None:
-        if not instance.settings:
-            return None
-        dates = {"createdAt": iso(instance.created_at), "updatedAt": iso(instance.updated_at)}
-        return {"id": str(instance.pk)} | instance.settings | dates | {"instanceId": str(instance.pk)}
+    number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
+    text = MessageText(allow_blank=True, max_length=65536)
+    linkPreview = Flag(default=False)
+    quoted = Quoted(required=False, allow_null=True)
+    delay = Milliseconds(required=False)
+    id = Text(required=False, allow_null=True, max_length=255)

@@ -10,12 +10,31 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances import rabbitmq_settings
+from instances.answers import (
+    ConnectionStateAnswer,
+    Created,
+    Done,
+    Error,
+    Greeting,
+    InstanceRow,
+    Minted,
+    Rotated,
+    SubscriptionRow,
+    Valid,
+    WebhookRow,
+    done,
+    identity,
+    instance_row,
+    subscription_row,
+    webhook_row,
+)
 from instances.authentication import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
 from instances.crypto import Secret, is_same
 from instances.doors import DoorView
@@ -25,17 +44,19 @@ from instances.providers import providers
 from instances.sending import send_text
 from instances.serializers import (
     CreateBody,
-    InstanceRow,
+    CreateWebsocketBody,
     MintBody,
     SettingsBody,
+    TextBody,
     TokenBody,
-    WebsocketRow,
     WrappedWebsocket,
-    iso,
+    checked,
 )
+from instances.timestamps import iso
 from instances.tokens import Mintable
 from instances.webhook_settings import (
-    WebhookRow,
+    CreateWebhookBody,
+    WrappedWebhook,
     create_body,
     first_of,
     guard,
@@ -59,7 +80,9 @@ class Welcome(APIView):
     authentication_classes = ()
     permission_classes = ()
 
+    @extend_schema(responses={200: Greeting})
     def get(self, request: Request) -> Response:
+        """That the server is up, and which Evolution API it is like."""
         return Response(
             {
                 "status": 200,
@@ -74,17 +97,27 @@ class Welcome(APIView):
 class VerifyCreds(APIView):
     permission_classes = (GlobalKeyOnly,)
 
+    @extend_schema(request=None, responses={200: Valid})
     def post(self, request: Request) -> Response:
+        """Whether the key is the global one."""
         return Response({"status": 200, "message": "Credentials are valid"})
+
+
+class CreateInstanceBody(CreateBody):
+    """As the OpenAPI document shows it: what is told of transports is read apart from the rest."""
+
+    websocket = CreateWebsocketBody(required=False)
+    webhook = CreateWebhookBody(required=False)
+    rabbitmq = CreateWebsocketBody(required=False)
 
 
 class CreateInstance(APIView):
     permission_classes = (GlobalKeyOnly,)
 
+    @extend_schema(request=CreateInstanceBody, responses={201: Created})
     def post(self, request: Request) -> Response:
-        body = CreateBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """With the global key."""
+        told = checked(CreateBody(data=request.data))
         told["webhook"] = create_body(request.data)
         if told["webhook"] and is_to_be_checked(told["webhook"]):
             guard(told["webhook"]["url"])
@@ -164,19 +197,6 @@ class CreateInstance(APIView):
         }
 
 
-def identity(instance: Instance) -> dict[str, Any]:
-    """What whoever gets an instance's token is told besides."""
-    is_cloud_api = instance.integration == Integration.CLOUD_API
-    return {
-        "instanceName": instance.name,
-        "instanceId": str(instance.pk),
-        "integration": instance.integration,
-        "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
-        "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
-        "status": instance.connection_state,
-    }
-
-
 def in_use(what: str, value: str) -> Refused:
     return Refused(f'This {what} "{value}" is already in use.', status_code=403)
 
@@ -184,7 +204,12 @@ def in_use(what: str, value: str) -> Refused:
 class FetchInstances(APIView):
     scope = READ
 
+    @extend_schema(
+        parameters=[OpenApiParameter(name) for name in ("instanceName", "instanceId", "number")],
+        responses={200: list[InstanceRow], 404: Error},
+    )
     def get(self, request: InstanceRequest) -> Response:
+        """All that the key opens, or one of them."""
         access = request.auth
         rows = Instance.objects.counted().prefetch_related("subscriptions")
         if access.key and not access.is_for_all:
@@ -195,8 +220,7 @@ class FetchInstances(APIView):
         found = list(self._filtered(rows, asked))
         if asked and not found:
             raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
-        context = {"access": access, "client_name": settings.DATABASE_CONNECTION_CLIENT_NAME}
-        return Response(InstanceRow(found, many=True, context=context).data)
+        return Response([instance_row(instance, access) for instance in found])
 
     def _asked(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
@@ -225,7 +249,9 @@ def _is_uuid(text: str) -> bool:
 class ConnectionState(APIView):
     scope = READ
 
+    @extend_schema(responses={200: ConnectionStateAnswer})
     def get(self, request: InstanceRequest, name: str) -> Response:
+        """Whether the instance is open, connecting or close."""
         return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
 
 
@@ -242,28 +268,33 @@ def held(request: InstanceRequest) -> Instance:
 class RotateToken(APIView):
     scope = MANAGE
 
+    @extend_schema(request=TokenBody, responses={200: Rotated})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        body = TokenBody(data=request.data)
-        body.is_valid(raise_exception=True)
+        """A new token, made up unless it is given; the old one opens nothing any more."""
+        told = checked(TokenBody(data=request.data))
         with transaction.atomic():
             instance = held(request)
-            instance.rotate_token(body.validated_data.get("token", ""))
+            instance.rotate_token(told.get("token", ""))
         return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
 
 class DeleteInstance(APIView):
     scope = MANAGE
 
+    @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str) -> Response:
+        """Its events stay for as long as events are kept; its sockets are cut."""
         with transaction.atomic():
             held(request).delete()
-        return Response({"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}})
+        return Response(done("Instance deleted"))
 
 
 class SetWebsocket(APIView):
     scope = MANAGE
 
+    @extend_schema(request=WrappedWebsocket, responses={201: SubscriptionRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
+        """What its sockets hear; an empty list of events means all. The members may come without their wrapper."""
         # the official Python client sends the members without their wrapper
         is_flat = "websocket" not in request.data and "enabled" in request.data
         body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
@@ -271,53 +302,63 @@ class SetWebsocket(APIView):
         told = body.validated_data["websocket"]
         with transaction.atomic():
             subscription = Subscription.set_websocket(held(request), told["enabled"], told["events"])
-        return Response(WebsocketRow(subscription).data, status=201)
+        return Response(subscription_row(subscription), status=201)
 
 
 class FindWebsocket(APIView):
     scope = READ
 
+    @extend_schema(responses={200: SubscriptionRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
+        """What its sockets hear; null: no settings, so everything."""
         subscription = request.instance.subscriptions.for_sockets().first()
-        return Response(WebsocketRow(subscription).data if subscription else None)
+        return Response(subscription_row(subscription) if subscription else None)
 
 
 class SetWebhook(APIView):
     scope = MANAGE
 
+    @extend_schema(request=WrappedWebhook, responses={201: WebhookRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
+        """The first webhook endpoint. The members may come without their wrapper, as v2.0 and v1 took them."""
         told = set_body(request.data)
         if is_to_be_checked(told):
             guard(told["url"])
         with transaction.atomic():
             endpoint = set_webhook(held(request), told)
-        return Response(WebhookRow(endpoint, context={"access": request.auth}).data, status=201)
+        return Response(webhook_row(endpoint, request.auth), status=201)
 
 
 class FindWebhook(APIView):
     scope = READ
 
+    @extend_schema(responses={200: WebhookRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
+        """The first webhook endpoint; null: there is none."""
         endpoint = first_of(request.instance)
-        return Response(WebhookRow(endpoint, context={"access": request.auth}).data if endpoint else None)
+        return Response(webhook_row(endpoint, request.auth) if endpoint else None)
 
 
 class SetRabbitMQ(APIView):
     scope = MANAGE
 
+    @extend_schema(request=rabbitmq_settings.WrappedRabbitMQ, responses={201: SubscriptionRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
+        """The exchange of the instance's name; the members may come without their wrapper."""
         told = rabbitmq_settings.set_body(request.data)
         with transaction.atomic():
             endpoint = rabbitmq_settings.set_rabbitmq(held(request), told["enabled"], told["events"])
-        return Response(WebsocketRow(endpoint).data, status=201)
+        return Response(subscription_row(endpoint), status=201)
 
 
 class FindRabbitMQ(APIView):
     scope = READ
 
+    @extend_schema(responses={200: SubscriptionRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
+        """What RabbitMQ is told; null: nothing."""
         endpoint = rabbitmq_settings.first_of(request.instance.subscriptions.all())
-        return Response(WebsocketRow(endpoint).data if endpoint else None)
+        return Response(subscription_row(endpoint) if endpoint else None)
 
 
 class MintToken(APIView):
@@ -325,10 +366,10 @@ class MintToken(APIView):
 
     scope = LISTEN
 
+    @extend_schema(request=MintBody, responses={201: Minted})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        body = MintBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """A short-lived token for a page's socket."""
+        told = checked(MintBody(data=request.data))
         scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
         for scope in scopes:
             if not request.auth.may(scope):
@@ -341,7 +382,9 @@ class MintToken(APIView):
 class SendText(APIView):
     scope = SEND
 
+    @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
+        """Answers Evolution API's message object."""
         body: Any = request.data
         return Response(send_text(request.instance, body), status=201)
 

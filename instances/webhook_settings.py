@@ -1,4 +1,4 @@
-"""Webhooks as Evolution API's routes take and show them: nested and flat bodies, and the row that they answer."""
+"""Webhooks as Evolution API's routes take them: nested and flat bodies."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.authentication import Access
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS
 from instances.guard import check_url
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
-from instances.serializers import Body, EventName, Flag, Several, Text, iso
-from instances.webhook_rules import check_headers, new_secret
+from instances.serializers import Body, EventName, Flag, Several, Text, checked
+from instances.webhook_rules import MAX_VALUE, check_headers, new_secret
 
 MAX_URL_LENGTH = 2048
-
-#: In place of what a key may not read.
-MASK = "********"
 
 #: How clients spell the members, by our names: v1.x, v2.0.x, and what n8n's node puts into the nested form.
 ALIASES = {
@@ -43,6 +39,20 @@ class Headers(serializers.Field):
             return check_headers(data)
         except ValueError as error:
             raise serializers.ValidationError(str(error)) from None
+
+    def schema(self) -> dict[str, Any]:
+        values = [{"type": "string", "maxLength": MAX_VALUE}, {"type": "number"}, {"type": "boolean"}]
+        return {"type": "object", "additionalProperties": {"oneOf": values}}
+
+
+class Url(Text):
+    """Of a webhook. Where it leads is looked at apart: `guard`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_URL_LENGTH, **kwargs)
+
+    def schema(self) -> dict[str, Any]:
+        return {"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "minLength": 1}
 
 
 class WebhookBody(Body):
@@ -86,9 +96,7 @@ def set_body(data: Any) -> dict[str, Any]:
     """What POST /webhook/set is told, nested or flat. Raises ValidationError."""
     is_flat = "webhook" not in data and "url" in data
     # v1.x has no word for enabled: to set a webhook is to want it
-    body = WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data)
-    body.is_valid(raise_exception=True)
-    return body.validated_data["webhook"]
+    return checked(WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data))["webhook"]
 
 
 def create_body(data: Any) -> dict[str, Any] | None:
@@ -103,9 +111,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
         beside = {name: data[name] for names in ALIASES.values() for name in names if name in data}
         beside |= {"events": data["events"]} if "events" in data else {}
         told = {"url": told} | beside
-    body = CreateWithWebhook(data={"webhook": told})
-    body.is_valid(raise_exception=True)
-    return body.validated_data["webhook"]
+    return checked(CreateWithWebhook(data={"webhook": told}))["webhook"]
 
 
 def is_to_be_checked(told: Mapping[str, Any]) -> bool:
@@ -159,27 +165,3 @@ def change(endpoint: Subscription, told: Mapping[str, Any]) -> None:
         endpoint.keep_secrets(headers=told["headers"] or {})
     if told.get("enabled"):
         endpoint.failing_since, endpoint.disabled_reason = None, ""
-
-
-def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | None:
-    """Their values are for those alone who may set them."""
-    headers: dict[str, str] | None = endpoint.secret("headers")
-    return headers if headers is None or access.may("manage") else dict.fromkeys(headers, MASK)
-
-
-class WebhookRow(serializers.BaseSerializer):
-    """What /webhook/set and /webhook/find answer. Needs `access` in its context."""
-
-    def to_representation(self, endpoint: Subscription) -> dict[str, Any]:
-        return {
-            "id": str(endpoint.pk),
-            "url": endpoint.options["url"],
-            "headers": shown_headers(endpoint, self.context["access"]),
-            "enabled": endpoint.is_enabled,
-            "events": endpoint.events,
-            "webhookByEvents": endpoint.options.get("byEvents", False),
-            "webhookBase64": endpoint.options.get("base64", False),
-            "createdAt": iso(endpoint.created_at),
-            "updatedAt": iso(endpoint.updated_at),
-            "instanceId": str(endpoint.instance_id),
-        }

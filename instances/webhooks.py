@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.views import APIView
 
 from instances.addresses import is_within
+from instances.answers import Error
 from instances.authentication import PUBLISH, Access, refusal
 from instances.doors import Call, Door
 from instances.errors import Refused
@@ -17,15 +23,46 @@ from instances.models import Instance, Integration
 from instances.providers import providers
 from instances.providers.base import Change, InvalidPayload
 from instances.providers.cloud_api import is_signed
+from instances.serializers import Flag, Object, Text
 from instances.transactions import Answer
 
 logger = logging.getLogger(__name__)
+
+
+class EvolutionKey(serializers.Serializer):
+    remoteJid = Text(max_length=255)
+    id = Text(required=False, allow_null=True, allow_blank=True, max_length=255)
+    fromMe = Flag(required=False)
+    participant = Text(required=False, allow_null=True, allow_blank=True, max_length=255)
+
+
+class EvolutionPayload(serializers.Serializer):
+    """As the OpenAPI document shows it; the provider reads it, and says what of it is wrong."""
+
+    numberId = Text(max_length=255)
+    key = EvolutionKey()
+    message = Object(required=False, allow_null=True)
+    pushName = Text(required=False, allow_null=True, allow_blank=True)
+    messageType = Text(required=False, allow_null=True, allow_blank=True, max_length=64)
+    profilePicUrl = Text(required=False, allow_null=True, allow_blank=True, max_length=8192)
+
+
+class EvolutionWebhook(APIView):
+    """Described by it; `EvolutionDoor` is what takes the request."""
+
+    @extend_schema(request=EvolutionPayload, responses={200: OpenApiTypes.ANY})
+    def post(self, request: Any) -> None:
+        """What an engine of the Evolution channel posts: messages in, and their states.
+
+        An unknown number is answered by an empty body.
+        """
 
 
 class EvolutionDoor(Door):
     """POST /webhook/evolution, from whatever is the WhatsApp behind an instance of the Evolution channel."""
 
     path = "/webhook/evolution"
+    described = EvolutionWebhook
 
     def admit(self, call: Call, memory: Memory) -> EvolutionChanges:
         access = None
@@ -61,6 +98,27 @@ def _is_open_to(call: Call) -> bool:
     return allowed if isinstance(allowed, bool) else is_within(call.address, allowed)
 
 
+class MetaWebhook(APIView):
+    """Described by it; `MetaDoor` is what takes the request."""
+
+    authentication_classes = ()
+
+    @extend_schema(
+        parameters=[OpenApiParameter(f"hub.{name}", required=True) for name in ("mode", "verify_token", "challenge")],
+        responses={(200, "text/plain"): str, 403: Error},
+    )
+    def get(self, request: Any) -> None:
+        """Meta asks whether this is where it should post; it is told its challenge if it knows the verify token."""
+
+    @extend_schema(
+        parameters=[OpenApiParameter("X-Hub-Signature-256", location=OpenApiParameter.HEADER, required=True)],
+        request=dict[str, Any],
+        responses={200: dict[str, Any], 401: Error, 403: Error},
+    )
+    def post(self, request: Any) -> None:
+        """What Meta posts for all numbers of an app, proven by its signature."""
+
+
 class MetaDoor(Door):
     """POST /webhook/meta: what Meta posts for all numbers of an app, proven by its signature.
 
@@ -68,6 +126,7 @@ class MetaDoor(Door):
     """
 
     path = "/webhook/meta"
+    described = MetaWebhook
 
     def admit(self, call: Call, memory: Memory) -> Changes:
         if not settings.WA_BUSINESS_APP_SECRET:

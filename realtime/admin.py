@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -13,11 +12,10 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
@@ -27,11 +25,10 @@ from instances.admin import InstanceAdmin, ReadOnlyAdmin, SubscriptionAdmin, add
 from instances.admin.base import MAX_SHOWN
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime import waking
-from realtime.deliveries import Attempt, Delivery, State, endpoints_of
-from realtime.delivery_serializers import WholeDelivery
+from realtime.answers import masked_headers
+from realtime.deliveries import Attempt, Delivery, State, endpoints_of, owed_counts
 from realtime.models import Event, Stream
-from realtime.resending import MAX_RESENT, resend, send_test
+from realtime.resending import MAX_RESENT, resend, revive, send_test
 from realtime.transports.base import transports
 from realtime.why import explain
 
@@ -106,38 +103,6 @@ class LoggedInstanceAdmin(InstanceAdmin):
 # What endpoints are owed
 
 
-def owed_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
-    """How many deliveries are pending and dead, by endpoint and state.
-
-    The states are written out: SQLite uses a partial index only where it can read its condition.
-    """
-    if not endpoint_ids:
-        return {}
-    places = ", ".join(["%s"] * len(endpoint_ids))
-    counts = [
-        f"SELECT endpoint_id, '{state}', COUNT(*) FROM realtime_delivery "  # noqa: S608 (all of it is our own)
-        f"WHERE state = '{state}' AND endpoint_id IN ({places}) GROUP BY endpoint_id"
-        for state in (State.PENDING.value, State.DEAD.value)
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(counts), [*endpoint_ids, *endpoint_ids])
-        return {(endpoint, state): count for endpoint, state, count in cursor.fetchall()}
-
-
-def revive(endpoint_id: int) -> int:
-    """Make what died at this endpoint due now, with all its attempts before it; returns how many they are.
-
-    Bytes and ids stay, and what was tried before stays on record. What somebody has had repeated is left out.
-    """
-    repeats = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
-    dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id)
-    count = dead.exclude(pk__in=repeats.values("resent_from")).update(
-        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None
-    )
-    transaction.on_commit(waking.wake, robust=True)
-    return count
-
-
 @admin.register(Subscription)
 class OwedSubscriptionAdmin(SubscriptionAdmin):
     actions = ("switch_on", "send_dead_again", "send_test_event")
@@ -204,7 +169,7 @@ class OwedSubscriptionAdmin(SubscriptionAdmin):
         for endpoint in webhooks.select_related("instance"):
             event_type = next(filter(None, map(EventType.named, endpoint.events)), EventType.MESSAGES_UPSERT)
             with transaction.atomic():
-                send_test(endpoint.instance, event_type, [endpoint])
+                send_test(endpoint.instance, event_type, [endpoint], in_admin(request))
                 self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
             count += 1
         level = messages.SUCCESS if count else messages.WARNING
@@ -219,6 +184,11 @@ class OwedSubscriptionAdmin(SubscriptionAdmin):
         with transaction.atomic():
             Delivery.objects.give_up(queryset.values_list("pk", flat=True), State.DROPPED)
             super().delete_queryset(request, queryset)
+
+
+def in_admin(request: HttpRequest) -> str:
+    """Who asks, for the record."""
+    return f"{request.user.get_username()} in the admin"
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -372,9 +342,8 @@ class DeliveryAdmin(LongListAdmin):
     def shown_headers(self, delivery: Delivery) -> str:
         """As they would be now: nothing but the body is kept of what was sent before."""
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
-        context: dict[str, Any] = {"endpoint": endpoint, "tries": [], "last_attempts": {}}
-        headers = WholeDelivery(delivery, context=context).data["request"].get("headers", {})
-        return format_html_join("", "<div>{}: {}</div>", headers.items()) or "-"
+        headers = masked_headers(delivery, endpoint).items() if delivery.transport == Subscription.WEBHOOK else ()
+        return format_html_join("", "<div>{}: {}</div>", headers) or "-"
 
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:
@@ -404,7 +373,7 @@ class DeliveryAdmin(LongListAdmin):
         there = endpoints_of({one.endpoint_id for one in deliveries})
         chosen = [one for one in deliveries if one.endpoint_id in there and one.state != State.PENDING]
         with transaction.atomic():
-            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT)
+            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT, in_admin(request))
             LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, "Sent again.")  # type: ignore[arg-type]
         if gone := sum(one.endpoint_id not in there for one in deliveries):
             self.message_user(request, f"Not sent, as the endpoint is off or gone: {gone}.", messages.ERROR)

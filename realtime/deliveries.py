@@ -156,6 +156,10 @@ class Delivery(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
     resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one repeats by hand.")
+    asked_by = models.CharField(max_length=200, default="", help_text="Who had it sent by hand.")
+    is_operators = models.BooleanField(
+        default=False, help_text="Its destination is the operator's, and shown to nobody else."
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -195,9 +199,15 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"{self.number}: {self.status or self.error}"
 
+    @classmethod
+    def last_of(cls, deliveries: Iterable[Delivery]) -> dict[int, Attempt]:
+        """The last one of each, by the delivery's id, without excerpts."""
+        rows = cls.objects.filter(delivery__in=[one.pk for one in deliveries]).defer("excerpt").order_by("pk")
+        return {attempt.delivery_id: attempt for attempt in rows}
+
 
 class FormerEndpoint(models.Model):
-    """An endpoint of an instance that is deleted: it is told so, after the deletion."""
+    """An endpoint that no subscription is: a deleted instance's, which is told so, or one named for one resending."""
 
     id = models.BigIntegerField(primary_key=True)
     transport = models.CharField(max_length=32)
@@ -236,7 +246,7 @@ def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subsc
         return 0
     owed = []
     # without secrets: what is stored needs none, and to decrypt them would take time inside the event's transaction
-    bare = [(one, Endpoint(one.pk, one.transport, one.options, {})) for one in endpoints]
+    bare = [(one, Endpoint.of(one, secrets={})) for one in endpoints]
     for event in events:
         event_type = EventType(event.type)
         wanting = [endpoint for one, endpoint in bare if one.wants(event_type)]
@@ -265,6 +275,7 @@ def _delivery(
         transport=endpoint.transport,
         destination=transport.destination(event_type, endpoint),
         is_ordered=transport.is_ordered(endpoint),
+        is_operators=endpoint.is_operators,
         body=transport.body(dict(envelope), endpoint),
     )
 
@@ -281,6 +292,24 @@ def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:
         if one.is_enabled and one.transport in transports():
             found[one.pk] = Endpoint.of(one)
     return found
+
+
+def owed_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
+    """How many deliveries are pending and dead, by endpoint and state.
+
+    The states are written out: SQLite uses a partial index only where it can read its condition.
+    """
+    if not endpoint_ids:
+        return {}
+    places = ", ".join(["%s"] * len(endpoint_ids))
+    counts = [
+        f"SELECT endpoint_id, '{state}', COUNT(*) FROM realtime_delivery "  # noqa: S608 (all of it is our own)
+        f"WHERE state = '{state}' AND endpoint_id IN ({places}) GROUP BY endpoint_id"
+        for state in (State.PENDING.value, State.DEAD.value)
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(counts), [*endpoint_ids, *endpoint_ids])
+        return {(endpoint, state): count for endpoint, state, count in cursor.fetchall()}
 
 
 def _now(seconds: float = 0) -> Any:

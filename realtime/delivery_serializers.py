@@ -1,21 +1,17 @@
-"""What the routes of deliveries take and answer."""
+"""What the routes of deliveries take."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from multidict import CIMultiDict
 from rest_framework import serializers
 
 from instances.events import EventType
-from instances.models import Subscription
-from instances.serializers import Body, Several, Text, iso
-from instances.webhook_rules import JWT_KEY
-from instances.webhook_settings import MASK, MAX_URL_LENGTH
-from realtime.deliveries import Attempt, Delivery, State
-from realtime.serializers import Count, EventTypes
-from realtime.transports.webhook import HEADERS
+from instances.serializers import Body, Several, Text
+from instances.webhook_settings import Url
+from realtime.deliveries import State
+from realtime.serializers import Count, EventTypes, spellings
 from realtime.webhook_views import SigningSecret, is_id
 
 #: Rows in one page.
@@ -36,6 +32,9 @@ class Moment(serializers.Field):
         except (TypeError, ValueError, OverflowError):
             self.fail("type")
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
 
 class RowId(serializers.Field):
     """A row's primary key, as the routes answer it or as a number."""
@@ -48,6 +47,10 @@ class RowId(serializers.Field):
             self.fail("type")
         return int(text)
 
+    def schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 1 - 10**18, "maximum": 10**18 - 1}
+        return {"oneOf": [{"type": "string", "pattern": "^-?[0-9]{1,18}$"}, number]}
+
 
 class States(serializers.Field):
     """Some of them, as a list or with commas between."""
@@ -59,6 +62,9 @@ class States(serializers.Field):
         if not isinstance(told, list) or not all(isinstance(one, str) and one in State.values for one in told):
             self.fail("enum")
         return told
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "string", "enum": State.values}}
 
 
 class SubscribableType(serializers.Field):
@@ -73,6 +79,9 @@ class SubscribableType(serializers.Field):
         if event_type is None or not event_type.is_subscribable:
             self.fail("enum")
         return event_type
+
+    def schema(self) -> dict[str, Any]:
+        return spellings([event_type for event_type in EventType if event_type.is_subscribable])
 
 
 class DeliveriesQuery(Body):
@@ -100,7 +109,7 @@ class DeliveriesQuery(Body):
 
 
 class ResendOneBody(Body):
-    url = Text(required=False, max_length=MAX_URL_LENGTH)
+    url = Url(required=False)
     secret = SigningSecret(required=False)
 
 
@@ -120,60 +129,3 @@ class ResendBody(ResendOneBody):
 class TestBody(Body):
     event = SubscribableType()
     endpoint = RowId(required=False)
-
-
-class DeliveryRow(serializers.BaseSerializer):
-    """Without the body. Needs `last_attempts` in its context, by the deliveries' ids."""
-
-    def to_representation(self, delivery: Delivery) -> dict[str, Any]:
-        last = self.context["last_attempts"].get(delivery.pk)
-        return {
-            "id": str(delivery.pk),
-            "eventId": delivery.event_id,
-            "seq": delivery.seq,
-            "event": delivery.type,
-            "endpoint": str(delivery.endpoint_id),
-            "transport": delivery.transport,
-            "destination": delivery.destination,
-            "state": delivery.state,
-            "attempts": delivery.attempts,
-            "lastAttempt": _attempt(last) if last else None,
-            "dueAt": iso(delivery.due_at) if delivery.state == State.PENDING else None,
-            "createdAt": iso(delivery.created_at),
-            "finishedAt": iso(delivery.finished_at) if delivery.finished_at else None,
-            "resentFrom": str(delivery.resent_from) if delivery.resent_from else None,
-        }
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "number": attempt.number,
-        "at": iso(attempt.at),
-        "durationMs": attempt.duration_ms,
-        "status": attempt.status,
-        "error": attempt.error or None,
-    }
-
-
-class WholeDelivery(DeliveryRow):
-    """With its request, and its attempts as `tries` and the `endpoint`, if it still is one, in the context."""
-
-    def to_representation(self, delivery: Delivery) -> dict[str, Any]:
-        tries = [_attempt(attempt) | {"excerpt": attempt.excerpt} for attempt in self.context["tries"]]
-        return super().to_representation(delivery) | {"request": self._request(delivery), "tries": tries}
-
-    def _request(self, delivery: Delivery) -> dict[str, Any]:
-        """The bytes as they are stored; the headers as they would be now, without what is secret in them."""
-        body = bytes(delivery.body).decode(errors="replace")
-        if delivery.transport != Subscription.WEBHOOK:
-            return {"destination": delivery.destination, "body": body}
-        return {"method": "POST", "url": delivery.destination, "headers": self._headers(delivery), "body": body}
-
-    def _headers(self, delivery: Delivery) -> dict[str, str]:
-        endpoint: Subscription | None = self.context["endpoint"]
-        stored = endpoint.secret("headers", {}) if endpoint else {}
-        headers = CIMultiDict(HEADERS)
-        headers.update({"Authorization" if name == JWT_KEY else name: MASK for name in stored})
-        # the time and the signature are each attempt's own
-        headers.update({"webhook-id": delivery.event_id, "webhook-timestamp": MASK, "webhook-signature": MASK})
-        return {str(name): value for name, value in headers.items()}

@@ -7,25 +7,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import models, transaction
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.authentication import MANAGE, READ, Access
+from instances.answers import Error
+from instances.authentication import MANAGE, READ
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Subscription
+from instances.serializers import checked
 from instances.views import InstanceRequest, held
 from instances.webhook_settings import guard, webhooks_of
-from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State
-from realtime.delivery_serializers import (
-    DeliveriesQuery,
+from realtime.answers import (
+    DeliveriesPage,
     DeliveryRow,
-    ResendBody,
-    ResendOneBody,
-    TestBody,
+    Explanation,
+    Resent,
+    SentTests,
     WholeDelivery,
+    delivery_row,
+    whole_delivery,
 )
-from realtime.resending import MAX_RESENT, live_endpoints, not_resent_yet, one_off, resend, send_test
+from realtime.deliveries import Attempt, Delivery, State
+from realtime.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
+from realtime.resending import MAX_RESENT, Elsewhere, live_endpoints, not_resent_yet, resend, send_test
 from realtime.webhook_views import endpoint_of, is_id
 from realtime.why import explain
 
@@ -33,12 +39,9 @@ logger = logging.getLogger(__name__)
 
 
 def visible(request: InstanceRequest) -> models.QuerySet[Delivery]:
-    """An instance's deliveries; those to endpoints of all instances, whose URLs are the operator's, for his keys."""
+    """An instance's deliveries; those whose destination is the operator's for keys of all instances alone."""
     deliveries = Delivery.objects.filter(instance_id=request.instance.pk)
-    if request.auth.is_for_all:
-        return deliveries
-    of_all = Subscription.objects.endpoints().filter(instance=None).values_list("pk", flat=True)
-    return deliveries.filter(endpoint_id__gt=0).exclude(endpoint_id__in=list(of_all))
+    return deliveries if request.auth.is_for_all else deliveries.filter(is_operators=False)
 
 
 def delivery_of(request: InstanceRequest, pk: str) -> Delivery:
@@ -49,39 +52,33 @@ def delivery_of(request: InstanceRequest, pk: str) -> Delivery:
 
 
 class Deliveries(APIView):
-    """GET /webhook/deliveries/<instance>: without bodies, the newest first."""
+    """GET /webhook/deliveries/<instance>"""
 
     scope = READ
 
+    @extend_schema(parameters=[DeliveriesQuery], responses={200: DeliveriesPage})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        query = DeliveriesQuery.of(request.query_params)
-        query.is_valid(raise_exception=True)
-        asked = query.validated_data
+        """Without bodies, the newest first."""
+        asked = checked(DeliveriesQuery.of(request.query_params))
         limit = asked.pop("limit")
         found = list(visible(request).filter(**asked).defer("body").order_by("-pk")[: limit + 1])
         page = found[:limit]
-        context = {"last_attempts": _last_attempts(page)}
-        return Response(
-            {"deliveries": DeliveryRow(page, many=True, context=context).data, "hasMore": len(found) > limit}
-        )
-
-
-def _last_attempts(deliveries: list[Delivery]) -> dict[int, Attempt]:
-    rows = Attempt.objects.filter(delivery__in=[one.pk for one in deliveries]).defer("excerpt").order_by("pk")
-    return {attempt.delivery_id: attempt for attempt in rows}
+        lasts = Attempt.last_of(page)
+        rows = [delivery_row(one, lasts.get(one.pk)) for one in page]
+        return Response({"deliveries": rows, "hasMore": len(found) > limit})
 
 
 class OneDelivery(APIView):
-    """GET /webhook/deliveries/<instance>/<id>: with its request and every attempt."""
+    """GET /webhook/deliveries/<instance>/<id>"""
 
     scope = READ
 
+    @extend_schema(responses={200: WholeDelivery})
     def get(self, request: InstanceRequest, name: str, pk: str) -> Response:
+        """With its request and every attempt."""
         delivery = delivery_of(request, pk)
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
-        tries = list(delivery.tries.all())
-        context = {"endpoint": endpoint, "tries": tries, "last_attempts": {delivery.pk: tries[-1]} if tries else {}}
-        return Response(WholeDelivery(delivery, context=context).data)
+        return Response(whole_delivery(delivery, delivery.tries.all(), endpoint))
 
 
 class ResendOne(APIView):
@@ -89,38 +86,39 @@ class ResendOne(APIView):
 
     scope = MANAGE
 
+    @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error})
     def post(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        body = ResendOneBody(data=request.data)
-        body.is_valid(raise_exception=True)
+        """Under the same id and with the same bytes, to its endpoint or, with a url and a secret, elsewhere."""
+        told = checked(ResendOneBody(data=request.data))
         with transaction.atomic():
             instance = held(request)
             delivery = delivery_of(request, pk)
-            to = _elsewhere(request, body.validated_data)
-            if to is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
-                raise Refused("Its endpoint is off or gone; a url can be given to send it to")
-            resend(Delivery.objects.filter(pk=delivery.pk), 1, to)
+            elsewhere = _elsewhere(request, told)
+            if elsewhere is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
+                raise Refused("Its endpoint is off or gone; a url can be given to send it to", 409)
+            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.who, elsewhere)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
-        return Response(DeliveryRow(new, context={"last_attempts": {}}).data, status=201)
+        return Response(delivery_row(new, None), status=201)
 
 
 class Resend(APIView):
-    """POST /webhook/deliveries/<instance>/resend: those that are named, or a range; without a state, what died."""
+    """POST /webhook/deliveries/<instance>/resend"""
 
     scope = MANAGE
 
+    @extend_schema(request=ResendBody, responses={201: Resent})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        body = ResendBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """Those that are named, or a range of time; without a state, what died. What was resent before is left out."""
+        told = checked(ResendBody(data=request.data))
         with transaction.atomic():
             instance = held(request)
             wanted = visible(request).filter(**_asked(told))
             if "ids" not in told:
                 wanted = wanted.filter(not_resent_yet(instance.pk))
-            to = _elsewhere(request, told)
-            if to is None:
+            elsewhere = _elsewhere(request, told)
+            if elsewhere is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
-            count = resend(wanted, MAX_RESENT, to)
+            count = resend(wanted, MAX_RESENT, request.auth.who, elsewhere)
         return Response({"count": count, "hasMore": "ids" not in told and count == MAX_RESENT}, status=201)
 
 
@@ -132,7 +130,7 @@ def _asked(told: dict[str, Any]) -> dict[str, Any]:
     return asked | {"state__in": told.get("state", [State.DEAD.value])}
 
 
-def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> FormerEndpoint | None:
+def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | None:
     """Where the caller wants it sent instead, if anywhere; it is noted who did."""
     if "url" not in told:
         return None
@@ -140,32 +138,26 @@ def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> FormerEndpoint
         raise ValidationError({"secret": ["is to be given with a url: it signs what is sent there"]}, code="type")
     guard(told["url"])
     # neither path nor query: they are often the receiver's password
-    place = urlsplit(told["url"]).netloc
-    logger.warning("%s has deliveries of %s sent to %s", _caller(request.auth), request.instance.name, place)
-    return one_off(told["url"], told["secret"])
-
-
-def _caller(access: Access) -> str:
-    if access.is_global:
-        return "The global key"
-    return f"The key {access.key.pk}" if access.key else "The instance's own token"
+    place = urlsplit(told["url"]).hostname
+    logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.who)
+    return Elsewhere(told["url"], told["secret"], request.auth.is_for_all)
 
 
 class SendTest(APIView):
-    """POST /webhook/test/<instance>: a sample of an event to one endpoint, or to all that are on."""
+    """POST /webhook/test/<instance>"""
 
     scope = MANAGE
 
+    @extend_schema(request=TestBody, responses={201: SentTests, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        body = TestBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """A sample of an event to one endpoint, or to all that are on."""
+        told = checked(TestBody(data=request.data))
         with transaction.atomic():
             instance = held(request)
             endpoints = [one for one in self._asked(instance, told.get("endpoint")) if one.is_enabled]
             if not endpoints:
-                raise Refused("There is no webhook endpoint that is on")
-            deliveries = send_test(instance, told["event"], endpoints)
+                raise Refused("There is no webhook endpoint that is on", 409)
+            deliveries = send_test(instance, told["event"], endpoints, request.auth.who)
         sent = [{"id": str(one.pk), "endpoint": str(one.endpoint_id)} for one in deliveries]
         return Response({"event": deliveries[0].event_id, "deliveries": sent}, status=201)
 
@@ -180,5 +172,7 @@ class Why(APIView):
 
     scope = READ
 
+    @extend_schema(responses={200: Explanation})
     def get(self, request: InstanceRequest, name: str, reference: str) -> Response:
+        """What became of an event at each endpoint and each audience of sockets, in words."""
         return Response(explain(request.instance, reference, request.auth.is_for_all))

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 from django.utils import timezone
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework.exceptions import APIException, AuthenticationFailed, ParseError, UnsupportedMediaType
 from rest_framework.utils.mediatypes import media_type_matches
+from rest_framework.views import APIView
 
 from instances import bodies
 from instances.authentication import PUBLISH, Access, refusal
@@ -16,7 +18,9 @@ from instances.errors import NotFound, Refused
 from instances.events import EventType
 from instances.memory import Memory
 from instances.models import ConnectionState, Instance
+from instances.serializers import checked
 from instances.transactions import Address, Answer, Work
+from realtime.answers import PublishedEvents, PublishedRow
 from realtime.envelopes import event_id
 from realtime.gathering import Gathered, gathered
 from realtime.models import Happening, Recorded
@@ -25,10 +29,24 @@ from realtime.serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 JSON = "application/json"
 
 
+class Publish(APIView):
+    """Described by it; `PublishDoor` is what takes the request."""
+
+    @extend_schema(
+        request=PolymorphicProxySerializer(
+            "PublishOneOrMany", [PublishBody, PublishBody(many=True)], resource_type_field_name=None, many=False
+        ),
+        responses={201: PublishedEvents},
+    )
+    def post(self, request: Any, name: str) -> None:
+        """An event of an engine of yours, or an array of them. All that one request holds are told, or none."""
+
+
 class PublishDoor(Door):
     """POST /event/publish/<instance>: an event, or an array of them. All that one request holds are told, or none."""
 
     path = "/event/publish/"
+    described = Publish
 
     def admit(self, call: Call, memory: Memory) -> Published:
         access = memory.access(call.headers.get("apikey", ""))
@@ -82,7 +100,7 @@ class Published(Work):
             instance.update(connection_state=known[-1], updated_at=timezone.now())
 
 
-def _row(epoch: str, happening: Happening, place: Recorded) -> dict[str, Any]:
+def _row(epoch: str, happening: Happening, place: Recorded) -> PublishedRow:
     return {
         "id": None if place.seq is None else event_id(epoch, place.seq),
         "seq": place.seq,
@@ -101,9 +119,7 @@ def _happenings(call: Call) -> list[Happening]:
     if isinstance(body, dict) and (happening := _well_formed(body)):
         return [happening]
     is_many = isinstance(body, list)
-    checked = PublishBatch(data={"events": body}) if is_many else PublishBody(data=body)
-    checked.is_valid(raise_exception=True)
-    told = checked.validated_data["events"] if is_many else [checked.validated_data]
+    told = checked(PublishBatch(data={"events": body}))["events"] if is_many else [checked(PublishBody(data=body))]
     return [_happening(one["event"], one["data"], one.get("dedupeKey")) for one in told]
 
 

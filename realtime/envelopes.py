@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from django.conf import settings
+from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance
+from instances.timestamps import iso
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def render(instance: Instance, event_type: EventType, data: Any, number: Number)
         "instance": instance.name,
         "data": event_type.scrub(data),
         "server_url": settings.SERVER_URL or None,
-        "date_time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "date_time": iso(timezone.now()),
         "sender": instance.sender,
         "apikey": None,
         "id": event_id(number.epoch, number.seq),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,12 +28,23 @@ MAX_RESENT = 10_000
 ONE_OFF = 2**62
 
 
-def resend(deliveries: models.QuerySet[Delivery], limit: int, to: FormerEndpoint | None = None) -> int:
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where deliveries go that are not to go where they went."""
+
+    url: str
+    #: What they are signed with there.
+    secret: str
+    #: Whether it is the operator who wants it so; then the URL is shown to nobody else.
+    is_operators: bool
+
+
+def resend(deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, elsewhere: Elsewhere | None = None) -> int:
     """Owe up to `limit` of these once more, the oldest first, under the same ids and with the same bytes.
 
-    Returns how many they are. One statement copies them: no body comes here. `to`: somewhere else than they went.
+    Returns how many they are. One statement copies them: no body comes here. `asked_by`: for the record.
     """
-    new = _fresh() | _elsewhere(to)
+    new = _fresh(asked_by) | (_to(elsewhere) if elsewhere else {})
     aliases = {f"new_{name}": value for name, value in new.items()}
     copied = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
     kept = [name for name in copied if name not in new]
@@ -49,7 +61,7 @@ def resend(deliveries: models.QuerySet[Delivery], limit: int, to: FormerEndpoint
     return count
 
 
-def _fresh() -> dict[str, Any]:
+def _fresh(asked_by: str) -> dict[str, Any]:
     now = Value(timezone.now(), DateTimeField())
     return {
         "state": Value(State.PENDING.value),
@@ -59,28 +71,39 @@ def _fresh() -> dict[str, Any]:
         "created_at": now,
         "finished_at": Value(None, DateTimeField()),
         "resent_from": F("pk"),
+        "asked_by": Value(asked_by),
     }
 
 
-def _elsewhere(to: FormerEndpoint | None) -> dict[str, Any]:
-    if to is None:
-        return {}
-    return {
-        "endpoint_id": Value(to.pk),
-        "transport": Value(to.transport),
-        "destination": Value(to.options["url"]),
-        "is_ordered": Value(False),
-    }
-
-
-def one_off(url: str, secret: str) -> FormerEndpoint:
-    """Where to send something for once: signed with this secret, and without the headers of any endpoint."""
-    return FormerEndpoint.objects.create(
+def _to(elsewhere: Elsewhere) -> dict[str, Any]:
+    """Without the headers of any endpoint."""
+    endpoint = FormerEndpoint.objects.create(
         pk=ONE_OFF + secrets.randbits(61),
         transport=Subscription.WEBHOOK,
-        options={"url": url, "byEvents": False, "base64": False, "ordered": False},
-        secrets=Secret(orjson.dumps({"signing": [secret]}).decode()),
+        options={"url": elsewhere.url, "byEvents": False, "base64": False, "ordered": False},
+        secrets=Secret(orjson.dumps({"signing": [elsewhere.secret]}).decode()),
     )
+    return {
+        "endpoint_id": Value(endpoint.pk),
+        "transport": Value(endpoint.transport),
+        "destination": Value(elsewhere.url),
+        "is_ordered": Value(False),
+        "is_operators": Value(elsewhere.is_operators),
+    }
+
+
+def revive(endpoint_id: int) -> int:
+    """Make what died at this endpoint due now, with all its attempts before it; returns how many they are.
+
+    Bytes and ids stay, and what was tried before stays on record. What somebody has had repeated is left out.
+    """
+    repeats = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
+    dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id)
+    count = dead.exclude(pk__in=repeats.values("resent_from")).update(
+        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None
+    )
+    transaction.on_commit(waking.wake, robust=True)
+    return count
 
 
 def not_resent_yet(instance_id: Any) -> models.Q:
@@ -99,15 +122,19 @@ def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
     return found
 
 
-def send_test(instance: Instance, event_type: EventType, endpoints: Sequence[Subscription]) -> list[Delivery]:
+def send_test(
+    instance: Instance, event_type: EventType, endpoints: Sequence[Subscription], asked_by: str
+) -> list[Delivery]:
     """Owe these a sample of an event, which no socket hears and no log keeps."""
     envelope = sample(instance, event_type)
-    deliveries = [_test_delivery(instance, event_type, envelope, Endpoint.of(one)) for one in endpoints]
+    deliveries = [_test_delivery(instance, event_type, envelope, Endpoint.of(one), asked_by) for one in endpoints]
     transaction.on_commit(waking.wake, robust=True)
     return Delivery.objects.bulk_create(deliveries)
 
 
-def _test_delivery(instance: Instance, event_type: EventType, envelope: dict[str, Any], endpoint: Endpoint) -> Delivery:
+def _test_delivery(
+    instance: Instance, event_type: EventType, envelope: dict[str, Any], endpoint: Endpoint, asked_by: str
+) -> Delivery:
     transport = transports()[endpoint.transport]
     return Delivery(
         event_id=envelope["id"],
@@ -119,5 +146,7 @@ def _test_delivery(instance: Instance, event_type: EventType, envelope: dict[str
         transport=endpoint.transport,
         destination=transport.destination(event_type, endpoint),
         is_ordered=False,  # it must not hold up what is
+        is_operators=endpoint.is_operators,
+        asked_by=asked_by,
         body=transport.body(dict(envelope), endpoint),
     )

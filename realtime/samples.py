@@ -10,6 +10,7 @@ import orjson
 
 from instances.events import EventType
 from instances.models import Instance
+from instances.timestamps import iso
 from realtime.envelopes import Number, render
 
 ANA = "5511911112222@s.whatsapp.net"
@@ -24,7 +25,6 @@ def sample(instance: Instance, event_type: EventType) -> dict[str, Any]:
 
 def _data(instance: Instance) -> dict[EventType, Any]:
     now = datetime.now(UTC)
-    iso = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     own = {"instanceId": str(instance.pk)}
     identity = {"instanceName": instance.name} | own
     key = {"remoteJid": ANA, "fromMe": False, "id": "3EB0A1B2C3D4E5F60718A0"}
@@ -89,7 +89,7 @@ def _data(instance: Instance) -> dict[EventType, Any]:
             "chatId": ANA,
             "from": ANA,
             "id": "CALL0A1B2C3D4E5F",
-            "date": iso,
+            "date": iso(now),
             "offline": False,
             "status": "offer",
             "isVideo": False,

@@ -20,6 +20,11 @@ def _enum_message(event_types: list[EventType]) -> str:
     return "is not one of enum values: " + ",".join(event_type.value for event_type in event_types)
 
 
+def spellings(event_types: list[EventType]) -> dict[str, Any]:
+    """The schema of a member that names one of them, as clients hear it or as they subscribe to it."""
+    return {"type": "string", "enum": [name for one in event_types for name in (one.value, one.name)]}
+
+
 class PublishedType(serializers.Field):
     """An event's type as clients hear it (`messages.upsert`) or as they subscribe to it (`MESSAGES_UPSERT`)."""
 
@@ -33,6 +38,9 @@ class PublishedType(serializers.Field):
             self.fail("enum")
         return event_type
 
+    def schema(self) -> dict[str, Any]:
+        return spellings([event_type for event_type in EventType if event_type.is_publishable])
+
 
 class AnyJson(serializers.Field):
     def __init__(self, **kwargs: Any) -> None:
@@ -40,6 +48,9 @@ class AnyJson(serializers.Field):
 
     def to_internal_value(self, data: Any) -> Any:
         return data
+
+    def schema(self) -> dict[str, Any]:
+        return {"description": "Any JSON."}
 
 
 class PublishBody(Body):
@@ -90,6 +101,9 @@ class Count(serializers.Field):
             self.fail("max_value", limit=self.max_value)
         return int(data)
 
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.min_value, "maximum": self.max_value}
+
 
 class EventTypes(serializers.Field):
     """Repeated or in a comma list, in either spelling."""
@@ -101,6 +115,9 @@ class EventTypes(serializers.Field):
         if None in event_types:
             self.fail("enum")
         return [event_type for event_type in event_types if event_type]
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": spellings(list(EventType))}
 
 
 class FindQuery(Body):

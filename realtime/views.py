@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import orjson
+from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.authentication import READ
+from instances.serializers import checked
 from instances.views import InstanceRequest
 from realtime import history
+from realtime.answers import FoundEvents
 from realtime.serializers import FindQuery
 
 
@@ -17,10 +20,10 @@ class FindEvents(APIView):
 
     scope = READ
 
+    @extend_schema(parameters=[FindQuery], responses={200: FoundEvents})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        query = FindQuery.of(request.query_params)
-        query.is_valid(raise_exception=True)
-        asked = query.validated_data
+        """What its sockets heard, in order: the last events, or those after a number."""
+        asked = checked(FindQuery.of(request.query_params))
         types = asked.pop("type", None)
         page = history.page(request.instance.pk, types=types, **asked)
         return Response(

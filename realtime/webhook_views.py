@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db import transaction
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.authentication import MANAGE, READ, Access
+from instances.answers import Done, Error, done
+from instances.authentication import MANAGE, READ
 from instances.errors import NotFound, Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
-from instances.serializers import Body, EventName, Flag, Several, Text, iso
+from instances.serializers import Body, EventName, Flag, Several, Text, checked
 from instances.views import InstanceRequest, held
-from instances.webhook_rules import MAX_SECRETS, check_secret, new_secret
+from instances.webhook_rules import MAX_SECRETS, PREFIX, check_secret, new_secret
 from instances.webhook_settings import (
-    MASK,
-    MAX_URL_LENGTH,
     Headers,
+    Url,
     change,
     guard,
     new_endpoint,
     one_spelling,
-    shown_headers,
     webhooks_of,
 )
+from realtime.answers import EndpointRow, endpoint_row
 from realtime.deliveries import Delivery, State
 
 #: Webhook endpoints that an instance may have.
@@ -43,9 +45,12 @@ class SigningSecret(Text):
             raise serializers.ValidationError(str(error)) from None
         return secret
 
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^{PREFIX}[A-Za-z0-9+/]{{32,86}}={{0,2}}$"}
+
 
 class EndpointBody(Body):
-    url = Text(max_length=MAX_URL_LENGTH)
+    url = Url()
     headers = Headers(required=False)
     events = Several(child=EventName(), default=list)
     enabled = Flag(default=True)
@@ -65,29 +70,6 @@ class EndpointChange(EndpointBody):
     dropOldSecret = Flag(required=False)
 
 
-class EndpointRow(serializers.BaseSerializer):
-    """Needs `access` in its context: values of headers and secrets are for those who may set them."""
-
-    def to_representation(self, endpoint: Subscription) -> dict[str, Any]:
-        access: Access = self.context["access"]
-        signing = endpoint.secret("signing", [])
-        return {
-            "id": str(endpoint.pk),
-            "url": endpoint.options.get("url", ""),
-            "headers": shown_headers(endpoint, access),
-            "events": endpoint.events,
-            "enabled": endpoint.is_enabled,
-            "byEvents": endpoint.options.get("byEvents", False),
-            "base64": endpoint.options.get("base64", False),
-            "ordered": endpoint.options.get("ordered", False),
-            "secrets": signing if access.may(MANAGE) else [MASK] * len(signing),
-            "failingSince": iso(endpoint.failing_since) if endpoint.failing_since else None,
-            "disabledReason": endpoint.disabled_reason or None,
-            "createdAt": iso(endpoint.created_at),
-            "updatedAt": iso(endpoint.updated_at),
-        }
-
-
 class Endpoints(APIView):
     """/webhook/endpoints/<instance>"""
 
@@ -95,24 +77,26 @@ class Endpoints(APIView):
     def scope(self) -> str:
         return READ if self.request.method in SAFE_METHODS else MANAGE
 
+    @extend_schema(responses={200: list[EndpointRow]})
     def get(self, request: InstanceRequest, name: str) -> Response:
+        """All webhook endpoints, the first one first."""
         rows = webhooks_of(request.instance)
-        return Response(EndpointRow(rows, many=True, context={"access": request.auth}).data)
+        return Response([endpoint_row(one, request.auth) for one in rows])
 
+    @extend_schema(request=EndpointBody, responses={201: EndpointRow, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        body = EndpointBody(data=request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """One more webhook endpoint; an empty list of events means all."""
+        told = checked(EndpointBody(data=request.data))
         guard(told["url"])
         with transaction.atomic():
             instance = held(request)
             if webhooks_of(instance).count() >= MAX_ENDPOINTS:
-                raise Refused(f"An instance may have {MAX_ENDPOINTS} webhook endpoints")
+                raise Refused(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
             endpoint = new_endpoint(instance, told.get("secret", ""))
             change(endpoint, told)
             endpoint.is_enabled, endpoint.events = told["enabled"], told["events"] or DEFAULT_EVENTS
             endpoint.save()
-        return Response(EndpointRow(endpoint, context={"access": request.auth}).data, status=201)
+        return Response(endpoint_row(endpoint, request.auth), status=201)
 
 
 class Endpoint(APIView):
@@ -122,28 +106,32 @@ class Endpoint(APIView):
     def scope(self) -> str:
         return READ if self.request.method in SAFE_METHODS else MANAGE
 
+    @extend_schema(responses={200: EndpointRow})
     def get(self, request: InstanceRequest, name: str, pk: str) -> Response:
+        """One webhook endpoint."""
         endpoint = endpoint_of(request.instance, pk)
-        return Response(EndpointRow(endpoint, context={"access": request.auth}).data)
+        return Response(endpoint_row(endpoint, request.auth))
 
+    @extend_schema(request=EndpointChange, responses={200: EndpointRow})
     def patch(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        body = EndpointChange(data=request.data, partial=True)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data
+        """What is not told stays as it is. Rotating keeps the secret before it, which signs too until it is dropped."""
+        told = checked(EndpointChange(data=request.data, partial=True))
         if "url" in told:
             guard(told["url"])
         with transaction.atomic():
             endpoint = endpoint_of(held(request), pk, is_to_change=True)
             _apply(endpoint, told)
             endpoint.save()
-        return Response(EndpointRow(endpoint, context={"access": request.auth}).data)
+        return Response(endpoint_row(endpoint, request.auth))
 
+    @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str, pk: str) -> Response:
+        """What it is still owed is dropped."""
         with transaction.atomic():
             endpoint = endpoint_of(held(request), pk, is_to_change=True)
             Delivery.objects.give_up([endpoint.pk], State.DROPPED)
             endpoint.delete()
-        return Response({"status": "SUCCESS", "error": False, "response": {"message": "Endpoint deleted"}})
+        return Response(done("Endpoint deleted"))
 
 
 def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
@@ -157,6 +145,8 @@ def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
         endpoint.events = endpoint.events or DEFAULT_EVENTS
         if not endpoint.options.get("url"):
             raise Refused('The "url" cannot be empty')
+        if told.get("enabled"):
+            guard(endpoint.options["url"])  # it was set when other networks may have been allowed
     _change_secrets(endpoint, told)
 
 
@@ -182,4 +172,4 @@ def endpoint_of(instance: Instance, pk: str, is_to_change: bool = False) -> Subs
 
 def is_id(text: str) -> bool:
     """Whether it can be a row's primary key."""
-    return text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18
+    return re.fullmatch("-?[0-9]{1,18}", text, re.ASCII) is not None

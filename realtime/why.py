@@ -14,7 +14,8 @@ from django.db.models import Q
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from instances.serializers import iso
+from instances.timestamps import iso
+from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
 from realtime.deliveries import Attempt, Delivery, State
 from realtime.envelopes import event_id
 from realtime.models import Event, Stream
@@ -33,7 +34,7 @@ class Subject:
     is_heard: bool | None
 
 
-def explain(instance: Instance, reference: str, is_for_all: bool) -> dict[str, Any]:
+def explain(instance: Instance, reference: str, is_for_all: bool) -> Explanation:
     """What became of an event, named by its id or its number.
 
     Without `is_for_all` nothing is told of where endpoints of all instances are. Raises NotFound, saying why, where
@@ -89,12 +90,12 @@ def _of_deliveries(instance: Instance, which: Q, missing: NotFound) -> Subject:
 # Endpoints
 
 
-def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[dict[str, Any]]:
+def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[EndpointFate]:
     owed = defaultdict(list)
     rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject.seq, event_id=subject.id)
     for delivery in rows.defer("body").order_by("pk"):
         owed[delivery.endpoint_id].append(delivery)
-    tries = _last_tries(one for its in owed.values() for one in its)
+    tries = Attempt.last_of(one for its in owed.values() for one in its)
     known = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
     for subscription in known:
         is_shown = is_for_all or subscription.instance_id is not None
@@ -106,7 +107,7 @@ def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterab
         why_not = "is told of all instances, but not of this type" if not endpoint.wants(subject.type) else _OFF_THEN
         yield _told(endpoint.id, endpoint.transport, place, owed.pop(endpoint.id, []), tries, why_not)
     for pk, its in owed.items():
-        place = its[0].destination if is_for_all or pk > 0 else None
+        place = its[0].destination if is_for_all or not its[0].is_operators else None
         yield _told(pk, its[0].transport, place, its, tries, "")
 
 
@@ -132,14 +133,9 @@ def _why_not(subscription: Subscription, subject: Subject) -> str:
     return f"{_OFF_THEN}; its settings last changed at {iso(subscription.updated_at)}"
 
 
-def _last_tries(deliveries: Iterable[Delivery]) -> dict[int, Attempt]:
-    rows = Attempt.objects.filter(delivery__in=[one.pk for one in deliveries]).defer("excerpt").order_by("pk")
-    return {attempt.delivery_id: attempt for attempt in rows}
-
-
 def _told(
     pk: int, transport: str, place: str | None, owed: list[Delivery], tries: dict[int, Attempt], why_not: str
-) -> dict[str, Any]:
+) -> EndpointFate:
     name = f"The {transport} endpoint {pk}" if pk > 0 else f"The {transport} endpoint of all instances"
     texts = [_fate(delivery, tries.get(delivery.pk)) for delivery in owed] or [why_not]
     return {
@@ -177,7 +173,7 @@ def _error(last: Attempt | None) -> str:
 # Sockets
 
 
-def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> dict[str, Any]:
+def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> SocketsFate:
     audiences = _audiences(instance, subject, is_for_all)
     here = sum(audience["sockets"] for audience in audiences if audience["wants"])
     if subject.is_heard is None:
@@ -191,11 +187,11 @@ def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> dict[str
     return {"isHeard": subject.is_heard, "audiences": audiences, "text": f"{text}."}
 
 
-def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[dict[str, Any]]:
+def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[AudienceRow]:
     """Who listens in this process now; who did then is on no record."""
     from realtime.asgi import SocketIO  # which the server loads, and commands need not
 
-    found = []
+    found: list[AudienceRow] = []
     for running in list(SocketIO.running):
         feeds: list[Any] = [running.relay.feeds.get(instance.pk)]
         if is_for_all and settings.WEBSOCKET_GLOBAL_EVENTS:

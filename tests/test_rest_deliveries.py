@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
-from instances.serializers import iso
+from instances.timestamps import iso
 from realtime import waking
 from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State, endpoints_of
 from realtime.models import Event, Stream
@@ -35,7 +35,7 @@ SECRET = "whsec_" + "A" * 32
 ARABIC_ONE = "\u0661"
 ROW = [
     *("id", "eventId", "seq", "event", "endpoint", "transport", "destination", "state", "attempts"),
-    *("lastAttempt", "dueAt", "createdAt", "finishedAt", "resentFrom"),
+    *("lastAttempt", "dueAt", "createdAt", "finishedAt", "resentFrom", "askedBy"),
 ]
 
 
@@ -56,6 +56,7 @@ def a_delivery(endpoint: Subscription, created: datetime | None = None, **fields
     instance = fields.pop("instance", endpoint.instance)
     told = {"event_id": f"{uuid4().hex[:16]}.7", "name": instance.name, "seq": 7, "type": "call"}
     told |= {"endpoint_id": endpoint.pk, "transport": "webhook", "destination": URL, "body": b'{"event": "call"}'}
+    told |= {"is_operators": endpoint.instance is None}
     delivery = Delivery.objects.create(instance_id=instance.pk, **told | fields)
     if created:
         Delivery.objects.filter(pk=delivery.pk).update(created_at=created)
@@ -116,6 +117,7 @@ def test_deliveries_are_listed_without_their_bodies(call, endpoint):
         "createdAt": iso(delivery.created_at),
         "finishedAt": None,
         "resentFrom": None,
+        "askedBy": None,
     }
 
 
@@ -223,14 +225,17 @@ def test_foreign_deliveries_and_ids_that_are_none_look_the_same(call, other, end
 
 def test_deliveries_to_endpoints_of_all_instances_are_for_keys_for_all(call, loja, endpoint):
     own = a_delivery(endpoint)
-    of_all = a_delivery(an_endpoint(None), instance=loja)
-    of_environment = a_delivery(endpoint, endpoint_id=0)
+    operators = an_endpoint(None)
+    of_all = a_delivery(operators, instance=loja)
+    of_environment = a_delivery(endpoint, endpoint_id=0, is_operators=True)
     everything = [of_environment.pk, of_all.pk, own.pk]
     assert ids(call("GET", "/webhook/deliveries/loja", key=GLOBAL_KEY)[1]) == everything
     assert ids(call("GET", "/webhook/deliveries/loja", key=key_with("read", all_instances=True))[1]) == everything
     assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [own.pk]
     assert ids(call("GET", "/webhook/deliveries/loja", key=key_with("read"))[1]) == [own.pk]
     assert call("GET", f"/webhook/deliveries/loja/{of_all.pk}")[0] == 404
+    operators.delete()  # whose URL it was is not forgotten with it
+    assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [own.pk]
     assert call("POST", f"/webhook/deliveries/loja/{of_environment.pk}/resend", {})[0] == 404
 
 
@@ -282,7 +287,7 @@ def test_to_an_endpoint_that_is_off_or_gone_nothing_is_sent_again(call, endpoint
     Subscription.objects.update(is_enabled=False)
     for _ in range(2):
         status, told = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {})
-        assert (status, message(told)) == (400, ["Its endpoint is off or gone; a url can be given to send it to"])
+        assert (status, message(told)) == (409, ["Its endpoint is off or gone; a url can be given to send it to"])
         assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 0, "hasMore": False}
         Subscription.objects.all().delete()
     assert Delivery.objects.count() == 1
@@ -349,13 +354,46 @@ def test_to_another_url_it_goes_guarded_without_headers_and_signed_with_the_give
     assert (found.options["url"], found.secrets) == (OTHER + "?key=hidden", {"signing": [SECRET]})
     assert not found.is_trusted
     [line] = [record.getMessage() for record in caplog.records if "other.example.com" in record.getMessage()]
-    assert line == "The instance's own token has deliveries of loja sent to other.example.com"
+    assert line == "Deliveries of loja are sent to other.example.com, asked for by the instance's own token"
+    assert row["askedBy"] == new.asked_by == "the instance's own token"
     assert SECRET not in caplog.text
     assert "hidden" not in caplog.text
     # a range too, also of what an endpoint that is gone died with
     endpoint.delete()
     assert call("POST", "/webhook/deliveries/loja/resend", body)[1]["count"] == 0
     assert call("POST", "/webhook/deliveries/loja/resend", body | {"ids": [delivery.pk]})[1]["count"] == 1
+
+
+def test_it_is_on_record_who_had_something_sent(call, endpoint):
+    delivery = a_delivery(endpoint, state=State.DEAD)
+    keys = {
+        "the global key": GLOBAL_KEY,
+        "the API key a key": key_with("manage", "read"),
+        "the instance's own token": None,
+    }
+    for who, key in keys.items():
+        again = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {}, key)[1]
+        assert again["askedBy"] == who
+        told = call("POST", "/webhook/test/loja", {"event": "CALL"}, key)[1]
+        assert call("GET", f"/webhook/deliveries/loja/{told['deliveries'][0]['id']}")[1]["askedBy"] == who
+
+
+def test_a_url_that_the_operator_names_is_not_shown_to_tenants(call, endpoint):
+    delivery = a_delivery(endpoint, state=State.DEAD)
+    body = {"url": OTHER, "secret": SECRET}
+    path = f"/webhook/deliveries/loja/{delivery.pk}/resend"
+    tenants, operators = call("POST", path, body)[1], call("POST", path, body, key=GLOBAL_KEY)[1]
+    assert tenants["destination"] == operators["destination"] == OTHER
+    assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [int(tenants["id"]), delivery.pk]
+    assert int(operators["id"]) in ids(call("GET", "/webhook/deliveries/loja", key=GLOBAL_KEY)[1])
+    place = {told["endpoint"]: told["destination"] for told in explained(call, delivery)["endpoints"]}
+    assert place[operators["endpoint"]] is None
+    assert place[tenants["endpoint"]] == OTHER
+
+
+def explained(call, delivery: Delivery) -> Any:
+    Delivery.objects.filter(instance_id=delivery.instance_id).update(event_id="test.7")
+    return call("GET", "/webhook/why/loja/test.7")[1]
 
 
 @pytest.mark.parametrize(
@@ -460,7 +498,7 @@ def test_a_test_event_goes_to_one_endpoint_or_to_all_that_are_on(call, loja, oth
     assert Delivery.objects.get(pk=one["deliveries"][0]["id"]).destination == OTHER + "/messages-upsert"
     assert Event.objects.count() == before, "it is in no log"
     status, refused = call("POST", "/webhook/test/loja", {"event": "call", "endpoint": off.pk})
-    assert (status, message(refused)) == (400, ["There is no webhook endpoint that is on"])
+    assert (status, message(refused)) == (409, ["There is no webhook endpoint that is on"])
 
 
 @pytest.mark.parametrize("body", [{}, {"event": "nope"}, {"event": "creds.update"}, {"event": None}, {"event": [1]}])
@@ -470,7 +508,7 @@ def test_what_is_no_event_cannot_be_sent(call, endpoint, body):
 
 
 def test_a_test_event_needs_an_endpoint_of_the_instance(call, other):
-    assert call("POST", "/webhook/test/loja", {"event": "call"})[0] == 400
+    assert call("POST", "/webhook/test/loja", {"event": "call"})[0] == 409
     foreign = an_endpoint(other)
     assert call("POST", "/webhook/test/loja", {"event": "call", "endpoint": foreign.pk})[0] == 404
     assert call("POST", "/webhook/test/loja", {"event": "call", "endpoint": "x"})[0] == 400

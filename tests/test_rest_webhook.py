@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from typing import Any
 from uuid import uuid4
 
@@ -490,8 +491,18 @@ def test_an_instance_has_twenty_endpoints_at_most(call, other):
     for _ in range(20):
         assert call("POST", "/webhook/endpoints/loja", {"url": URL})[0] == 201
     status, told = call("POST", "/webhook/endpoints/loja", {"url": URL})
-    assert (status, message(told)) == (400, ["An instance may have 20 webhook endpoints"])
+    assert (status, message(told)) == (409, ["An instance may have 20 webhook endpoints"])
     assert call("POST", "/webhook/endpoints/other", {"url": URL}, GLOBAL_KEY)[0] == 201
+
+
+def test_an_endpoint_is_not_switched_on_to_where_nothing_may_be_sent_any_more(call, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.0.0.0/8")]
+    body = {"url": "http://10.0.0.1/in", "enabled": False}
+    path = f"/webhook/endpoints/loja/{call('POST', '/webhook/endpoints/loja', body)[1]['id']}"
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    assert call("PATCH", path, {"enabled": True})[0] == 400
+    assert call("GET", path)[1]["enabled"] is False
+    assert call("PATCH", path, {"ordered": True})[0] == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
@@ -562,7 +573,7 @@ def test_of_many_endpoints_made_at_once_twenty_are_left(server):
         rows = list(
             pool.map(lambda _: server.post(path, {"url": URL, "enabled": False}, key=instance.token), range(28))
         )
-    assert sorted(row.status for row in rows) == [201] * 20 + [400] * 8
+    assert sorted(row.status for row in rows) == [201] * 20 + [409] * 8
 
 
 def test_find_is_null_over_http_as_clients_read_it(server):

@@ -57,10 +57,19 @@ class Endpoint:
     secrets: dict[str, Any]
     #: The names of the events that one of the environment's is sent.
     events: frozenset[str] = frozenset()
+    #: Whether it is told of all instances, and so nobody else's to see.
+    is_operators: bool = True
 
     @classmethod
-    def of(cls, subscription: Subscription) -> Endpoint:
-        return cls(subscription.pk, subscription.transport, subscription.options, subscription.all_secrets)
+    def of(cls, subscription: Subscription, secrets: dict[str, Any] | None = None) -> Endpoint:
+        """`secrets`: instead of those that are stored, which takes time to decrypt."""
+        return cls(
+            subscription.pk,
+            subscription.transport,
+            subscription.options,
+            subscription.all_secrets if secrets is None else secrets,
+            is_operators=subscription.instance_id is None,
+        )
 
     @property
     def is_trusted(self) -> bool:

@@ -1,0 +1,234 @@
+"""What the routes answer, in Evolution API's names; the OpenAPI document is made of these types."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from django.conf import settings
+
+from instances.authentication import Access
+from instances.models import Instance, Integration, Subscription
+from instances.timestamps import iso
+from instances.webhook_rules import MASK
+
+
+class Message(TypedDict):
+    message: Any
+
+
+class Error(TypedDict):
+    """Why a request was refused: a text for 401 and 500, a list of lines for everything else."""
+
+    status: int
+    error: str
+    response: Message
+
+
+class Done(TypedDict):
+    status: str
+    error: bool
+    response: Message
+
+
+def done(message: str) -> Done:
+    return {"status": "SUCCESS", "error": False, "response": {"message": message}}
+
+
+class Greeting(TypedDict):
+    status: int
+    message: str
+    version: str
+    clientName: str
+    documentation: str
+
+
+class Valid(TypedDict):
+    status: int
+    message: str
+
+
+class State(TypedDict):
+    instanceName: str
+    state: str
+
+
+class ConnectionStateAnswer(TypedDict):
+    instance: State
+
+
+class Identity(TypedDict):
+    instanceName: str
+    instanceId: str
+    integration: str
+    webhookWaBusiness: str | None
+    accessTokenWaBusiness: str
+    status: str
+
+
+def identity(instance: Instance) -> Identity:
+    """What whoever gets an instance's token is told besides."""
+    is_cloud_api = instance.integration == Integration.CLOUD_API
+    return {
+        "instanceName": instance.name,
+        "instanceId": str(instance.pk),
+        "integration": instance.integration,
+        "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
+        "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
+        "status": instance.connection_state,
+    }
+
+
+class Rotated(TypedDict):
+    hash: str
+    instance: Identity
+
+
+class Created(TypedDict):
+    """`hash` is the instance's token."""
+
+    instance: Identity
+    hash: str
+    webhook: dict[str, Any]
+    websocket: dict[str, Any]
+    rabbitmq: dict[str, Any]
+    nats: dict[str, Any]
+    sqs: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class Minted(TypedDict):
+    token: str
+    expiresAt: str
+    scopes: list[str]
+
+
+# Rows
+
+
+class SubscriptionRow(TypedDict):
+    """What /websocket/set, /websocket/find and those of RabbitMQ answer."""
+
+    id: str
+    enabled: bool
+    events: list[str]
+    createdAt: str
+    updatedAt: str
+    instanceId: str
+
+
+def subscription_row(subscription: Subscription) -> SubscriptionRow:
+    return {
+        "id": str(subscription.pk),
+        "enabled": subscription.is_enabled,
+        "events": subscription.events,
+        "createdAt": iso(subscription.created_at),
+        "updatedAt": iso(subscription.updated_at),
+        "instanceId": str(subscription.instance_id),
+    }
+
+
+class WebhookRow(TypedDict):
+    """What /webhook/set and /webhook/find answer; who may not set headers reads their names alone."""
+
+    id: str
+    url: str
+    headers: dict[str, str] | None
+    enabled: bool
+    events: list[str]
+    webhookByEvents: bool
+    webhookBase64: bool
+    createdAt: str
+    updatedAt: str
+    instanceId: str
+
+
+def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
+    return {
+        "id": str(endpoint.pk),
+        "url": endpoint.options["url"],
+        "headers": shown_headers(endpoint, access),
+        "enabled": endpoint.is_enabled,
+        "events": endpoint.events,
+        "webhookByEvents": endpoint.options.get("byEvents", False),
+        "webhookBase64": endpoint.options.get("base64", False),
+        "createdAt": iso(endpoint.created_at),
+        "updatedAt": iso(endpoint.updated_at),
+        "instanceId": str(endpoint.instance_id),
+    }
+
+
+def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | None:
+    """Their values are for those alone who may set them."""
+    headers: dict[str, str] | None = endpoint.secret("headers")
+    return headers if headers is None or access.may("manage") else dict.fromkeys(headers, MASK)
+
+
+class InstanceRow(TypedDict):
+    """A row of fetchInstances; `token` is null for keys that may not manage the instance."""
+
+    id: str
+    name: str
+    connectionStatus: str
+    ownerJid: str | None
+    profileName: str | None
+    profilePicUrl: str | None
+    integration: str
+    number: str | None
+    businessId: str | None
+    token: str | None
+    clientName: str
+    disconnectionReasonCode: int | None
+    disconnectionObject: str | None
+    disconnectionAt: str | None
+    createdAt: str
+    updatedAt: str
+    Chatwoot: dict[str, Any] | None
+    Proxy: dict[str, Any] | None
+    Rabbitmq: SubscriptionRow | None
+    Nats: dict[str, Any] | None
+    Sqs: dict[str, Any] | None
+    Websocket: SubscriptionRow | None
+    Setting: dict[str, Any] | None
+    _count: dict[str, int]
+
+
+def instance_row(instance: Instance, access: Access) -> InstanceRow:
+    """Needs `subscriptions` prefetched and the counts of `InstanceQuerySet.counted`."""
+    subscriptions = sorted(instance.subscriptions.all(), key=lambda one: one.pk)
+    websocket, rabbitmq = (
+        next((subscription_row(one) for one in subscriptions if one.transport == name), None)
+        for name in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
+    )
+    return {
+        "id": str(instance.pk),
+        "name": instance.name,
+        "connectionStatus": instance.connection_state,
+        "ownerJid": instance.owner_jid,
+        "profileName": instance.profile_name,
+        "profilePicUrl": instance.profile_pic_url,
+        "integration": instance.integration,
+        "number": instance.number,
+        "businessId": instance.business_id,
+        "token": instance.token.reveal() if access.may("manage") else None,
+        "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
+        "disconnectionReasonCode": None,
+        "disconnectionObject": None,
+        "disconnectionAt": None,
+        "createdAt": iso(instance.created_at),
+        "updatedAt": iso(instance.updated_at),
+        "Chatwoot": None,
+        "Proxy": None,
+        "Rabbitmq": rabbitmq,
+        "Nats": None,
+        "Sqs": None,
+        "Websocket": websocket,
+        "Setting": _settings(instance),
+        "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
+    }
+
+
+def _settings(instance: Instance) -> dict[str, Any] | None:
+    if not instance.settings:
+        return None
+    dates = {"createdAt": iso(instance.created_at), "updatedAt": iso(instance.updated_at)}
+    return {"id": str(instance.pk)} | instance.settings | dates | {"instanceId": str(instance.pk)}

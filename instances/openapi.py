@@ -1,0 +1,123 @@
+"""How our routes describe themselves in the OpenAPI document, beyond what drf-spectacular sees by itself.
+
+Requests are described by their serializers, answers by the types in `answers`. The document is OpenAPI 3.0:
+https://spec.openapis.org/oas/v3.0.3
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin, is_typeddict
+
+from django.urls import URLPattern
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
+from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent, build_array_type, resolve_type_hint
+from rest_framework.serializers import CharField, Field, IntegerField, ListField
+
+from instances.answers import Error
+from instances.doors import DoorView
+
+#: What any request may be answered, and what a request with something in it may be.
+_ALWAYS = {429: "Too many wrong keys from this address.", 503: "The database does not answer; try again."}
+_REFUSED = {400: "Something is wrong with what was sent; `message` says what, a line for each.", 413: "Too large."}
+_KEY = {401: "No key, a wrong one, or one that does not open this.", 403: "The key may not do this."}
+
+
+class Schema(AutoSchema):
+    """A route: JSON in and out, and errors in Evolution API's shape."""
+
+    def get_operation_id(self) -> str:
+        """The view's name; with the method where it has several."""
+        name = type(self.view).__name__
+        return name if len(self.view.allowed_methods) == 2 else f"{name}_{self.method.lower()}"
+
+    def get_description(self) -> str:  # type: ignore[override]
+        """The method's own words: a view's are for those who read the code."""
+        return (getattr(self.view, self.method.lower()).__doc__ or "").strip()
+
+    def map_parsers(self) -> list[str]:
+        return ["application/json"]
+
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        for status, words in self._errors().items():
+            error = self._get_response_for_code(Error, str(status), direction=direction)
+            bodies.setdefault(str(status), error | {"description": words})
+        return dict(sorted(bodies.items()))
+
+    def _errors(self) -> dict[int, str]:
+        errors = dict(_ALWAYS)
+        if self.view.get_authenticators():
+            errors |= _KEY
+        if "{" in self.path:
+            errors[404] = "There is none of this name, said to keys of all instances alone."
+        if self.method in ("POST", "PATCH") or self.get_override_parameters():
+            errors |= _REFUSED
+        return errors
+
+    def _get_response_for_code(self, serializer: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Instead of a serializer there may be a type, which gets a name in the document."""
+        if is_typeddict(serializer):
+            serializer = self._component(serializer)
+        elif get_origin(serializer) is list and is_typeddict(row := get_args(serializer)[0]):
+            serializer = build_array_type(self._component(row))
+        described: dict[str, Any] = super()._get_response_for_code(serializer, *args, **kwargs)
+        described["description"] = described.get("description") or "Done."
+        return described
+
+    def _component(self, shape: Any) -> dict[str, Any]:
+        component = ResolvedComponent(
+            name=shape.__name__, type=ResolvedComponent.SCHEMA, schema=resolve_type_hint(shape), object=shape
+        )
+        self.registry.register_on_missing(component)
+        return component.ref
+
+
+class Endpoints(EndpointEnumerator):
+    """Doors besides: they are no views of Django REST framework."""
+
+    def _get_api_endpoints(self, patterns: Any, prefix: str) -> Any:
+        return super()._get_api_endpoints([_described(one) for one in patterns or self.patterns or ()], prefix)
+
+
+def _described(pattern: Any) -> Any:
+    view = getattr(getattr(pattern, "callback", None), "view_class", None)
+    if view is None or not issubclass(view, DoorView):
+        return pattern
+    door = pattern.callback.view_initkwargs.get("door", view.door)
+    return URLPattern(pattern.pattern, door.described.as_view())
+
+
+class Generator(SchemaGenerator):
+    endpoint_inspector_cls = Endpoints
+
+
+class DescribedField(OpenApiSerializerFieldExtension):
+    """Fields of ours say themselves what they take, or what is so besides what their kind takes."""
+
+    target_class = Field
+    match_subclasses = True
+
+    @classmethod
+    def _matches(cls, target: Any) -> bool:
+        return hasattr(target, "schema")
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        if isinstance(self.target, CharField | ListField | IntegerField):
+            told = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        return told | self.target.schema()
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):
+    target_class = "instances.authentication.ApiKeyAuthentication"
+    name = "apikey"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "apikey",
+            "description": "The global key, an API key made in the admin, or an instance's own token.",
+        }
