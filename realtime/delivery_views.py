@@ -29,9 +29,9 @@ from realtime.answers import (
     delivery_row,
     whole_delivery,
 )
-from realtime.deliveries import Attempt, Delivery, State
+from realtime.deliveries import Attempt, Delivery
 from realtime.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
-from realtime.resending import MAX_RESENT, Elsewhere, live_endpoints, not_resent_yet, resend, send_test
+from realtime.resending import MAX_RESENT, Elsewhere, in_range, live_endpoints, resend, send_test
 from realtime.webhook_views import endpoint_of, is_id
 from realtime.why import explain
 
@@ -112,22 +112,17 @@ class Resend(APIView):
         told = checked(ResendBody(data=request.data))
         with transaction.atomic():
             instance = held(request)
-            wanted = visible(request).filter(**_asked(told))
-            if "ids" not in told:
-                wanted = wanted.filter(not_resent_yet(instance.pk))
+            wanted = visible(request)
+            if "ids" in told:
+                wanted = wanted.filter(pk__in=told["ids"])
+            else:
+                limits = {name: told[name] for name in ("since", "until", "state", "endpoint") if name in told}
+                wanted = in_range(wanted, instance.pk, **limits)
             elsewhere = _elsewhere(request, told)
             if elsewhere is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
             count = resend(wanted, MAX_RESENT, request.auth.who, elsewhere)
         return Response({"count": count, "hasMore": "ids" not in told and count == MAX_RESENT}, status=201)
-
-
-def _asked(told: dict[str, Any]) -> dict[str, Any]:
-    if "ids" in told:
-        return {"pk__in": told["ids"]}
-    names = {"since": "created_at__gte", "until": "created_at__lt", "endpoint": "endpoint_id"}
-    asked = {names[name]: told[name] for name in names if name in told}
-    return asked | {"state__in": told.get("state", [State.DEAD.value])}
 
 
 def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | None:

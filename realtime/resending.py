@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -106,10 +107,23 @@ def revive(endpoint_id: int) -> int:
     return count
 
 
-def not_resent_yet(instance_id: Any) -> models.Q:
-    """Those of an instance that nobody has sent again: what died again is a delivery of its own, and is among them."""
+def in_range(
+    deliveries: models.QuerySet[Delivery],
+    instance_id: Any,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    state: Collection[str] = (State.DEAD.value,),
+    endpoint: int | None = None,
+) -> models.QuerySet[Delivery]:
+    """Those of an instance from `since` until before `until`, by when they were made, that nobody has sent again.
+
+    What was sent again and died again is a delivery of its own, and is among them.
+    """
+    asked = {"created_at__gte": since, "created_at__lt": until, "endpoint_id": endpoint}
     repeats = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
-    return ~models.Q(pk__in=repeats.values("resent_from"))
+    found = deliveries.filter(instance_id=instance_id, state__in=state)
+    found = found.filter(**{name: value for name, value in asked.items() if value is not None})
+    return found.exclude(pk__in=repeats.values("resent_from"))
 
 
 def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:

@@ -14,12 +14,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import expect
+from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
 from realtime import waking
 from realtime.admin import BoundedPaginator
-from realtime.deliveries import Attempt, Delivery, State
+from realtime.deliveries import Attempt, Delivery, State, endpoints_of
 from realtime.models import Event, Stream
 from tests.receiver import Receiver
 
@@ -95,6 +96,48 @@ def test_the_form_asks_for_what_the_transport_needs(admin_page, server):
     admin_page.get_by_label("URL:").fill(URL)
     admin_page.get_by_role("button", name="Save").click()
     expect(admin_page.locator("code")).to_have_text(SECRET)
+
+
+def test_a_range_is_sent_to_another_url_by_hand_and_a_test_of_any_type(admin_page, server):
+    instance = server.create()
+    with Receiver(lambda request: 400) as refusing, Receiver() as other:
+        endpoint_id = server.post(
+            server.path("/webhook/endpoints", instance),
+            {"url": refusing.url, "headers": {"X-Shop": "theirs"}, "events": ["MESSAGES_UPSERT"]},
+        ).json["id"]
+        server.receive(instance, "Good morning")
+        admin_page.goto(at("change", Subscription, endpoint_id))
+        dead = admin_page.locator(".field-dead .readonly")
+        for _ in range(100):
+            if dead.inner_text() == "1":
+                break
+            admin_page.wait_for_timeout(100)
+            admin_page.reload()
+        admin_page.get_by_role("link", name="send a range again").click()
+        expect(admin_page.locator(".field-instance .select2-selection__rendered")).to_contain_text(instance.name)
+        expect(admin_page.get_by_label("Endpoint:")).to_have_value(endpoint_id)
+        admin_page.get_by_label("Since:").fill("2026-01-01T00:00:00")
+        admin_page.get_by_label("URL:").fill(other.url)
+        admin_page.get_by_role("button", name="Send again").click()
+        expect(admin_page.get_by_text("A URL wants a secret.")).to_be_visible()
+        admin_page.get_by_label("Secret:").fill("whsec_" + "B" * 43 + "=")
+        admin_page.get_by_role("button", name="Send again").click()
+        expect(admin_page.get_by_text("Sent again to 127.0.0.1: 1.")).to_be_visible()
+
+        admin_page.goto(at("change", Subscription, endpoint_id))
+        admin_page.get_by_label("Type of the test event").select_option("labels.edit")
+        admin_page.get_by_role("button", name="Send test").click()
+        expect(admin_page.get_by_text("A test of labels.edit is on its way.")).to_be_visible()
+        expect(admin_page.locator(".field-asked_by .readonly")).to_have_text("administrator in the admin")
+        for _ in range(100):
+            if other.requests and len(refusing.requests) == 2:
+                break
+            admin_page.wait_for_timeout(100)
+    [elsewhere], [first, test] = other.requests, refusing.requests
+    assert (elsewhere.id, elsewhere.body) == (first.id, first.body)
+    assert "X-Shop" not in elsewhere.headers
+    Verifier("whsec_" + "B" * 43 + "=").verify(elsewhere.body, dict(elsewhere.headers))
+    assert test.json["event"] == "labels.edit"
 
 
 # Through Django's client
@@ -551,6 +594,108 @@ def test_the_button_leads_to_the_new_delivery(admin_client, loja):
     assert LogEntry.objects.get().change_message == "Sent again."
 
 
+def resend_form(instance, **fields):
+    return {"instance": str(instance.pk), "state": ["dead"], "url": "", "secret": ""} | fields
+
+
+def form_errors(answer):
+    assert answer.status_code == 200
+    return " ".join(text for texts in answer.context["form"].errors.values() for text in texts)
+
+
+def test_of_a_range_goes_what_nobody_has_sent_again(admin_client, loja, woken, django_capture_on_commit_callbacks):
+    on, off, other = endpoint(loja), endpoint(loja, is_enabled=False), endpoint(Instance.objects.create(name="other"))
+    old, dead, again = delivery(on, 1), delivery(on, 2), delivery(on, 3)
+    delivery(on, 4, State.DELIVERED)
+    delivery(on, 5, State.PENDING)
+    delivery(on, 3, State.DELIVERED, resent_from=again.pk)
+    for elsewhere in (off, other):
+        delivery(elsewhere, 6)
+    Delivery.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=2))
+    since = (timezone.now() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    newest = Delivery.objects.latest("pk").pk
+
+    with django_capture_on_commit_callbacks(execute=True):
+        page = admin_client.post(at("resend", Delivery), resend_form(loja, since=since), follow=True)
+
+    assert "Sent again: 1." in page.content.decode()
+    assert woken
+    [new] = Delivery.objects.filter(pk__gt=newest)
+    assert (new.resent_from, new.endpoint_id, new.asked_by) == (dead.pk, on.pk, "admin in the admin")
+    entry = LogEntry.objects.get()
+    assert (entry.change_message, entry.object_id) == ("Sent again: 1.", str(loja.pk))
+    # all of it, and then there is nothing left
+    admin_client.post(at("resend", Delivery), resend_form(loja, endpoint=on.pk))
+    page = admin_client.post(at("resend", Delivery), resend_form(loja), follow=True).content.decode()
+    assert "Sent again: 0." in page
+    assert set(Delivery.objects.filter(pk__gt=newest).values_list("resent_from", flat=True)) == {dead.pk, old.pk}
+
+
+def test_chosen_ones_go_to_another_url_without_the_headers_of_their_endpoint(admin_client, loja):
+    chosen = [delivery(endpoint(loja, is_enabled=False), seq) for seq in (1, 2)]
+    form = {"action": "send_selected_elsewhere", "_selected_action": [str(one.pk) for one in chosen]}
+    page = admin_client.post(at("changelist", Delivery), form)
+    assert "2 chosen." in admin_client.get(page.url).content.decode()
+    ids = ",".join(str(one.pk) for one in chosen)
+    told = {"ids": ids, "url": URL + "/other", "secret": "whsec_" + "B" * 43 + "="}
+
+    assert "Sent again to hook.example.com: 2." in admin_client.post(page.url, told, follow=True).content.decode()
+
+    new = list(Delivery.objects.exclude(resent_from=None))
+    assert {(one.destination, one.is_operators) for one in new} == {(URL + "/other", True)}
+    [found] = endpoints_of({one.endpoint_id for one in new}).values()
+    assert found.secrets == {"signing": [told["secret"]]}
+    assert {entry.change_message for entry in LogEntry.objects.all()} == {"Sent again to hook.example.com: 2."}
+    # without a URL there is nowhere to send them: their endpoints are off
+    assert "Sent again: 0." in admin_client.post(page.url, {"ids": ids}, follow=True).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"url": URL}, "A URL wants a secret."),
+        ({"url": "http://10.0.0.1/", "secret": "whsec_" + "B" * 43 + "="}, "is not public"),
+        ({"url": URL, "secret": "secret-value"}, "begins with whsec_"),
+        ({"instance": ""}, "This field is required."),
+        ({"instance": "x"}, "is not a valid UUID"),
+        ({"since": "yesterday"}, "Enter a valid date/time."),
+        ({"state": ["pending"]}, "pending is not one of the available choices."),
+        ({"state": []}, "This field is required."),
+        ({"endpoint": "x"}, "Enter a whole number."),
+        ({"endpoint": str(10**30)}, "less than or equal"),
+    ],
+)
+def test_what_is_wrong_with_a_range_is_said_in_the_form(admin_client, loja, settings, fields, error):
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    delivery(endpoint(loja))
+    answer = admin_client.post(at("resend", Delivery), resend_form(loja) | fields)
+
+    assert error in form_errors(answer)
+    assert "secret-value" not in answer.content.decode()
+    assert Delivery.objects.count() == 1
+
+
+@pytest.mark.parametrize("ids", ["", "x", "1,x", "1," * 2000, "9" * 40])
+def test_chosen_ones_that_are_none_are_refused(admin_client, loja, ids):
+    answer = admin_client.post(f"{at('resend', Delivery)}?ids=1", {"ids": ids})
+    assert form_errors(answer)
+
+
+def test_a_test_event_is_of_the_type_that_was_chosen(admin_client, loja):
+    on, off = endpoint(loja), endpoint(loja, is_enabled=False)
+    assert admin_client.post(at("test", Subscription, on.pk), {"event_type": "party"}).status_code == 404
+    assert admin_client.post(at("test", Subscription, off.pk), {"event_type": "call"}).status_code == 302
+    assert admin_client.get(at("test", Subscription, on.pk)).status_code == 405
+    assert not Delivery.objects.exists()
+
+    answer = admin_client.post(at("test", Subscription, on.pk), {"event_type": "labels.edit"})
+
+    sent = Delivery.objects.get()
+    assert answer.url == at("change", Delivery, sent.pk)
+    assert (sent.type, sent.endpoint_id, sent.asked_by) == ("labels.edit", on.pk, "admin in the admin")
+    assert LogEntry.objects.get().change_message == "Sent a test of labels.edit."
+
+
 def test_deliveries_are_not_written_by_hand(admin_client, loja):
     owed = delivery(endpoint(loja))
     for url in (at("add", Delivery), at("change", Delivery, owed.pk), at("delete", Delivery, owed.pk)):
@@ -588,13 +733,20 @@ def test_who_may_only_look_sees_and_changes_nothing(staff, loja):
     assert "sorry" in page
     assert "Send again" not in page
 
-    for url in (at("rotate", Subscription, subscription.pk), at("again", Delivery, owed.pk)):
+    for url in (
+        at("rotate", Subscription, subscription.pk),
+        at("test", Subscription, subscription.pk),
+        at("again", Delivery, owed.pk),
+        at("resend", Delivery),
+    ):
         assert client.post(url).status_code == 403
+    assert client.get(at("resend", Delivery)).status_code == 403
     for model, action, row in (
         (Subscription, "switch_on", subscription),
         (Subscription, "send_dead_again", subscription),
         (Subscription, "send_test_event", subscription),
         (Delivery, "send_selected_again", owed),
+        (Delivery, "send_selected_elsewhere", owed),
     ):
         assert action not in client.get(at("changelist", model)).content.decode()
         act(client, model, action, row)

@@ -1,0 +1,69 @@
+"""What several pages share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from instances.admin import ReadOnlyAdmin
+from instances.events import EventType
+
+
+class BoundedPaginator(Paginator):
+    """Counts no further than people leaf: to count millions of rows takes longer than to show some."""
+
+    MAX = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._found, self.MAX)
+
+    @cached_property
+    def _found(self) -> int:
+        rows: Any = self.object_list
+        return rows.order_by()[: self.MAX + 1].count()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._found > self.MAX
+
+
+class LongListAdmin(ReadOnlyAdmin):
+    """For tables of millions of rows: nothing counts them, sorts them or reads what the list does not show."""
+
+    paginator = BoundedPaginator
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by = ()
+    #: The column that only the detail page shows.
+    content: str
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = changelist.result_list.defer(self.content)
+        if changelist.paginator.is_cut:  # the search would tell a number that is not the whole
+            changelist.full_result_count = changelist.result_count
+        return changelist
+
+
+class TypeFilter(admin.SimpleListFilter):
+    """From the catalogue: to ask the log which types it has would read all of it."""
+
+    title = "type"
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(event_type, event_type) for event_type in EventType.values]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(type=self.value()) if self.value() else queryset
+
+
+def in_admin(request: HttpRequest) -> str:
+    """Who asks, for the record."""
+    return f"{request.user.get_username()} in the admin"

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import AdminForm
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html, format_html_join
+from django.utils.text import Truncator
+from django.views.decorators.http import require_POST
+
+from instances.admin import address, pretty, to_the_second
+from instances.admin.base import MAX_SHOWN
+from instances.models import Subscription
+from realtime.admin.base import LongListAdmin, TypeFilter, in_admin
+from realtime.answers import masked_headers
+from realtime.deliveries import Attempt, Delivery, State, endpoints_of
+from realtime.delivery_serializers import MAX_IDS
+from realtime.forms import ChosenForm, RangeForm
+from realtime.models import Stream
+from realtime.resending import MAX_RESENT, resend
+from realtime.transports.base import transports
+
+
+class TransportFilter(admin.SimpleListFilter):
+    title = "transport"
+    parameter_name = "transport"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in transports()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(transport=self.value()) if self.value() else queryset
+
+
+#: What the page for sending again asks of a range.
+WHICH = ("instance", "since", "until", "state", "endpoint")
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(LongListAdmin):
+    list_display = ("name", "seq", "type", "state", "attempts", "moment", "shown_destination")
+    list_display_links = ("name", "seq")
+    list_filter = ("state", TransportFilter, TypeFilter)
+    search_fields = ("name",)
+    search_help_text = "Instance name, or the id of an event"
+    content = "body"
+    actions = ("send_selected_again", "send_selected_elsewhere")
+    fieldsets = (
+        (None, {"fields": ("name", "type", "seq", "event_id", "state", "attempts", "moment", "repeats", "asked_by")}),
+        ("Request", {"fields": ("transport", "destination", "endpoint", "shown_headers", "shown_body")}),
+        ("More", {"fields": ("instance_id", "is_ordered", "created_at"), "classes": ("collapse",)}),
+    )
+
+    def get_urls(self) -> list[URLPattern]:
+        again = self.admin_site.admin_view(require_POST(self.again_view))
+        return [
+            path("resend/", self.admin_site.admin_view(self.resend_view), name="realtime_delivery_resend"),
+            path("<path:object_id>/again/", again, name="realtime_delivery_again"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"may_send": self.has_send_permission(request)})
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        """No hand changes a delivery, but who has the permission to may send it again."""
+        return request.user.has_perm("realtime.change_delivery")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet, search_term: str
+    ) -> tuple[QuerySet[Delivery], bool]:
+        """Through the streams, one row an instance, and the index of their events."""
+        term = search_term.strip()
+        if event := re.fullmatch(r"([0-9a-f]{16})\.([0-9]{1,18})", term):
+            streams = Stream.objects.filter(epoch=event[1])
+            queryset = queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]), event_id=term)
+        elif term:
+            queryset = queryset.filter(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk"))
+        return queryset, False
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # by row, not by number: who sends again by hand begins to count again
+        attempts = Attempt.objects.filter(delivery=context["original"]).order_by("pk")
+        context |= {"may_send": self.has_send_permission(request), "attempts": attempts}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description="destination")
+    def shown_destination(self, delivery: Delivery) -> str:
+        return Truncator(delivery.destination).chars(60)
+
+    @admin.display(description="when")
+    def moment(self, delivery: Delivery) -> str:
+        if delivery.state == State.PENDING:
+            return f"due {to_the_second(delivery.due_at)}"
+        return to_the_second(delivery.finished_at) if delivery.finished_at else "-"
+
+    @admin.display(description="repeats")
+    def repeats(self, delivery: Delivery) -> str:
+        return _link(Delivery, delivery.resent_from, delivery.resent_from) if delivery.resent_from else "-"
+
+    @admin.display(description="endpoint")
+    def endpoint(self, delivery: Delivery) -> str:
+        if delivery.endpoint_id <= 0:
+            return "of all instances, in the environment"
+        found = Subscription.objects.select_related("instance").defer("secrets").filter(pk=delivery.endpoint_id).first()
+        return _link(Subscription, found.pk, found) if found else "deleted"
+
+    @admin.display(description="headers")
+    def shown_headers(self, delivery: Delivery) -> str:
+        """As they would be now: nothing but the body is kept of what was sent before."""
+        endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
+        headers = masked_headers(delivery, endpoint).items() if delivery.transport == Subscription.WEBHOOK else ()
+        return format_html_join("", "<div>{}: {}</div>", headers) or "-"
+
+    @admin.display(description="body")
+    def shown_body(self, delivery: Delivery) -> str:
+        body = bytes(delivery.body)
+        try:
+            return pretty(orjson.loads(body))
+        except orjson.JSONDecodeError:
+            text = body[:MAX_SHOWN].decode(errors="replace")
+            return format_html('<pre class="json">{}</pre>', text)
+
+    def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if not self.has_send_permission(request):
+            raise PermissionDenied
+        delivery = self.get_object(request, object_id)
+        if delivery is None:
+            raise Http404
+        self._send_again(request, [delivery])
+        new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=delivery.instance_id).first()
+        return HttpResponseRedirect(address("change", Delivery, (new or delivery).pk))
+
+    @admin.action(description="Send selected deliveries again", permissions=["send"])
+    def send_selected_again(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._send_again(request, list(queryset.defer("body")[:MAX_RESENT]))
+
+    @admin.action(description="Send selected deliveries to another URL", permissions=["send"])
+    def send_selected_elsewhere(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
+        ids = list(queryset.values_list("pk", flat=True)[: MAX_IDS + 1])
+        if len(ids) > MAX_IDS:
+            self.message_user(request, f"More than {MAX_IDS} are selected: send a range.", messages.ERROR)
+            return None
+        return HttpResponseRedirect(address("resend", Delivery, ids=",".join(map(str, ids))))
+
+    def resend_view(self, request: HttpRequest) -> HttpResponse:
+        """Those whose ids the query has, or a range; to their endpoints, or to another URL."""
+        if not self.has_send_permission(request):
+            raise PermissionDenied
+        are_chosen = "ids" in request.GET
+        form_class = ChosenForm if are_chosen else RangeForm
+        form = form_class(request.POST or None, initial=request.GET.dict())
+        if request.method == "POST" and form.is_valid():
+            self._resend(request, form)
+            return HttpResponseRedirect(address("changelist", Delivery))
+        fieldsets: list[Any] = [("Where to", {"fields": ("url", "secret")})]
+        if not are_chosen:
+            fieldsets.insert(0, ("Which", {"fields": WHICH}))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Send deliveries again",
+            "opts": self.opts,
+            "form": form,
+            "count": len(request.GET["ids"].split(",")) if are_chosen else None,
+            "fieldsets": AdminForm(form, fieldsets, {}, model_admin=self),  # type: ignore[arg-type]
+            "media": self.media + form.media,
+        }
+        return TemplateResponse(request, "admin/realtime/delivery/resend.html", context)
+
+    def _resend(self, request: HttpRequest, form: ChosenForm | RangeForm) -> None:
+        wanted, elsewhere = form.deliveries, form.elsewhere
+        with transaction.atomic():
+            if elsewhere is None:
+                ids = wanted.order_by().values_list("endpoint_id", flat=True).distinct()
+                wanted = wanted.exclude(state=State.PENDING).filter(endpoint_id__in=list(endpoints_of(set(ids))))
+            count = resend(wanted, MAX_RESENT, in_admin(request), elsewhere)
+            place = f" to {urlsplit(elsewhere.url).hostname}" if elsewhere else ""
+            LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{place}: {count}.")  # type: ignore[arg-type]
+        more = " There are more: the same again sends what is left." if count == MAX_RESENT else ""
+        self.message_user(
+            request, f"Sent again{place}: {count}.{more}", messages.SUCCESS if count else messages.WARNING
+        )
+
+    def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
+        """Those whose endpoint can be sent to; what is pending is on its way as it is."""
+        there = endpoints_of({one.endpoint_id for one in deliveries})
+        chosen = [one for one in deliveries if one.endpoint_id in there and one.state != State.PENDING]
+        with transaction.atomic():
+            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT, in_admin(request))
+            LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, "Sent again.")  # type: ignore[arg-type]
+        if gone := sum(one.endpoint_id not in there for one in deliveries):
+            self.message_user(request, f"Not sent, as the endpoint is off or gone: {gone}.", messages.ERROR)
+        self.message_user(request, f"Sent again: {count}.", messages.SUCCESS if count else messages.WARNING)
+
+
+def _link(model: Any, pk: int, text: Any) -> str:
+    return format_html('<a href="{}">{}</a>', address("change", model, pk), text)

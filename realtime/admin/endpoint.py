@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+
+from instances.admin import SubscriptionAdmin, address
+from instances.events import EventType
+from instances.models import Subscription
+from realtime.admin.base import in_admin
+from realtime.deliveries import Delivery, State, owed_counts
+from realtime.resending import revive, send_test
+
+admin.site.unregister(Subscription)
+
+
+@admin.register(Subscription)
+class OwedSubscriptionAdmin(SubscriptionAdmin):
+    actions = ("switch_on", "send_dead_again", "send_test_event")
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        *first, destination, events = super().get_list_display(request)
+        return (*first, "pending", "dead", destination, events)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None and obj.is_endpoint:
+            fieldsets.append(("Deliveries", {"fields": ("pending", "dead", "deliveries")}))
+        return fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *(("pending", "dead", "deliveries") if obj else ()))
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        rows = changelist.result_list = list(changelist.result_list)
+        counts = owed_counts([one.pk for one in rows if one.is_endpoint])
+        for one in rows:
+            one.owed = counts
+        return changelist
+
+    @admin.display(description="pending")
+    def pending(self, subscription: Subscription) -> str:
+        return self._owed(subscription, State.PENDING)
+
+    @admin.display(description="dead")
+    def dead(self, subscription: Subscription) -> str:
+        return self._owed(subscription, State.DEAD)
+
+    @admin.display(description="all")
+    def deliveries(self, subscription: Subscription) -> str:
+        show = address("changelist", Delivery, endpoint_id=subscription.pk)
+        if subscription.instance_id is None:
+            return format_html('<a href="{}">show</a>', show)
+        again = address("resend", Delivery, instance=subscription.instance_id, endpoint=subscription.pk)
+        return format_html('<a href="{}">show</a>, <a href="{}">send a range again</a>', show, again)
+
+    def _owed(self, subscription: Any, state: State) -> str:
+        if not subscription.is_endpoint:
+            return "-"
+        if not hasattr(subscription, "owed"):
+            subscription.owed = owed_counts([subscription.pk])
+        url = address("changelist", Delivery, endpoint_id=subscription.pk, state__exact=state.value)
+        return format_html('<a href="{}">{}</a>', url, subscription.owed.get((subscription.pk, state.value), 0))
+
+    @admin.action(description="Send again what died at selected endpoints", permissions=["change"])
+    def send_dead_again(self, request: HttpRequest, queryset: Any) -> None:
+        for endpoint in queryset.endpoints().defer("secrets"):
+            name = f"{endpoint} ({self.destination(endpoint)})"
+            if not endpoint.is_enabled:
+                self.message_user(request, f"{name} is off: switch it on first.", messages.ERROR)
+                continue
+            with transaction.atomic():
+                if count := revive(endpoint.pk):
+                    self.log_change(request, endpoint, f"Sent again what had died: {count}.")
+            level = messages.SUCCESS if count else messages.WARNING
+            self.message_user(request, f"{name}: {count} due again.", level)
+
+    @admin.action(description="Send a test event to selected webhooks", permissions=["change"])
+    def send_test_event(self, request: HttpRequest, queryset: QuerySet) -> None:
+        """Of the first type that they want; it is an instance's, so those of all instances get none."""
+        count = 0
+        webhooks = queryset.filter(transport=Subscription.WEBHOOK, is_enabled=True).exclude(instance=None)
+        for endpoint in webhooks.select_related("instance"):
+            event_type = next(filter(None, map(EventType.named, endpoint.events)), EventType.MESSAGES_UPSERT)
+            with transaction.atomic():
+                send_test(endpoint.instance, event_type, [endpoint], in_admin(request))
+                self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
+            count += 1
+        level = messages.SUCCESS if count else messages.WARNING
+        self.message_user(request, f"Test events sent to webhooks that are on: {count}.", level)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.test_view))
+        return [path("<path:object_id>/test/", view, name="instances_subscription_test"), *super().get_urls()]
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["testable"] = [event_type.value for event_type in EventType if event_type.is_subscribable]
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A sample of the type that was chosen to one webhook, whatever it is subscribed to."""
+        endpoint = self.changeable(request, object_id)
+        event_type = EventType.named(request.POST.get("event_type"))
+        if endpoint.transport != Subscription.WEBHOOK or event_type is None or not event_type.is_subscribable:
+            raise Http404
+        if endpoint.instance is None or not endpoint.is_enabled:
+            told = "A test event is an instance's, and goes to a webhook that is on."
+            self.message_user(request, told, messages.ERROR)
+            return HttpResponseRedirect(address("change", Subscription, endpoint.pk))
+        with transaction.atomic():
+            [delivery] = send_test(endpoint.instance, event_type, [endpoint], in_admin(request))
+            self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
+        self.message_user(request, f"A test of {event_type.value} is on its way.", messages.SUCCESS)
+        return HttpResponseRedirect(address("change", Delivery, delivery.pk))
+
+    def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
+        with transaction.atomic():
+            Delivery.objects.give_up([obj.pk], State.DROPPED)
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
+        with transaction.atomic():
+            Delivery.objects.give_up(queryset.values_list("pk", flat=True), State.DROPPED)
+            super().delete_queryset(request, queryset)

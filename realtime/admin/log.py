@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+
+from instances.admin import ReadOnlyAdmin, pretty, to_the_second
+from instances.models import Instance
+from realtime.admin.base import LongListAdmin, TypeFilter
+from realtime.models import Event, Stream
+from realtime.why import explain
+
+
+@admin.register(Event)
+class EventAdmin(LongListAdmin):
+    list_display = ("name", "seq", "type", "is_heard", "recorded_at")
+    list_display_links = ("name", "seq")
+    list_filter = (TypeFilter, "is_heard")
+    search_fields = ("name",)
+    search_help_text = "Instance name"
+    content = "envelope"
+    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "who_got_it", "shown_envelope")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet, search_term: str
+    ) -> tuple[QuerySet[Event], bool]:
+        """Through the streams, one row an instance: the log itself is too long to look for names in."""
+        if search_term:
+            found = Stream.objects.filter(name__icontains=search_term)
+            queryset = queryset.filter(instance_id__in=found.values("pk"))
+        return queryset, False
+
+    @admin.display(description="recorded at")
+    def recorded_at(self, event: Event) -> str:
+        return to_the_second(event.created_at)
+
+    @admin.display(description="who got it")
+    def who_got_it(self, event: Event) -> str:
+        """Each endpoint and the sockets, in words."""
+        instance = Instance.objects.filter(pk=event.instance_id).first()
+        if instance is None:
+            return "The instance is deleted: its deliveries are on record."
+        told = explain(instance, str(event.seq), is_for_all=True)["summary"]
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((one,) for one in told)))
+
+    @admin.display(description="envelope")
+    def shown_envelope(self, event: Event) -> str:
+        return pretty(json.loads(bytes(event.envelope)))
+
+
+@admin.register(Stream)
+class StreamAdmin(ReadOnlyAdmin):
+    list_display = ("name", "first_seq", "last_seq", "heard_seq", "epoch", "instance_id")
+    search_fields = ("name",)
+    ordering = ("name",)
