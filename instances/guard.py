@@ -183,18 +183,18 @@ def _check_literal(host: str) -> None:
 # Connections
 
 
-def connector(**options: Any) -> aiohttp.TCPConnector:
+def connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any) -> aiohttp.TCPConnector:
     """For a session that calls URLs of others; `options` are aiohttp.TCPConnector's.
 
     An attempt to connect to what may not be dialled fails with aiohttp.ClientConnectorError, whose `os_error` is
     `Refused` if all addresses of the host were.
     """
-    return aiohttp.TCPConnector(resolver=Resolver(), socket_factory=_socket, **options)
+    return kind(resolver=Resolver(), socket_factory=_socket, **options)
 
 
-def trusting_connector(**options: Any) -> aiohttp.TCPConnector:
+def trusting_connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any) -> aiohttp.TCPConnector:
     """For a session that calls URLs of the environment, which may lead inside."""
-    return aiohttp.TCPConnector(resolver=Resolver(), **options)
+    return kind(resolver=Resolver(), **options)
 
 
 def _socket(info: tuple[Any, ...]) -> socket.socket:

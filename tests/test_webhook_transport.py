@@ -6,10 +6,13 @@ import gc
 import html
 import json
 import os
+import re
 import socket
 import ssl
 import struct
+import threading
 import time
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_network
@@ -340,6 +343,135 @@ async def test_an_excerpt_does_not_repeat_the_password_in_the_operators_url(webh
 
 
 # Receivers that hang, drip, reset and lie
+
+
+def stray(gap):
+    """Refuses whatever it is sent, and says a little later that something else went well."""
+
+    async def answer(reader, writer):
+        writer.write(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(gap)
+        writer.write(OK)
+        await reader.read()
+
+    return answer
+
+
+@pytest.mark.parametrize("gap", [0, 0.005, 0.05])
+async def test_a_success_that_nobody_asked_for_is_not_the_next_events(webhook, receiver, gap):
+    receiver.answer = stray(gap)
+    for _ in range(4):
+        assert (await send(webhook, receiver)).status == 500
+        await asyncio.sleep(gap / 2)
+    assert len(receiver.requests) == 4
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_what_comes_on_a_connection_that_rests_is_no_answer(webhook, settings, is_seen):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    came, said_more = [], threading.Event()
+
+    def serve(listener):
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                came.append(connection.recv(65536))
+                connection.sendall(OK)
+                time.sleep(0.02)
+                connection.sendall(OK)
+                said_more.set()
+                with suppress(ConnectionResetError):
+                    connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        for _ in range(2):
+            said_more.clear()
+            assert (await webhook.send(parcel(), endpoint(url))).verdict is Verdict.DELIVERED
+            said_more.wait(PATIENCE)
+            await asyncio.sleep(0.05 if is_seen else 0)
+        await webhook.close()
+        await asyncio.to_thread(thread.join, PATIENCE)
+    assert len(came) == 2
+    assert all(BODY in one for one in came)
+
+
+@asynccontextmanager
+async def answers_first(then):
+    """The URL of one who answers OK as soon as it knows of a request, and then does what it is told to."""
+    writers = []
+
+    async def serve(reader, writer):
+        writers.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        await then(reader, writer, int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE)[1]))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=65536)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    for writer in writers:
+        writer.transport.abort()
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0.05)
+
+
+async def test_a_success_before_the_event_was_sent_whole_waits_for_the_rest(webhook):
+    body, read = b"x" * 20_000_000, asyncio.get_running_loop().create_future()
+
+    async def read_on(reader, _, length):
+        read.set_result(len(await reader.readexactly(length)))
+
+    async with answers_first(read_on) as url:
+        assert (await webhook.send(parcel(body), endpoint(url, id=0))).verdict is Verdict.DELIVERED
+        assert await asyncio.wait_for(read, PATIENCE) == len(body)
+
+
+async def test_a_success_of_one_who_never_reads_is_none(webhook, settings):
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 500
+
+    async def never_read(*_):
+        pass
+
+    async with answers_first(never_read) as url:
+        outcome = await webhook.send(parcel(b"x" * 50_000_000), endpoint(url, id=0))
+    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "There was no answer within 0.5 seconds")
+
+
+async def test_a_success_of_one_who_hangs_up_before_it_has_the_event_is_none(webhook):
+    async def hang_up(_, writer, __):
+        writer.transport.abort()
+
+    async with answers_first(hang_up) as url:
+        outcome = await webhook.send(parcel(b"x" * 50_000_000), endpoint(url, id=0))
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error.startswith("The connection broke before")
+
+
+async def test_an_answer_that_is_all_frame_and_no_body_ends(webhook, receiver):
+    receiver.answer = flood(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"a" * 4000 + b"\r\nx\r\n"
+    )
+    began = time.monotonic()
+    outcome = await send(webhook, receiver)
+    assert outcome.verdict is Verdict.RETRY
+    assert time.monotonic() - began < PATIENCE / 3
+    receiver.answer = flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 65536)
+    assert (await send(webhook, receiver)).verdict is Verdict.RETRY
+    assert await receiver.is_left_alone()
+
+
+@pytest.mark.parametrize("status", [0, 101, 999])
+async def test_a_status_that_ends_no_request_is_said_so(webhook, receiver, status):
+    receiver.answer = b"HTTP/1.1 %03d X\r\nContent-Length: 0\r\n\r\n" % status
+    outcome = await send(webhook, receiver)
+    assert outcome.verdict is Verdict.RETRY
+    assert outcome.error
 
 
 def silent(beginning=b""):

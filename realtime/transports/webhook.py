@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from multidict import CIMultiDict
@@ -32,6 +31,7 @@ from instances.webhook_rules import JWT_KEY, MASK, MAX_VALUE, check_secret
 from realtime.envelopes import encode
 from realtime.transports import retry, signing
 from realtime.transports.base import MAX_ANSWER, MAX_EXCERPT, Endpoint, Outcome, Parcel, Transport, Verdict
+from realtime.transports.connections import new_session
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,6 @@ HEADERS = {
     "User-Agent": "evoapi-webhook/1",
 }
 
-#: Seconds for which a connection waits for the next event. Many receivers close theirs after five, and one that is
-#: closed while an event goes out on it costs an attempt.
-KEEP_ALIVE = 4
-#: Answers "still at it" (1xx) that are read before the one that counts.
-MAX_INTERIM = 16
 #: Headers that are nobody's secret, whoever stores them.
 _NO_SECRETS = {"content-type", "accept", "user-agent"}
 #: Part of a stored header from this length on is looked for in answers, which must not show it.
@@ -113,12 +108,15 @@ class Webhook(Transport):
         """Fills in `answer` as it comes, so that what has come counts when the rest does not."""
         session = self._session(endpoint.is_trusted)
         data = body if len(body) <= LARGE else io.BytesIO(body)
-        response = await session.post(url, data=data, headers=headers, allow_redirects=False)
+        upload = aiohttp.UploadTracker()
+        response = await session.post(url, data=data, headers=headers, allow_redirects=False, upload_tracker=upload)
         try:
             answer.status = response.status
             answer.retry_after = response.headers.get("Retry-After")
             while chunk := await response.content.read(MAX_ANSWER - len(answer.body)):
                 answer.body += chunk
+            if 200 <= response.status < 300:
+                await upload.upload_complete  # raises UploadAbortedError: some answer and do not read
         finally:
             if not response.closed:  # there is more, and nobody reads it: the connection cannot be used again
                 response.close()
@@ -128,7 +126,7 @@ class Webhook(Transport):
         key = asyncio.get_running_loop(), is_trusted
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = _new_session(is_trusted)
+            session = self._sessions[key] = new_session(is_trusted)
         return session
 
     async def close(self) -> None:
@@ -197,8 +195,10 @@ def _outcome(answer: _Answer, error: str, secrets: Callable[[], Iterable[str]]) 
     verdict = Verdict.RETRY if answer.status is None else retry.verdict(answer.status)
     if verdict is Verdict.DELIVERED:
         verdict = Verdict.RETRY if error else verdict
-    elif answer.status and 300 <= answer.status < 400:
+    elif answer.status is not None and 300 <= answer.status < 400:
         error = error or "The answer is a redirect, and redirects are not followed"
+    elif answer.status is not None and not 200 <= answer.status < 600:
+        error = error or f"The answer has no status that ends a request: {answer.status:03}"
     return Outcome(
         verdict=verdict,
         status=answer.status,
@@ -270,6 +270,8 @@ def _in_words(failure: Exception, answer: _Answer) -> str:
             return str(refused)
         case aiohttp.ClientConnectorError():
             return f"There was no connection to the host{_reason(failure.os_error)}"
+        case aiohttp.UploadAbortedError():
+            return "The connection broke before the event was sent whole"
         case aiohttp.ClientConnectionError():
             return f"The connection broke before there was an answer{_reason(failure)}"
         case aiohttp.ClientPayloadError():
@@ -288,41 +290,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno in _TELLING:
         return f": {os.strerror(error.errno)}"
     return ""
-
-
-# Connections
-
-
-def _new_session(is_trusted: bool) -> aiohttp.ClientSession:
-    """Nothing but what is given goes out: no cookies, no proxies and no passwords from the environment.
-
-    How many connections there are is for those to say who send.
-    """
-    connector = guard.trusting_connector if is_trusted else guard.connector
-    return aiohttp.ClientSession(
-        connector=connector(limit=0, keepalive_timeout=KEEP_ALIVE),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one for all of it stands in `send`
-        response_class=_Response,
-        auto_decompress=False,
-        trust_env=False,
-    )
-
-
-class _Response(aiohttp.ClientResponse):
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """As aiohttp's, but not for as many interim answers as a receiver likes to send."""
-        protocol = cast(ResponseHandler, connection.protocol)
-        read, left = protocol.read, MAX_INTERIM
-
-        async def read_few() -> Any:
-            nonlocal left
-            if (left := left - 1) < 0:
-                raise aiohttp.ClientPayloadError("Too many interim responses")
-            return await read()
-
-        protocol.read = read_few  # type: ignore[method-assign]
-        try:
-            return await super().start(connection)
-        finally:
-            del protocol.read
