@@ -98,6 +98,8 @@ class WholeAttempt(AttemptRow):
 
 
 class DeliveryRow(TypedDict):
+    """`reason`: why it ended without another attempt."""
+
     id: str
     eventId: str
     seq: int
@@ -111,6 +113,7 @@ class DeliveryRow(TypedDict):
     dueAt: str | None
     createdAt: str
     finishedAt: str | None
+    reason: str | None
     resentFrom: str | None
     askedBy: str | None
 
@@ -158,6 +161,7 @@ def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
         "dueAt": iso(delivery.due_at) if delivery.state == State.PENDING else None,
         "createdAt": iso(delivery.created_at),
         "finishedAt": iso(delivery.finished_at) if delivery.finished_at else None,
+        "reason": delivery.reason or None,
         "resentFrom": str(delivery.resent_from) if delivery.resent_from else None,
         "askedBy": delivery.asked_by or None,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -15,10 +15,15 @@ from instances.events import EventType
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Instance, Subscription
 from instances.rows import insert
+from realtime.places import LARGE, MAX_LARGE
 from realtime.transports.base import Endpoint, transports
 
 #: Seconds for which a process may keep what it has claimed without saying that it still has it.
 LEASE = 15
+
+
+#: Why what an endpoint is owed ends with it.
+DELETED = "Its endpoint was deleted"
 
 
 class State(models.TextChoices):
@@ -28,6 +33,17 @@ class State(models.TextChoices):
     DEAD = "dead"
     #: Its endpoint is gone.
     DROPPED = "dropped"
+
+
+#: SQL for the next instance that an endpoint is told of in order.
+_NEXT_INSTANCE = """(SELECT instance_id FROM realtime_delivery
+    WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} {more} ORDER BY instance_id LIMIT 1)"""
+
+
+def _first(column: str, endpoint: str) -> str:
+    return f"""(SELECT {column} FROM realtime_delivery
+        WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} AND instance_id = told.instance
+        ORDER BY seq, id LIMIT 1)"""  # noqa: S608
 
 
 class Result(NamedTuple):
@@ -43,12 +59,15 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def pending(self) -> DeliveryQuerySet:
         return self.filter(state=State.PENDING)
 
-    def due_endpoints(self, limit: int, without: Sequence[int] = ()) -> list[int]:
-        """Endpoints that something is due for, at most so many, the longest due first.
+    def due(self, limit: int, without: Sequence[int] = ()) -> list[tuple[int, bool]]:
+        """Endpoints that something can be claimed for, at most so many, the longest due first.
 
-        Goes from endpoint to endpoint through the index: a backlog of one is not walked.
+        With each, whether it is by `claim_first` (where it is told in order) or by `claim`. What waits behind the first
+        one of an instance is due for nobody. Goes from endpoint to endpoint, and there from instance to instance,
+        through indexes: a backlog is not walked.
         """
-        others = f"AND endpoint NOT IN ({', '.join(['%s'] * len(without))})" if without else ""
+        others = f"AND endpoint NOT IN ({_places(without)})" if without else ""
+        names = _transports_on()
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
@@ -58,63 +77,112 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                     SELECT (SELECT MIN(endpoint_id) FROM realtime_delivery
                             WHERE state = 'pending' AND endpoint_id > owed.endpoint)
                     FROM owed WHERE owed.endpoint IS NOT NULL
-                ), firsts AS (
-                    SELECT endpoint, (SELECT MIN(due_at) FROM realtime_delivery
-                                      WHERE state = 'pending' AND endpoint_id = owed.endpoint) AS first
-                    FROM owed WHERE endpoint IS NOT NULL
+                ), told(endpoint, instance) AS (
+                    SELECT endpoint, {_NEXT_INSTANCE.format(endpoint="owed.endpoint", more="")}
+                    FROM owed WHERE endpoint IS NOT NULL {others}
+                    UNION ALL
+                    SELECT endpoint,
+                           {_NEXT_INSTANCE.format(endpoint="told.endpoint", more="AND instance_id > told.instance")}
+                    FROM told WHERE told.instance IS NOT NULL
+                ), firsts(endpoint, is_ordered, due_at) AS (
+                    SELECT endpoint, FALSE, (SELECT MIN(due_at) FROM realtime_delivery
+                        WHERE state = 'pending' AND endpoint_id = owed.endpoint AND is_ordered = FALSE)
+                    FROM owed WHERE endpoint IS NOT NULL {others}
+                    UNION ALL
+                    SELECT endpoint, TRUE, {_first("due_at", "told.endpoint")} FROM told WHERE told.instance IS NOT NULL
                 )
-                SELECT endpoint FROM firsts WHERE first <= %s {others} ORDER BY first LIMIT %s
+                SELECT endpoint, is_ordered FROM firsts WHERE due_at <= %s
+                  AND (SELECT transport FROM realtime_delivery
+                       WHERE state = 'pending' AND endpoint_id = firsts.endpoint LIMIT 1) IN ({_places(names)})
+                GROUP BY endpoint, is_ordered ORDER BY MIN(due_at), endpoint LIMIT %s
                 """,  # noqa: S608
-                [_now(), *without, limit],
+                [*without, *without, _now(), *names, limit],
             )
-            return [endpoint for (endpoint,) in cursor.fetchall()]
+            return [(endpoint, bool(is_ordered)) for endpoint, is_ordered in cursor.fetchall()]
 
-    def claim(self, endpoint_id: int, limit: int, lease: str) -> list[Delivery]:
-        """Take up to `limit` of an endpoint's that are due, for LEASE seconds: then they are due again.
+    def claim(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
+        """Take up to `limit` of an endpoint's that are due, in no order, for LEASE seconds: then they are due again.
 
-        Where it is told in order, only the first of an instance's pending ones can be taken. What goes by a transport
-        that is off in this process is left to others.
+        What goes by a transport that is off in this process is left to others. `large`: bytes of large bodies
+        (realtime.places.LARGE) that may be taken, of which one goes beyond; without any, those are left.
         """
-        names = [transport.name for transport in transports().values() if transport.is_on]
+        return self._claim("one.endpoint_id = %s AND one.is_ordered = FALSE", [endpoint_id], limit, lease, large)
+
+    def claim_first(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
+        """The same of an endpoint that is told in order: of each instance only the first one that is pending."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                WITH RECURSIVE told(instance) AS (
+                    SELECT {_NEXT_INSTANCE.format(endpoint="%s", more="")}
+                    UNION ALL
+                    SELECT {_NEXT_INSTANCE.format(endpoint="%s", more="AND instance_id > told.instance")}
+                    FROM told WHERE told.instance IS NOT NULL
+                ), firsts(id, due_at) AS (
+                    SELECT {_first("id", "%s")}, {_first("due_at", "%s")} FROM told WHERE told.instance IS NOT NULL
+                )
+                SELECT id FROM firsts WHERE due_at <= %s ORDER BY due_at LIMIT %s
+                """,  # noqa: S608
+                [*[endpoint_id] * 4, _now(), limit],
+            )
+            ids = [pk for (pk,) in cursor.fetchall()]
+        return self._claim(f"one.id IN ({_places(ids)})", ids, limit, lease, large) if ids else []
+
+    def _claim(self, which: str, values: list[Any], limit: int, lease: str, large: int) -> list[Delivery]:
+        names = _transports_on()
         locking = "FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
         claimed = Delivery.objects.raw(
             f"""
             UPDATE realtime_delivery SET lease = %s, due_at = %s
             WHERE id IN (
-                SELECT one.id FROM realtime_delivery AS one
-                WHERE one.state = 'pending' AND one.endpoint_id = %s AND one.due_at <= %s
-                  AND one.transport IN ({", ".join(["%s"] * len(names))})
-                  AND (NOT one.is_ordered OR NOT EXISTS (
-                      SELECT 1 FROM realtime_delivery AS earlier
-                      WHERE earlier.state = 'pending' AND earlier.is_ordered AND earlier.endpoint_id = one.endpoint_id
-                        AND earlier.instance_id = one.instance_id AND earlier.seq < one.seq))
-                ORDER BY one.due_at, one.id LIMIT %s {locking}
+                SELECT id FROM (
+                    SELECT id, large, SUM(large) OVER (ORDER BY due_at, id) AS upto FROM (
+                        SELECT one.id, one.due_at, CASE WHEN one.size > {LARGE} THEN one.size ELSE 0 END AS large
+                        FROM realtime_delivery AS one
+                        WHERE one.state = 'pending' AND {which} AND one.due_at <= %s
+                          AND one.transport IN ({_places(names)}) AND (one.size <= {LARGE} OR %s)
+                        ORDER BY one.due_at, one.id LIMIT %s {locking}
+                    ) AS due
+                ) AS summed WHERE large = 0 OR upto - large < %s
             )
             RETURNING *
             """,  # noqa: S608
-            [lease, _now(LEASE), endpoint_id, _now(), *names, limit],
+            [lease, _now(LEASE), *values, _now(), *names, large > 0, limit, large],
         )
         return sorted(claimed, key=lambda one: one.pk)
 
     def renew(self, lease: str) -> None:
-        """Who holds this lease is still at it."""
-        self.pending().filter(lease=lease).update(due_at=timezone.now() + timedelta(seconds=LEASE))
+        """Who holds this lease is still at it. What is being settled needs it no more, and is not waited for."""
+        with transaction.atomic():
+            held = self.pending().filter(lease=lease)._unlocked()
+            held.update(due_at=timezone.now() + timedelta(seconds=LEASE))
 
     def release(self, lease: str) -> None:
         """Who held this lease stops: what it has not sent is due at once."""
         self.pending().filter(lease=lease).update(due_at=timezone.now(), lease=None)
 
-    def give_up(self, endpoint_ids: Iterable[int], state: State) -> None:
-        """What waits for these endpoints ends in this state; it will not be sent.
+    def give_up(self, endpoint_ids: Iterable[int], state: State, reason: str) -> None:
+        """What waits for these endpoints ends in this state, and says why; it will not be sent."""
+        waiting = self._waiting(endpoint_ids)
+        waiting.update(state=state, finished_at=timezone.now(), reason=reason)
 
-        What is in flight is its sender's to settle: two that wait for each other's rows would be a deadlock.
-        """
-        waiting = self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None)
-        waiting.update(state=state, finished_at=timezone.now())
+    def hurry(self, endpoint_id: int) -> None:
+        """What waits for its next attempt at this endpoint is due at once."""
+        self._waiting([endpoint_id]).update(due_at=timezone.now())
+
+    def _waiting(self, endpoint_ids: Iterable[int]) -> DeliveryQuerySet:
+        """What nobody holds; what somebody just takes is his to settle."""
+        return self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None)._unlocked()
+
+    def _unlocked(self) -> DeliveryQuerySet:
+        """Those that no other transaction has locked: two that wait for each other's rows would be a deadlock."""
+        can_skip = connection.features.has_select_for_update_skip_locked
+        return Delivery.objects.filter(pk__in=self.select_for_update(skip_locked=can_skip).values("pk"))
 
     def settle(self, results: Sequence[Result]) -> None:
         """Store what came of attempts; a lease that was lost meanwhile changes nothing but the record."""
         now = _now()
+        results = sorted(results, key=lambda result: result.delivery.pk)  # in which all lock them
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(
                 """
@@ -149,12 +217,14 @@ class Delivery(models.Model):
     destination = PlainField(max_length=2048, help_text="Where to, as it was when it happened.")
     is_ordered = models.BooleanField(default=False)
     body = models.BinaryField()
+    size = models.IntegerField(default=0, help_text="Of the body, in bytes.")
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     attempts = models.IntegerField(default=0)
     due_at = models.DateTimeField(default=timezone.now, help_text="While somebody sends it: when others may.")
     lease = models.CharField(max_length=16, null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=200, default="", help_text="Why it ended without another attempt.")
     resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one repeats by hand.")
     asked_by = models.CharField(max_length=200, default="", help_text="Who had it sent by hand.")
     is_operators = models.BooleanField(
@@ -167,9 +237,13 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
         ordering = ("-id",)
         indexes = (
-            models.Index(fields=("endpoint_id", "due_at", "id"), condition=Q(state="pending"), name="delivery_due"),
             models.Index(
-                fields=("endpoint_id", "instance_id", "seq"), condition=Q(state="pending"), name="delivery_order"
+                fields=("endpoint_id", "is_ordered", "due_at", "id"), condition=Q(state="pending"), name="delivery_due"
+            ),
+            models.Index(
+                fields=("endpoint_id", "instance_id", "seq", "id"),
+                condition=Q(state="pending", is_ordered=True),
+                name="delivery_order",
             ),
             models.Index(fields=("instance_id", "seq"), name="delivery_of_event"),
             models.Index(fields=("instance_id", "id"), name="delivery_of_instance"),
@@ -265,6 +339,7 @@ def _delivery(
     instance: Instance, event: Any, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
 ) -> Delivery:
     transport = transports()[endpoint.transport]
+    body = transport.body(dict(envelope), endpoint)
     return Delivery(
         event_id=envelope["id"],
         instance_id=instance.pk,
@@ -276,7 +351,8 @@ def _delivery(
         destination=transport.destination(event_type, endpoint),
         is_ordered=transport.is_ordered(endpoint),
         is_operators=endpoint.is_operators,
-        body=transport.body(dict(envelope), endpoint),
+        body=body,
+        size=len(body),
     )
 
 
@@ -301,15 +377,22 @@ def owed_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
     """
     if not endpoint_ids:
         return {}
-    places = ", ".join(["%s"] * len(endpoint_ids))
     counts = [
         f"SELECT endpoint_id, '{state}', COUNT(*) FROM realtime_delivery "  # noqa: S608 (all of it is our own)
-        f"WHERE state = '{state}' AND endpoint_id IN ({places}) GROUP BY endpoint_id"
+        f"WHERE state = '{state}' AND endpoint_id IN ({_places(endpoint_ids)}) GROUP BY endpoint_id"
         for state in (State.PENDING.value, State.DEAD.value)
     ]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(counts), [*endpoint_ids, *endpoint_ids])
         return {(endpoint, state): count for endpoint, state, count in cursor.fetchall()}
+
+
+def _places(values: Sized) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
+def _transports_on() -> list[str]:
+    return [transport.name for transport in transports().values() if transport.is_on]
 
 
 def _now(seconds: float = 0) -> Any:

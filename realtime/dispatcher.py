@@ -11,10 +11,10 @@ import logging
 import random
 import secrets
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import transaction
@@ -26,19 +26,18 @@ from instances.models import Instance, Subscription
 from realtime import waking
 from realtime.database import Pool, database
 from realtime.deliveries import LEASE, Attempt, Delivery, Result, State, endpoints_of
+from realtime.places import Look, Places
 from realtime.transports import retry
 from realtime.transports.base import Endpoint, Outcome, Parcel, Verdict, transports
 
 logger = logging.getLogger(__name__)
 
-#: Attempts that one process makes at a time, in all and to one endpoint.
-MAX_IN_FLIGHT, MAX_PER_ENDPOINT = 1000, 20
-#: The same to one whose last attempt failed: those that hang must not take up all the places.
-MAX_PER_FAILING = 2
 #: Endpoints that one look takes up.
 ENDPOINTS_AT_ONCE = 100
 #: Seconds between two looks for what is due when nobody says that there is something.
 INTERVAL = 1.0
+#: Seconds for which an endpoint is passed over that gave nothing: others hold what is due, or there is no memory.
+BARREN = 0.25
 #: Seconds between two renewals of the lease on what is in flight.
 RENEWAL = LEASE / 3
 #: Results that are stored together, at most.
@@ -52,15 +51,24 @@ OUTAGE = timedelta(minutes=1)
 PATIENCE = timedelta(days=5)
 
 
+class Attempted(NamedTuple):
+    delivery: Delivery
+    #: None: it is off, or gone.
+    endpoint: Endpoint | None
+    outcome: Outcome
+    at: datetime
+    seconds: float
+
+
 class Dispatcher:
     """Runs on an event loop, in the server or in `manage.py deliver`; several may, on one database."""
 
     def __init__(self) -> None:
         self._lease = secrets.token_hex(8)
-        self._in_flight: Counter[int] = Counter()
-        self._failing: set[int] = set()
+        self._places = Places()
+        self._barren: dict[int, float] = {}
         self._woken = asyncio.Event()
-        self._results: list[tuple[Delivery, Endpoint | None, Outcome, datetime, float]] = []
+        self._results: list[tuple[int, Attempted]] = []
         self._has_results = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,6 +78,7 @@ class Dispatcher:
         waking.listeners.add(listener)
         beside = [asyncio.ensure_future(one()) for one in (self._settle_for_ever, self._renew_for_ever)]
         try:
+            await self._remember_failing()
             while True:
                 self._woken.clear()
                 if not await self._take_some():
@@ -82,10 +91,15 @@ class Dispatcher:
             await asyncio.gather(*running, return_exceptions=True)
             await self._stop()
 
+    async def _remember_failing(self) -> None:
+        """Who failed before this process began gets no more places than it had."""
+        with suppress(DatabaseError):  # the first look will tell
+            self._places.remember_failing(await database(_failing, pool=Pool.SENDS))
+
     async def _stop(self) -> None:
         try:
             if self._results:
-                await database(_settle, self._results, pool=Pool.SENDS)
+                await database(_settle, [attempted for _, attempted in self._results], pool=Pool.SENDS)
             await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
         except DatabaseError as error:
             logger.error("What was in flight is sent again when its lease is over: %s", error)
@@ -96,7 +110,7 @@ class Dispatcher:
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL)
-            if self._in_flight:
+            if self._places:
                 try:
                     await database(Delivery.objects.renew, self._lease, pool=Pool.SENDS)
                 except UNANSWERED as error:
@@ -110,37 +124,32 @@ class Dispatcher:
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), INTERVAL)
+            # not wait_for, which before Python 3.12 may keep a cancellation to itself
+            async with asyncio.timeout(INTERVAL):
+                await self._woken.wait()
 
     async def _take_some(self) -> bool:
-        """Claim what is due and may be sent now; returns whether there was anything."""
-        room = MAX_IN_FLIGHT - self._in_flight.total()
-        if room <= 0:
-            return False
+        """Claim what is due and may be sent now; returns whether another look may find more."""
+        now = time.monotonic()
+        self._barren = {one: until for one, until in self._barren.items() if until > now}
+        look = self._places.look()
         try:
-            claimed = await database(_claim, self._lease, room, self._places(), pool=Pool.SENDS)
+            claimed, barren = await database(_claim, self._lease, look, list(self._barren), pool=Pool.SENDS)
         except UNANSWERED as error:
             logger.error("What is to be delivered could not be read; trying again: %s", error)
             return False
         except Exception:
             logger.exception("What is to be delivered could not be read; trying again")
             return False
+        self._barren |= dict.fromkeys(barren, time.monotonic() + BARREN)
         for delivery, endpoint in claimed:
-            self._in_flight[delivery.endpoint_id] += 1
-            task = asyncio.ensure_future(self._deliver(delivery, endpoint))
+            place = self._places.begin(delivery.endpoint_id, delivery.size)
+            task = asyncio.ensure_future(self._deliver(delivery, endpoint, place))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return bool(claimed)
+        return bool(claimed or barren)
 
-    def _places(self) -> dict[int, int]:
-        """How many attempts more may be made to endpoints that are not at their beginning."""
-        known = self._in_flight.keys() | self._failing
-        return {one: self._bound(one) - self._in_flight[one] for one in known}
-
-    def _bound(self, endpoint_id: int) -> int:
-        return MAX_PER_FAILING if endpoint_id in self._failing else MAX_PER_ENDPOINT
-
-    async def _deliver(self, delivery: Delivery, endpoint: Endpoint | None) -> None:
+    async def _deliver(self, delivery: Delivery, endpoint: Endpoint | None, place: int) -> None:
         at, began = timezone.now(), time.monotonic()
         outcome = Outcome(Verdict.DEAD, error="The endpoint is switched off or gone")
         try:
@@ -150,11 +159,8 @@ class Dispatcher:
         except Exception:
             logger.exception("A transport has failed")
             outcome = Outcome(Verdict.RETRY, error="The transport failed here; the server's log says how")
-        if outcome.verdict is Verdict.DELIVERED:
-            self._failing.discard(delivery.endpoint_id)
-        else:
-            self._failing.add(delivery.endpoint_id)
-        self._results.append((delivery, endpoint, outcome, at, time.monotonic() - began))
+        self._places.answered(place, outcome.verdict is Verdict.DELIVERED)
+        self._results.append((place, Attempted(delivery, endpoint, outcome, at, time.monotonic() - began)))
         self._has_results.set()
 
     async def _settle_for_ever(self) -> None:
@@ -165,14 +171,14 @@ class Dispatcher:
                 batch, self._results = self._results[:BATCH], self._results[BATCH:]
                 await self._settle(batch)
 
-    async def _settle(self, batch: list[Any]) -> None:
+    async def _settle(self, batch: list[tuple[int, Attempted]]) -> None:
         """Store results; while the database is away they are kept, and their endpoints' places taken.
 
         One that can never be stored must not hold up the others: its delivery stays claimed until this process stops.
         """
         while True:
             try:
-                await database(_settle, batch, pool=Pool.SENDS)
+                await database(_settle, [attempted for _, attempted in batch], pool=Pool.SENDS)
                 break
             except UNANSWERED as error:
                 logger.error("What came of deliveries could not be stored; trying again: %s", error)
@@ -182,42 +188,55 @@ class Dispatcher:
                     for one in batch:
                         await self._settle([one])
                     return
-                logger.exception("What came of delivery %s could not be stored", batch[0][0].pk)
+                logger.exception("What came of delivery %s could not be stored", batch[0][1].delivery.pk)
                 break
-        for delivery, *_ in batch:
-            self._in_flight[delivery.endpoint_id] -= 1
-            if not self._in_flight[delivery.endpoint_id]:
-                del self._in_flight[delivery.endpoint_id]
+        for place, _ in batch:
+            self._places.end(place)
         self._woken.set()
 
 
-def _claim(lease: str, room: int, places: dict[int, int]) -> list[tuple[Delivery, Endpoint | None]]:
+def _failing() -> list[int]:
+    rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
+    return list(rows.values_list("pk", flat=True))
+
+
+def _claim(lease: str, look: Look, barren: list[int]) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
+    """What is due, with its endpoints as they are now; and the endpoints that gave nothing, though something is due."""
     claimed: list[Delivery] = []
-    full = [endpoint_id for endpoint_id, free in places.items() if free <= 0]
+    fruitless = []
     with transaction.atomic():
-        for endpoint_id in Delivery.objects.due_endpoints(ENDPOINTS_AT_ONCE, without=full):
-            free = min(room - len(claimed), places.get(endpoint_id, MAX_PER_ENDPOINT))
-            if free > 0:
-                claimed += Delivery.objects.claim(endpoint_id, free, lease)
+        for endpoint_id, is_ordered in Delivery.objects.due(ENDPOINTS_AT_ONCE, without=[*look.full(), *barren]):
+            if not (free := look.free(endpoint_id)):
+                continue
+            claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
+            found = claim(endpoint_id, free, lease, look.large)
+            look.take(endpoint_id, [one.size for one in found])
+            claimed += found
+            if not found:
+                fruitless.append(endpoint_id)
     endpoints = endpoints_of({one.endpoint_id for one in claimed}) if claimed else {}
-    return [(one, endpoints.get(one.endpoint_id)) for one in claimed]
+    return [(one, endpoints.get(one.endpoint_id)) for one in claimed], fruitless
 
 
-def _settle(batch: list[tuple[Delivery, Endpoint | None, Outcome, datetime, float]]) -> None:
+def _settle(batch: list[Attempted]) -> None:
     """Store results and, apart from that, switch off what does not work: for an event the instance is locked first."""
-    useless = []
+    by_endpoint = defaultdict(list)
+    for attempted in batch:
+        if attempted.delivery.endpoint_id > 0:
+            by_endpoint[attempted.delivery.endpoint_id].append(attempted.outcome.verdict)
     with transaction.atomic():
-        Delivery.objects.settle([_result(*one) for one in batch])
-        for endpoint_id in {delivery.endpoint_id for delivery, *_ in batch if delivery.endpoint_id > 0}:
-            outcomes = [outcome for delivery, _, outcome, *_ in batch if delivery.endpoint_id == endpoint_id]
-            if reason := _note_health(endpoint_id, outcomes):
-                useless.append((endpoint_id, reason))
+        Delivery.objects.settle([_result(attempted) for attempted in batch])
+        _note_well([one for one, verdicts in by_endpoint.items() if Verdict.DELIVERED in verdicts])
+        # sorted: in one order all processes lock them
+        failed = sorted(one for one, verdicts in by_endpoint.items() if Verdict.DELIVERED not in verdicts)
+        useless = [(one, reason) for one in failed if (reason := _note_failing(one, by_endpoint[one]))]
     for endpoint_id, reason in useless:
         with transaction.atomic():
             _switch_off(endpoint_id, reason)
 
 
-def _result(delivery: Delivery, endpoint: Endpoint | None, outcome: Outcome, at: datetime, seconds: float) -> Result:
+def _result(attempted: Attempted) -> Result:
+    delivery, endpoint, outcome, at, seconds = attempted
     number = delivery.attempts + 1
     attempt = Attempt(
         delivery=delivery,
@@ -238,17 +257,21 @@ def _result(delivery: Delivery, endpoint: Endpoint | None, outcome: Outcome, at:
     return Result(delivery, State.PENDING, now + timedelta(seconds=wait), attempt)
 
 
-def _note_health(endpoint_id: int, outcomes: list[Outcome]) -> str:
-    """Whether an endpoint works. Returns why it is to be switched off: it is gone, or has failed for days."""
+def _note_well(endpoint_ids: list[int]) -> None:
+    """They work; and whoever has failed for a while gets at once what waits for its next attempt."""
     now = timezone.now()
-    if any(outcome.verdict is Verdict.DELIVERED for outcome in outcomes):
-        failing = Subscription.objects.filter(pk=endpoint_id).exclude(failing_since=None)
-        if failing.filter(failing_since__lt=now - OUTAGE).exists():
-            Delivery.objects.pending().filter(endpoint_id=endpoint_id, lease=None).update(due_at=now)
-        failing.update(failing_since=None)
-        return ""
+    failing = Subscription.objects.filter(pk__in=endpoint_ids).exclude(failing_since=None).order_by("pk")
+    for endpoint_id, since in failing.values_list("pk", "failing_since"):
+        Subscription.objects.filter(pk=endpoint_id).update(failing_since=None)
+        if since and since < now - OUTAGE:
+            Delivery.objects.hurry(endpoint_id)
+
+
+def _note_failing(endpoint_id: int, verdicts: list[Verdict]) -> str:
+    """Returns why it is to be switched off: it is gone, or has failed for days."""
+    now = timezone.now()
     Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
-    if any(outcome.verdict is Verdict.GONE for outcome in outcomes):
+    if Verdict.GONE in verdicts:
         return "It answered 410 Gone"
     if Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True).exists():
         return f"Nothing could be delivered for {PATIENCE.days} days"
@@ -263,7 +286,7 @@ def _switch_off(endpoint_id: int, reason: str) -> None:
         return
     endpoint.is_enabled, endpoint.disabled_reason = False, reason
     endpoint.save(update_fields=["is_enabled", "disabled_reason", "updated_at"])
-    Delivery.objects.give_up([endpoint_id], State.DEAD)
+    Delivery.objects.give_up([endpoint_id], State.DEAD, f"Its endpoint was switched off: {reason}")
     logger.warning("The %s endpoint %s was switched off: %s", endpoint.transport, endpoint_id, reason)
     if instance:
         told = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}

@@ -71,6 +71,7 @@ def _fresh(asked_by: str) -> dict[str, Any]:
         "lease": Value(None, CharField()),
         "created_at": now,
         "finished_at": Value(None, DateTimeField()),
+        "reason": Value(""),
         "resent_from": F("pk"),
         "asked_by": Value(asked_by),
     }
@@ -101,7 +102,7 @@ def revive(endpoint_id: int) -> int:
     repeats = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
     dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id)
     count = dead.exclude(pk__in=repeats.values("resent_from")).update(
-        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None
+        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason=""
     )
     transaction.on_commit(waking.wake, robust=True)
     return count
@@ -150,6 +151,7 @@ def _test_delivery(
     instance: Instance, event_type: EventType, envelope: dict[str, Any], endpoint: Endpoint, asked_by: str
 ) -> Delivery:
     transport = transports()[endpoint.transport]
+    body = transport.body(dict(envelope), endpoint)
     return Delivery(
         event_id=envelope["id"],
         instance_id=instance.pk,
@@ -162,5 +164,6 @@ def _test_delivery(
         is_ordered=False,  # it must not hold up what is
         is_operators=endpoint.is_operators,
         asked_by=asked_by,
-        body=transport.body(dict(envelope), endpoint),
+        body=body,
+        size=len(body),
     )

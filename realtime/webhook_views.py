@@ -30,7 +30,7 @@ from instances.webhook_settings import (
     webhooks_of,
 )
 from realtime.answers import EndpointRow, endpoint_row
-from realtime.deliveries import Delivery, State
+from realtime.deliveries import DELETED, Delivery, State
 
 #: Webhook endpoints that an instance may have.
 MAX_ENDPOINTS = 20
@@ -129,7 +129,7 @@ class Endpoint(APIView):
         """What it is still owed is dropped."""
         with transaction.atomic():
             endpoint = endpoint_of(held(request), pk, is_to_change=True)
-            Delivery.objects.give_up([endpoint.pk], State.DROPPED)
+            Delivery.objects.give_up([endpoint.pk], State.DROPPED, DELETED)
             endpoint.delete()
         return Response(done("Endpoint deleted"))
 

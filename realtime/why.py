@@ -155,12 +155,24 @@ def _fate(delivery: Delivery, last: Attempt | None) -> str:
     if delivery.state == State.DELIVERED:
         return f"took it{at}, after {times}"
     if delivery.state == State.DEAD:
-        return f"did not take it: given up{at}, after {times}{_error(last)}"
+        return f"did not take it: given up{at}, after {times}{_reason(delivery)}{_error(last)}"
     if delivery.state == State.DROPPED:
-        return f"was not sent it any more{at}, because it was gone or off{_error(last)}"
+        return f"was not sent it any more{at}{_reason(delivery) or ', because it was gone or off'}{_error(last)}"
+    if not delivery.attempts and delivery.is_ordered and (before := _before(delivery)):
+        return f"waits for event {before}, because it is told in order"
     if not delivery.attempts:
         return f"is about to be sent it: it is due since {iso(delivery.created_at)}"
     return f"has not taken it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
+
+
+def _before(delivery: Delivery) -> int | None:
+    """The number of the event that has to be taken, or given up, before this one goes to an endpoint told in order."""
+    same = Delivery.objects.pending().filter(endpoint_id=delivery.endpoint_id, instance_id=delivery.instance_id)
+    return same.filter(is_ordered=True, seq__lt=delivery.seq).order_by("seq").values_list("seq", flat=True).first()
+
+
+def _reason(delivery: Delivery) -> str:
+    return f". {delivery.reason}" if delivery.reason else ""
 
 
 def _error(last: Attempt | None) -> str:

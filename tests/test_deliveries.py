@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -16,7 +17,9 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime import dispatcher as dispatcher_module
 from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State
+from realtime.dispatcher import Dispatcher
 from realtime.models import Event
+from realtime.places import MAX_PER_ENDPOINT
 from realtime.retention import prune
 from realtime.transports import retry
 from tests.inside import Inside, until
@@ -122,7 +125,100 @@ def test_a_dead_endpoint_holds_up_no_other(inside, loja):
             until(lambda: len(healthy.requests) >= 100, 20)
         finally:
             hanging.set()
-        assert len(stuck.requests) <= dispatcher_module.MAX_PER_ENDPOINT
+        assert len(stuck.requests) <= MAX_PER_ENDPOINT
+
+
+def waiting(endpoint_id, instance, seq, due_in=0.0, **fields):
+    due_at = timezone.now() + timedelta(seconds=due_in)
+    told = {"event_id": f"{'e' * 16}.{seq}", "instance_id": instance.pk, "name": instance.name, "type": "call"}
+    told |= {"transport": "webhook", "destination": "http://a.example", "body": b"{}", "size": 2}
+    return Delivery(endpoint_id=endpoint_id, seq=seq, due_at=due_at, **told | fields)
+
+
+def test_only_the_first_of_what_is_told_in_order_is_due(loja):
+    other = Instance(name="other")
+    other.save()
+    Delivery.objects.bulk_create(
+        [
+            *(waiting(1, loja, seq, 3600 if seq == 1 else 0, is_ordered=True) for seq in (1, 2, 3)),
+            *(waiting(2, loja, seq, is_ordered=True) for seq in (3, 1, 1, 2)),
+            *(waiting(2, other, seq, is_ordered=True) for seq in (7, 6)),
+            *(waiting(3, loja, seq) for seq in (1, 2)),
+            waiting(4, loja, 1, 3600),
+            waiting(5, loja, 1, transport="carrier pigeon"),
+        ]
+    )
+    assert set(Delivery.objects.due(10)) == {(2, True), (3, False)}
+    assert Delivery.objects.due(10, without=[2, 4]) == [(3, False)]
+    assert len(Delivery.objects.due(1)) == 1
+
+    assert not Delivery.objects.claim(2, 10, "a")
+    assert not Delivery.objects.claim_first(1, 10, "a")
+    assert not Delivery.objects.claim_first(3, 10, "a")
+    told = Delivery.objects.claim_first(2, 10, "a")
+    assert {(one.instance_id, one.seq) for one in told} == {(loja.pk, 1), (other.pk, 6)}
+    assert not Delivery.objects.claim_first(2, 10, "b")
+    Delivery.objects.filter(pk__in=[one.pk for one in told]).update(state=State.DELIVERED)
+    again = Delivery.objects.claim_first(2, 10, "b")
+    assert {(one.instance_id, one.seq) for one in again} == {(loja.pk, 1), (other.pk, 7)}
+
+
+def test_large_bodies_are_claimed_as_far_as_there_is_memory_and_small_ones_always(loja):
+    large = {"body": b"x" * 100_000, "size": 100_000}
+    Delivery.objects.bulk_create([waiting(1, loja, seq, -seq, **(large if seq % 2 else {})) for seq in range(10)])
+    assert {one.seq for one in Delivery.objects.claim(1, 10, "a", large=0)} == {0, 2, 4, 6, 8}
+    assert [one.seq for one in Delivery.objects.claim(1, 10, "a", large=1)] == [9]
+    assert [one.seq for one in Delivery.objects.claim(1, 10, "a", large=150_000)] == [5, 7]
+    assert [one.seq for one in Delivery.objects.claim(1, 10, "a")] == [1, 3]
+    # in order, what there is no memory for keeps its place
+    Delivery.objects.bulk_create([waiting(2, loja, 1, is_ordered=True, **large), waiting(2, loja, 2, is_ordered=True)])
+    assert not Delivery.objects.claim_first(2, 10, "a", large=0)
+    assert [one.seq for one in Delivery.objects.claim_first(2, 10, "a")] == [1]
+
+
+def test_a_crowd_that_waits_holds_up_no_other(loja):
+    """Endpoints told in order whose first event waits for its next attempt, and some that nothing can be sent to."""
+    crowd = [(10_000 + n, 1, 3600, {"is_ordered": True}) for n in range(150)]
+    crowd += [(10_000 + n, 2, -60, {"is_ordered": True}) for n in range(150)]
+    crowd += [(20_000 + n, 1, -60, {"transport": "carrier pigeon"}) for n in range(150)]
+    Delivery.objects.bulk_create(waiting(pk, loja, seq, due_in, **fields) for pk, seq, due_in, fields in crowd)
+    with Receiver() as receiver:
+        endpoint(loja, receiver)
+        with Inside():
+            record(loja, 1)
+            until(lambda: receiver.requests, 5)
+
+
+def test_those_who_hang_leave_places_to_others(loja, settings):
+    settings.WEBHOOK_REQUEST_TIMEOUT_MS = 60_000
+    hanging = threading.Event()
+    with Receiver(lambda request: hanging.wait(30) and 200) as stuck, Receiver() as healthy:
+        try:
+            for _ in range(60):
+                endpoint(loja, stuck)
+            with Inside():
+                record(loja, *range(20))
+                until(lambda: len(stuck.requests) > 200)
+                endpoint(loja, healthy)
+                record(loja, *range(20, 40))
+                until(lambda: len(healthy.requests) == 20, 5)
+                hanging.set()
+        finally:
+            hanging.set()
+
+
+async def test_a_cancellation_is_not_lost_around_a_wake_up():
+    for turns in range(4):
+        resting = Dispatcher()
+        task = asyncio.ensure_future(resting._rest())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        resting._woken.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.cancel():  # it was not over
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
 
 def test_an_ordered_endpoint_gets_one_after_the_other_whatever_fails(inside, loja):
@@ -171,6 +267,19 @@ def test_an_endpoint_that_is_gone_is_switched_off_and_an_event_says_so(inside, l
         assert not subscription.is_enabled
         assert subscription.disabled_reason == "It answered 410 Gone"
         assert Delivery.objects.get(type="call").state == State.DEAD
+
+
+def test_what_ends_with_its_endpoint_says_so(inside, loja):
+    with Receiver(lambda request: 410) as receiver:
+        endpoint(loja, receiver, ordered=True)
+        record(loja, 1, 2, 3)
+        until(lambda: not Delivery.objects.pending().exists())
+
+        first, *others = Delivery.objects.filter(type="call").order_by("seq")
+        assert (first.attempts, first.reason) == (1, "")
+        assert {(one.state, one.attempts, one.reason) for one in others} == {
+            (State.DEAD, 0, "Its endpoint was switched off: It answered 410 Gone")
+        }
 
 
 def test_an_endpoint_that_fails_for_days_is_switched_off(inside, loja):
@@ -320,7 +429,7 @@ endpoint.save()
 
     assert {request.json["data"]["number"] for request in receiver.requests} == set(range(30))
     assert len({(request.id, request.body) for request in receiver.requests}) == 30
-    assert begun <= dispatcher_module.MAX_PER_ENDPOINT
+    assert begun <= MAX_PER_ENDPOINT
 
 
 def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
@@ -346,10 +455,10 @@ def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
 def test_a_result_that_cannot_be_stored_holds_up_no_other(loja, transactional_db, monkeypatch):
     store, poison = dispatcher_module._result, []
 
-    def failing(delivery, *others):
-        if delivery.seq in poison:
+    def failing(attempted):
+        if attempted.delivery.seq in poison:
             raise ValueError("There is no way to store this")
-        return store(delivery, *others)
+        return store(attempted)
 
     monkeypatch.setattr(dispatcher_module, "_result", failing)
     with Receiver() as receiver:

@@ -35,7 +35,7 @@ SECRET = "whsec_" + "A" * 32
 ARABIC_ONE = "\u0661"
 ROW = [
     *("id", "eventId", "seq", "event", "endpoint", "transport", "destination", "state", "attempts"),
-    *("lastAttempt", "dueAt", "createdAt", "finishedAt", "resentFrom", "askedBy"),
+    *("lastAttempt", "dueAt", "createdAt", "finishedAt", "reason", "resentFrom", "askedBy"),
 ]
 
 
@@ -116,6 +116,7 @@ def test_deliveries_are_listed_without_their_bodies(call, endpoint):
         "dueAt": iso(delivery.due_at),
         "createdAt": iso(delivery.created_at),
         "finishedAt": None,
+        "reason": None,
         "resentFrom": None,
         "askedBy": None,
     }
@@ -519,7 +520,7 @@ def test_a_test_event_does_not_hold_up_what_goes_out_in_order(call, loja):
     record(loja)
     call("POST", "/webhook/test/loja", {"event": "call"})
     Delivery.objects.filter(seq=0).update(due_at=timezone.now() + timedelta(hours=1), attempts=3)
-    [claimed] = Delivery.objects.claim(endpoint.pk, 10, "a lease")
+    [claimed] = Delivery.objects.claim_first(endpoint.pk, 10, "a lease")
     assert (claimed.seq, claimed.is_ordered) == (2, True)
 
 
@@ -573,6 +574,15 @@ def test_why_an_event_was_not_got_is_told_of_each_endpoint(call, loja):
     assert told == why(call, told["event"]["id"])
 
 
+def test_what_waits_for_its_turn_says_for_what(call, loja):
+    an_endpoint(loja, options={"url": URL, "ordered": True})
+    first, second, third = record(loja), record(loja), record(loja)
+    Delivery.objects.filter(seq=first.seq).update(state=State.DELIVERED)
+    Delivery.objects.filter(seq=second.seq).update(attempts=1, due_at=timezone.now() + timedelta(hours=1))
+    assert "has not taken it yet: 1 attempt," in why(call, second.seq)["endpoints"][0]["text"]
+    assert f"waits for event {second.seq}, because it is told in order." in why(call, third.seq)["endpoints"][0]["text"]
+
+
 @pytest.mark.parametrize(
     ("fields", "attempt", "words"),
     [
@@ -586,6 +596,16 @@ def test_why_an_event_was_not_got_is_told_of_each_endpoint(call, loja):
             {"state": State.PENDING, "attempts": 2, "finished_at": None},
             {"status": None, "error": "The host of the URL was not found"},
             "has not taken it yet: 2 attempts, the next one is due at {due}. The last time: The host of the URL was",
+        ),
+        (
+            {"state": State.DEAD, "reason": "Its endpoint was switched off: It answered 410 Gone"},
+            None,
+            "did not take it: given up at {at}, after 0 attempts. Its endpoint was switched off: It answered 410 Gone.",
+        ),
+        (
+            {"state": State.DROPPED, "reason": "Its endpoint was deleted"},
+            None,
+            "was not sent it any more at {at}. Its endpoint was deleted.",
         ),
         ({"state": State.DROPPED}, None, "was not sent it any more at {at}, because it was gone or off."),
     ],

@@ -543,6 +543,7 @@ def test_a_deleted_endpoint_is_owed_nothing_any_more(call, loja):
     in_flight.refresh_from_db()
     assert in_flight.state == State.PENDING, "it is its sender's to settle"
     in_flight.delete()
+    assert Delivery.objects.get(endpoint_id=gone, state=State.DROPPED).reason == "Its endpoint was deleted"
     states = {pk: set(Delivery.objects.filter(endpoint_id=pk).values_list("state", flat=True)) for pk in (gone, kept)}
     assert states == {gone: {State.DROPPED, State.DEAD}, kept: {State.PENDING, State.DEAD}}
     assert [row["id"] for row in call("GET", "/webhook/endpoints/loja")[1]] == [str(kept)]

@@ -56,7 +56,23 @@ class DeliveryAdmin(LongListAdmin):
     content = "body"
     actions = ("send_selected_again", "send_selected_elsewhere")
     fieldsets = (
-        (None, {"fields": ("name", "type", "seq", "event_id", "state", "attempts", "moment", "repeats", "asked_by")}),
+        (
+            None,
+            {
+                "fields": (
+                    "name",
+                    "type",
+                    "seq",
+                    "event_id",
+                    "state",
+                    "attempts",
+                    "moment",
+                    "reason",
+                    "repeats",
+                    "asked_by",
+                )
+            },
+        ),
         ("Request", {"fields": ("transport", "destination", "endpoint", "shown_headers", "shown_body")}),
         ("More", {"fields": ("instance_id", "is_ordered", "created_at"), "classes": ("collapse",)}),
     )

@@ -15,7 +15,7 @@ from instances.admin import SubscriptionAdmin, address
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import in_admin
-from realtime.deliveries import Delivery, State, owed_counts
+from realtime.deliveries import DELETED, Delivery, State, owed_counts
 from realtime.resending import revive, send_test
 
 admin.site.unregister(Subscription)
@@ -123,10 +123,10 @@ class OwedSubscriptionAdmin(SubscriptionAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
         with transaction.atomic():
-            Delivery.objects.give_up([obj.pk], State.DROPPED)
+            Delivery.objects.give_up([obj.pk], State.DROPPED, DELETED)
             super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet) -> None:
         with transaction.atomic():
-            Delivery.objects.give_up(queryset.values_list("pk", flat=True), State.DROPPED)
+            Delivery.objects.give_up(queryset.values_list("pk", flat=True), State.DROPPED, DELETED)
             super().delete_queryset(request, queryset)

@@ -57,10 +57,10 @@ class Protocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received > MAX_RECEIVED:
-            cast(asyncio.Transport, self.transport).abort()  # whoever reads is told that it broke off
+        if self._received <= MAX_RECEIVED:
+            ResponseHandler.data_received(self, data)  # not by super(): it is called for every answer
         else:
-            super().data_received(data)
+            cast(asyncio.Transport, self.transport).abort()  # whoever reads is told that it broke off
 
     def is_connected(self) -> bool:
         """Asked before it is used again: whatever came after an answer is no answer to the next event."""

@@ -107,16 +107,17 @@ class Webhook(Transport):
     ) -> None:
         """Fills in `answer` as it comes, so that what has come counts when the rest does not."""
         session = self._session(endpoint.is_trusted)
-        data = body if len(body) <= LARGE else io.BytesIO(body)
-        upload = aiohttp.UploadTracker()
+        # what is small is written at once; of more, some answer and do not read it
+        upload = aiohttp.UploadTracker() if len(body) > LARGE else None
+        data = io.BytesIO(body) if upload else body
         response = await session.post(url, data=data, headers=headers, allow_redirects=False, upload_tracker=upload)
         try:
             answer.status = response.status
             answer.retry_after = response.headers.get("Retry-After")
             while chunk := await response.content.read(MAX_ANSWER - len(answer.body)):
                 answer.body += chunk
-            if 200 <= response.status < 300:
-                await upload.upload_complete  # raises UploadAbortedError: some answer and do not read
+            if upload and 200 <= response.status < 300:
+                await upload.upload_complete  # raises UploadAbortedError
         finally:
             if not response.closed:  # there is more, and nobody reads it: the connection cannot be used again
                 response.close()
