@@ -56,6 +56,7 @@ def test_it_is_served_without_a_key(client):
     assert answer.content == document()
 
 
+@pytest.mark.postgres  # the stricter one: of numbers, and of characters in texts
 def test_the_routes_keep_to_it(server: Server, tmp_path: Path):
     """What the document allows is taken, what it does not is refused, and every answer is one that it tells of."""
     instance = server.create()
