@@ -261,9 +261,9 @@ class Milliseconds(serializers.IntegerField):
 class MessageText(Text):
     """Not only of spaces."""
 
-    def to_internal_value(self, data: Any) -> str:
-        text = super().to_internal_value(data)
-        if not text.strip():
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        text = super().run_validation(data)
+        if isinstance(text, str) and not text.strip():
             raise serializers.ValidationError("Text is required")
         return text
 

@@ -30,11 +30,19 @@ def missing(reason: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only PostgreSQL does is tested on PostgreSQL alone, what no database has a part in on SQLite alone."""
+    """What only PostgreSQL does is tested on PostgreSQL alone, what no database has a part in on SQLite alone.
+
+    So is what people do in a browser: the pages themselves are asked for on both.
+    """
     marker = "no_database" if ON_POSTGRES else "postgres"
-    left_out = [item for item in items if item.get_closest_marker(marker)]
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker(marker) or (ON_POSTGRES and "page" in getattr(item, "fixturenames", ()))
+    ]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker(marker)]
+    left = set(left_out)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)

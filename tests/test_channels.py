@@ -10,6 +10,8 @@ from websockets.sync.client import connect as open_websocket
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
+pytestmark = pytest.mark.no_database
+
 
 @pytest.fixture(scope="module")
 def channels(environment):

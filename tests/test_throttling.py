@@ -17,6 +17,8 @@ from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside, until
 
+pytestmark = pytest.mark.no_database
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -10,6 +10,8 @@ from realtime.models import Event
 from tests.faults.proxy import Proxy
 from tests.inside import Inside
 
+pytestmark = pytest.mark.no_database
+
 PADDING = "x" * 50_000
 
 
