@@ -262,20 +262,19 @@ class MessageText(Text):
     """Not only of spaces."""
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        text = super().run_validation(data)
-        if isinstance(text, str) and not text.strip():
+        if isinstance(data, str) and not data.strip():
             raise serializers.ValidationError("Text is required")
-        return text
+        return super().run_validation(data)
 
     def schema(self) -> dict[str, Any]:
-        return {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+        return super().schema() | {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 
 
 class TextBody(Body):
     """POST /message/sendText and the socket event send_message, which calls the text `message` too."""
 
     number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
-    text = MessageText(allow_blank=True, max_length=65536)
+    text = MessageText(max_length=65536)
     linkPreview = Flag(default=False)
     quoted = Quoted(required=False, allow_null=True)
     delay = Milliseconds(required=False)
