@@ -326,7 +326,7 @@ def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subsc
         wanting = [endpoint for one, endpoint in bare if one.wants(event_type)]
         wanting += [one for one in trusted if one.wants(event_type)]
         envelope = orjson.loads(event.envelope) if wanting else {}
-        owed += [_delivery(instance, event, envelope, event_type, endpoint) for endpoint in wanting]
+        owed += [delivery(instance, event.seq, envelope, event_type, endpoint) for endpoint in wanting]
         if event_type is EventType.REMOVE_INSTANCE:
             for subscription in endpoints:
                 if subscription.instance_id:
@@ -335,17 +335,18 @@ def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subsc
     return len(owed)
 
 
-def _delivery(
-    instance: Instance, event: Any, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
+def delivery(
+    instance: Instance, seq: int, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
 ) -> Delivery:
+    """What an endpoint is owed of an event; the caller stores it."""
     transport = transports()[endpoint.transport]
     body = transport.body(dict(envelope), endpoint)
     return Delivery(
         event_id=envelope["id"],
         instance_id=instance.pk,
         name=instance.name,
-        seq=event.seq,
-        type=event.type,
+        seq=seq,
+        type=event_type.value,
         endpoint_id=endpoint.id,
         transport=endpoint.transport,
         destination=transport.destination(event_type, endpoint),

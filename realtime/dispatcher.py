@@ -206,13 +206,12 @@ def _claim(lease: str, look: Look, barren: list[int]) -> tuple[list[tuple[Delive
     fruitless = []
     with transaction.atomic():
         for endpoint_id, is_ordered in Delivery.objects.due(ENDPOINTS_AT_ONCE, without=[*look.full(), *barren]):
-            if not (free := look.free(endpoint_id)):
-                continue
+            free = look.free(endpoint_id)
             claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
-            found = claim(endpoint_id, free, lease, look.large)
+            found = claim(endpoint_id, free, lease, look.large) if free else []
             look.take(endpoint_id, [one.size for one in found])
             claimed += found
-            if not found:
+            if not found:  # also for want of a place: such ones must not fill the next look
                 fruitless.append(endpoint_id)
     endpoints = endpoints_of({one.endpoint_id for one in claimed}) if claimed else {}
     return [(one, endpoints.get(one.endpoint_id)) for one in claimed], fruitless

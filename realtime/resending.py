@@ -18,7 +18,7 @@ from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime import waking
-from realtime.deliveries import Delivery, FormerEndpoint, State
+from realtime.deliveries import Delivery, FormerEndpoint, State, delivery
 from realtime.samples import sample
 from realtime.transports.base import Endpoint, transports
 
@@ -142,28 +142,8 @@ def send_test(
 ) -> list[Delivery]:
     """Owe these a sample of an event, which no socket hears and no log keeps."""
     envelope = sample(instance, event_type)
-    deliveries = [_test_delivery(instance, event_type, envelope, Endpoint.of(one), asked_by) for one in endpoints]
+    deliveries = [delivery(instance, 0, envelope, event_type, Endpoint.of(one)) for one in endpoints]
+    for one in deliveries:
+        one.is_ordered, one.asked_by = False, asked_by  # it must not hold up what is told in order
     transaction.on_commit(waking.wake, robust=True)
     return Delivery.objects.bulk_create(deliveries)
-
-
-def _test_delivery(
-    instance: Instance, event_type: EventType, envelope: dict[str, Any], endpoint: Endpoint, asked_by: str
-) -> Delivery:
-    transport = transports()[endpoint.transport]
-    body = transport.body(dict(envelope), endpoint)
-    return Delivery(
-        event_id=envelope["id"],
-        instance_id=instance.pk,
-        name=instance.name,
-        seq=0,
-        type=event_type.value,
-        endpoint_id=endpoint.id,
-        transport=endpoint.transport,
-        destination=transport.destination(event_type, endpoint),
-        is_ordered=False,  # it must not hold up what is
-        is_operators=endpoint.is_operators,
-        asked_by=asked_by,
-        body=body,
-        size=len(body),
-    )
