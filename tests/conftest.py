@@ -15,7 +15,7 @@ from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
-from tests.server import ROOT, Server, server_environment
+from tests.server import ROOT, Server, migrated_database, server_environment
 
 # the same examples in every run: a test fails because of a change, not by chance
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -30,11 +30,11 @@ def missing(reason: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only PostgreSQL does is tested on PostgreSQL alone, what no database has a part in on SQLite alone.
+    """What only PostgreSQL does is tested on PostgreSQL alone, what is the same on all databases on SQLite alone.
 
     So is what people do in a browser: the pages themselves are asked for on both.
     """
-    marker = "no_database" if ON_POSTGRES else "postgres"
+    marker = "any_database" if ON_POSTGRES else "postgres"
     left_out = [
         item
         for item in items
@@ -73,9 +73,16 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database that others are copied from: to migrate takes seconds."""
+    with migrated_database(tmp_path_factory.mktemp("migrated")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A database for the servers of this session; tests keep apart by making instances of their own."""
-    with server_environment(tmp_path_factory.mktemp("data")) as found:
+    with server_environment(migrated, tmp_path_factory.mktemp("data")) as found:
         yield found
 
 
@@ -106,7 +113,7 @@ def start_server(environment: dict[str, str]) -> Iterator[Callable[..., Server]]
 
 
 @pytest.fixture
-def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def fresh_server(migrated: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server on an empty database of its own, for tests that stop it or look at all it has."""
     databases: list[Any] = []
     started: list[Server] = []
@@ -114,7 +121,7 @@ def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     def start(**settings: str) -> Server:
         data_dir = tmp_path / f"data-{len(databases)}"
         data_dir.mkdir()
-        database = server_environment(data_dir)
+        database = server_environment(migrated, data_dir)
         environment = database.__enter__()
         databases.append(database)
         one = Server(environment | settings)

@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,20 @@ import psycopg
 from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL, SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+#: Runs each line of its input, a text in JSON, as code of its own.
+SHELL = """
+import contextlib, io, json, sys, traceback
+for line in sys.stdin:
+    error = None
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            exec(json.loads(line), {})
+        except Exception:
+            error = traceback.format_exc()
+    print(json.dumps({"printed": printed.getvalue(), "error": error}), flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Server:
         self.environment = inherited | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"} | environment
         self.log = Path(environment["DATA_DIR"]) / f"server-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._shell: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -82,11 +98,13 @@ class Server:
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process
+        self._end_shell()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
     def kill(self) -> None:
         assert self.process
+        self._end_shell()
         self.process.kill()
         self.process.wait(20)
 
@@ -98,7 +116,25 @@ class Server:
         return done.stdout
 
     def shell(self, code: str) -> str:
-        return self.manage("shell", "--no-imports", "-c", code)
+        """What this code prints in another process on this server's database: one `manage.py shell`, left open."""
+        if self._shell is None:
+            command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", SHELL]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            with self.log.open("ab") as log:
+                self._shell = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, **pipes)
+        assert self._shell.stdin
+        assert self._shell.stdout
+        print(json.dumps(code), file=self._shell.stdin, flush=True)
+        answer = self._shell.stdout.readline()
+        assert answer, self.log.read_text()
+        told = json.loads(answer)
+        assert told["error"] is None, told["error"]
+        return told["printed"]
+
+    def _end_shell(self) -> None:
+        if self._shell is not None:
+            self._shell.communicate(timeout=20)
+            self._shell = None
 
     # HTTP
 
@@ -165,20 +201,40 @@ class Server:
 
 
 @contextmanager
-def server_environment(data_dir: Path) -> Iterator[dict[str, str]]:
-    """An empty, migrated database and what a server needs to use it."""
+def migrated_database(data_dir: Path) -> Iterator[str]:
+    """An empty database that others are copied from: SQLite's file, or PostgreSQL's name."""
     environment = SETTINGS | {"DATA_DIR": str(data_dir)}
     if not ON_POSTGRES:
         Server(environment).manage("migrate", "--verbosity", "0")
+        yield str(data_dir / "db.sqlite3")
+        return
+    with _new_database() as name:
+        Server(environment | {"DATABASE_URL": _url_of(name)}).manage("migrate", "--verbosity", "0")
+        yield name
+
+
+@contextmanager
+def server_environment(migrated: str, data_dir: Path) -> Iterator[dict[str, str]]:
+    """A copy of the migrated database and what a server needs to use it."""
+    environment = SETTINGS | {"DATA_DIR": str(data_dir)}
+    if not ON_POSTGRES:
+        shutil.copy(migrated, data_dir)
         yield environment
         return
+    with _new_database(template=migrated) as name:
+        yield environment | {"DATABASE_URL": _url_of(name)}
+
+
+@contextmanager
+def _new_database(template: str = "template1") -> Iterator[str]:
     name = f"evoapi_server_{secrets.token_hex(4)}"
     with psycopg.connect(POSTGRES_URL, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
-            url = POSTGRES_URL.rsplit("/", 1)[0] + f"/{name}"
-            environment["DATABASE_URL"] = url
-            Server(environment).manage("migrate", "--verbosity", "0")
-            yield environment
+            yield name
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url_of(name: str) -> str:
+    return POSTGRES_URL.rsplit("/", 1)[0] + f"/{name}"

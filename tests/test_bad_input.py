@@ -125,7 +125,7 @@ def counted() -> list[int]:
 
 
 @pytest.mark.parametrize("path", TAKEN)
-@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(changed=st.dictionaries(members, values, max_size=3), value=st.none() | values)
 def test_any_json_is_taken_or_refused_in_evolutions_shape(client, rows, path, changed, value):
     assert post(client, path, orjson.dumps(TAKEN[path] | changed if value is None else value)) < 500
@@ -136,6 +136,7 @@ def test_the_bodies_that_the_others_differ_from_are_taken(client, rows, path):
     assert post(client, path, orjson.dumps(TAKEN[path])) < 300
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("content_type", [JSON, FORM, "text/plain"])
 @pytest.mark.parametrize("path", TAKEN)
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instances.bodies import MAX_DEPTH, NotJson, load
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 whole_numbers = st.integers(-(2**63), 2**64 - 1)
 values = st.recursive(

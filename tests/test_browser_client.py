@@ -17,7 +17,7 @@ from tests.conftest import missing
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 PAGE = b"""<!doctype html>
 <title>A page of another origin</title>

@@ -8,7 +8,7 @@ from realtime.asgi import SocketIO
 from tests.conftest import missing
 from tests.server import ROOT
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 DIST = ROOT / "node_modules" / "socket.io-client" / "dist"
 FILES = [

@@ -10,7 +10,7 @@ from websockets.sync.client import connect as open_websocket
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture(scope="module")

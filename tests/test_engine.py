@@ -16,7 +16,7 @@ from realtime.engine import Engine
 from tests.clients.polling import Polling
 from tests.inside import Inside
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 def echoing(**options):

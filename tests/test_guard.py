@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instances import guard
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 INSIDE = [
     "0.0.0.0",

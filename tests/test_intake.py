@@ -538,6 +538,7 @@ def test_a_server_of_another_name_takes_nothing_in(server):
     assert "ALLOWED_HOSTS" in answer.json["response"]["message"][0]
 
 
+@pytest.mark.any_database
 def test_only_origins_that_the_operator_names_read_a_door(start_server):
     server = start_server(CORS_ORIGIN="https://panel.example")
     for origin, expected in [("https://panel.example", "https://panel.example"), ("https://evil.example", None)]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from instances.names import digits, jid, validate_name
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.mark.parametrize(

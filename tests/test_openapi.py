@@ -27,12 +27,12 @@ def described() -> dict[str, Any]:
     return Generator().get_schema(request=None, public=True)
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_the_document_is_openapi(described):
     validate_schema(described)
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_every_route_is_described(described):
     patterns = [*instances.urls.urlpatterns, *realtime.urls.urlpatterns]
     routes = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", str(one.pattern)).replace("{pk}", "{id}") for one in patterns}
@@ -42,14 +42,14 @@ def test_every_route_is_described(described):
     assert [one["operationId"] for one in operations if not one.get("description")] == []
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_an_answers_schema_is_that_of_its_type(described):
     row = described["components"]["schemas"]["DeliveryRow"]
     assert row["properties"]["resentFrom"] == {"type": "string", "nullable": True}
     assert set(row["required"]) == set(row["properties"])
 
 
-@pytest.mark.no_database
+@pytest.mark.any_database
 def test_it_is_served_without_a_key(client):
     answer = client.get("/openapi.json")
     assert (answer.status_code, answer["content-type"]) == (200, "application/json")

@@ -19,7 +19,7 @@ from realtime.places import (
     Places,
 )
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_what_one_process_records_is_heard_by_the_clients_of_another(server, sta
     whole.disconnect()
 
 
+@pytest.mark.any_database
 def test_clients_come_back_by_themselves_after_a_restart_and_hear_on(fresh_server, node):
     server = fresh_server()
     instance = server.create("loja centro")
@@ -82,6 +83,7 @@ def test_clients_come_back_by_themselves_after_a_restart_and_hear_on(fresh_serve
     client.disconnect()
 
 
+@pytest.mark.any_database
 def test_a_server_told_to_stop_lets_its_clients_go_and_they_come_back(fresh_server, node):
     server = fresh_server()
     instance = server.create()
@@ -106,6 +108,7 @@ def test_a_server_told_to_stop_lets_its_clients_go_and_they_come_back(fresh_serv
         client.disconnect()
 
 
+@pytest.mark.any_database
 def test_several_workers_on_sqlite_are_refused_with_the_reason(tmp_path):
     done = run({"DATA_DIR": str(tmp_path), "SECRET_KEY": "x"}, "serve", "--workers", "2")
 
@@ -113,6 +116,7 @@ def test_several_workers_on_sqlite_are_refused_with_the_reason(tmp_path):
     assert "DATABASE_URL" in done.stderr
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("key", ["BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"])
 def test_a_key_that_evolution_published_is_refused(tmp_path, key):
     done = run({"DATA_DIR": str(tmp_path), "AUTHENTICATION_API_KEY": key}, "check")
@@ -121,6 +125,7 @@ def test_a_key_that_evolution_published_is_refused(tmp_path, key):
     assert "AUTHENTICATION_API_KEY" in done.stderr
 
 
+@pytest.mark.any_database
 def test_a_first_run_makes_its_secrets_shows_them_once_and_keeps_them(tmp_path):
     environment = {"DATA_DIR": str(tmp_path / "data")}
     run(environment, "migrate", "--verbosity", "0")
@@ -139,6 +144,7 @@ def test_a_first_run_makes_its_secrets_shows_them_once_and_keeps_them(tmp_path):
     assert 'io("http://127.0.0.1:8080/demo"' in first
 
 
+@pytest.mark.any_database
 def test_other_secrets_than_the_databases_own_stop_the_start(fresh_server):
     server = fresh_server()
     server.stop()
@@ -148,6 +154,7 @@ def test_other_secrets_than_the_databases_own_stop_the_start(fresh_server):
         server.start()
 
 
+@pytest.mark.any_database
 def test_a_secret_key_in_rotation_keeps_every_token(fresh_server):
     server = fresh_server()
     instance = server.create()
@@ -168,6 +175,7 @@ def test_with_postgresql_no_secret_is_made_up(environment, name):
     assert f"{name} must be set" in done.stderr
 
 
+@pytest.mark.any_database
 def test_a_server_without_its_tables_says_what_to_do(tmp_path):
     server = Server({"DATA_DIR": str(tmp_path)})
 
@@ -175,6 +183,7 @@ def test_a_server_without_its_tables_says_what_to_do(tmp_path):
         server.start()
 
 
+@pytest.mark.any_database
 def test_no_key_is_in_the_servers_log(fresh_server, node):
     server = fresh_server(LOG_LEVEL="DEBUG")
     instance = server.create()

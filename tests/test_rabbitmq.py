@@ -31,7 +31,7 @@ from tests.environment import RABBITMQ_URI, SETTINGS
 from tests.faults.proxy import Proxy
 from tests.server import ROOT
 
-pytestmark = pytest.mark.usefixtures("rabbitmq")
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("rabbitmq")]
 
 QUORUM = {"x-queue-type": "quorum"}
 ENVELOPE = {

@@ -20,7 +20,7 @@ from tests.faults.proxy import Proxy
 from tests.inside import until
 from tests.server import Answer, Number, Server, server_environment
 
-pytestmark = pytest.mark.usefixtures("rabbitmq")
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("rabbitmq")]
 
 PREFIX = f"evoapi-test-{secrets.token_hex(4)}"
 
@@ -37,9 +37,9 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def with_rabbitmq(rabbitmq: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def with_rabbitmq(rabbitmq: None, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """On a database of its own: servers that share one share what is owed, and the others have no broker."""
-    with server_environment(tmp_path_factory.mktemp("data")) as environment:
+    with server_environment(migrated, tmp_path_factory.mktemp("data")) as environment:
         one = Server(environment | SETTINGS)
         one.start()
         yield one
@@ -137,7 +137,9 @@ def test_what_is_wrong_with_a_body_is_told(with_rabbitmq, instance, body, messag
     assert find(with_rabbitmq, instance) is None
 
 
-@pytest.mark.parametrize("name", [f"amq.{PREFIX}", PREFIX, "x" * 240 + secrets.token_hex(4)])
+@pytest.mark.parametrize(
+    "name", [f"amq.{PREFIX}", PREFIX, "x" * 240 + secrets.token_hex(4)], ids=["the broker's own", "shared", "long"]
+)
 def test_a_name_that_no_exchange_can_have_is_refused(with_rabbitmq, name):
     named = with_rabbitmq.create(name)
     assert set_rabbitmq(with_rabbitmq, named, {"enabled": True}).status == 400

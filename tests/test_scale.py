@@ -14,7 +14,7 @@ from realtime.relay import Relay
 from realtime.server import Server
 from realtime.sessions import EngineSocket
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 class Doorman(socketio.AsyncNamespace):

@@ -10,6 +10,8 @@ import pytest
 from tests.clients.polling import Polling
 from tests.environment import GLOBAL_KEY
 
+pytestmark = pytest.mark.any_database
+
 ISSUE = """
 import json
 from instances.models import ApiKey, Instance

@@ -207,6 +207,7 @@ def test_switched_off_all_are_told(instance, settings):
     assert not Burst.objects.exists()
 
 
+@pytest.mark.any_database
 def test_only_presence_is_coalesced_unless_settings_say_otherwise(tmp_path):
     code = "from realtime.bursts import *; print([interval(one).total_seconds() for one in COALESCIBLE])"
     done = run({"DATA_DIR": str(tmp_path)}, "shell", "--no-imports", "-c", code)
@@ -472,6 +473,7 @@ def heard_of(client: Any) -> list[dict[str, Any]]:
     return [line["args"][0] for line in client.seen if line["is"] == "event"]
 
 
+@pytest.mark.any_database
 def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the_end(shaping_server, node):
     server = shaping_server
     instance = server.create()
@@ -496,6 +498,7 @@ def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the
     client.disconnect()
 
 
+@pytest.mark.any_database
 def test_each_chats_last_presence_is_heard(server, node):
     instance = server.create()
     client = listen(server, node, instance)
@@ -514,6 +517,7 @@ def test_each_chats_last_presence_is_heard(server, node):
     client.disconnect()
 
 
+@pytest.mark.any_database
 def test_where_it_is_off_every_one_is_heard(start_server, node):
     server = start_server(EVENT_COALESCE_PRESENCE_UPDATE_MS="0")
     instance = server.create()
@@ -580,6 +584,7 @@ def test_what_waits_when_the_server_is_killed_is_told_once_by_the_next(fresh_ser
     client.disconnect()
 
 
+@pytest.mark.any_database
 def test_what_is_switched_off_by_a_restart_is_told_by_it(fresh_server):
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="60000")
     instance = server.create()

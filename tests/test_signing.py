@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from instances.webhook_rules import check_headers, check_secret, new_secret
 from realtime.transports import signing
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 BODY = '{"event":"messages.upsert","data":{"text":"olá 😀"}}'.encode()
 

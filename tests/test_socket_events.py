@@ -23,6 +23,8 @@ from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside
 
+pytestmark = pytest.mark.any_database
+
 TRANSPORTS = {
     "websocket": {"transports": ["websocket"]},
     "polling": {"transports": ["polling"]},

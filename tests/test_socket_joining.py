@@ -21,6 +21,8 @@ from tests.clients.polling import Polling
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside, until
 
+pytestmark = pytest.mark.any_database
+
 JOINED = "connect"
 INVALID = "Invalid namespace"
 UNAUTHORIZED = "Unauthorized"

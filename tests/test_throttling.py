@@ -17,7 +17,7 @@ from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside, until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from realtime.transports import retry, signing
 from realtime.transports.base import Endpoint, Parcel, Verdict
 from realtime.transports.webhook import Webhook
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 BODY = b'{"event":"messages.upsert","instance":"loja","data":{"text":"ol\xc3\xa1"}}'
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

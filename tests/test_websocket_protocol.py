@@ -25,7 +25,7 @@ from realtime import protocol
 from realtime.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Failed, Reader
 from tests.inside import Inside, until
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 KEY = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 HANDSHAKE = {"Host": "x", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"} | KEY

@@ -10,7 +10,7 @@ from realtime.models import Event
 from tests.faults.proxy import Proxy
 from tests.inside import Inside
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 PADDING = "x" * 50_000
 

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.clients.polling import SEPARATOR, Polling
 from tests.clients.raw import Raw
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 #: What uvicorn closes a websocket with when the application has failed.
 INTERNAL_ERROR = 1011

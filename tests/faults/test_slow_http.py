@@ -18,7 +18,7 @@ from realtime import http_protocol
 from tests.clients.polling import Polling
 from tests.server import free_port
 
-pytestmark = pytest.mark.no_database
+pytestmark = pytest.mark.any_database
 
 HEAD = "HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -18,6 +18,8 @@ from realtime.models import Event
 from tests.faults.stuck import StuckReader
 from tests.inside import Inside, until
 
+pytestmark = pytest.mark.any_database
+
 PADDING = "x" * 50_000
 
 
