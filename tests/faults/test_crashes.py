@@ -53,7 +53,15 @@ def hear(client, last):
         client.wait_for("event", 30)
 
 
-@pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+@pytest.mark.parametrize(
+    "transports",
+    [
+        pytest.param(["websocket"], marks=pytest.mark.any_database),
+        pytest.param(["polling"], marks=pytest.mark.any_database),
+        ["polling", "websocket"],
+    ],
+    ids="-".join,
+)
 def test_a_server_killed_again_and_again_loses_nothing(fresh_server, node, transports):
     server = fresh_server()
     instance = server.create()
