@@ -26,6 +26,8 @@ from tests.receiver import Receiver
 
 pytest_plugins = ("tests.browser",)
 
+pytestmark = pytest.mark.any_database
+
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]{44}")
 URL = "https://hook.example.com/in"
 SCRIPT = "<script>alert(1)</script>"

@@ -722,6 +722,7 @@ MEMBERS = [
 ]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] != "GET"])
 def test_whatever_a_member_holds_it_is_taken_or_refused(client, loja, endpoint, method, path):
     path = path.format(id=a_delivery(endpoint).pk, endpoint=endpoint.pk)

@@ -19,6 +19,8 @@ from tests.environment import GLOBAL_KEY
 
 pytest_plugins = ("tests.rest",)
 
+pytestmark = pytest.mark.any_database
+
 URL = "https://hook.example.com/in"
 OTHER = "https://other.example.com/in"
 ROW = [
