@@ -13,6 +13,8 @@ from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Integration
 from tests.environment import GLOBAL_KEY
 
+pytestmark = pytest.mark.any_database
+
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
 TEXT = {"number": "5511988887777", "text": "hello"}
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.clients.crowd import Crowd
 from tests.clients.raw import Raw
+
+pytestmark = pytest.mark.any_database
 
 
 def publish(server, instance, numbers):
