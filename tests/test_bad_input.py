@@ -125,7 +125,7 @@ def counted() -> list[int]:
 
 
 @pytest.mark.parametrize("path", TAKEN)
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(changed=st.dictionaries(members, values, max_size=3), value=st.none() | values)
 def test_any_json_is_taken_or_refused_in_evolutions_shape(client, rows, path, changed, value):
     assert post(client, path, orjson.dumps(TAKEN[path] | changed if value is None else value)) < 500
