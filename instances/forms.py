@@ -21,6 +21,14 @@ from instances.webhook_rules import check_headers, new_secret
 from instances.webhook_settings import change
 
 
+class UrlField(forms.CharField):
+    """Where something is posted to; whoever reads it checks where it leads."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"})
+        super().__init__(label="URL", required=False, max_length=2048, widget=widget, **options)
+
+
 class NumberForm(forms.ModelForm):
     """What is the same for new instances and known ones."""
 
@@ -148,12 +156,8 @@ class SubscriptionForm(forms.ModelForm):
         widget=forms.CheckboxSelectMultiple,
         help_text="None: all that Evolution API has. Websocket settings that are off keep none.",
     )
-    url = forms.CharField(
-        label="URL",
-        required=False,
-        max_length=2048,
-        widget=AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"}),
-        help_text="Where events are posted to. It must lead to a public host, or into WEBHOOK_ALLOWED_NETWORKS.",
+    url = UrlField(
+        help_text="Where events are posted to. It must lead to a public host, or into WEBHOOK_ALLOWED_NETWORKS."
     )
     by_events = forms.BooleanField(
         label="By events", required=False, help_text="The type is appended to the URL: …/messages-upsert."

@@ -7,11 +7,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminTextInputWidget, AutocompleteSelect
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
-from instances.forms import WriteOnly
+from instances.forms import UrlField, WriteOnly
 from instances.guard import check_url
 from instances.models import Instance, Subscription
 from instances.webhook_rules import check_secret
@@ -32,13 +32,7 @@ class Moment(forms.DateTimeField):
 class ElsewhereForm(forms.Form):
     """Where deliveries go: to their endpoints, or to another URL."""
 
-    url = forms.CharField(
-        label="URL",
-        required=False,
-        max_length=2048,
-        widget=AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"}),
-        help_text="Empty: to their endpoints. Another URL gets them without the headers of any endpoint.",
-    )
+    url = UrlField(help_text="Empty: to their endpoints. Another URL gets them without the headers of any endpoint.")
     secret = forms.CharField(
         required=False,
         widget=WriteOnly(attrs={"rows": 1, "class": "vLargeTextField", "autocomplete": "off", "spellcheck": "false"}),
