@@ -34,7 +34,8 @@ def validate_name(name: str) -> None:
 
 def is_number(text: str) -> bool:
     """Whether it can be an instance's number: a phone number, or an id of digits, as Evolution API's schema has it."""
-    return re.fullmatch(r"\d+[.@\w-]+", text, re.ASCII) is not None
+    # not \d+, as there: it would try each way to part the digits between the two
+    return re.fullmatch(r"\d[.@\w-]+", text, re.ASCII) is not None
 
 
 def jid(number: str) -> str:

@@ -1,11 +1,13 @@
 """What may name an instance, and the addresses of people and groups."""
 
+import time
+
 import pytest
 from django.core.exceptions import ValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instances.names import digits, jid, validate_name
+from instances.names import digits, is_number, jid, validate_name
 
 pytestmark = pytest.mark.any_database
 
@@ -91,3 +93,19 @@ def test_an_address_stays_what_it_is(number):
 @pytest.mark.parametrize("text", ["+55 11 98888-7777", "5511988887777@c.us", "5511988887777:3@s.whatsapp.net"])
 def test_the_digits_of_a_number_are_those_of_its_address(text):
     assert digits(text) == "5511988887777"
+
+
+@pytest.mark.parametrize("number", ["5511988887777", "5511988887777@s.whatsapp.net", "12", "1-2_x.y"])
+def test_a_number_is_digits_and_what_addresses_have_beside_them(number):
+    assert is_number(number)
+
+
+@pytest.mark.parametrize("number", ["", "1", "a1", "+5511988887777", "55 11", "12\n", "\u0661\u0662"])
+def test_what_is_no_number_is_none(number):
+    assert not is_number(number)
+
+
+def test_a_long_one_that_is_none_is_read_once():
+    began = time.thread_time()
+    assert not is_number("1" * 50_000 + "!")
+    assert time.thread_time() - began < 1
