@@ -591,6 +591,37 @@ async def test_of_an_answer_without_end_the_beginning_is_read(webhook, receiver,
     assert await receiver.is_left_alone()
 
 
+async def test_little_of_an_answer_waits_to_be_read_in_one_piece(webhook, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    loop, begun, waiting = asyncio.get_running_loop(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", [0]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                loop.call_soon_threadsafe(time.sleep, 1)  # meanwhile nothing is read
+                time.sleep(0.2)
+                connection.sendall(begun)
+                connection.setblocking(False)
+                chunks, until = memoryview(b"1\r\na\r\n" * 200_000), time.monotonic() + 0.5
+                while time.monotonic() < until:
+                    with suppress(BlockingIOError):
+                        waiting[0] += connection.send(chunks[waiting[0] :])
+                connection.setblocking(True)
+                connection.sendall(chunks[waiting[0] :])
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        outcome = await webhook.send(parcel(), endpoint(url))
+        await webhook.close()
+        await asyncio.to_thread(serving.join, PATIENCE)
+    assert (outcome.status, outcome.excerpt) == (200, "a" * 2000)
+    assert 0 < waiting[0] < 100_000
+
+
 async def test_an_answer_too_many_is_not_taken_for_the_next_events(webhook, receiver):
     receiver.answer = OK + b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
     for _ in range(3):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import select
+import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 import aiohttp
@@ -19,6 +21,11 @@ KEEP_ALIVE = 4
 MAX_INTERIM = 16
 #: Bytes that are read for one answer, however little of them is its body.
 MAX_RECEIVED = 2 * 1024 * 1024
+#: Bytes that a connection receives while nobody reads (Linux doubles it). They are read, and parsed, in one piece.
+RECEIVE_BUFFER = 16 * 1024
+
+#: What aiohttp makes a socket of: family, type, protocol, name and address.
+Info = tuple[Any, ...]
 
 
 def new_session(is_trusted: bool) -> aiohttp.ClientSession:
@@ -38,9 +45,17 @@ def new_session(is_trusted: bool) -> aiohttp.ClientSession:
 
 
 class Connector(aiohttp.TCPConnector):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, socket_factory: Callable[[Info], socket.socket] | None = None, **options: Any) -> None:
+        super().__init__(socket_factory=functools.partial(_with_small_buffer, socket_factory), **options)
         self._factory = functools.partial(Protocol, loop=self._loop)  # type: ignore[assignment]
+
+
+def _with_small_buffer(factory: Callable[[Info], socket.socket] | None, info: Info) -> socket.socket:
+    """Makes a socket with RECEIVE_BUFFER."""
+    opened = factory(info) if factory else socket.socket(*info[:3])
+    # before it connects, because then its size is told to the other side
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return opened
 
 
 class Protocol(ResponseHandler):
