@@ -12,6 +12,7 @@ import ssl
 import struct
 import threading
 import time
+import tracemalloc
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -241,6 +242,21 @@ def test_a_password_in_the_operators_url_is_shown_to_nobody():
 def webhook_texts(one):
     envelope = {"event": "call", "instance": "loja", "data": None}
     return [Webhook().destination(EventType.CALL, one), json.loads(Webhook().body(envelope, one))["destination"]]
+
+
+def test_urls_are_not_kept_in_memory():
+    def use(numbers):
+        for number in numbers:
+            webhook_texts(endpoint(f"https://hook.example/{number}/{'x' * 2000}"))
+
+    use(range(100))
+    tracemalloc.start()
+    try:
+        use(range(100, 3100))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # What an answer means

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from functools import lru_cache
 
 import orjson
 
@@ -35,7 +34,6 @@ def _signature(secret: str, signed: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
 
 
-@lru_cache(maxsize=1024)
 def _key(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
 

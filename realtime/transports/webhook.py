@@ -145,12 +145,10 @@ def _target(event_type: str, endpoint: Endpoint) -> str:
     return f"{url}/{_slug(event_type)}" if endpoint.options.get("byEvents") else url
 
 
-@lru_cache(maxsize=256)
 def _slug(event_type: str) -> str:
     return event_type.replace(".", "-").replace("_", "-").lower()
 
 
-@lru_cache(maxsize=4096)
 def _url(url: str) -> URL:
     """Raises ValueError for what is no URL of HTTP; aiohttp knows other schemes."""
     parsed = URL(url)
@@ -159,9 +157,10 @@ def _url(url: str) -> URL:
     return parsed
 
 
-@lru_cache(maxsize=4096)
 def _without_password(url: str) -> str:
     """Only a URL of the environment can hold one."""
+    if "@" not in url:  # most, and they are not worth parsing
+        return url
     try:
         parsed = URL(url)
         return str(parsed.with_user(None)) if parsed.user or parsed.password else url
