@@ -28,10 +28,11 @@ class Request:
 
 
 class Receiver:
-    """`answer` is asked for the status of each request; it may take its time."""
+    """`answer` is asked for the status of each request; it may take its time. `body` is what each is answered with."""
 
     def __init__(self, answer: Callable[[Request], int] = lambda request: 200) -> None:
         self.answer = answer
+        self.body = b"ok"
         self.requests: list[Request] = []
         receiver = self
 
@@ -45,9 +46,9 @@ class Receiver:
                 status = receiver.answer(request)
                 try:
                     self.send_response(status)
-                    self.send_header("Content-Length", "2")
+                    self.send_header("Content-Length", str(len(receiver.body)))
                     self.end_headers()
-                    self.wfile.write(b"ok")
+                    self.wfile.write(receiver.body)
                 except OSError:  # whoever asked has left
                     self.close_connection = True
 

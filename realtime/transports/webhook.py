@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import html
 import io
-import json
 import logging
 import os
-import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import aiohttp
 from django.conf import settings
@@ -27,11 +21,12 @@ from yarl import URL
 
 from instances import guard
 from instances.events import EventType
-from instances.webhook_rules import JWT_KEY, MASK, MAX_VALUE, check_secret
+from instances.webhook_rules import JWT_KEY, check_secret
 from realtime.envelopes import encode
-from realtime.transports import retry, signing
-from realtime.transports.base import MAX_ANSWER, MAX_EXCERPT, Endpoint, Outcome, Parcel, Transport, Verdict
+from realtime.transports import masking, retry, signing
+from realtime.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
 from realtime.transports.connections import new_session
+from realtime.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +42,6 @@ HEADERS = {
 
 #: Headers that are nobody's secret, whoever stores them.
 _NO_SECRETS = {"content-type", "accept", "user-agent"}
-#: Part of a stored header from this length on is looked for in answers, which must not show it.
-MIN_MASKED = 6
 #: Bytes up to which a body is written at once; a longer one is in pieces, and lets the others in between.
 LARGE = 256 * 1024
 
@@ -72,6 +65,7 @@ class Webhook(Transport):
             except ValueError as error:
                 raise ImproperlyConfigured(f"WEBHOOK_GLOBAL_SECRET: {error}") from None
         self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
+        self._turns: dict[asyncio.AbstractEventLoop, Turns] = {}
 
     def global_endpoints(self) -> list[Endpoint]:
         if not settings.WEBHOOK_GLOBAL_ENABLED:
@@ -100,7 +94,12 @@ class Webhook(Transport):
                 await self._post(_url(_target(parcel.type, endpoint)), parcel.body, sent, endpoint, answer)
         except Exception as failure:
             error = _in_words(failure, answer)
-        return _outcome(answer, error, lambda: _masked(endpoint, sent))
+        excerpt = await self._excerpt(answer, _secrets(endpoint, sent), is_whole=not error) if answer.body else ""
+        return _outcome(answer, error, excerpt)
+
+    async def _excerpt(self, answer: _Answer, secrets: set[str], is_whole: bool) -> str:
+        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
+        return await turns.do(masking.excerpt(answer.body, secrets, is_whole))
 
     async def _post(
         self, url: URL, body: bytes, headers: CIMultiDict[str], endpoint: Endpoint, answer: _Answer
@@ -133,6 +132,7 @@ class Webhook(Transport):
     async def close(self) -> None:
         """Closes the connections of the running event loop; whoever sends in a loop of its own does this there."""
         loop = asyncio.get_running_loop()
+        self._turns.pop(loop, None)
         for key in [key for key in self._sessions if key[0] is loop]:
             await self._sessions.pop(key).close()
 
@@ -190,7 +190,7 @@ class _Answer:
     body: bytes = b""
 
 
-def _outcome(answer: _Answer, error: str, secrets: Callable[[], Iterable[str]]) -> Outcome:
+def _outcome(answer: _Answer, error: str, excerpt: str) -> Outcome:
     """A 2xx whose answer was not all there is none: nobody knows what became of the event."""
     verdict = Verdict.RETRY if answer.status is None else retry.verdict(answer.status)
     if verdict is Verdict.DELIVERED:
@@ -202,54 +202,22 @@ def _outcome(answer: _Answer, error: str, secrets: Callable[[], Iterable[str]]) 
     return Outcome(
         verdict=verdict,
         status=answer.status,
-        excerpt=_excerpt(answer.body, secrets()) if answer.body else "",
+        excerpt=excerpt,
         error=error,
         retry_after=None if verdict is Verdict.DELIVERED else retry.retry_after(answer.retry_after, datetime.now(UTC)),
     )
 
 
-def _masked(endpoint: Endpoint, sent: CIMultiDict[str]) -> set[str]:
-    """What a receiver that repeats the request would give away."""
-    names = {name.lower() for name in (*(endpoint.secrets.get("headers") or {}), "authorization")} - _NO_SECRETS
+def _secrets(endpoint: Endpoint, sent: CIMultiDict[str]) -> set[str]:
+    """Returns what an answer must not show: a receiver may repeat what it was sent, and what it checks that with."""
+    stored = endpoint.secrets.get("headers") or {}
+    names = {name.lower() for name in (*stored, "authorization")} - _NO_SECRETS
     values = [sent[name] for name in names if name in sent]
+    values += [stored.get(JWT_KEY) or "", *(endpoint.secrets.get("signing") or ())]
     url = URL(endpoint.options["url"])
     if url.user or url.password:  # which go out as Authorization
         values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
-    return {part for value in values for part in (value, *value.split()) if len(part) >= MIN_MASKED}
-
-
-def _excerpt(body: bytes, secrets: Iterable[str]) -> str:
-    # a secret may begin within the excerpt and end behind it
-    text = body[: 4 * MAX_EXCERPT + 2 * MAX_VALUE].decode(errors="replace")
-    if fitting := frozenset(secret for secret in secrets if len(secret) <= len(text)):
-        text = _anywhere(fitting).sub(MASK, text)
-    text = text[:MAX_EXCERPT]
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(map(_visible, text))[:MAX_EXCERPT]
-
-
-@lru_cache(maxsize=256)
-def _anywhere(secrets: frozenset[str]) -> re.Pattern[str]:
-    """Finds them however a receiver writes what it was sent."""
-    found = {notation for secret in secrets for notation in _notations(secret)}
-    return re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))), re.IGNORECASE)
-
-
-def _notations(secret: str) -> Iterator[str]:
-    """As it is, in JSON, in HTML, in a URL, and with its bytes taken for Latin-1, or the other way round."""
-    for text in (secret, secret.encode().decode("latin-1")):
-        for written in (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
-            yield from (written, written.replace("/", r"\/"))
-        yield from (html.escape(text), html.escape(text, quote=False))
-        yield from (quote(text), quote(text, safe=""), quote_plus(text))
-    yield secret.encode("latin-1", "replace").decode(errors="replace")
-
-
-def _visible(character: str) -> str:
-    if character.isprintable() or character in "\n\t":
-        return character
-    return character.encode("unicode_escape").decode()
+    return {value for value in values if len(value) >= masking.MIN_MASKED}
 
 
 def _in_words(failure: Exception, answer: _Answer) -> str:
