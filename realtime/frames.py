@@ -10,7 +10,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,21 @@ class Writable(Protocol):
     batch: Batch
 
     def write(self, data: bytes) -> None: ...
+
+
+class Link(Protocol):
+    """A websocket's transport, for what cannot be said in ASGI."""
+
+    #: Whether the transport holds more than it likes to.
+    is_paused: bool
+    #: Called when it does not any more.
+    on_resume: Callable[[], None]
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames (RFC 6455); without effect once the connection closes."""
+
+    def reset(self) -> None:
+        """End the connection at once with RST. Without it the kernel keeps what it could not send for many minutes."""
 
 
 class Outbox:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
@@ -49,21 +49,6 @@ EXTENSION = "evoapi.transport"
 CLOSE_TIMEOUT = 10
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-
-class Link(Protocol):
-    """A websocket's transport, for what cannot be said in ASGI."""
-
-    #: Whether the transport holds more than it likes to.
-    is_paused: bool
-    #: Called when it does not any more.
-    on_resume: Callable[[], None]
-
-    def write(self, frames: bytes) -> None:
-        """Send whole frames (RFC 6455); without effect once the connection closes."""
-
-    def reset(self) -> None:
-        """End the connection at once with RST. Without it the kernel keeps what it could not send for many minutes."""
 
 
 def _do_nothing() -> None:

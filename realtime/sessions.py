@@ -17,8 +17,8 @@ from engineio.async_drivers.asgi import WebSocket
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
-from realtime.frames import EMPTY, frame, text_frame
-from realtime.protocol import EXTENSION, Link
+from realtime.frames import EMPTY, Link, frame, text_frame
+from realtime.protocol import EXTENSION
 
 if TYPE_CHECKING:
     from realtime.engine import Engine
