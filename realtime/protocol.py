@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 from realtime.frames import frame
 from realtime.websocket import (
     CLOSE,
+    FRAMES_PER_TURN,
     NO_CLOSE,
     NORMAL,
     PING,
@@ -79,6 +80,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_reader",
         "_refusal",
         "_server",
+        "_soon",
         "_state",
         "_waiter",
         "_writable",
@@ -98,6 +100,7 @@ class WebSocketProtocol(asyncio.Protocol):
         #: What the application is told next, one message at a time, and that it is over.
         self._event: dict[str, Any] | None = {"type": "websocket.connect"}
         self._end: dict[str, Any] | None = None
+        self._soon: asyncio.Handle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Event | None = None
         #: Of many pings that come while nothing can be sent, the last one's answer.
@@ -212,15 +215,28 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Read until a message waits for the application; nothing before it has accepted."""
+        if self._soon:
+            self._soon.cancel()
+            self._soon = None
         if self._state in (State.CONNECTING, State.REFUSING):
             return
         try:
-            while self._event is None and self._reader and (read := self._reader.read()):
+            for _ in range(FRAMES_PER_TURN):
+                if self._event is not None or not self._reader or not (read := self._reader.read()):
+                    break
                 self._take(*read)
+            else:
+                self._read_soon()
+                return
         except Failed as failure:
             self._fail(failure.code, str(failure))
         if self._event is None:
             self._resume_reading()
+
+    def _read_soon(self) -> None:
+        self._soon = self._soon or self._loop.call_soon(self._read_on)
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
         if not self.transport.is_closing() and not self.transport.is_reading():
@@ -287,7 +303,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if event is None:
             return cast(dict[str, Any], self._end)
         if self._reader and self._reader.has_more:
-            self._loop.call_soon(self._read_on)  # not now: what comes next may end it, and this one is to be answered
+            self._read_soon()  # not now: what comes next may end it, and this one is to be answered
         else:
             self._resume_reading()
         return event

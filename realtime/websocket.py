@@ -26,6 +26,9 @@ MAX_HEADERS, MAX_HEADERS_SIZE = 128, 16 * 1024
 #: Bytes that a control frame may bear.
 MAX_CONTROL_SIZE = 125
 
+#: Frames of one client that are read before the event loop turns.
+FRAMES_PER_TURN = 100
+
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
