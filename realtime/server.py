@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import socketio
 from django.conf import settings
-from engineio.payload import Payload
 from rest_framework.exceptions import APIException
 from socketio import packet
 
@@ -94,8 +93,6 @@ class Server(socketio.AsyncServer):
             "namespaces": "*",
         }
         super().__init__(**ours | options)
-        # a client posts all that it has to say at once; the size of a body limits how much that is
-        Payload.max_decode_packets = self.eio.max_http_buffer_size
         #: Told the (namespace, sid, place) of those whose events were dropped.
         self.on_set_back: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
         #: What CONNECT tells a client besides its sid, by sid.
@@ -264,8 +261,10 @@ class Server(socketio.AsyncServer):
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         """What is no Socket.IO packet ends the session, as it does with the JavaScript server."""
         try:
-            if eio_sid in self._binary_packet and isinstance(data, str):
-                raise ValueError("a text in place of an attachment")
+            if (eio_sid in self._binary_packet) == isinstance(data, str):
+                raise ValueError("a text in place of an attachment, or the reverse")
+            if data == "":  # python-socketio takes it for an event without a name
+                raise ValueError("it is empty")
             await super()._handle_eio_message(eio_sid, data)
             if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > MAX_ATTACHMENTS:
                 raise ValueError("too many attachments")

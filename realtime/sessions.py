@@ -12,12 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engineio import exceptions, payload
+from engineio import exceptions
 from engineio.async_drivers.asgi import WebSocket
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
 from realtime.frames import EMPTY, Link, frame, text_frame
+from realtime.packets import ClientPacket, TurnBudget, decode_body, read_body, split
 from realtime.protocol import EXTENSION
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ UPGRADE_TIMEOUT = 10
 
 #: Seconds that a poll is held while its client moves over: it nearly always ends what was begun by then.
 UPGRADE_PATIENCE = 0.02
-
-#: Seconds that a client may take to send a body.
-BODY_TIMEOUT = 30
 
 #: Bytes owed to a session from where on a replay waits.
 HIGH_WATER = 256 * 1024
@@ -269,15 +267,20 @@ class EngineSocket(AsyncSocket):
     # Receiving
 
     async def receive(self, pkt: Packet) -> None:
-        """Raises UnknownPacketError for what clients do not send."""
-        if pkt.packet_type == PONG:
-            self.schedule_ping()
-        elif pkt.packet_type == MESSAGE:
-            await self.server._trigger_event("message", self.sid, pkt.data, run_async=False)
-        elif pkt.packet_type == CLOSE:
+        """Handle a packet. Raises UnknownPacketError for what clients do not send.
+
+        Once the session is ending nothing but CLOSE is handled, as with the JavaScript server.
+        """
+        if pkt.packet_type == CLOSE:
             await self.close(reason=self.server.reason.CLIENT_DISCONNECT)
-        else:
+        elif pkt.packet_type not in (PONG, MESSAGE):
             raise exceptions.UnknownPacketError
+        elif self.is_ending:
+            return
+        elif pkt.packet_type == PONG:
+            self.schedule_ping()
+        else:
+            await self.server._trigger_event("message", self.sid, pkt.data, run_async=False)
 
     # Polling
 
@@ -342,28 +345,21 @@ class EngineSocket(AsyncSocket):
                 raise exceptions.EngineIOError
             self._is_posting = True
             try:
-                body = await self._body(environ)
+                await self._handle_body(await read_body(environ, self.server.max_http_buffer_size))
             finally:
                 self._is_posting = False
-            for packet in payload.Payload(encoded_payload=body.decode()).packets:
-                await self.receive(packet)
         except (exceptions.EngineIOError, ValueError, LookupError, TimeoutError):
             await self.close(reason=self.server.reason.TRANSPORT_ERROR)
             raise exceptions.EngineIOError from None
 
-    async def _body(self, environ: dict[str, Any]) -> bytes:
-        """However it comes. Raises ContentTooLongError, TimeoutError, and EngineIOError where its sender has left."""
-        message, body = environ["evoapi.message"], b""
-        async with asyncio.timeout(BODY_TIMEOUT):
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise exceptions.EngineIOError
-                body += message.get("body", b"")
-                if len(body) > self.server.max_http_buffer_size:
-                    raise exceptions.ContentTooLongError
-                if not message.get("more_body"):
-                    return body
-                message = await environ["asgi.receive"]()
+    async def _handle_body(self, body: bytes) -> None:
+        text, budget = await decode_body(body), TurnBudget()
+        for encoded in split(text) if body else ():
+            await self.receive(ClientPacket(encoded_packet=encoded))
+            if self.is_ending:
+                break
+            if budget.spend(len(encoded)):
+                await asyncio.sleep(0)
 
     # Websockets
 
@@ -419,6 +415,7 @@ class EngineSocket(AsyncSocket):
 
     async def _read_all(self, ws: WebSocket) -> str:
         """Returns why it ended."""
+        budget = TurnBudget()
         while not self.closed:
             try:
                 message = await ws.wait()
@@ -427,9 +424,11 @@ class EngineSocket(AsyncSocket):
             try:
                 if len(message) > self.server.max_http_buffer_size:
                     raise ValueError("too much")
-                await self.receive(Packet(encoded_packet=message))
+                await self.receive(ClientPacket(encoded_packet=message))
             except (ValueError, LookupError, exceptions.EngineIOError):
                 return str(self.server.reason.TRANSPORT_ERROR)
+            if budget.spend(len(message)):  # those that came together are read without waiting
+                await asyncio.sleep(0)
         return str(self.server.reason.SERVER_DISCONNECT)
 
     async def _write_all(self, ws: WebSocket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -27,6 +28,18 @@ def echoing(**options):
         await engine.send(sid, message)
 
     engine.on("message", echo)
+    return Inside(engine.handle_request)
+
+
+def slow(seconds, handled, **options):
+    """An application that takes so long for each message."""
+    engine = Engine(cors_allowed_origins="*", **options)
+
+    async def handle(sid, message):
+        handled.append(message)
+        await asyncio.sleep(seconds)
+
+    engine.on("message", handle)
     return Inside(engine.handle_request)
 
 
@@ -142,6 +155,24 @@ def test_two_bodies_at_once_end_the_session(url):
         slow.sendall(f"POST {session.path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n4a".encode())
         time.sleep(0.05)
         assert not session.is_open()
+
+
+def test_a_body_while_another_is_handled_ends_the_session():
+    handled = []
+    with slow(0.3, handled) as running, ThreadPoolExecutor() as threads:
+        session = Session(running.url)
+        first = threads.submit(session.post, "4one", "4two", "4three")
+        time.sleep(0.1)
+        assert not session.is_open()
+        first.result(10)
+        assert handled == ["one"]
+
+
+def test_nothing_is_handled_after_a_client_has_said_goodbye():
+    handled = []
+    with slow(0, handled) as running:
+        Session(running.url).post("4one", "1", "4two")
+    assert handled == ["one"]
 
 
 def test_a_poll_ends_when_the_session_is_closed_by_its_client(url):

@@ -456,9 +456,11 @@ def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_polling(
     client = Polling(inside.url)
     with ThreadPoolExecutor() as threads:
         with inside.busy(Pool.JOINS):
-            joining = threads.submit(client.post, connect_packet(number))
+            half = f'451-/{number.name},["half of a packet",{{"_placeholder":true,"num":0}}]'
+            joining = threads.submit(client.post, connect_packet(number), half)
             until(lambda: inside.traces["joining"])
-            client.post(f'451-/{number.name},["half of a packet",{{"_placeholder":true,"num":0}}]', "1")
+            with pytest.raises(AssertionError, match="400"):
+                client.post("1")
         joining.result(10)
 
     assert inside.traces == {kind: {} for kind in inside.traces}
@@ -480,15 +482,12 @@ def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_websocke
 
 def test_a_client_that_asks_twice_and_is_refused_leaves_no_trace(inside, number):
     client = Polling(inside.url)
-    with ThreadPoolExecutor() as threads:
-        with inside.busy(Pool.JOINS):
-            joining = threads.submit(client.post, f"40/{number.name},")
-            until(lambda: inside.traces["joining"])
-            client.post(f"40/{number.name},")
-        joining.result(10)
-    answers = client.poll_until(lambda packet: "Unauthorized" in packet)
+    client.post(f"40/{number.name},", f"40/{number.name},")
 
-    assert all(answer.startswith(f"44/{number.name},") for answer in answers)
+    answers = client.poll()
+
+    assert len(answers) == 2
+    assert all(answer.startswith(f"44/{number.name},") and "Unauthorized" in answer for answer in answers)
     client.post("1")
     assert inside.is_clean
 

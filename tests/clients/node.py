@@ -130,6 +130,16 @@ class NodeSocket:
         self.node.tell("emit", name=self.name, event=event, args=args, ack=ack)
         return self.wait_for("ack", timeout, keep=True, ack=ack)["args"][0]
 
+    def call_all(self, event: str, arguments: list[Any], timeout: float = 60) -> list[Any]:
+        """Emit with a callback for each of these arguments, all in one turn of Node's loop; returns the answers."""
+        acks = [secrets.token_hex(4) for _ in arguments]
+        self.node.tell("emitAll", name=self.name, event=event, calls=list(zip(acks, arguments, strict=True)))
+        answers = {}
+        while len(answers) < len(acks):
+            line = self.wait_for("ack", timeout)
+            answers[line["ack"]] = line["args"][0]
+        return [answers[ack] for ack in acks]
+
     def raw(self, packet: str) -> None:
         self.node.tell("raw", name=self.name, packet=packet)
 

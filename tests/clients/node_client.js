@@ -24,6 +24,10 @@ const commands = {
     if (ack !== undefined) parameters.push((...answer) => say({ name, is: "ack", ack, args: answer }));
     sockets[name].emit(event, ...parameters);
   },
+  // {name, event, calls}: emit each [ack, argument] at once
+  emitAll({ name, event, calls }) {
+    for (const [ack, argument] of calls) commands.emit({ name, event, args: [argument], ack });
+  },
   // {name, packet}: send an Engine.IO message as it stands, which no honest client would
   raw({ name, packet }) {
     sockets[name].io.engine.write(packet);
