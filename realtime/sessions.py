@@ -217,6 +217,9 @@ class EngineSocket(AsyncSocket):
         self._heartbeat = asyncio.get_running_loop().call_later(self.server.ping_timeout, self._time_out)
 
     def _time_out(self) -> None:
+        if self._is_posting:
+            self._ping()  # clients post one body at a time: the PONG waits in the client until this one is answered
+            return
         self.server.spawn(self.close(reason=self.server.reason.PING_TIMEOUT))
 
     # The end

@@ -175,6 +175,14 @@ def test_nothing_is_handled_after_a_client_has_said_goodbye():
     assert handled == ["one"]
 
 
+def test_a_client_whose_body_takes_long_to_handle_stays():
+    """Its PONG can only come after the answer."""
+    with slow(1.5, [], ping_interval=0.1, ping_timeout=1) as running:
+        session = Session(running.url)
+        session.post("4slow")
+        session.post("3")
+
+
 def test_a_poll_ends_when_the_session_is_closed_by_its_client(url):
     session = Session(url)
     with ThreadPoolExecutor() as threads:
