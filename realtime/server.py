@@ -60,6 +60,26 @@ class TryLater(Exception):
     """Raised by a connect handler that can neither let a client in nor refuse it for good."""
 
 
+class RateLimitedLog:
+    """A line of the log that thousands of clients may cause at once: it is written at most once a second."""
+
+    def __init__(self, level: int, message: str) -> None:
+        """`message` has one `%s`, for the error."""
+        self.level = level
+        self.message = message
+        self._written_at = 0.0
+        self._skipped = 0
+
+    def write(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now < self._written_at + 1:
+            self._skipped += 1
+            return
+        more = f" ({self._skipped} before it were not logged)" if self._skipped else ""
+        logger.log(self.level, self.message + more, error)
+        self._written_at, self._skipped = now, 0
+
+
 class Manager(socketio.AsyncManager):
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
         """socketio looks for the client in all rooms; here it is in no other than these, the relay's it has left."""
@@ -97,7 +117,8 @@ class Server(socketio.AsyncServer):
         self.on_set_back: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
         #: What CONNECT tells a client besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
-        self._complained_at = 0.0
+        self._unauthorised = RateLimitedLog(logging.ERROR, "A client could not be authorised, and is to try again: %s")
+        self._malformed = RateLimitedLog(logging.INFO, "A client sent what is no packet: %s")
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
         #: Who is in a room, by sid. They are the relay's; python-socketio has one of each client alone.
@@ -206,7 +227,7 @@ class Server(socketio.AsyncServer):
             await super()._handle_connect(eio_sid, namespace, data)
         except (TryLater, *errors.UNANSWERED) as error:
             if not isinstance(error, TryLater):
-                self._complain(error)
+                self._unauthorised.write(error)
             await self._forget(eio_sid, namespace)
             self.close_transport(eio_sid)
             return
@@ -222,12 +243,6 @@ class Server(socketio.AsyncServer):
         elif self.manager.is_connected(sid, namespace):
             self.joined[eio_sid].add(namespace)
             await self._trigger_event(JOINED, namespace, sid)
-
-    def _complain(self, error: Exception) -> None:
-        """At most once a second: while the database is away, thousands of clients try again and again."""
-        if time.monotonic() > self._complained_at + 1:
-            self._complained_at = time.monotonic()
-            logger.error("A client could not be authorised, and is to try again: %s", error)
 
     async def _forget(self, eio_sid: str, namespace: str) -> None:
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
@@ -269,7 +284,7 @@ class Server(socketio.AsyncServer):
             if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > MAX_ATTACHMENTS:
                 raise ValueError("too many attachments")
         except (ValueError, TypeError, LookupError) as error:
-            logger.info("A client sent what is no packet: %s", error)
+            self._malformed.write(error)
             self.close_transport(eio_sid)
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:

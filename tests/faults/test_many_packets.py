@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
 import time
@@ -190,6 +191,18 @@ def test_bad_frames_of_one_client_are_logged_once(quiet_server):
         client.event()
     client.close()
     assert logged(quiet_server) == 1
+
+
+def test_bad_packets_of_many_clients_are_logged_once_a_second(quiet_server):
+    began_at = time.monotonic()
+    for _ in range(200):
+        Polling(quiet_server.url).post("4x")
+
+    assert 1 <= logged(quiet_server) <= time.monotonic() - began_at + 1
+    time.sleep(1)
+    Polling(quiet_server.url).post("4x")
+    skipped = re.findall(r"\((\d+) before it were not logged\)", quiet_server.log.read_text())
+    assert logged(quiet_server) + sum(map(int, skipped)) == 201
 
 
 # Nothing but its size bounds what an honest client posts
