@@ -38,26 +38,26 @@ class InThreads:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
-        environ = _environ(scope, message.get("body", b""))
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, environ)
+        body = message.get("body", b"")
+        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, scope, body)
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _answer(self, environ: dict[str, Any]) -> Answer:
+    def _answer(self, scope: dict[str, Any], body: bytes) -> Answer:
         told: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
             told[:] = status, headers
 
-        parts = self.application(environ, start_response)
+        parts = self.application(_environ(scope, body), start_response)
         try:
-            body = b"".join(parts)
+            answer = b"".join(parts)
         finally:
             if hasattr(parts, "close"):
                 parts.close()
         status, headers = told
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return Answer(int(status[:3]), encoded, body)
+        return Answer(int(status[:3]), encoded, answer)
 
 
 def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
@@ -80,9 +80,10 @@ def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
+    headers: dict[str, list[str]] = {}
     for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").upper().replace("-", "_"), raw_value.decode("latin-1")
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
         if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             name = f"HTTP_{name}"
-        environ[name] = f"{environ[name]},{value}" if name in environ else value
-    return environ
+        headers.setdefault(name, []).append(raw_value.decode("latin-1"))
+    return environ | {name: ",".join(values) for name, values in headers.items()}

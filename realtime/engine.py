@@ -155,10 +155,11 @@ def _environ(scope: dict[str, Any], message: dict[str, Any], receive: Receive, s
         "asgi.scope": scope,
         "evoapi.message": message,
     }
+    headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         try:
-            key = f"HTTP_{name.decode().upper().replace('-', '_')}"
-            environ[key] = f"{environ[key]},{value.decode()}" if key in environ else value.decode()
+            key, text = f"HTTP_{name.decode().upper().replace('-', '_')}", value.decode()
         except UnicodeDecodeError:
             continue
-    return environ
+        headers.setdefault(key, []).append(text)
+    return environ | {name: ",".join(values) for name, values in headers.items()}
