@@ -1,4 +1,4 @@
-"""Requests that never end and answers that nobody takes: uvicorn would keep such connections for ever.
+"""Requests that are too large or never end, and answers that nobody takes: uvicorn would keep all that for ever.
 
 `manage.py serve` runs with it; under any other server, a proxy in front has to set such limits. It hands what asks for
 a websocket over to realtime/protocol.py.
@@ -7,9 +7,9 @@ a websocket over to realtime/protocol.py.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -21,6 +21,19 @@ from realtime.protocol import WebSocketProtocol
 #: Seconds that the head of a request may take: from the opening of the connection, or its first byte.
 HEAD_TIMEOUT = 10
 
+#: Bytes and lines of a request's head. Its trailers and the extensions of its chunks may have as many again.
+MAX_HEAD_SIZE, MAX_HEAD_LINES = 64 * 1024, 200
+
+#: Bytes that are parsed at once. A head that begins within a piece is counted from the next piece on.
+PIECE_SIZE = 16 * 1024
+
+#: Bytes of a chunk, besides its data, that do not count as its extension: the digits of its size and two line ends.
+CHUNK_FRAMING = 16
+
+#: Seconds and bytes that a refused client may go on sending, all of which is dropped. To close with unread data resets
+#: the connection, and the client might lose the answer.
+LINGER_TIME, LINGER_SIZE = 2, 16 * 1024 * 1024
+
 #: Seconds that the client may take nothing of an answer, and that it may take besides what the bytes need at MIN_RATE.
 ANSWER_PATIENCE = 30
 
@@ -28,8 +41,14 @@ ANSWER_PATIENCE = 30
 CHECK_INTERVAL = 1
 
 
+class TooManyLines(Exception):
+    """Raised within the parser, to stop it."""
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """Answers 408 to a request that comes too slowly, and closes; it aborts where no answer can be given."""
+    """Answers 408 to a request that comes too slowly and 431 to one whose head, trailers or chunk extensions are too
+    large, and closes; it aborts where no answer can be given.
+    """
 
     #: Since when a head is awaited; None while there is a body, or nothing, to wait for.
     _head_since: float | None = None
@@ -39,8 +58,11 @@ class LimitedProtocol(HttpToolsProtocol):
     #: Bytes that waited to be sent when `_answer` began.
     _unsent = 0
     _checking: asyncio.TimerHandle | None = None
-    #: What came last, while it is read.
-    _received = b""
+    #: Bytes and lines of the current head or, after it, of the trailers and chunk extensions.
+    _head_size = _head_lines = 0
+    #: When a refused client is disconnected, by the loop's clock, and bytes that it has sent since it was refused.
+    _lingers_until: float | None = None
+    _dropped = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         # all that uvicorn does here, but it asks for the addresses by way of a copy of the socket, which costs more
@@ -57,8 +79,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_checking()
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self) -> None:
-        """uvicorn would write the request out again, for the websocket's protocol to read it from there."""
+    def shutdown(self) -> None:
+        if self._lingers_until is None:
+            super().shutdown()
+        else:
+            self.transport.close()
+
+    def _open_websocket(self, early: bytes) -> None:
+        """Hand the connection over, with what came after the handshake's head.
+
+        uvicorn would write the request out again, for the websocket's protocol to read it from there.
+        """
         if not self._is_answered:
             self.transport.abort()  # this one's answer would come before the other's
             return
@@ -70,10 +101,9 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._stop_checking()
         self.connections.discard(self)
-        begins_at = sys.exception().args[0]  # type: ignore[union-attr] # HttpParserUpgrade: where the request has ended
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state)
         self.transport.set_protocol(protocol)
-        protocol.open(self.transport, cast(dict[str, Any], self.scope), self.url, accept, self._received[begins_at:])
+        protocol.open(self.transport, cast(dict[str, Any], self.scope), self.url, accept, early)
         self.parser = None  # type: ignore[assignment] # it holds this one, which nobody needs any more
 
     def _stop_checking(self) -> None:
@@ -83,12 +113,55 @@ class LimitedProtocol(HttpToolsProtocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers_until is not None:
+            self._drop(data)
+            return
+        self._unset_keepalive_if_required()
         # uvicorn's limit for idle connections ends with any byte, also with one that begins no request
         if self._head_since is None and self._body is None and self._is_answered:
             self._head_since = self.loop.time()
-        self._received = data
-        super().data_received(data)
-        self._received = b""
+        start = 0
+        while start < len(data):
+            start = self._parse_piece(data, start)
+
+    def _parse_piece(self, data: bytes, start: int) -> int:
+        """Parse the next piece; returns where it ended, or the end of the data where nothing more is to be parsed."""
+        # of a head no byte too many is parsed; in a body pieces as small as what is left for trailers would be many
+        size = min(PIECE_SIZE, MAX_HEAD_SIZE - self._head_size) if self._body is None else PIECE_SIZE
+        piece = data if start == 0 and len(data) <= size else memoryview(data)[start : start + size]
+        self._head_size += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[start + upgrade.args[0] :])
+            return len(data)
+        except httptools.HttpParserError:
+            self._refuse_malformed()
+            return len(data)
+        self._head_size = max(0, self._head_size)
+        if self._head_size >= MAX_HEAD_SIZE:
+            self._refuse_large()
+            return len(data)
+        return start + len(piece)
+
+    def _upgrade(self, early: bytes) -> None:
+        if self._should_upgrade():
+            self._open_websocket(early)
+        else:
+            self._unsupported_upgrade_warning()
+
+    def _refuse_malformed(self) -> None:
+        if self._head_lines > MAX_HEAD_LINES:
+            self._refuse_large()
+        else:
+            message = "Invalid HTTP request received."
+            self.logger.warning(message)
+            self.send_400_response(message)
+
+    def _drop(self, data: bytes) -> None:
+        self._dropped += len(data)
+        if self._dropped > LINGER_SIZE:
+            self.transport.abort()
 
     @property
     def _is_answered(self) -> bool:
@@ -98,16 +171,29 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_since = self.loop.time()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_lines += 1
+        if self._head_lines > MAX_HEAD_LINES:
+            raise TooManyLines
+        if self._body is None:  # a trailer is no header: RFC 9110, section 6.5.1
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        self._head_size = self._head_lines = 0
         self._head_since, self._body = None, Transfer(self.loop.time(), BODY_PATIENCE)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._head_size -= len(body)
         if self._body:
             self._body.move(len(body), self.loop.time())
         super().on_body(body)
 
+    def on_chunk_complete(self) -> None:
+        self._head_size -= CHUNK_FRAMING
+
     def on_message_complete(self) -> None:
+        self._head_size = self._head_lines = 0
         self._body = None
         super().on_message_complete()
 
@@ -130,12 +216,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def _check(self) -> None:
         self._checking = self.loop.call_later(CHECK_INTERVAL, self._check)
         now = self.loop.time()
+        if self._lingers_until is not None:
+            if now > self._lingers_until:
+                self.transport.abort()
+            return
         if self.transport.is_closing() and not self._answer:
             self._await_reader()  # the connection ends once the client has taken what is left
         if self._answer and self._is_taken_too_slowly(self._answer, now):
             self.transport.abort()
         elif not self.transport.is_closing() and self._comes_too_slowly(now):
-            self._refuse()
+            self._refuse(408, "The request was not complete in time")
 
     def _is_taken_too_slowly(self, answer: Transfer, now: float) -> bool:
         taken = self._unsent - self.transport.get_write_buffer_size()
@@ -150,13 +240,17 @@ class LimitedProtocol(HttpToolsProtocol):
             return now > self._body.deadline + CHECK_INTERVAL
         return self._head_since is not None and now > self._head_since + HEAD_TIMEOUT
 
-    def _refuse(self) -> None:
-        """408, where nothing else is written: it would seem a part of another answer, or the answer to what is next."""
+    def _refuse_large(self) -> None:
+        too_large = "head is" if self._body is None else "trailers and chunk extensions are"
+        self._refuse(431, f"The request's {too_large} over {MAX_HEAD_SIZE // 1024} KiB or {MAX_HEAD_LINES} lines")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer and close; abort where it would seem a part of another answer, or the answer to what comes next."""
         is_begun = self._body is not None and self.cycle.response_started
         if self.pipeline or is_begun or not (self._body or self._is_answered):
             self.transport.abort()
         elif self._body or self._has_begun:
-            self._answer_and_close(408, "The request was not complete in time")
+            self._answer_and_close(status, message)
         else:
             self.transport.close()
 
@@ -164,7 +258,13 @@ class LimitedProtocol(HttpToolsProtocol):
         body = errors.answer(status, [message]).content
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close", *more]
         self.transport.write(STATUS_LINE[status] + b"\r\n".join([*headers, b"", body]))
-        self.transport.close()
+        if self._body:
+            self.cycle.disconnected = True  # the application would answer, too
+            self.cycle.message_event.set()
+        self._lingers_until = self.loop.time() + LINGER_TIME
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
 
     @property
     def _has_begun(self) -> bool:

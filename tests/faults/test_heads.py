@@ -1,16 +1,223 @@
-"""Heads without measure, from strangers: nobody else waits."""
+"""Heads, trailers and chunk extensions without measure, from strangers: they are refused, and nobody else waits."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+import threading
 import time
 
 import pytest
 
 from evoapi.threads import InThreads
 from realtime.asgi import SocketIO
+from tests.environment import GLOBAL_KEY
+from tests.faults.floods import Bystander, flood
 
 pytestmark = pytest.mark.any_database
+
+SIZE, LINES = 64 * 1024, 200
+CLOSE = b"Connection: close"
+UPGRADE = [
+    b"Upgrade: websocket",
+    b"Connection: Upgrade",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    b"Sec-WebSocket-Version: 13",
+]
+
+#: Where strangers come in: the request's first line, its headers, its body, and what a harmless one is answered.
+WAYS = {
+    "REST": (b"GET /instance/fetchInstances HTTP/1.1", [CLOSE], b"", 401),
+    "polling": (b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1", [CLOSE], b"", 200),
+    "websocket": (b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1", UPGRADE, b"", 400),
+    "Meta": (b"POST /webhook/meta HTTP/1.1", [CLOSE, b"Content-Length: 2"], b"{}", 401),
+    "stream": (b"GET /event/stream/loja HTTP/1.1", [CLOSE], b"", 401),
+}
+
+CHUNKED = b"POST /webhook/meta HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def head(first, lines):
+    return b"\r\n".join([first, b"Host: localhost", *lines, b"", b""])
+
+
+def padded(first, lines, size):
+    """A head of so many bytes, all the same but for one header."""
+    missing = size - len(head(first, [*lines, b"X-A: "]))
+    return head(first, [*lines, b"X-A: " + b"a" * missing])
+
+
+def with_lines(first, lines, count):
+    """A head of so many lines, after its first one, as long as they can be."""
+    room = min(300, (SIZE - len(head(first, lines))) // count - 2)
+    return head(first, [*lines, *[b"a:".ljust(room, b"b")] * (count - len(lines) - 1)])
+
+
+def answer_to(port, data):
+    """Send it all, and read until the server closes; returns the status, the head and the body of the answer."""
+    with socket.create_connection(("127.0.0.1", port), 90) as client:
+        client.sendall(data)
+        came = b""
+        while data := client.recv(65536):
+            came += data
+    top, _, body = came.partition(b"\r\n\r\n")
+    return int(top.split()[1]), top.lower(), body
+
+
+def check_refusal(answer):
+    status, top, body = answer
+    assert status == 431
+    assert b"\r\nconnection: close" in top
+    told = json.loads(body)
+    assert (told["status"], told["error"]) == (431, "Request Header Fields Too Large")
+    assert "64 KiB" in told["response"]["message"][0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_may_have_so_many_bytes(server, way):
+    first, lines, body, status = WAYS[way]
+    with Bystander(server) as bystander:
+        assert answer_to(server.port, padded(first, lines, SIZE) + body)[0] == status
+        check_refusal(answer_to(server.port, padded(first, lines, SIZE + 1) + body))
+        check_refusal(answer_to(server.port, padded(first, lines, 2 * SIZE) + body))
+    assert bystander.longest_wait < 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_may_have_so_many_lines(server, way):
+    first, lines, body, status = WAYS[way]
+    with Bystander(server) as bystander:
+        assert answer_to(server.port, with_lines(first, lines, LINES) + body)[0] == status
+        check_refusal(answer_to(server.port, with_lines(first, lines, LINES + 1) + body))
+        check_refusal(answer_to(server.port, with_lines(first, lines, 2 * LINES) + body))
+    assert bystander.longest_wait < 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_million_lines_keep_nobody_waiting(server, way):
+    first, lines, _, _ = WAYS[way]
+    with Bystander(server) as bystander:
+        check_refusal(answer_to(server.port, head(first, lines + [b"a:b"] * 980_000)))
+    assert bystander.longest_wait < 2
+    assert bystander.growth < 50_000_000
+
+
+#: What begins a request, and goes on for ever.
+ENDLESS = {
+    "lines": (b"GET / HTTP/1.1\r\n", b"a:b\r\n" * 13_000),
+    "a value": (b"GET / HTTP/1.1\r\na: ", b"a" * 65536),
+    "a name": (b"GET / HTTP/1.1\r\n", b"a" * 65536),
+    "a path": (b"GET /", b"a" * 65536),
+    "spaces": (b"GET /", b" " * 65536),
+    "a websocket's lines": (head(WAYS["websocket"][0], UPGRADE)[:-2], b"a:b\r\n" * 13_000),
+    "trailers": (CHUNKED + b"5\r\nhello\r\n0\r\n", b"a:b\r\n" * 13_000),
+    "a trailer": (CHUNKED + b"5\r\nhello\r\n0\r\na: ", b"a" * 65536),
+    "an extension": (CHUNKED + b"5;a=", b"a" * 65536),
+    "extensions": (CHUNKED, (b"1;a=" + b"a" * 1000 + b"\r\na\r\n") * 60),
+    "a size": (CHUNKED, b"0" * 65536),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_what_never_ends_is_refused_at_once(server, kind):
+    with Bystander(server) as bystander:
+        began = time.monotonic()
+        seen = flood(server.port, *ENDLESS[kind])
+        took = time.monotonic() - began
+    assert seen.answer.startswith(b"HTTP/1.1 431 ")
+    assert seen.is_closed
+    assert took < 5
+    assert bystander.longest_wait < 1
+    assert bystander.growth < 50_000_000
+
+
+def test_empty_lines_are_no_head_for_ever(server):
+    """And no request, that would have to be answered."""
+    seen = flood(server.port, b"", b"\r\n" * 30_000)
+    assert (seen.is_closed, seen.answer) == (True, b"")
+    assert seen.sent < 30_000_000
+
+
+def go_on(client, more, pause):
+    """Send more until the server ends the connection, for half a minute at most."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        client.sendall(more)
+        time.sleep(pause)
+
+
+def test_a_refused_client_is_heard_out_but_not_for_ever(server):
+    """One that reads the answer only when it has sent everything gets it; nothing of that is kept."""
+    with Bystander(server) as bystander:
+        check_refusal(answer_to(server.port, padded(b"GET / HTTP/1.1", [], 12_000_000)))
+        for more, pause in ((b"a" * 100_000, 0), (b"a", 0.1)):
+            with socket.create_connection(("127.0.0.1", server.port), 30) as client:
+                client.sendall(padded(b"GET / HTTP/1.1", [], 100_000))
+                with pytest.raises(ConnectionError):
+                    go_on(client, more, pause)
+    assert bystander.growth < 50_000_000
+
+
+# What is not refused
+
+
+def answers_to(port, data):
+    """How often each status came until the server closed."""
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
+        client.sendall(data)
+        came = b""
+        while data := client.recv(65536):
+            came += data
+    return [int(rest[:3]) for rest in came.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_each_head_of_a_series_is_counted_by_itself(server):
+    asked = padded(b"GET /instance/fetchInstances HTTP/1.1", [b"a:b"] * 150, 4000)
+    posted = head(b"POST /nowhere HTTP/1.1", [b"Content-Length: 20000"]) + b"a" * 20_000
+    last = padded(b"GET /instance/fetchInstances HTTP/1.1", [CLOSE], SIZE)
+    assert answers_to(server.port, (asked + posted) * 20 + last) == [401, 404] * 20 + [401]
+
+
+@pytest.mark.parametrize("size", [2, 300_000, 3_000_000])
+def test_a_body_is_no_head(server, size):
+    """Also where it comes in one write with the head, as clients send it."""
+    lines = [CLOSE, b"Content-Length: %d" % size]
+    assert answers_to(server.port, padded(b"POST /webhook/meta HTTP/1.1", lines, SIZE) + b" " * size) == [401]
+
+
+def test_small_chunks_are_a_body(server):
+    """With what stands between them they are several times its bytes."""
+    chunked = padded(b"POST /webhook/meta HTTP/1.1", [CLOSE, b"Transfer-Encoding: chunked"], SIZE)
+    trailers = b"0\r\n" + b"a: b\r\n" * LINES + b"\r\n"
+    assert answers_to(server.port, chunked + b"1\r\n \r\n" * 100_000 + trailers) == [401]
+
+
+def test_a_trailer_is_no_header(server):
+    """Who posts, and for whom, is said before the body (RFC 9110, section 6.5.1)."""
+    first = b"POST /instance/create HTTP/1.1"
+    chunked = head(first, [CLOSE, b"Transfer-Encoding: chunked", b"Content-Type: application/json"])
+    assert answers_to(server.port, chunked + b"2\r\n{}\r\n0\r\napikey: %b\r\n\r\n" % GLOBAL_KEY.encode()) == [401]
+
+
+def test_nobody_keeps_a_server_from_stopping(fresh_server):
+    """A head of a million lines, one without end, a refused client that stays, a body in small pieces."""
+    server = fresh_server()
+    endless = [ENDLESS["lines"], ENDLESS["a value"], ENDLESS["an extension"], (CHUNKED, b"1\r\n \r\n" * 10_000)]
+    floods = [threading.Thread(target=flood, args=(server.port, *each)) for each in endless]
+    with socket.create_connection(("127.0.0.1", server.port), 30) as client:
+        client.sendall(head(b"GET / HTTP/1.1", [b"a:b"] * 980_000))
+        for each in floods:
+            each.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 15
+    for each in floods:
+        each.join()
+
+
+# Under any other server
 
 
 class Turns:

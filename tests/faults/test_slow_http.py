@@ -101,7 +101,7 @@ def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
     assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("more", [b"X-A: " + b"a" * 20_000, b"\r\n".join([b"X-A: a"] * 300), b"Content-Length: 1"])
+@pytest.mark.parametrize("more", [b"X-A: " + b"a" * 20_000, b"\r\n".join([b"X-A: a"] * 150), b"Content-Length: 1"])
 def test_a_handshake_that_is_not_understood_is_refused(server, more):
     """Too long, or not a GET."""
     method = b"POST" if more.startswith(b"Content") else b"GET"
