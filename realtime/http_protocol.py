@@ -10,8 +10,9 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from instances import errors
 from instances.limits import BODY_PATIENCE, Transfer
@@ -26,6 +27,9 @@ MAX_HEAD_SIZE, MAX_HEAD_LINES = 64 * 1024, 200
 
 #: Bytes that are parsed at once. A head that begins within a piece is counted from the next piece on.
 PIECE_SIZE = 16 * 1024
+
+#: Chunks that are parsed in one turn of the loop, about: an honest client's are far larger.
+CHUNKS_A_TURN = 200
 
 #: Bytes of a chunk, besides its data, that do not count as its extension: the digits of its size and two line ends.
 CHUNK_FRAMING = 16
@@ -45,6 +49,16 @@ class TooManyLines(Exception):
     """Raised within the parser, to stop it."""
 
 
+class Flow(FlowControl):
+    """Reads nothing while it is held, whoever asks for more."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Answers 408 to a request that comes too slowly and 431 to one whose head, trailers or chunk extensions are too
     large, and closes; it aborts where no answer can be given.
@@ -60,6 +74,13 @@ class LimitedProtocol(HttpToolsProtocol):
     _checking: asyncio.TimerHandle | None = None
     #: Bytes and lines of the current head or, after it, of the trailers and chunk extensions.
     _head_size = _head_lines = 0
+    flow: Flow
+    #: The request that the application answers, or has answered last.
+    _running: RequestResponseCycle | None = None
+    #: Bytes that are parsed later: once requests before them are answered, or in another turn of the loop.
+    _unparsed = b""
+    #: Chunks in this turn of the loop.
+    _chunks = 0
     #: When a refused client is disconnected, by the loop's clock, and bytes that it has sent since it was refused.
     _lingers_until: float | None = None
     _dropped = 0
@@ -68,7 +89,7 @@ class LimitedProtocol(HttpToolsProtocol):
         # all that uvicorn does here, but it asks for the addresses by way of a copy of the socket, which costs more
         # than the rest
         self.connections.add(self)
-        self.transport, self.flow = transport, FlowControl(transport)
+        self.transport, self.flow = transport, Flow(transport)
         self.server = _address(transport.get_extra_info("sockname"))
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
@@ -78,6 +99,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_checking()
         super().connection_lost(exc)
+        if self._running:  # uvicorn lets only the last of pipelined requests know
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def shutdown(self) -> None:
         if self._lingers_until is None:
@@ -116,13 +140,29 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._lingers_until is not None:
             self._drop(data)
             return
+        if self._unparsed:
+            self._unparsed += data
+            return
         self._unset_keepalive_if_required()
         # uvicorn's limit for idle connections ends with any byte, also with one that begins no request
         if self._head_since is None and self._body is None and self._is_answered:
             self._head_since = self.loop.time()
-        start = 0
-        while start < len(data):
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse piece by piece. The rest waits as bytes while requests are pipelined, or for a turn if chunks are many.
+
+        A request that waits for its turn takes some eighty times the memory of its bytes.
+        """
+        start = self._chunks = 0
+        while start < len(data) and not self.pipeline and self._chunks < CHUNKS_A_TURN:
             start = self._parse_piece(data, start)
+        self._unparsed = data[start:]
+        if self._unparsed:
+            self.flow.pause_reading()
+            self.flow.is_held = True
+            if not self.pipeline:
+                self.loop.call_soon(self._parse_on)
 
     def _parse_piece(self, data: bytes, start: int) -> int:
         """Parse the next piece; returns where it ended, or the end of the data where nothing more is to be parsed."""
@@ -158,6 +198,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.logger.warning(message)
             self.send_400_response(message)
 
+    def _parse_on(self) -> None:
+        if self._unparsed and not self.transport.is_closing():
+            data, self._unparsed = self._unparsed, b""
+            self.flow.is_held = False
+            self.flow.resume_reading()
+            self.data_received(data)
+
     def _drop(self, data: bytes) -> None:
         self._dropped += len(data)
         if self._dropped > LINGER_SIZE:
@@ -190,12 +237,22 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_chunk_complete(self) -> None:
+        self._chunks += 1
         self._head_size -= CHUNK_FRAMING
 
     def on_message_complete(self) -> None:
         self._head_size = self._head_lines = 0
         self._body = None
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unparsed and not self.pipeline:
+            self.loop.call_soon(self._parse_on)
 
     # What goes out
 
@@ -234,8 +291,9 @@ class LimitedProtocol(HttpToolsProtocol):
         return now > answer.deadline
 
     def _comes_too_slowly(self, now: float) -> bool:
-        if self._body and self.flow.read_paused:
-            self._body = Transfer(now, BODY_PATIENCE)  # the application lets the client wait
+        if self.flow.read_paused:  # the application lets the client wait
+            self._body = Transfer(now, BODY_PATIENCE) if self._body else None
+            self._head_since = now if self._head_since is not None else None
         if self._body:
             return now > self._body.deadline + CHECK_INTERVAL
         return self._head_since is not None and now > self._head_since + HEAD_TIMEOUT

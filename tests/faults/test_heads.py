@@ -14,6 +14,7 @@ from evoapi.threads import InThreads
 from realtime.asgi import SocketIO
 from tests.environment import GLOBAL_KEY
 from tests.faults.floods import Bystander, flood
+from tests.inside import Inside
 
 pytestmark = pytest.mark.any_database
 
@@ -200,10 +201,53 @@ def test_a_trailer_is_no_header(server):
     assert answers_to(server.port, chunked + b"2\r\n{}\r\n0\r\napikey: %b\r\n\r\n" % GLOBAL_KEY.encode()) == [401]
 
 
+# Requests by the thousand
+
+
+def test_pipelined_requests_wait_as_bytes(server):
+    with Bystander(server) as bystander:
+        flood(server.port, b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000, seconds=4)
+    assert bystander.growth < 50_000_000
+    assert bystander.longest_wait < 1
+
+
+def test_a_client_that_asks_for_more_and_leaves_is_not_written_to(caplog):
+    """Neither by the request that is being answered nor by those behind it."""
+    left = threading.Event()
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        leaving = asyncio.create_task(receive_until_disconnect(receive))
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await asyncio.sleep(0.01)
+        left.set()
+
+    with Inside(application) as inside:
+        with socket.create_connection(("127.0.0.1", inside.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+            assert client.recv(1000)
+        assert left.wait(10)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def receive_until_disconnect(receive):
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def test_chunks_of_one_byte_keep_nobody_waiting(server):
+    with Bystander(server) as bystander:
+        flood(server.port, CHUNKED, b"1\r\n \r\n" * 10_000, seconds=4)
+    assert bystander.usual_wait < 0.1
+    assert bystander.longest_wait < 1
+
+
 def test_nobody_keeps_a_server_from_stopping(fresh_server):
-    """A head of a million lines, one without end, a refused client that stays, a body in small pieces."""
+    """A head of a million lines, one without end, a refused client that stays, bodies and requests in small pieces."""
     server = fresh_server()
     endless = [ENDLESS["lines"], ENDLESS["a value"], ENDLESS["an extension"], (CHUNKED, b"1\r\n \r\n" * 10_000)]
+    endless.append((b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000))
     floods = [threading.Thread(target=flood, args=(server.port, *each)) for each in endless]
     with socket.create_connection(("127.0.0.1", server.port), 30) as client:
         client.sendall(head(b"GET / HTTP/1.1", [b"a:b"] * 980_000))
