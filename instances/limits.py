@@ -24,6 +24,9 @@ BODY_PATIENCE = 10
 #: Bytes a second, on average: 16 MB may take a bit more than an hour.
 MIN_RATE = 4096
 
+#: Fields that a query may have, as for Django (DATA_UPLOAD_MAX_NUMBER_FIELDS): each costs more than its bytes.
+MAX_QUERY_FIELDS = 1000
+
 #: A charset that Python knows and that is none (`hex`) would fail inside Django; JSON and forms come in UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
 

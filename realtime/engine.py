@@ -17,6 +17,7 @@ import engineio
 from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
+from instances.limits import MAX_QUERY_FIELDS
 from realtime.frames import Outbox
 from realtime.randomness import random_bytes
 from realtime.sessions import EngineSocket
@@ -61,11 +62,14 @@ class Engine(engineio.AsyncServer):
     async def _answer(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """None where a websocket was served."""
         is_websocket = environ["asgi.scope"]["type"] == "websocket"
-        query = parse_qs(environ["QUERY_STRING"])
         if not self._is_allowed(environ):
             return self._bad_request(f"{environ['HTTP_ORIGIN']} is not an accepted origin.")
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return self._ok()
+        try:
+            query = _query(environ)
+        except ValueError:
+            return self._bad_request(f"The query has over {MAX_QUERY_FIELDS} fields")
         if query.get("transport") != ["websocket" if is_websocket else "polling"]:
             return self._bad_request("Invalid transport")
         jsonp_index = query["j"][0] if "j" in query else None
@@ -143,6 +147,13 @@ class Engine(engineio.AsyncServer):
                 headers = [*answer["headers"], ("Content-Encoding", encoding)]
                 return answer | {"response": compress(answer["response"]), "headers": headers}
         return answer
+
+
+def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
+    """Parse the query, once for all namespaces that are joined with its keys. Raises ValueError for too many fields."""
+    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    environ["evoapi.apikeys"] = query.get("apikey", [])
+    return {name: filled for name, values in query.items() if (filled := [value for value in values if value])}
 
 
 def _environ(scope: dict[str, Any], message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import UUID
 
 from django.conf import settings
@@ -43,7 +42,7 @@ class Credentials:
         """From the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
         scope = environ["asgi.scope"]
         given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
-        given += parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).get("apikey", [])
+        given += environ.get("evoapi.apikeys", ())
         tokens = []
         if isinstance(auth, dict):
             given += [auth["apikey"]] if "apikey" in auth else []

@@ -19,6 +19,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from instances import errors
 from instances.addresses import client_address
 from instances.events import EventType
+from instances.limits import MAX_QUERY_FIELDS
 from realtime.database import database
 from realtime.feeds import Audience, Feed, Listener
 from realtime.joining import UNAUTHORIZED, Credentials, Join
@@ -53,8 +54,8 @@ class EventStream:
             await _refuse(send, 404, [f"Cannot {scope['method']} {scope['path']}"])
             return
         headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
-        query = parse_qs(scope["query_string"].decode(errors="replace"), keep_blank_values=True)
         try:
+            query = _query(scope["query_string"])
             join = await self._authorise(scope, headers, query)
         except errors.Refused as refusal:
             await _refuse(send, refusal.status_code, _words(refusal))
@@ -129,6 +130,14 @@ class EventStream:
 def _rendered(feed: Feed, listener: Listener, event: Event) -> bytes:
     offset = feed.offset(Audience(wants_offsets=True), listener.position) or ""
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (offset.encode(), event.type.encode(), bytes(event.envelope))
+
+
+def _query(text: bytes) -> dict[str, list[str]]:
+    """Raises Refused for too many fields."""
+    try:
+        return parse_qs(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise errors.Refused(f"The query has over {MAX_QUERY_FIELDS} fields") from None
 
 
 def _listed(query: dict[str, list[str]], name: str) -> list[Any]:

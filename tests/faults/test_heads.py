@@ -55,6 +55,14 @@ def with_lines(first, lines, count):
     return head(first, [*lines, *[b"a:".ljust(room, b"b")] * (count - len(lines) - 1)])
 
 
+def with_fields(first, lines, size):
+    """A head of so many bytes, most of them in the query."""
+    method, path, version = first.split(b" ")
+    path += b"&" if b"?" in path else b"?"
+    missing = size - len(head(b" ".join([method, path, version]), lines))
+    return head(b" ".join([method, path + b"%=+&" * (missing // 4) + b"a" * (missing % 4), version]), lines)
+
+
 def answer_to(port, data):
     """Send it all, and read until the server closes; returns the status, the head and the body of the answer."""
     with socket.create_connection(("127.0.0.1", port), 90) as client:
@@ -92,6 +100,19 @@ def test_a_head_may_have_so_many_lines(server, way):
         assert answer_to(server.port, with_lines(first, lines, LINES) + body)[0] == status
         check_refusal(answer_to(server.port, with_lines(first, lines, LINES + 1) + body))
         check_refusal(answer_to(server.port, with_lines(first, lines, 2 * LINES) + body))
+    assert bystander.longest_wait < 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_is_a_part_of_the_head(server, way):
+    """And it has a thousand fields at most, each of which costs more than its bytes."""
+    first, lines, body, status = WAYS[way]
+    with Bystander(server) as bystander:
+        status = {"polling": 400, "websocket": 403, "stream": 400}.get(way, status)
+        answer = answer_to(server.port, with_fields(first, lines, SIZE) + body)
+        assert answer[0] == status
+        assert (b"fields" in answer[2]) == (status == 400)
+        check_refusal(answer_to(server.port, with_fields(first, lines, 2 * SIZE) + body))
     assert bystander.longest_wait < 1
 
 
