@@ -27,6 +27,9 @@ MIN_RATE = 4096
 #: Fields that a query may have, as for Django (DATA_UPLOAD_MAX_NUMBER_FIELDS): each costs more than its bytes.
 MAX_QUERY_FIELDS = 1000
 
+#: Bytes that Content-Type may have: Django's time for its parameters grows with the square of their number.
+MAX_CONTENT_TYPE_SIZE = 1024
+
 #: A charset that Python knows and that is none (`hex`) would fail inside Django; JSON and forms come in UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
 
@@ -55,8 +58,8 @@ class Transfer:
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES and 408 to one that comes too slowly, and hands on any
-    other one in one piece.
+    """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES, 408 to one that comes too slowly and 431 to a
+    Content-Type over MAX_CONTENT_TYPE_SIZE, and hands on any other request with its body in one piece.
 
     WSGI behind it learns the length of a chunked body this way; without one Django would read nothing.
     """
@@ -65,6 +68,9 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > MAX_CONTENT_TYPE_SIZE:
+            await self._refuse(send, 431, f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes")
+            return
         scope = scope | {"headers": [_without_charset(*header) for header in scope["headers"]]}
         if LENGTHS.isdisjoint(name for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
@@ -91,8 +97,9 @@ class BodyLimit:
 
     async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes | None:
         """The body, or None when its sender left in the middle of it. Raises TooLarge, TimeoutError."""
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > settings.MAX_BODY_BYTES:
+        # without its zeros: Python converts no more than 4,300 digits
+        announced = dict(scope["headers"]).get(b"content-length", b"0").lstrip(b"0")
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > settings.MAX_BODY_BYTES):
             raise TooLarge
         body = bytearray()
         clock = asyncio.get_running_loop().time

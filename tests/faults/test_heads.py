@@ -339,3 +339,27 @@ async def test_lines_of_one_name_are_joined_once_for_engine_io():
         sent = await asked(SocketIO(), "/socket.io/", b"EIO=4&transport=polling", [LINE] * 60_000)
     assert sent[0]["status"] == 200
     assert turns.longest < 1
+
+
+# Headers that cost more than their bytes
+
+
+def test_a_content_type_may_have_a_thousand_bytes(server):
+    first, length = b"POST /instance/create HTTP/1.1", b"Content-Length: 2"
+    media_type = b"Content-Type: application/json"
+    assert answer_to(server.port, head(first, [CLOSE, length, media_type.ljust(1000, b";")]) + b"{}")[0] == 401
+    for lines in ([media_type.ljust(60_000, b";")], [media_type.ljust(1000, b";")] * 50):
+        with Bystander(server) as bystander:
+            began = time.monotonic()
+            status, _, body = answer_to(server.port, head(first, [CLOSE, length, *lines]) + b"{}")
+            took = time.monotonic() - began
+        assert status == 431
+        assert b"Content-Type is over 1024 bytes" in body
+        assert max(took, bystander.longest_wait) < 1
+
+
+def test_a_length_may_have_as_many_zeros_as_fit(server):
+    first = b"POST /instance/create HTTP/1.1"
+    for length, status in ((b"2", 401), (b"99999999", 413)):
+        zeros = padded(first, [CLOSE, b"Content-Length: " + b"0" * 10_000 + length], 11_000)
+        assert answer_to(server.port, zeros + b"{}")[0] == status
