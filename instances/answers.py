@@ -8,8 +8,8 @@ from django.conf import settings
 
 from instances.authentication import Access
 from instances.models import Instance, Integration, Subscription
+from instances.outbound.webhook_headers import MASK
 from instances.timestamps import iso
-from instances.webhook_rules import MASK
 
 
 class Message(TypedDict):

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from instances.crypto import Secret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
-from instances.guard import check_url
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
+from instances.outbound.ssrf_guard import check_url
+from instances.outbound.webhook_headers import check_headers, new_secret
 from instances.providers import providers
-from instances.webhook_rules import check_headers, new_secret
 from instances.webhook_settings import change
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.db import IntegrityError, close_old_connections, connection
 
-from instances import http
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Message, SendUnderWay
+from instances.outbound import client as http
 from instances.providers import providers
 from instances.providers.base import NotSent, OutgoingText
 from instances.serializers import TextBody, checked

@@ -9,11 +9,11 @@ from rest_framework import serializers
 
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS
-from instances.guard import check_url
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
+from instances.outbound.ssrf_guard import check_url
+from instances.outbound.webhook_headers import MAX_VALUE, check_headers, new_secret
 from instances.serializers import Body, EventName, Flag, Several, Text, checked
-from instances.webhook_rules import MAX_VALUE, check_headers, new_secret
 
 MAX_URL_LENGTH = 2048
 

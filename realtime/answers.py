@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 from instances.answers import shown_headers
 from instances.authentication import MANAGE, Access
 from instances.models import Subscription
+from instances.outbound.webhook_headers import JWT_KEY, MASK
 from instances.timestamps import iso
-from instances.webhook_rules import JWT_KEY, MASK
 from realtime.deliveries import Attempt, Delivery, State
 from realtime.transports.webhook import HEADERS
 

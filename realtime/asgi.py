@@ -12,8 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from instances import errors, http
+from instances import errors
 from instances.models import Fingerprint
+from instances.outbound import client as http
 from realtime import shaping, stream
 from realtime.database import database
 from realtime.dispatcher import Dispatcher

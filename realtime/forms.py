@@ -12,9 +12,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
 from instances.forms import UrlField, WriteOnly
-from instances.guard import check_url
 from instances.models import Instance, Subscription
-from instances.webhook_rules import check_secret
+from instances.outbound.ssrf_guard import check_url
+from instances.outbound.webhook_headers import check_secret
 from realtime.deliveries import Delivery, State
 from realtime.delivery_serializers import MAX_IDS
 from realtime.resending import Elsewhere, in_range

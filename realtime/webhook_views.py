@@ -17,9 +17,9 @@ from instances.authentication import MANAGE, READ
 from instances.errors import NotFound, Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
+from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX, check_secret, new_secret
 from instances.serializers import Body, EventName, Flag, Several, Text, checked
 from instances.views import InstanceRequest, held
-from instances.webhook_rules import MAX_SECRETS, PREFIX, check_secret, new_secret
 from instances.webhook_settings import (
     Headers,
     Url,

@@ -10,7 +10,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instances import guard
+from instances.outbound import ssrf_guard
 
 pytestmark = pytest.mark.any_database
 
@@ -152,24 +152,24 @@ def nothing_is_allowed(settings):
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_an_address_inside_is_not_public(address):
-    assert not guard.is_public(address)
-    assert not guard.may_be_dialled(address)
+    assert not ssrf_guard.is_public(address)
+    assert not ssrf_guard.may_be_dialled(address)
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
 def test_an_address_outside_is_public(address):
-    assert guard.is_public(address)
-    assert guard.may_be_dialled(address)
+    assert ssrf_guard.is_public(address)
+    assert ssrf_guard.may_be_dialled(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "2130706433", "0x7f000001", "127.0.0.01", "1.1.1.1 "])
 def test_what_is_no_address_is_not_public(text):
-    assert not guard.is_public(text)
+    assert not ssrf_guard.is_public(text)
 
 
 @given(st.ip_addresses())
 def test_nothing_is_public_that_python_calls_private(address):
-    if guard.is_public(address):
+    if ssrf_guard.is_public(address):
         assert not any((address.is_loopback, address.is_link_local, address.is_multicast, address.is_unspecified))
         mapped = getattr(address, "ipv4_mapped", None)
         assert not (mapped or address).is_private
@@ -178,9 +178,9 @@ def test_nothing_is_public_that_python_calls_private(address):
 def test_allowed_networks_are_let_through_in_each_spelling(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")]
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd00:1::1"):
-        assert guard.may_be_dialled(address)
+        assert ssrf_guard.may_be_dialled(address)
     for address in ("10.2.0.1", "127.0.0.1", "::ffff:10.2.0.1", "fd00:2::1", "::1"):
-        assert not guard.may_be_dialled(address)
+        assert not ssrf_guard.may_be_dialled(address)
 
 
 # When a URL is set
@@ -189,14 +189,14 @@ def test_allowed_networks_are_let_through_in_each_spelling(settings):
 @pytest.mark.parametrize("url", SPELLINGS)
 def test_a_url_that_plainly_leads_inside_is_refused_when_it_is_set(url):
     with pytest.raises(ValueError, match="URL"):
-        guard.check_url(url.format(port=8080))
+        ssrf_guard.check_url(url.format(port=8080))
 
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_an_address_inside_is_refused_when_it_is_set(address):
     host = f"[{address.replace('%', '%25')}]" if ":" in address else address
     with pytest.raises(ValueError, match="URL"):
-        guard.check_url(f"https://{host}/hook")
+        ssrf_guard.check_url(f"https://{host}/hook")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_an_address_inside_is_refused_when_it_is_set(address):
 )
 def test_what_is_no_url_for_a_webhook_is_refused(url):
     with pytest.raises(ValueError, match="URL"):
-        guard.check_url(url)
+        ssrf_guard.check_url(url)
 
 
 @pytest.mark.parametrize(
@@ -284,23 +284,23 @@ def test_what_is_no_url_for_a_webhook_is_refused(url):
     ],
 )
 def test_a_public_url_can_be_set(url):
-    guard.check_url(url)
+    ssrf_guard.check_url(url)
 
 
 def test_names_and_addresses_inside_can_be_set_where_networks_are_allowed(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
-    guard.check_url("http://127.0.0.1:8080/")
-    guard.check_url("http://localhost:8080/")
-    guard.check_url("http://n8n.internal/")
+    ssrf_guard.check_url("http://127.0.0.1:8080/")
+    ssrf_guard.check_url("http://localhost:8080/")
+    ssrf_guard.check_url("http://n8n.internal/")
     with pytest.raises(ValueError, match="not public"):
-        guard.check_url("http://10.0.0.1/")
+        ssrf_guard.check_url("http://10.0.0.1/")
 
 
 @given(st.text())
 def test_whatever_is_set_is_judged_with_a_sentence(text):
     for url in (text, f"http://{text}", f"https://example.com/{text}"):
         try:
-            guard.check_url(url)
+            ssrf_guard.check_url(url)
         except ValueError as refusal:
             if not str(refusal).startswith("The "):
                 raise
@@ -355,7 +355,7 @@ def names(monkeypatch):
 
 async def call(url):
     async with (
-        aiohttp.ClientSession(connector=guard.connector()) as session,
+        aiohttp.ClientSession(connector=ssrf_guard.connector()) as session,
         asyncio.timeout(10),
         session.post(url, data=b"{}", allow_redirects=False) as answer,
     ):
@@ -376,7 +376,7 @@ async def test_a_name_that_resolves_inside_is_refused(names, address):
     names["rebound.example.com"] = [address]
     with pytest.raises(aiohttp.ClientConnectorError) as refusal:
         await call("http://rebound.example.com/")
-    assert isinstance(refusal.value.os_error, guard.Refused)
+    assert isinstance(refusal.value.os_error, ssrf_guard.Refused)
     assert address not in str(refusal.value.os_error)
 
 
@@ -384,7 +384,7 @@ async def test_a_name_that_changes_its_mind_after_a_look_is_refused(inside, name
     port, reached = inside
     answers = [["8.8.8.8"], ["127.0.0.1"]]
     names["rebinding.example.com"] = lambda: answers.pop(0)
-    assert guard.may_be_dialled(socket.getaddrinfo("rebinding.example.com", port)[0][4][0])
+    assert ssrf_guard.may_be_dialled(socket.getaddrinfo("rebinding.example.com", port)[0][4][0])
     with pytest.raises(aiohttp.ClientConnectorError):
         await call(f"http://rebinding.example.com:{port}/")
     assert reached == []
@@ -410,10 +410,10 @@ async def test_an_allowed_network_is_reached_by_address_and_by_name(inside, name
 
 async def test_a_crowd_of_addresses_is_not_dialled(names):
     names["crowd.example.com"] = [f"10.0.{number}.1" for number in range(200)]
-    found = await guard.Resolver().resolve("crowd.example.com", 80)
-    assert len(found) == guard.MAX_ADDRESSES
+    found = await ssrf_guard.Resolver().resolve("crowd.example.com", 80)
+    assert len(found) == ssrf_guard.MAX_ADDRESSES
 
 
 async def test_a_name_that_dns_cannot_hold_is_not_found():
     with pytest.raises(OSError, match="not known"):
-        await guard.Resolver().resolve("a" * 70 + ".example.com", 80)
+        await ssrf_guard.Resolver().resolve("a" * 70 + ".example.com", 80)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from instances.webhook_rules import check_headers, check_secret, new_secret
+from instances.outbound.webhook_headers import check_headers, check_secret, new_secret
 from realtime.transports import signing
 
 pytestmark = pytest.mark.any_database

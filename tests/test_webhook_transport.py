@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import EventType
-from instances.webhook_rules import new_secret
+from instances.outbound.webhook_headers import new_secret
 from realtime.transports import retry, signing
 from realtime.transports.base import Endpoint, Parcel, Verdict
 from realtime.transports.webhook import Webhook

@@ -16,9 +16,9 @@ from instances.admin.base import pretty, to_the_second
 from instances.admin.secret import SecretAdmin
 from instances.events import DEFAULT_EVENTS
 from instances.forms import SubscriptionForm
-from instances.guard import check_url
 from instances.models import Subscription
-from instances.webhook_rules import MASK, MAX_SECRETS, new_secret
+from instances.outbound.ssrf_guard import check_url
+from instances.outbound.webhook_headers import MASK, MAX_SECRETS, new_secret
 
 
 class StateFilter(admin.SimpleListFilter):

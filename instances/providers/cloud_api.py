@@ -16,10 +16,10 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from instances import http
 from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, jid
+from instances.outbound import client as http
 from instances.providers.base import (
     Change,
     InboundMessage,

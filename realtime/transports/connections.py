@@ -12,7 +12,7 @@ from typing import Any, cast
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from instances import guard
+from instances.outbound import ssrf_guard
 
 #: Seconds for which a connection waits for the next event. Many receivers close theirs after five, and one that is
 #: closed while an event goes out on it costs an attempt.
@@ -33,7 +33,7 @@ def new_session(is_trusted: bool) -> aiohttp.ClientSession:
 
     How many connections there are is for those to say who send.
     """
-    connector = guard.trusting_connector if is_trusted else guard.connector
+    connector = ssrf_guard.trusting_connector if is_trusted else ssrf_guard.connector
     return aiohttp.ClientSession(
         connector=connector(Connector, limit=0, keepalive_timeout=KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),

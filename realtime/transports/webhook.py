@@ -19,9 +19,9 @@ from django.core.exceptions import ImproperlyConfigured
 from multidict import CIMultiDict
 from yarl import URL
 
-from instances import guard
 from instances.events import EventType
-from instances.webhook_rules import JWT_KEY, check_secret
+from instances.outbound import ssrf_guard
+from instances.outbound.webhook_headers import JWT_KEY, check_secret
 from realtime.envelopes import encode
 from realtime.transports import masking, retry, signing
 from realtime.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
@@ -84,7 +84,7 @@ class Webhook(Transport):
         return encode(told | {name: envelope[name] for name in _TOLD_LAST if name in envelope})
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
-        return _without_password(_target(event_type.value, endpoint))[: guard.MAX_URL]
+        return _without_password(_target(event_type.value, endpoint))[: ssrf_guard.MAX_URL]
 
     async def send(self, parcel: Parcel, endpoint: Endpoint) -> Outcome:
         answer, sent, error = _Answer(), CIMultiDict[str](), ""
@@ -234,7 +234,7 @@ def _in_words(failure: Exception, answer: _Answer) -> str:
             return f"The certificate of the host is not valid: {reason}".removesuffix(": ")
         case aiohttp.ClientConnectorSSLError():
             return "There was no encrypted connection to the host"
-        case aiohttp.ClientConnectorError(os_error=guard.Refused() as refused):
+        case aiohttp.ClientConnectorError(os_error=ssrf_guard.Refused() as refused):
             return str(refused)
         case aiohttp.ClientConnectorError():
             return f"There was no connection to the host{_reason(failure.os_error)}"
