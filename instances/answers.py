@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from django.conf import settings
 
-from instances.authentication import Access
+from instances.access.access import Access
 from instances.models import Instance, Integration, Subscription
 from instances.outbound.webhook_headers import MASK
 from instances.timestamps import iso

@@ -23,10 +23,10 @@ from rest_framework.exceptions import APIException
 from rest_framework.views import APIView
 
 from instances import errors
-from instances.addresses import client_address
+from instances.access.cache import Memory, Stale
+from instances.access.client_address import client_address
 from instances.intake import Intake
 from instances.limits import Application, Receive, Send
-from instances.memory import Memory, Stale
 from instances.transactions import Answer, Work, enter
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from django.db import close_old_connections
 
+from instances.access.cache import Memory
 from instances.errors import UNANSWERED
-from instances.memory import Memory
 from instances.models import Instance
 from instances.providers.base import Change
 from instances.transactions import (

@@ -111,7 +111,7 @@ class DescribedField(OpenApiSerializerFieldExtension):
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
-    target_class = "instances.authentication.ApiKeyAuthentication"
+    target_class = "instances.access.access.ApiKeyAuthentication"
     name = "apikey"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from django.db.models import TextChoices
 from rest_framework import serializers
 
+from instances.access.minted_tokens import Mintable
 from instances.events import SUBSCRIBABLE
 from instances.models import ConnectionState, Integration
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
-from instances.tokens import Mintable
 
 #: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
 MAX_NUMBER_LENGTH = 240

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
-from instances.memory import Memory, Stale
+from instances.access.cache import Memory, Stale
 from instances.models import Instance, Subscription
 from instances.rows import load
 

@@ -17,6 +17,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances import rabbitmq_settings
+from instances.access.access import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
+from instances.access.minted_tokens import Mintable
 from instances.answers import (
     ConnectionStateAnswer,
     Created,
@@ -35,7 +37,6 @@ from instances.answers import (
     subscription_row,
     webhook_row,
 )
-from instances.authentication import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
 from instances.crypto import Secret, is_same
 from instances.doors import DoorView
 from instances.errors import NotFound, Refused, answer
@@ -53,7 +54,6 @@ from instances.serializers import (
     checked,
 )
 from instances.timestamps import iso
-from instances.tokens import Mintable
 from instances.webhook_settings import (
     CreateWebhookBody,
     WrappedWebhook,

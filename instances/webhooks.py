@@ -12,13 +12,13 @@ from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.views import APIView
 
-from instances.addresses import is_within
+from instances.access.access import PUBLISH, Access, refusal
+from instances.access.cache import Memory
+from instances.access.client_address import is_within
 from instances.answers import Error
-from instances.authentication import PUBLISH, Access, refusal
 from instances.doors import Call, Door
 from instances.errors import Refused
 from instances.intake import SUCCESS, Changes
-from instances.memory import Memory
 from instances.models import Instance, Integration
 from instances.providers import providers
 from instances.providers.base import Change, InvalidPayload

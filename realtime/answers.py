@@ -7,8 +7,8 @@ from typing import Any, TypedDict
 
 from multidict import CIMultiDict
 
+from instances.access.access import MANAGE, Access
 from instances.answers import shown_headers
-from instances.authentication import MANAGE, Access
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY, MASK
 from instances.timestamps import iso

@@ -12,8 +12,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from instances.access.access import MANAGE, READ
 from instances.answers import Error
-from instances.authentication import MANAGE, READ
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Subscription
 from instances.serializers import checked

@@ -12,11 +12,11 @@ from rest_framework.utils.mediatypes import media_type_matches
 from rest_framework.views import APIView
 
 from instances import bodies
-from instances.authentication import PUBLISH, Access, refusal
+from instances.access.access import PUBLISH, Access, refusal
+from instances.access.cache import Memory
 from instances.doors import Call, Door
 from instances.errors import NotFound, Refused
 from instances.events import EventType
-from instances.memory import Memory
 from instances.models import ConnectionState, Instance
 from instances.serializers import checked
 from instances.transactions import Address, Answer, Work

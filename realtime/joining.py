@@ -13,11 +13,11 @@ from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from instances.addresses import client_address, is_within
-from instances.authentication import LISTEN, SEND, Access, Joined, still_listening
+from instances.access.access import LISTEN, SEND, Access, Joined, still_listening
+from instances.access.client_address import client_address, is_within
+from instances.access.rate_limit import failed_authentications
 from instances.errors import NotFound, Refused
 from instances.models import AccessRevision, ApiKey, Instance
-from instances.throttling import failed_authentications
 from realtime.recovery import Beginning, Stretch, Wish
 from realtime.server import TryLater
 

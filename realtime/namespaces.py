@@ -14,12 +14,12 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
+from instances.access.rate_limit import client_events
 from instances.errors import Refused
 from instances.events import access_changed
 from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
-from instances.throttling import client_events
 from realtime.database import Batched, Pool, database
 from realtime.feeds import Audience, Listener
 from realtime.joining import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in

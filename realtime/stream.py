@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from instances import errors
-from instances.addresses import client_address
+from instances.access.client_address import client_address
 from instances.events import EventType
 from instances.limits import MAX_QUERY_FIELDS
 from realtime.database import database

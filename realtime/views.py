@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.authentication import READ
+from instances.access.access import READ
 from instances.serializers import checked
 from instances.views import InstanceRequest
 from realtime import history

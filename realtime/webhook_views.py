@@ -12,8 +12,8 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from instances.access.access import MANAGE, READ
 from instances.answers import Done, Error, done
-from instances.authentication import MANAGE, READ
 from instances.errors import NotFound, Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription

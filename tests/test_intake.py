@@ -17,11 +17,11 @@ from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from instances import intake as intake_module
+from instances.access.cache import Memory
 from instances.doors import Call, Door, Doors, Visit
 from instances.events import event_occurred
 from instances.intake import LARGE, Intake
 from instances.limits import BodyLimit
-from instances.memory import Memory
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
 from instances.transactions import Answer
 from instances.webhooks import EvolutionDoor, MetaDoor

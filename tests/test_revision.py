@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from instances import intake
-from instances.authentication import Access
+from instances.access.access import Access
 from instances.events import access_changed
 from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
 from instances.providers.base import InboundMessage, StatusReport

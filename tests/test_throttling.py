@@ -7,10 +7,10 @@ from ipaddress import ip_network
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from instances import throttling
-from instances.addresses import client_address
+from instances.access import rate_limit
+from instances.access.client_address import client_address
+from instances.access.rate_limit import Throttle
 from instances.models import Instance
-from instances.throttling import Throttle
 from realtime import namespaces as namespaces_module
 from realtime import server as server_module
 from tests.clients.raw import Raw
@@ -25,7 +25,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr(throttling.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(rate_limit.time, "monotonic", lambda: Clock.now)
     return Clock
 
 
@@ -49,7 +49,7 @@ def test_what_is_refused_is_not_counted_as_well(clock):
 
 
 def test_only_so_many_are_remembered(clock, monkeypatch):
-    monkeypatch.setattr(throttling, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(rate_limit, "MAX_REMEMBERED", 3)
     throttle = Throttle(rate=1, burst=1)
     for who in "abcd":
         throttle.takes(who)

@@ -14,10 +14,10 @@ from django.core import signing
 from django.db import transaction
 from django.utils import timezone
 
-from instances.authentication import Access, may_still_listen, still_listening
+from instances.access.access import Access, may_still_listen, still_listening
+from instances.access.minted_tokens import SALT, MintedToken
 from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Integration
-from instances.tokens import SALT, MintedToken
 from tests.environment import GLOBAL_KEY
 from tests.graph import Graph
 from tests.server import Answer, Number, Server
@@ -136,7 +136,7 @@ def test_a_minted_token_dies_in_every_process_when_its_minter_does(server, start
     """Minted by one server, looked at by a shell, rotated by another server."""
     instance, other = server.create(), start_server()
     token = server.post(server.path("/websocket/token", instance), key=instance.token).json["token"]
-    code = f"from instances.authentication import Access\nprint(Access.of_minted({token!r}) is not None)"
+    code = f"from instances.access.access import Access\nprint(Access.of_minted({token!r}) is not None)"
     assert server.shell(code).strip() == "True"
     rotate(other, instance, instance.token)
     assert server.shell(code).strip() == "False"

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
 from yarl import URL
 
-from instances.addresses import is_within
+from instances.access.client_address import is_within
 
 MAX_URL = 2048
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from instances.authentication import Access
+from instances.access.access import Access
 from instances.models import AccessRevision, Instance
 
 #: Keys, and pairs of key and instance, that are remembered; then all are forgotten and asked for again.

@@ -15,12 +15,12 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, NotAut
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from instances.addresses import client_address
+from instances.access.client_address import client_address
+from instances.access.minted_tokens import MintedToken
+from instances.access.rate_limit import failed_authentications
 from instances.crypto import digest, digests, is_same
 from instances.errors import NotFound, Refused
 from instances.models import ApiKey, Instance
-from instances.throttling import failed_authentications
-from instances.tokens import MintedToken
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView

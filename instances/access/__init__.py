@@ -1,0 +1,1 @@
+"""Access control: keys, scopes, minted tokens, rate limits and client addresses."""
