@@ -12,7 +12,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from instances import bodies
+from instances import json_body
 
 
 class JsonParser(BaseParser):
@@ -23,8 +23,8 @@ class JsonParser(BaseParser):
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> dict[str, Any]:
         body = stream.read()
         try:
-            value = bodies.load(body) if body.strip() else {}
-        except bodies.NotJson as error:
+            value = json_body.load(body) if body.strip() else {}
+        except json_body.NotJson as error:
             raise ParseError(str(error)) from None
         if not isinstance(value, dict):
             raise ParseError("The body must be a JSON object")

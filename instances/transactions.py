@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from instances.access.cache import Memory, Stale
 from instances.models import Instance, Subscription
-from instances.rows import load
+from instances.sql import load
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from instances.events import EventType
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Instance, Subscription
-from instances.rows import insert
+from instances.sql import insert
 from realtime.places import LARGE, MAX_LARGE
 from realtime.transports.base import Endpoint, transports
 

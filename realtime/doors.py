@@ -11,7 +11,7 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, ParseE
 from rest_framework.utils.mediatypes import media_type_matches
 from rest_framework.views import APIView
 
-from instances import bodies
+from instances import json_body
 from instances.access.access import PUBLISH, Access, refusal
 from instances.access.cache import Memory
 from instances.doors import Call, Door
@@ -130,8 +130,8 @@ def _json(call: Call) -> Any:
     if content_type != JSON and not media_type_matches(JSON, content_type):
         raise UnsupportedMediaType(content_type)
     try:
-        body = bodies.load(call.body) if call.body.strip() else {}
-    except bodies.NotJson as error:
+        body = json_body.load(call.body) if call.body.strip() else {}
+    except json_body.NotJson as error:
         raise ParseError(str(error)) from None
     if not isinstance(body, (dict, list)):
         raise ParseError("The body must be a JSON object")

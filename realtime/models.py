@@ -12,7 +12,7 @@ from django.db.models import Q
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from instances.rows import insert, select
+from instances.sql import insert, select
 from realtime import waking
 from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus

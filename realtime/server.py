@@ -18,7 +18,7 @@ from django.conf import settings
 from rest_framework.exceptions import APIException
 from socketio import packet
 
-from instances import bodies, errors
+from instances import errors, json_body
 from realtime.engine import Engine
 from realtime.frames import text_frame
 from realtime.models import Cursor, Event
@@ -53,7 +53,7 @@ class Json:
 
     @staticmethod
     def loads(text: str | bytes) -> Any:
-        return bodies.load(text.encode() if isinstance(text, str) else text)
+        return json_body.load(text.encode() if isinstance(text, str) else text)
 
 
 class TryLater(Exception):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instances.bodies import MAX_DEPTH, NotJson, load
+from instances.json_body import MAX_DEPTH, NotJson, load
 
 pytestmark = pytest.mark.any_database
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
-from instances.rows import insert, load, select
+from instances.sql import insert, load, select
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage

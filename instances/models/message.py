@@ -11,7 +11,7 @@ from django.utils import timezone
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
 from instances.models.instance import Instance
-from instances.rows import insert, select
+from instances.sql import insert, select
 
 if TYPE_CHECKING:
     from instances.providers.base import InboundMessage, OutgoingText, StatusReport

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from instances import bodies
+from instances import json_body
 from instances.events import EventType, announce
 from instances.models import Chat, Contact, Instance, Message
 
@@ -177,8 +177,8 @@ class Provider(ABC):
 def load_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a body; raises InvalidPayload."""
     try:
-        payload = bodies.load(body)
-    except bodies.NotJson as error:
+        payload = json_body.load(body)
+    except json_body.NotJson as error:
         raise InvalidPayload(str(error)) from None
     if not isinstance(payload, dict):
         raise InvalidPayload("The body must be a JSON object")
