@@ -8,7 +8,7 @@ import orjson
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from instances.openapi import Generator
+from instances.api.openapi import Generator
 
 
 @cache

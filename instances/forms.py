@@ -11,6 +11,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from instances.api.webhook import change
 from instances.crypto import Secret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
@@ -18,7 +19,6 @@ from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import check_headers, new_secret
 from instances.providers import providers
-from instances.webhook_settings import change
 
 
 class UrlField(forms.CharField):

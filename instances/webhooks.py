@@ -15,7 +15,8 @@ from rest_framework.views import APIView
 from instances.access.access import PUBLISH, Access, refusal
 from instances.access.cache import Memory
 from instances.access.client_address import is_within
-from instances.answers import Error
+from instances.api.responses import Error
+from instances.api.serializers import Flag, Object, Text
 from instances.doors import Call, Door
 from instances.errors import Refused
 from instances.intake import SUCCESS, Changes
@@ -23,7 +24,6 @@ from instances.models import Instance, Integration
 from instances.providers import providers
 from instances.providers.base import Change, InvalidPayload
 from instances.providers.cloud_api import is_signed
-from instances.serializers import Flag, Object, Text
 from instances.transactions import Answer
 
 logger = logging.getLogger(__name__)

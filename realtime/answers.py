@@ -8,10 +8,10 @@ from typing import Any, TypedDict
 from multidict import CIMultiDict
 
 from instances.access.access import MANAGE, Access
-from instances.answers import shown_headers
+from instances.api.responses import shown_headers
+from instances.api.timestamps import iso
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY, MASK
-from instances.timestamps import iso
 from realtime.deliveries import Attempt, Delivery, State
 from realtime.transports.webhook import HEADERS
 

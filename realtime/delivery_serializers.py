@@ -7,9 +7,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from instances.api.serializers import Body, Several, Text
+from instances.api.webhook import Url
 from instances.events import EventType
-from instances.serializers import Body, Several, Text
-from instances.webhook_settings import Url
 from realtime.deliveries import State
 from realtime.serializers import Count, EventTypes, spellings
 from realtime.webhook_views import SigningSecret, is_id

@@ -13,12 +13,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.answers import Error
+from instances.api.instances import InstanceRequest, held
+from instances.api.responses import Error
+from instances.api.serializers import checked
+from instances.api.webhook import guard, webhooks_of
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Subscription
-from instances.serializers import checked
-from instances.views import InstanceRequest, held
-from instances.webhook_settings import guard, webhooks_of
 from realtime.answers import (
     DeliveriesPage,
     DeliveryRow,

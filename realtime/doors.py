@@ -14,11 +14,11 @@ from rest_framework.views import APIView
 from instances import json_body
 from instances.access.access import PUBLISH, Access, refusal
 from instances.access.cache import Memory
+from instances.api.serializers import checked
 from instances.doors import Call, Door
 from instances.errors import NotFound, Refused
 from instances.events import EventType
 from instances.models import ConnectionState, Instance
-from instances.serializers import checked
 from instances.transactions import Address, Answer, Work
 from realtime.answers import PublishedEvents, PublishedRow
 from realtime.envelopes import event_id

@@ -10,9 +10,9 @@ import orjson
 from django.conf import settings
 from django.utils import timezone
 
+from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
-from instances.timestamps import iso
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
-from instances.timestamps import iso
 from realtime.envelopes import Number, render
 
 ANA = "5511911112222@s.whatsapp.net"

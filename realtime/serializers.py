@@ -7,8 +7,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from instances.api.serializers import Body, Text
 from instances.events import EventType
-from instances.serializers import Body, Text
 from realtime.history import MAX_EVENTS
 
 #: Events in one request, all or none.

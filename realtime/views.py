@@ -8,8 +8,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import READ
-from instances.serializers import checked
-from instances.views import InstanceRequest
+from instances.api.instances import InstanceRequest
+from instances.api.serializers import checked
 from realtime import history
 from realtime.answers import FoundEvents
 from realtime.serializers import FindQuery

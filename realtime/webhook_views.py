@@ -13,14 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.answers import Done, Error, done
-from instances.errors import NotFound, Refused
-from instances.events import DEFAULT_EVENTS
-from instances.models import Instance, Subscription
-from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX, check_secret, new_secret
-from instances.serializers import Body, EventName, Flag, Several, Text, checked
-from instances.views import InstanceRequest, held
-from instances.webhook_settings import (
+from instances.api.instances import InstanceRequest, held
+from instances.api.responses import Done, Error, done
+from instances.api.serializers import Body, EventName, Flag, Several, Text, checked
+from instances.api.webhook import (
     Headers,
     Url,
     change,
@@ -29,6 +25,10 @@ from instances.webhook_settings import (
     one_spelling,
     webhooks_of,
 )
+from instances.errors import NotFound, Refused
+from instances.events import DEFAULT_EVENTS
+from instances.models import Instance, Subscription
+from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX, check_secret, new_secret
 from realtime.answers import EndpointRow, endpoint_row
 from realtime.deliveries import DELETED, Delivery, State
 

@@ -11,10 +11,10 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 
+from instances.api.timestamps import iso
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from instances.timestamps import iso
 from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
 from realtime.deliveries import Attempt, Delivery, State
 from realtime.envelopes import event_id

@@ -15,7 +15,7 @@ from drf_spectacular.validation import validate_schema
 import instances.urls
 import realtime.urls
 from evoapi.openapi import document
-from instances.openapi import Generator
+from instances.api.openapi import Generator
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 

@@ -14,9 +14,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
-from instances.timestamps import iso
 from realtime import waking
 from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State, endpoints_of
 from realtime.models import Event, Stream

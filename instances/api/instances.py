@@ -16,10 +16,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances import rabbitmq_settings
 from instances.access.access import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
 from instances.access.minted_tokens import Mintable
-from instances.answers import (
+from instances.api import rabbitmq as rabbitmq_settings
+from instances.api.responses import (
     ConnectionStateAnswer,
     Created,
     Done,
@@ -37,13 +37,7 @@ from instances.answers import (
     subscription_row,
     webhook_row,
 )
-from instances.crypto import Secret, is_same
-from instances.doors import DoorView
-from instances.errors import NotFound, Refused, answer
-from instances.models import Instance, Integration, Subscription
-from instances.providers import providers
-from instances.sending import send_text
-from instances.serializers import (
+from instances.api.serializers import (
     CreateBody,
     CreateWebsocketBody,
     MintBody,
@@ -53,8 +47,8 @@ from instances.serializers import (
     WrappedWebsocket,
     checked,
 )
-from instances.timestamps import iso
-from instances.webhook_settings import (
+from instances.api.timestamps import iso
+from instances.api.webhook import (
     CreateWebhookBody,
     WrappedWebhook,
     create_body,
@@ -64,6 +58,12 @@ from instances.webhook_settings import (
     set_body,
     set_webhook,
 )
+from instances.crypto import Secret, is_same
+from instances.doors import DoorView
+from instances.errors import NotFound, Refused, answer
+from instances.models import Instance, Integration, Subscription
+from instances.providers import providers
+from instances.sending import send_text
 from instances.webhooks import MetaDoor
 
 logger = logging.getLogger(__name__)

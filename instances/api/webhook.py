@@ -7,13 +7,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from instances.api.serializers import Body, EventName, Flag, Several, Text, checked
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MAX_VALUE, check_headers, new_secret
-from instances.serializers import Body, EventName, Flag, Several, Text, checked
 
 MAX_URL_LENGTH = 2048
 

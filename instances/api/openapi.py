@@ -15,7 +15,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent, build_array_type, resolve_type_hint
 from rest_framework.serializers import CharField, Field, IntegerField, ListField
 
-from instances.answers import Error
+from instances.api.responses import Error
 from instances.doors import DoorView
 
 #: What any request may be answered, and what a request with something in it may be.

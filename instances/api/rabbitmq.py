@@ -7,10 +7,10 @@ from typing import Any
 
 from django.conf import settings
 
+from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, checked
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
-from instances.serializers import Body, CreateWebsocketBody, WebsocketBody, checked
 
 #: AMQP's bound for names, in bytes.
 MAX_NAME = 255

@@ -7,9 +7,9 @@ from typing import Any, TypedDict
 from django.conf import settings
 
 from instances.access.access import Access
+from instances.api.timestamps import iso
 from instances.models import Instance, Integration, Subscription
 from instances.outbound.webhook_headers import MASK
-from instances.timestamps import iso
 
 
 class Message(TypedDict):

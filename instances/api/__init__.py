@@ -1,0 +1,1 @@
+"""Evolution API's REST routes: views, serializers, responses and the OpenAPI document."""
