@@ -6,9 +6,9 @@ from evoapi.wsgi import application as django_application  # first: it sets Djan
 
 # isort: split
 from evoapi.threads import InThreads
-from instances.doors import Doors
-from instances.limits import BodyLimit
-from instances.webhooks import EvolutionDoor, MetaDoor
+from instances.ingress.asgi import Doors
+from instances.ingress.body_limit import BodyLimit
+from instances.ingress.webhooks import EvolutionDoor, MetaDoor
 from realtime.asgi import SocketIO
 from realtime.doors import PublishDoor
 

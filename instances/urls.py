@@ -1,7 +1,7 @@
 from django.urls import path
 
-from instances import webhooks
 from instances.api import instances
+from instances.ingress import webhooks
 
 urlpatterns = [
     path("", instances.Welcome.as_view()),

@@ -15,11 +15,11 @@ from instances import json_body
 from instances.access.access import PUBLISH, Access, refusal
 from instances.access.cache import Memory
 from instances.api.serializers import checked
-from instances.doors import Call, Door
 from instances.errors import NotFound, Refused
 from instances.events import EventType
+from instances.ingress.asgi import Call, Door
+from instances.ingress.batch import Address, Answer, Work
 from instances.models import ConnectionState, Instance
-from instances.transactions import Address, Answer, Work
 from realtime.answers import PublishedEvents, PublishedRow
 from realtime.envelopes import event_id
 from realtime.gathering import Gathered, gathered

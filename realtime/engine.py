@@ -17,7 +17,7 @@ import engineio
 from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
-from instances.limits import MAX_QUERY_FIELDS
+from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.frames import Outbox
 from realtime.randomness import random_bytes
 from realtime.sessions import EngineSocket

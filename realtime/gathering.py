@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from instances.ingress.batch import run
 from instances.models import Instance
-from instances.transactions import run
 from realtime.models import Event, Happening, Recorded, Stream
 
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from instances import errors
-from instances.limits import BODY_PATIENCE, Transfer
+from instances.ingress.body_limit import BODY_PATIENCE, Transfer
 from realtime import websocket
 from realtime.protocol import WebSocketProtocol
 

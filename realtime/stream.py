@@ -19,7 +19,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from instances import errors
 from instances.access.client_address import client_address
 from instances.events import EventType
-from instances.limits import MAX_QUERY_FIELDS
+from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
 from realtime.feeds import Audience, Feed, Listener
 from realtime.joining import UNAUTHORIZED, Credentials, Join

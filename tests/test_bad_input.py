@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from instances.errors import cannot
 from instances.events import event_occurred
-from instances.limits import BodyLimit
+from instances.ingress.body_limit import BodyLimit
 from instances.models import Instance, Integration, Message, Subscription
 from realtime.models import Event
 from tests.environment import APP_SECRET, GLOBAL_KEY

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from instances import intake
 from instances.crypto import Secret
 from instances.events import event_occurred
+from instances.ingress import queue
 from instances.models import Chat, Contact, Instance, Integration, Message
 from instances.providers.base import InboundMessage, InvalidPayload, Notice
 from instances.providers.cloud_api import CloudApi, is_signed
@@ -415,7 +415,7 @@ def instance(db) -> Instance:
 
 
 def take(body: Any) -> set[str]:
-    return intake.take(Integration.CLOUD_API, parse(body))
+    return queue.take(Integration.CLOUD_API, parse(body))
 
 
 def logged(instance: Instance) -> list[dict[str, Any]]:
@@ -667,7 +667,7 @@ def test_anything_signed_is_taken_or_refused_in_words(instance, value):
             changes = CloudApi().parse(one, {})
         except InvalidPayload:
             continue
-        intake.take(Integration.CLOUD_API, changes)
+        queue.take(Integration.CLOUD_API, changes)
 
 
 # Through the running server

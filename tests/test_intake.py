@@ -16,15 +16,15 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
-from instances import intake as intake_module
 from instances.access.cache import Memory
-from instances.doors import Call, Door, Doors, Visit
 from instances.events import event_occurred
-from instances.intake import LARGE, Intake
-from instances.limits import BodyLimit
+from instances.ingress import queue as intake_module
+from instances.ingress.asgi import Call, Door, Doors, Visit
+from instances.ingress.batch import Answer
+from instances.ingress.body_limit import BodyLimit
+from instances.ingress.queue import LARGE, Intake
+from instances.ingress.webhooks import EvolutionDoor, MetaDoor
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
-from instances.transactions import Answer
-from instances.webhooks import EvolutionDoor, MetaDoor
 from realtime.doors import PublishDoor
 from realtime.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES

@@ -107,7 +107,7 @@ def test_a_session_outlives_the_server_that_began_it(fresh_server, node):
         server.shell(
             "from instances.models import Instance, Message\n"
             "from instances.providers.evolution import EvolutionChannel\n"
-            f"from instances.intake import take\n"
+            f"from instances.ingress.queue import take\n"
             f'body = b\'\'\'{{"numberId": "{instance.number}", "key": {{"remoteJid": "1@s.whatsapp.net"}}, '
             f'"message": {{"conversation": "down {number}"}}}}\'\'\'\n'
             "take('EVOLUTION', EvolutionChannel().parse(body, {}))"

@@ -13,9 +13,9 @@ from django.db.models.signals import pre_save
 from django.urls import reverse
 from django.utils import timezone
 
-from instances import intake
 from instances.access.access import Access
 from instances.events import access_changed
+from instances.ingress import queue
 from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
 from instances.providers.base import InboundMessage, StatusReport
 from tests.environment import GLOBAL_KEY
@@ -170,7 +170,7 @@ def test_what_comes_in_leaves_it(mine):
         push_name="Ana",
     )
     report = StatusReport(number="1001", id="ABC", remote_jid="55@s.whatsapp.net", status="READ")
-    assert not changed(lambda: intake.take(Integration.EVOLUTION, [message, report]))
+    assert not changed(lambda: queue.take(Integration.EVOLUTION, [message, report]))
     mine.refresh_from_db()
     assert mine.owner_jid
     assert mine.messages.count() == 1

@@ -59,12 +59,12 @@ from instances.api.webhook import (
     set_webhook,
 )
 from instances.crypto import Secret, is_same
-from instances.doors import DoorView
 from instances.errors import NotFound, Refused, answer
+from instances.ingress.asgi import DoorView
+from instances.ingress.webhooks import MetaDoor
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
 from instances.sending import send_text
-from instances.webhooks import MetaDoor
 
 logger = logging.getLogger(__name__)
 

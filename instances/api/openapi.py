@@ -16,7 +16,7 @@ from drf_spectacular.plumbing import ResolvedComponent, build_array_type, resolv
 from rest_framework.serializers import CharField, Field, IntegerField, ListField
 
 from instances.api.responses import Error
-from instances.doors import DoorView
+from instances.ingress.asgi import DoorView
 
 #: What any request may be answered, and what a request with something in it may be.
 _ALWAYS = {429: "Too many wrong keys from this address.", 503: "The database does not answer; try again."}

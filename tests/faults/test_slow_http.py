@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 import uvicorn
 
-from instances import limits
+from instances.ingress import body_limit
 from realtime import http_protocol
 from tests.clients.polling import Polling
 from tests.server import free_port
@@ -121,7 +121,7 @@ def short(monkeypatch):
     monkeypatch.setattr(http_protocol, "BODY_PATIENCE", 0.3)
     monkeypatch.setattr(http_protocol, "ANSWER_PATIENCE", 0.3)
     monkeypatch.setattr(http_protocol, "CHECK_INTERVAL", 0.05)
-    monkeypatch.setattr(limits, "BODY_PATIENCE", 0.3)
+    monkeypatch.setattr(body_limit, "BODY_PATIENCE", 0.3)
 
 
 class Application:
@@ -234,7 +234,7 @@ async def test_a_slow_body_is_refused_under_any_server(short):
         told.append(message)
 
     scope = {"type": "http", "headers": [(b"content-length", b"1000")]}
-    await limits.BodyLimit(None)(scope, receive, send)
+    await body_limit.BodyLimit(None)(scope, receive, send)
 
     assert told[0]["status"] == 408
     assert (b"connection", b"close") in told[0]["headers"]

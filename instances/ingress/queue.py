@@ -18,9 +18,7 @@ from django.db import close_old_connections
 
 from instances.access.cache import Memory
 from instances.errors import UNANSWERED
-from instances.models import Instance
-from instances.providers.base import Change
-from instances.transactions import (
+from instances.ingress.batch import (
     ATTEMPTS,
     Address,
     Answer,
@@ -33,6 +31,8 @@ from instances.transactions import (
     settle,
     settle_alone,
 )
+from instances.models import Instance
+from instances.providers.base import Change
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from rest_framework.views import APIView
 from instances import errors
 from instances.access.cache import Memory, Stale
 from instances.access.client_address import client_address
-from instances.intake import Intake
-from instances.limits import Application, Receive, Send
-from instances.transactions import Answer, Work, enter
+from instances.ingress.batch import Answer, Work, enter
+from instances.ingress.body_limit import Application, Receive, Send
+from instances.ingress.queue import Intake
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Payloads that providers post: authenticated, parsed, and many stored in one transaction."""
