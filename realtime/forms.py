@@ -11,7 +11,7 @@ from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
-from instances.forms import UrlField, WriteOnly
+from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance, Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import check_secret

@@ -18,9 +18,9 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from instances.admin.base import MAX_SHOWN
+from instances.admin.forms import SCOPES
 from instances.crypto import Secret, digest
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
-from instances.forms import SCOPES
 from instances.models import ApiKey, Chat, Contact, Instance, Message, Subscription
 from realtime.models import Event, Stream
 

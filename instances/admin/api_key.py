@@ -12,8 +12,8 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from instances.admin.base import address
+from instances.admin.forms import ApiKeyForm
 from instances.admin.secret import SecretAdmin
-from instances.forms import ApiKeyForm
 from instances.models import ApiKey, Instance
 
 

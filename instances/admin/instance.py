@@ -13,8 +13,8 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from instances.admin.base import address, pretty
+from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin
-from instances.forms import InstanceForm, NewInstanceForm
 from instances.models import Instance, Message, Subscription
 
 

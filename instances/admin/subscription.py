@@ -13,9 +13,9 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from instances.admin.base import pretty, to_the_second
+from instances.admin.forms import SubscriptionForm
 from instances.admin.secret import SecretAdmin
 from instances.events import DEFAULT_EVENTS
-from instances.forms import SubscriptionForm
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MASK, MAX_SECRETS, new_secret

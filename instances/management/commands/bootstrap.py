@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 
 from evoapi.secrets import token
 from instances.crypto import Secret
-from instances.demo import DEMO
+from instances.management.demo import DEMO
 from instances.models import Instance
 
 
