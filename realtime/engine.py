@@ -18,9 +18,9 @@ from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
-from realtime.frames import Outbox
 from realtime.randomness import random_bytes
 from realtime.sessions import EngineSocket
+from realtime.wire.outbox import Outbox
 
 Receive = Callable[..., Any]
 Send = Callable[..., Any]

@@ -20,9 +20,9 @@ from socketio import packet
 
 from instances import errors, json_body
 from realtime.engine import Engine
-from realtime.frames import text_frame
 from realtime.models import Cursor, Event
 from realtime.sessions import EngineSocket, LoggedPacket
+from realtime.wire.outbox import text_frame
 
 if TYPE_CHECKING:
     from realtime.feeds import Listener

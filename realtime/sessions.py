@@ -1,7 +1,7 @@
 """An Engine.IO session: what it is owed, its heartbeat, and the transports it is on.
 
 python-engineio's, written anew where it works by the packet: no task and no timer waits for each of them. Where the
-server lends a websocket's transport (realtime/protocol.py), packets go straight to it; elsewhere the way of ASGI.
+server lends a websocket's transport (realtime/wire/websocket.py), packets go straight to it; elsewhere the way of ASGI.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from engineio.async_drivers.asgi import WebSocket
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
-from realtime.frames import EMPTY, Link, frame, text_frame
 from realtime.packets import ClientPacket, TurnBudget, decode_body, read_body, split
-from realtime.protocol import EXTENSION
+from realtime.wire.outbox import EMPTY, Link, frame, text_frame
+from realtime.wire.websocket import EXTENSION
 
 if TYPE_CHECKING:
     from realtime.engine import Engine

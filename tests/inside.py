@@ -33,7 +33,7 @@ class Inside:
     def __init__(self, other: Any = None, **options: Any) -> None:
         """`other` is an application to run instead; `options` are uvicorn's, and come before `manage.py serve`'s."""
         self.other = other
-        ours = {"http": "realtime.http_protocol:LimitedProtocol", "ws": "realtime.protocol:WebSocketProtocol"}
+        ours = {"http": "realtime.wire.http:LimitedProtocol", "ws": "realtime.wire.websocket:WebSocketProtocol"}
         self.options = ours | options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -13,12 +13,12 @@ from websockets.frames import Frame, Opcode
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime import frames
-from realtime.frames import EMPTY, Outbox, frame
-from realtime.http_protocol import LimitedProtocol
 from realtime.management.commands.serve import _config
 from realtime.models import Event
-from realtime.protocol import WebSocketProtocol
+from realtime.wire import outbox as frames
+from realtime.wire.http import LimitedProtocol
+from realtime.wire.outbox import EMPTY, Outbox, frame
+from realtime.wire.websocket import WebSocketProtocol
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.inside import Inside, until

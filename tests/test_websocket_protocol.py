@@ -21,8 +21,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
-from realtime import protocol
-from realtime.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Failed, Reader
+from realtime.wire import websocket
+from realtime.wire.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Failed, Reader
 from tests.inside import Inside, until
 
 pytestmark = pytest.mark.any_database
@@ -633,7 +633,7 @@ def test_an_application_closes_with_code_and_reason_and_says_no_more(connect, st
 
 
 def test_one_who_does_not_close_when_told_is_cut_off(connect, stage, monkeypatch):
-    monkeypatch.setattr(protocol, "CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.2)
 
     async def close(receive, send):
         await receive()

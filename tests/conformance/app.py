@@ -1,7 +1,7 @@
 """What the protocols' own test suites talk to: this project's server, with the handlers and times that they expect.
 
-    uvicorn tests.conformance.app:application --port 3000 [--http realtime.http_protocol:LimitedProtocol
-            --ws realtime.protocol:WebSocketProtocol]
+    uvicorn tests.conformance.app:application --port 3000 [--http realtime.wire.http:LimitedProtocol
+            --ws realtime.wire.websocket:WebSocketProtocol]
 
 The suites are docs/engine.io-protocol/v4-test-suite and docs/socket.io-protocol/v5-test-suite of the repository
 socketio/socket.io: `npm ci && npm test` in each.

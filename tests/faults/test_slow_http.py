@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from instances.ingress import body_limit
-from realtime import http_protocol
+from realtime.wire import http
 from tests.clients.polling import Polling
 from tests.server import free_port
 
@@ -117,10 +117,10 @@ def test_a_handshake_that_is_not_understood_is_refused(server, more):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(http_protocol, "HEAD_TIMEOUT", 0.3)
-    monkeypatch.setattr(http_protocol, "BODY_PATIENCE", 0.3)
-    monkeypatch.setattr(http_protocol, "ANSWER_PATIENCE", 0.3)
-    monkeypatch.setattr(http_protocol, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(http, "HEAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(http, "BODY_PATIENCE", 0.3)
+    monkeypatch.setattr(http, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(http, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(body_limit, "BODY_PATIENCE", 0.3)
 
 
@@ -151,7 +151,7 @@ def application(short):
     application = Application()
     application.port = free_port()
     config = uvicorn.Config(
-        application, port=application.port, http=http_protocol.LimitedProtocol, lifespan="off", log_config=None
+        application, port=application.port, http=http.LimitedProtocol, lifespan="off", log_config=None
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

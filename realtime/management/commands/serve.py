@@ -62,8 +62,8 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         port=port,
         workers=workers,
         loop="auto",
-        http="realtime.http_protocol:LimitedProtocol",
-        ws="realtime.protocol:WebSocketProtocol",
+        http="realtime.wire.http:LimitedProtocol",
+        ws="realtime.wire.websocket:WebSocketProtocol",
         ws_max_size=1_000_000,  # what Socket.IO's handshake promises as maxPayload
         ws_per_message_deflate=False,  # costs more than small events save
         ws_ping_interval=None,  # Engine.IO has a heartbeat of its own

@@ -1,7 +1,7 @@
 """Requests that are too large or never end, and answers that nobody takes: uvicorn would keep all that for ever.
 
 `manage.py serve` runs with it; under any other server, a proxy in front has to set such limits. It hands what asks for
-a websocket over to realtime/protocol.py.
+a websocket over to realtime/wire/websocket.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from instances import errors
 from instances.ingress.body_limit import BODY_PATIENCE, Transfer
-from realtime import websocket
-from realtime.protocol import WebSocketProtocol
+from realtime.wire import rfc6455
+from realtime.wire.websocket import WebSocketProtocol
 
 #: Seconds that the head of a request may take: from the opening of the connection, or its first byte.
 HEAD_TIMEOUT = 10
@@ -118,8 +118,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()  # this one's answer would come before the other's
             return
         try:
-            accept = websocket.accept(self.scope["method"], self.scope["http_version"], self.headers)
-        except websocket.Refused as refusal:
+            accept = rfc6455.accept(self.scope["method"], self.scope["http_version"], self.headers)
+        except rfc6455.Refused as refusal:
             version = (b"sec-websocket-version: 13",) if refusal.status == 426 else ()
             self._answer_and_close(refusal.status, str(refusal), version)
             return

@@ -1,7 +1,7 @@
 """The websocket protocol (RFC 6455) as a server reads it: the handshake, and what frames say. No input or output here.
 
-The server's frames are built in realtime/frames.py. Extensions are never agreed to: compression costs more than small
-events save.
+The server's frames are built in realtime/wire/outbox.py. Extensions are never agreed to: compression costs more than
+small events save.
 """
 
 from __future__ import annotations

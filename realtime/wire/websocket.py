@@ -1,7 +1,7 @@
 """A websocket under uvicorn, and what it knows of its transport that ASGI does not tell. Knows uvicorn's insides.
 
 uvicorn's own protocols hold a library's whole state machine for each connection, and read its handshake twice; with
-this one, thousands who wait cost little. `manage.py serve` runs with it, and with realtime/http_protocol.py, which it
+this one, thousands who wait cost little. `manage.py serve` runs with it, and with realtime/wire/http.py, which it
 gets its connections from. Under any other server the extension is missing: then all goes the way of ASGI, more
 slowly, and a stuck client is dropped by Engine.IO's heartbeat and TCP's own patience.
 """
@@ -23,8 +23,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
-from realtime.frames import frame
-from realtime.websocket import (
+from realtime.wire.outbox import frame
+from realtime.wire.rfc6455 import (
     CLOSE,
     FRAMES_PER_TURN,
     NO_CLOSE,
