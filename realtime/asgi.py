@@ -21,7 +21,7 @@ from realtime.dispatcher import Dispatcher
 from realtime.namespaces import Namespaces
 from realtime.relay import Relay
 from realtime.retention import prune_for_ever
-from realtime.server import Server
+from realtime.socketio.server import Server
 from realtime.stream import EventStream
 from realtime.transports.base import transports
 

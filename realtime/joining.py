@@ -19,7 +19,7 @@ from instances.access.rate_limit import failed_authentications
 from instances.errors import NotFound, Refused
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.recovery import Beginning, Stretch, Wish
-from realtime.server import TryLater
+from realtime.socketio.server import TryLater
 
 UNAUTHORIZED = "Unauthorized"
 INVALID_NAMESPACE = "Invalid namespace"

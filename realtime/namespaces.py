@@ -25,7 +25,7 @@ from realtime.feeds import Audience, Listener
 from realtime.joining import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in
 from realtime.recovery import Wish
 from realtime.relay import Relay
-from realtime.server import Server
+from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_websocket
 
-from realtime.engine import Engine
+from realtime.socketio.engine import Engine
 from tests.clients.polling import Polling
 from tests.inside import Inside
 

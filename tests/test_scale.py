@@ -11,8 +11,8 @@ import socketio
 from realtime.feeds import Audience, InstanceFeed, Listener
 from realtime.models import Event
 from realtime.relay import Relay
-from realtime.server import Server
-from realtime.sessions import EngineSocket
+from realtime.socketio.engine_socket import EngineSocket
+from realtime.socketio.server import Server
 
 pytestmark = pytest.mark.any_database
 

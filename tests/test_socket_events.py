@@ -16,7 +16,7 @@ import socketio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_websocket
 
-import realtime.sessions
+import realtime.socketio.engine_socket
 from instances.models import Instance
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
@@ -471,7 +471,7 @@ def test_an_upgrade_that_fails_leaves_the_client_to_its_polling(server, instance
 
 def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transactional_db, monkeypatch):
     """Some proxies open websockets and let nothing through."""
-    monkeypatch.setattr(realtime.sessions, "UPGRADE_TIMEOUT", 0.2)
+    monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_TIMEOUT", 0.2)
     instance = Instance(name="an instance")
     instance.save()
     with Inside() as inside:

@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 from websockets.sync.client import connect as open_websocket
 
-import realtime.server
+import realtime.socketio.server
 from instances.models import Instance
 from realtime.database import Pool
 from tests.clients.polling import Polling
@@ -493,7 +493,7 @@ def test_a_client_that_asks_twice_and_is_refused_leaves_no_trace(inside, number)
 
 
 def test_a_client_that_joins_nothing_is_sent_away_after_a_while(inside, number, monkeypatch):
-    monkeypatch.setattr(realtime.server, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(realtime.socketio.server, "CONNECT_TIMEOUT", 0.1)
     joined, idle = Polling(inside.url), Polling(inside.url)
     joined.join(f"/{number.name}", apikey=number.token.reveal())
 

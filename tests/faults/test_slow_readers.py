@@ -11,10 +11,10 @@ from engineio.packet import PING, Packet
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime import server as server_module
-from realtime import sessions
-from realtime.engine import Engine
 from realtime.models import Event
+from realtime.socketio import engine_socket
+from realtime.socketio import server as server_module
+from realtime.socketio.engine import Engine
 from tests.faults.stuck import StuckReader
 from tests.inside import Inside, until
 
@@ -102,7 +102,7 @@ def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypa
 @pytest.mark.timeout(10)  # else the loop would turn for ever
 async def test_whoever_waits_for_a_reader_lets_the_loop_turn():
     """An answer or a heartbeat is owed, and no event of the log."""
-    session = sessions.EngineSocket(Engine(), "a session")
+    session = engine_socket.EngineSocket(Engine(), "a session")
     session.push(Packet(PING))
 
     waiting = asyncio.ensure_future(session.drained())
@@ -115,7 +115,7 @@ async def test_whoever_waits_for_a_reader_lets_the_loop_turn():
 
 
 def test_a_reader_that_takes_nothing_for_long_is_reset(inside, instance, monkeypatch):
-    monkeypatch.setattr(sessions, "STUCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(engine_socket, "STUCK_TIMEOUT", 0.3)
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
     until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))

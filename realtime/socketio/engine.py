@@ -19,7 +19,7 @@ from engineio.packet import OPEN, Packet
 
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.randomness import random_bytes
-from realtime.sessions import EngineSocket
+from realtime.socketio.engine_socket import EngineSocket
 from realtime.wire.outbox import Outbox
 
 Receive = Callable[..., Any]

@@ -17,12 +17,12 @@ from engineio.async_drivers.asgi import WebSocket
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
-from realtime.packets import ClientPacket, TurnBudget, decode_body, read_body, split
+from realtime.socketio.packets import ClientPacket, TurnBudget, decode_body, read_body, split
 from realtime.wire.outbox import EMPTY, Link, frame, text_frame
 from realtime.wire.websocket import EXTENSION
 
 if TYPE_CHECKING:
-    from realtime.engine import Engine
+    from realtime.socketio.engine import Engine
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16

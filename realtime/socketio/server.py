@@ -19,9 +19,9 @@ from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import errors, json_body
-from realtime.engine import Engine
 from realtime.models import Cursor, Event
-from realtime.sessions import EngineSocket, LoggedPacket
+from realtime.socketio.engine import Engine
+from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
 from realtime.wire.outbox import text_frame
 
 if TYPE_CHECKING:

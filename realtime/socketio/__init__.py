@@ -1,0 +1,1 @@
+"""The Socket.IO server, on an Engine.IO server of our own."""
