@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from instances.events import EventType
-from realtime.envelopes import encode
+from realtime.envelope import encode
 
 #: Types that may be coalesced; of each, EVENT_COALESCE_<NAME>_MS says how.
 COALESCIBLE = (EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED, EventType.PRESENCE_UPDATE)

@@ -21,7 +21,7 @@ from instances.ingress.asgi import Call, Door
 from instances.ingress.batch import Address, Answer, Work
 from instances.models import ConnectionState, Instance
 from realtime.answers import PublishedEvents, PublishedRow
-from realtime.envelopes import event_id
+from realtime.envelope import event_id
 from realtime.gathering import Gathered, gathered
 from realtime.models import Happening, Recorded
 from realtime.serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody

@@ -17,7 +17,7 @@ from realtime import waking
 from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus
 from realtime.deliveries import owe
-from realtime.envelopes import Number, render
+from realtime.envelope import Number, render
 
 
 class Cursor(NamedTuple):

@@ -11,7 +11,7 @@ import orjson
 from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
-from realtime.envelopes import Number, render
+from realtime.envelope import Number, render
 
 ANA = "5511911112222@s.whatsapp.net"
 GROUP = "120363012345678901@g.us"

@@ -17,7 +17,7 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
 from realtime.deliveries import Attempt, Delivery, State
-from realtime.envelopes import event_id
+from realtime.envelope import event_id
 from realtime.models import Event, Stream
 from realtime.transports.base import Endpoint, transports
 

@@ -27,7 +27,7 @@ from instances.crypto import Secret, digest
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Integration, Message
 from realtime.database import database
-from realtime.envelopes import Number, render
+from realtime.envelope import Number, render
 from realtime.management.commands import serve
 from realtime.models import Event
 

@@ -18,7 +18,7 @@ from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
-from realtime.randomness import random_bytes
+from realtime.random_bytes import random_bytes
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.wire.outbox import Outbox
 

@@ -105,7 +105,7 @@ class Transport(ABC):
     def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
         """What is stored for this endpoint when the event is recorded, and sent in each attempt.
 
-        `envelope` is the one that sockets get (realtime/envelopes.py); it is shared, and must not be changed.
+        `envelope` is the one that sockets get (realtime/envelope.py); it is shared, and must not be changed.
         """
 
     @abstractmethod

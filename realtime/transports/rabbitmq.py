@@ -24,7 +24,7 @@ from yarl import URL
 
 from instances.events import EventType
 from instances.models import Subscription
-from realtime.envelopes import encode
+from realtime.envelope import encode
 from realtime.transports.base import Endpoint, Outcome, Parcel, Transport, Verdict
 
 with suppress(ImportError):  # optional: settings demands it where RABBITMQ_ENABLED is true
