@@ -72,7 +72,7 @@ def set_up() -> None:
 
 def prepare(port: int, dead: int, dead_port: int) -> Any:
     from instances.models import Instance, Subscription
-    from realtime.deliveries import Attempt, Delivery
+    from realtime.delivery.models import Attempt, Delivery
 
     Attempt.objects.all().delete()
     Delivery.objects.all().delete()
@@ -98,7 +98,7 @@ def record(instance: Any, count: int) -> None:
 
 @asynccontextmanager
 async def dispatching() -> AsyncIterator[None]:
-    from realtime.dispatcher import Dispatcher
+    from realtime.delivery.dispatcher import Dispatcher
 
     task = asyncio.ensure_future(Dispatcher().run())
     yield
@@ -109,7 +109,7 @@ async def dispatching() -> AsyncIterator[None]:
 async def drained(port: int) -> None:
     """Wait until nothing is owed to those who answer."""
     from realtime.database import database
-    from realtime.deliveries import Delivery
+    from realtime.delivery.models import Delivery
 
     owed = Delivery.objects.pending().filter(destination__contains=f":{port}/")
     while await database(owed.exists):  # noqa: ASYNC110 (nobody tells us)
@@ -119,7 +119,7 @@ async def drained(port: int) -> None:
 async def rate(port: int) -> float:
     """Deliveries a second."""
     from realtime.database import database
-    from realtime.deliveries import Delivery
+    from realtime.delivery.models import Delivery
 
     count = await database(Delivery.objects.count)
     began = time.perf_counter()
@@ -131,7 +131,7 @@ async def rate(port: int) -> float:
 async def latencies(instance: Any, port: int, events: int) -> list[float]:
     """Milliseconds from commit to answer, of those who answer, sorted; events come at RATE."""
     from realtime.database import database
-    from realtime.deliveries import Attempt
+    from realtime.delivery.models import Attempt
 
     async with dispatching():
         for _ in range(events):

@@ -245,8 +245,8 @@ PROVIDERS = [
 #: Whether the server itself delivers what endpoints are owed; else `manage.py deliver` does.
 DELIVERY_EMBEDDED = env.bool("DELIVERY_EMBEDDED", default=True)
 EVENT_TRANSPORTS = [
-    "realtime.transports.webhook.Webhook",
-    "realtime.transports.rabbitmq.RabbitMQ",
+    "realtime.delivery.transports.webhook.Webhook",
+    "realtime.delivery.transports.rabbitmq.RabbitMQ",
 ]
 
 # Webhooks
@@ -393,7 +393,9 @@ logging.config.dictConfig(
             "uvicorn.error": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
             "psycopg.pool": {"level": "ERROR"},  # evoapi/postgresql says when the database goes and comes
-            "aiormq": {"level": "CRITICAL"},  # realtime/transports/rabbitmq says when the broker goes and comes
+            "aiormq": {
+                "level": "CRITICAL"
+            },  # realtime/delivery/transports/rabbitmq says when the broker goes and comes
             # a wrong key or name is the caller's affair and is answered; it is not worth a line each
             "django.request": {"level": "ERROR"},
             "django.security.DisallowedHost": {"level": "CRITICAL"},

@@ -12,8 +12,8 @@ from instances.api.responses import shown_headers
 from instances.api.timestamps import iso
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY, MASK
-from realtime.deliveries import Attempt, Delivery, State
-from realtime.transports.webhook import HEADERS
+from realtime.delivery.models import Attempt, Delivery, State
+from realtime.delivery.transports.webhook import HEADERS
 
 # The log
 

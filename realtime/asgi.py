@@ -17,13 +17,13 @@ from instances.models import Fingerprint
 from instances.outbound import client as http
 from realtime import shaping, stream
 from realtime.database import database
-from realtime.dispatcher import Dispatcher
+from realtime.delivery.dispatcher import Dispatcher
+from realtime.delivery.transports.base import transports
 from realtime.namespaces import Namespaces
 from realtime.relay import Relay
 from realtime.retention import prune_for_ever
 from realtime.socketio.server import Server
 from realtime.stream import EventStream
-from realtime.transports.base import transports
 
 logger = logging.getLogger(__name__)
 

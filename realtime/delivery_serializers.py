@@ -10,7 +10,7 @@ from rest_framework import serializers
 from instances.api.serializers import Body, Several, Text
 from instances.api.webhook import Url
 from instances.events import EventType
-from realtime.deliveries import State
+from realtime.delivery.models import State
 from realtime.serializers import Count, EventTypes, spellings
 from realtime.webhook_views import SigningSecret, is_id
 

@@ -29,9 +29,9 @@ from realtime.answers import (
     delivery_row,
     whole_delivery,
 )
-from realtime.deliveries import Attempt, Delivery
+from realtime.delivery.models import Attempt, Delivery
+from realtime.delivery.resend import MAX_RESENT, Elsewhere, in_range, live_endpoints, resend, send_test
 from realtime.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
-from realtime.resending import MAX_RESENT, Elsewhere, in_range, live_endpoints, resend, send_test
 from realtime.webhook_views import endpoint_of, is_id
 from realtime.why import explain
 

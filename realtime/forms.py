@@ -15,9 +15,9 @@ from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance, Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import check_secret
-from realtime.deliveries import Delivery, State
+from realtime.delivery.models import Delivery, State
+from realtime.delivery.resend import Elsewhere, in_range
 from realtime.delivery_serializers import MAX_IDS
-from realtime.resending import Elsewhere, in_range
 from realtime.webhook_views import is_id
 
 

@@ -13,10 +13,10 @@ from django.db.models import Q
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert, select
-from realtime import waking
 from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
 from realtime.bus import bus
-from realtime.deliveries import owe
+from realtime.delivery import wakeup
+from realtime.delivery.models import owe
 from realtime.envelope import Number, render
 
 
@@ -328,7 +328,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         # no partial: Django asks a robust hook that fails for its name
         transaction.on_commit(lambda: bus.hint(events), robust=True)
         if owe(instance, events, subscriptions):
-            transaction.on_commit(lambda: waking.wake(), robust=True)
+            transaction.on_commit(lambda: wakeup.wake(), robust=True)
         return events
 
     def _sockets_want(self, subscriptions: list[Subscription], event_types: list[EventType]) -> list[bool]:

@@ -16,10 +16,10 @@ from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
-from realtime.deliveries import Attempt, Delivery, State
+from realtime.delivery.models import Attempt, Delivery, State
+from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id
 from realtime.models import Event, Stream
-from realtime.transports.base import Endpoint, transports
 
 
 @dataclass(frozen=True)

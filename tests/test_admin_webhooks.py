@@ -18,9 +18,9 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
-from realtime import waking
 from realtime.admin import BoundedPaginator
-from realtime.deliveries import Attempt, Delivery, State, endpoints_of
+from realtime.delivery import wakeup
+from realtime.delivery.models import Attempt, Delivery, State, endpoints_of
 from realtime.models import Event, Stream
 from tests.receiver import Receiver
 
@@ -162,9 +162,9 @@ def woken():
     def listener():
         calls.append(1)
 
-    waking.listeners.add(listener)
+    wakeup.listeners.add(listener)
     yield calls
-    waking.listeners.discard(listener)
+    wakeup.listeners.discard(listener)
 
 
 def endpoint(instance, url=URL, **fields):

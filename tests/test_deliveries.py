@@ -15,13 +15,13 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime import dispatcher as dispatcher_module
-from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State
-from realtime.dispatcher import Dispatcher
+from realtime.delivery import dispatcher as dispatcher_module
+from realtime.delivery.concurrency import MAX_PER_ENDPOINT
+from realtime.delivery.dispatcher import Dispatcher
+from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
+from realtime.delivery.transports import retry
 from realtime.models import Event
-from realtime.places import MAX_PER_ENDPOINT
 from realtime.retention import prune
-from realtime.transports import retry
 from tests.inside import Inside, until
 from tests.receiver import Receiver
 from tests.server import ROOT

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 
-from realtime.transports.base import Endpoint, Outcome, Parcel, Verdict
-from realtime.transports.webhook import Webhook
+from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict
+from realtime.delivery.transports.webhook import Webhook
 from tests.inside import until
 from tests.receiver import Receiver
 from tests.server import Server

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime import places as module
-from realtime.places import (
+from realtime.delivery import concurrency as module
+from realtime.delivery.concurrency import (
     KEPT,
     LARGE,
     MAX_IN_FLIGHT,

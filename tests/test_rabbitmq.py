@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from realtime.transports import rabbitmq as module
-from realtime.transports.base import Endpoint, Outcome, Parcel, Verdict
-from realtime.transports.rabbitmq import RabbitMQ
+from realtime.delivery.transports import rabbitmq as module
+from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict
+from realtime.delivery.transports.rabbitmq import RabbitMQ
 from tests.environment import RABBITMQ_URI, SETTINGS
 from tests.faults.proxy import Proxy
 from tests.server import ROOT
@@ -498,7 +498,7 @@ def settings_with(code: str = "", **environment: str) -> subprocess.CompletedPro
     command = [
         sys.executable,
         "-c",
-        f"{code}\nimport django; django.setup()\nfrom realtime.transports.base import *\nprint(transports())",
+        f"{code}\nimport django; django.setup()\nfrom realtime.delivery.transports.base import *\nprint(transports())",
     ]
     own = SETTINGS | {"PATH": "/usr/bin:/bin"} | environment
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=60)

@@ -17,10 +17,10 @@ from django.utils import timezone
 from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
-from realtime import waking
-from realtime.deliveries import Attempt, Delivery, FormerEndpoint, State, endpoints_of
+from realtime.delivery import wakeup
+from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State, endpoints_of
+from realtime.delivery.resend import ONE_OFF
 from realtime.models import Event, Stream
-from realtime.resending import ONE_OFF
 from tests.environment import GLOBAL_KEY
 from tests.receiver import Receiver
 from tests.server import Number, Server
@@ -270,7 +270,7 @@ def test_what_is_resent_wakes_the_dispatchers_after_the_commit(
     delivery = a_delivery(endpoint)
     told: list[bool] = []
     listener = lambda: told.append(True)  # noqa: E731
-    waking.listeners.add(listener)
+    wakeup.listeners.add(listener)
     try:
         for path in (f"/webhook/deliveries/loja/{delivery.pk}/resend", "/webhook/deliveries/loja/resend"):
             with django_capture_on_commit_callbacks(execute=True):
@@ -279,7 +279,7 @@ def test_what_is_resent_wakes_the_dispatchers_after_the_commit(
             body = {"event": "call"}
             client.post("/webhook/test/loja", body, content_type="application/json", headers={"apikey": GLOBAL_KEY})
     finally:
-        waking.listeners.discard(listener)
+        wakeup.listeners.discard(listener)
     assert len(told) == 3
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from instances.events import DEFAULT_EVENTS
 from instances.models import ApiKey, Instance, Subscription
-from realtime.deliveries import Delivery, State
+from realtime.delivery.models import Delivery, State
 from tests.environment import GLOBAL_KEY
 
 pytest_plugins = ("tests.rest",)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from instances.outbound.webhook_headers import check_headers, check_secret, new_secret
-from realtime.transports import signing
+from realtime.delivery.transports import signing
 
 pytestmark = pytest.mark.any_database
 

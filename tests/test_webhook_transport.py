@@ -29,9 +29,9 @@ from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import EventType
 from instances.outbound.webhook_headers import new_secret
-from realtime.transports import retry, signing
-from realtime.transports.base import Endpoint, Parcel, Verdict
-from realtime.transports.webhook import Webhook
+from realtime.delivery.transports import retry, signing
+from realtime.delivery.transports.base import Endpoint, Parcel, Verdict
+from realtime.delivery.transports.webhook import Webhook
 
 pytestmark = pytest.mark.any_database
 

@@ -23,12 +23,12 @@ from instances.admin.base import MAX_SHOWN
 from instances.models import Subscription
 from realtime.admin.base import LongListAdmin, TypeFilter, in_admin
 from realtime.answers import masked_headers
-from realtime.deliveries import Attempt, Delivery, State, endpoints_of
+from realtime.delivery.models import Attempt, Delivery, State, endpoints_of
+from realtime.delivery.resend import MAX_RESENT, resend
+from realtime.delivery.transports.base import transports
 from realtime.delivery_serializers import MAX_IDS
 from realtime.forms import ChosenForm, RangeForm
 from realtime.models import Stream
-from realtime.resending import MAX_RESENT, resend
-from realtime.transports.base import transports
 
 
 class TransportFilter(admin.SimpleListFilter):

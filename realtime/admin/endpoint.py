@@ -15,8 +15,8 @@ from instances.admin import SubscriptionAdmin, address
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import in_admin
-from realtime.deliveries import DELETED, Delivery, State, owed_counts
-from realtime.resending import revive, send_test
+from realtime.delivery.models import DELETED, Delivery, State, owed_counts
+from realtime.delivery.resend import revive, send_test
 
 admin.site.unregister(Subscription)
 

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 
 from instances.admin import InstanceAdmin, address
 from instances.models import Instance, Subscription
-from realtime.deliveries import Delivery
+from realtime.delivery.models import Delivery
 from realtime.models import Event, Stream
 
 admin.site.unregister(Instance)

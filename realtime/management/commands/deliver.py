@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from realtime.dispatcher import Dispatcher
+from realtime.delivery.dispatcher import Dispatcher
 
 
 class Command(BaseCommand):

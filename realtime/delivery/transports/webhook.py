@@ -22,11 +22,11 @@ from yarl import URL
 from instances.events import EventType
 from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY, check_secret
+from realtime.delivery.transports import masking, retry, signing
+from realtime.delivery.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
+from realtime.delivery.transports.connections import new_session
+from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
-from realtime.transports import masking, retry, signing
-from realtime.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
-from realtime.transports.connections import new_session
-from realtime.turns import Turns
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from instances.outbound.webhook_headers import MASK, MAX_HEADERS, MAX_TOTAL
-from realtime.transports.base import MAX_EXCERPT
+from realtime.delivery.transports.base import MAX_EXCERPT
 
 #: Characters from which on a value is looked for. A shorter one would be found everywhere.
 MIN_MASKED = 6

@@ -24,8 +24,8 @@ from yarl import URL
 
 from instances.events import EventType
 from instances.models import Subscription
+from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Transport, Verdict
 from realtime.envelope import encode
-from realtime.transports.base import Endpoint, Outcome, Parcel, Transport, Verdict
 
 with suppress(ImportError):  # optional: settings demands it where RABBITMQ_ENABLED is true
     import aiormq

@@ -17,10 +17,10 @@ from django.utils import timezone
 from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime import waking
-from realtime.deliveries import Delivery, FormerEndpoint, State, delivery
-from realtime.samples import sample
-from realtime.transports.base import Endpoint, transports
+from realtime.delivery import wakeup
+from realtime.delivery.models import Delivery, FormerEndpoint, State, delivery
+from realtime.delivery.samples import sample
+from realtime.delivery.transports.base import Endpoint, transports
 
 #: Deliveries that one call sends again.
 MAX_RESENT = 10_000
@@ -58,7 +58,7 @@ def resend(deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, els
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {Delivery._meta.db_table} ({columns}) {statement}", values)
         count = cursor.rowcount
-    transaction.on_commit(waking.wake, robust=True)
+    transaction.on_commit(wakeup.wake, robust=True)
     return count
 
 
@@ -104,7 +104,7 @@ def revive(endpoint_id: int) -> int:
     count = dead.exclude(pk__in=repeats.values("resent_from")).update(
         state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason=""
     )
-    transaction.on_commit(waking.wake, robust=True)
+    transaction.on_commit(wakeup.wake, robust=True)
     return count
 
 
@@ -145,5 +145,5 @@ def send_test(
     deliveries = [delivery(instance, 0, envelope, event_type, Endpoint.of(one)) for one in endpoints]
     for one in deliveries:
         one.is_ordered, one.asked_by = False, asked_by  # it must not hold up what is told in order
-    transaction.on_commit(waking.wake, robust=True)
+    transaction.on_commit(wakeup.wake, robust=True)
     return Delivery.objects.bulk_create(deliveries)

@@ -9,7 +9,7 @@ from random import Random
 
 from django.conf import settings
 
-from realtime.transports.base import Verdict
+from realtime.delivery.transports.base import Verdict
 
 #: Seconds before the second attempt, the third and so on: Standard Webhooks' schedule, ended after 72 hours.
 SCHEDULE = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 20 * 3600 + 24 * 60 + 55)

@@ -23,12 +23,12 @@ from django.utils import timezone
 from instances.errors import UNANSWERED
 from instances.events import EventType, announce
 from instances.models import Instance, Subscription
-from realtime import waking
 from realtime.database import Pool, database
-from realtime.deliveries import LEASE, Attempt, Delivery, Result, State, endpoints_of
-from realtime.places import Look, Places
-from realtime.transports import retry
-from realtime.transports.base import Endpoint, Outcome, Parcel, Verdict, transports
+from realtime.delivery import wakeup
+from realtime.delivery.concurrency import Look, Places
+from realtime.delivery.models import LEASE, Attempt, Delivery, Result, State, endpoints_of
+from realtime.delivery.transports import retry
+from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict, transports
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Until it is cancelled; then what it has not sent is due for others at once."""
         listener = self._wake_from_thread()
-        waking.listeners.add(listener)
+        wakeup.listeners.add(listener)
         beside = [asyncio.ensure_future(one()) for one in (self._settle_for_ever, self._renew_for_ever)]
         try:
             await self._remember_failing()
@@ -84,7 +84,7 @@ class Dispatcher:
                 if not await self._take_some():
                     await self._rest()
         finally:
-            waking.listeners.discard(listener)
+            wakeup.listeners.discard(listener)
             running = [*beside, *self._tasks]
             for task in running:
                 task.cancel()

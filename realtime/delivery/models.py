@@ -15,8 +15,8 @@ from instances.events import EventType
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Instance, Subscription
 from instances.sql import insert
-from realtime.places import LARGE, MAX_LARGE
-from realtime.transports.base import Endpoint, transports
+from realtime.delivery.concurrency import LARGE, MAX_LARGE
+from realtime.delivery.transports.base import Endpoint, transports
 
 #: Seconds for which a process may keep what it has claimed without saying that it still has it.
 LEASE = 15
@@ -104,7 +104,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         """Take up to `limit` of an endpoint's that are due, in no order, for LEASE seconds: then they are due again.
 
         What goes by a transport that is off in this process is left to others. `large`: bytes of large bodies
-        (realtime.places.LARGE) that may be taken, of which one goes beyond; without any, those are left.
+        (realtime.delivery.concurrency.LARGE) that may be taken, of which one goes beyond; without any, those are left.
         """
         return self._claim("one.endpoint_id = %s AND one.is_ordered = FALSE", [endpoint_id], limit, lease, large)
 

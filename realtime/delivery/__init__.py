@@ -1,0 +1,1 @@
+"""Deliveries to endpoints: rows, dispatcher, concurrency limits, resending, and a transport a file."""
