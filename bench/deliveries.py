@@ -89,7 +89,7 @@ def prepare(port: int, dead: int, dead_port: int) -> Any:
 
 def record(instance: Any, count: int) -> None:
     from instances.events import EventType
-    from realtime.models import Event, Happening
+    from realtime.log.models import Event, Happening
 
     happenings = [Happening(EventType.CALL, {"number": number, "padding": "x" * 400}) for number in range(count)]
     for begin in range(0, count, 100):

@@ -15,13 +15,14 @@ from django.db.migrations.executor import MigrationExecutor
 from instances import errors
 from instances.models import Fingerprint
 from instances.outbound import client as http
-from realtime import shaping, stream
+from realtime import stream
 from realtime.database import database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
+from realtime.log import coalescing_worker
+from realtime.log.retention import prune_for_ever
 from realtime.namespaces import Namespaces
 from realtime.relay import Relay
-from realtime.retention import prune_for_ever
 from realtime.socketio.server import Server
 from realtime.stream import EventStream
 
@@ -113,8 +114,8 @@ class SocketIO:
         await http.client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch())
-        await database(shaping.tell_left_behind)
-        self.relay.spawn(shaping.tell_for_ever())
+        await database(coalescing_worker.tell_left_behind)
+        self.relay.spawn(coalescing_worker.tell_for_ever())
         self.relay.spawn(prune_for_ever())
         if settings.DELIVERY_EMBEDDED:
             self.relay.spawn(Dispatcher().run())

@@ -22,8 +22,8 @@ from instances.ingress.batch import Address, Answer, Work
 from instances.models import ConnectionState, Instance
 from realtime.answers import PublishedEvents, PublishedRow
 from realtime.envelope import event_id
-from realtime.gathering import Gathered, gathered
-from realtime.models import Happening, Recorded
+from realtime.log.models import Happening, Recorded
+from realtime.log.recorder import Gathered, gathered
 from realtime.serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 
 JSON = "application/json"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from realtime.models import Cursor, Event, Page
+from realtime.log.models import Cursor, Event, Page
 from realtime.recovery import Place
 
 #: Events read from the log at a time.

@@ -5,8 +5,8 @@ from typing import Any
 from django.dispatch import receiver
 
 from instances.events import EventType, event_occurred
-from realtime.gathering import tell
-from realtime.models import Happening
+from realtime.log.models import Happening
+from realtime.log.recorder import tell
 
 
 @receiver(event_occurred)

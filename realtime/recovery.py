@@ -17,7 +17,7 @@ from django.core.signing import BadSignature, Signer
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime.models import Cursor, Event, Stream
+from realtime.log.models import Cursor, Event, Stream
 from realtime.random_bytes import random_bytes
 
 #: A longer text is none of ours.

@@ -17,10 +17,10 @@ from django.db import Error as DatabaseError
 from django.db import OperationalError
 
 from instances.events import EventType
-from realtime.bus import bus
 from realtime.database import Pool, database
 from realtime.feeds import PAGE, Feed, InstanceFeed, Listener, WholeFeed
-from realtime.models import Event, Page, Stream
+from realtime.log.bus import bus
+from realtime.log.models import Event, Page, Stream
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from instances.api.serializers import Body, Text
 from instances.events import EventType
-from realtime.history import MAX_EVENTS
+from realtime.log.history import MAX_EVENTS
 
 #: Events in one request, all or none.
 MAX_PUBLISHED = 500

@@ -23,7 +23,7 @@ from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
 from realtime.feeds import Audience, Feed, Listener
 from realtime.joining import UNAUTHORIZED, Credentials, Join
-from realtime.models import Event
+from realtime.log.models import Event
 from realtime.namespaces import Member, Namespaces
 from realtime.recovery import Wish, event_types
 from realtime.relay import Relay

@@ -10,8 +10,8 @@ from rest_framework.views import APIView
 from instances.access.access import READ
 from instances.api.instances import InstanceRequest
 from instances.api.serializers import checked
-from realtime import history
 from realtime.answers import FoundEvents
+from realtime.log import history
 from realtime.serializers import FindQuery
 
 

@@ -19,7 +19,7 @@ from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 
 
 @dataclass(frozen=True)

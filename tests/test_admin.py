@@ -22,7 +22,7 @@ from instances.admin.forms import SCOPES
 from instances.crypto import Secret, digest
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
 from instances.models import ApiKey, Chat, Contact, Instance, Message, Subscription
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 
 pytest_plugins = ("tests.browser",)
 

@@ -21,7 +21,7 @@ from instances.models import Instance, Subscription
 from realtime.admin import BoundedPaginator
 from realtime.delivery import wakeup
 from realtime.delivery.models import Attempt, Delivery, State, endpoints_of
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 from tests.receiver import Receiver
 
 pytest_plugins = ("tests.browser",)

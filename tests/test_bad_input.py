@@ -17,7 +17,7 @@ from instances.errors import cannot
 from instances.events import event_occurred
 from instances.ingress.body_limit import BodyLimit
 from instances.models import Instance, Integration, Message, Subscription
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.environment import APP_SECRET, GLOBAL_KEY
 from tests.server import Number, Server
 

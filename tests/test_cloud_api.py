@@ -19,7 +19,7 @@ from instances.ingress import queue
 from instances.models import Chat, Contact, Instance, Integration, Message
 from instances.providers.base import InboundMessage, InvalidPayload, Notice
 from instances.providers.cloud_api import CloudApi, is_signed
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.clients.node import NodeSocket
 from tests.environment import VERIFY_TOKEN
 from tests.server import ROOT, Number, Server

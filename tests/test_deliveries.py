@@ -20,8 +20,8 @@ from realtime.delivery.concurrency import MAX_PER_ENDPOINT
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.transports import retry
-from realtime.models import Event
-from realtime.retention import prune
+from realtime.log.models import Event
+from realtime.log.retention import prune
 from tests.inside import Inside, until
 from tests.receiver import Receiver
 from tests.server import ROOT

@@ -13,8 +13,8 @@ from websockets.frames import Frame, Opcode
 
 from instances.events import EventType
 from instances.models import Instance
+from realtime.log.models import Event
 from realtime.management.commands.serve import _config
-from realtime.models import Event
 from realtime.wire import outbox as frames
 from realtime.wire.http import LimitedProtocol
 from realtime.wire.outbox import EMPTY, Outbox, frame

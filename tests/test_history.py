@@ -9,8 +9,8 @@ import pytest
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime import history
-from realtime.models import Event, Happening, Stream
+from realtime.log import history
+from realtime.log.models import Event, Happening, Stream
 from tests.environment import GLOBAL_KEY
 from tests.server import Answer, Number, Server
 

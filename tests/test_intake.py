@@ -26,7 +26,7 @@ from instances.ingress.queue import LARGE, Intake
 from instances.ingress.webhooks import EvolutionDoor, MetaDoor
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
 from realtime.doors import PublishDoor
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.inside import Inside, until
 from tests.server import Answer as HttpAnswer

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from instances.events import EventType, event_occurred
 from instances.models import Instance, Message, Subscription
 from instances.providers.base import InboundMessage
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 
 
 @pytest.fixture

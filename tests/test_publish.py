@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY
 from tests.server import Answer, Number, Server
 

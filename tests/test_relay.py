@@ -11,10 +11,10 @@ from django.db import connection, transaction
 from instances.events import EventType
 from instances.models import Instance
 from realtime import relay as relay_module
-from realtime.bus import bus
 from realtime.database import database
 from realtime.feeds import Audience, Listener
-from realtime.models import Event, Stream
+from realtime.log.bus import bus
+from realtime.log.models import Event, Stream
 from realtime.relay import Relay
 
 pytestmark = pytest.mark.django_db(transaction=True)

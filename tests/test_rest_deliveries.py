@@ -20,7 +20,7 @@ from instances.models import ApiKey, Instance, Subscription
 from realtime.delivery import wakeup
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State, endpoints_of
 from realtime.delivery.resend import ONE_OFF
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 from tests.environment import GLOBAL_KEY
 from tests.receiver import Receiver
 from tests.server import Number, Server

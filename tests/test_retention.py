@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime import retention
 from realtime.database import Pool, database
-from realtime.models import WHOLE, Cursor, DedupeKey, Event, Happening, Stream
-from realtime.retention import Pruning, prune
+from realtime.log import retention
+from realtime.log.models import WHOLE, Cursor, DedupeKey, Event, Happening, Stream
+from realtime.log.retention import Pruning, prune
 from tests.inside import until
 from tests.server import ROOT
 from tests.test_log import in_threads, record, seqs
@@ -363,7 +363,7 @@ def test_the_command_says_what_it_removed(fresh_server):
     server = fresh_server(EVENT_RETENTION_HOURS="24")
     instance = server.create()
     server.shell(
-        "from datetime import timedelta; from django.utils import timezone; from realtime.models import Event;"
+        "from datetime import timedelta; from django.utils import timezone; from realtime.log.models import Event;"
         "Event.objects.update(created_at=timezone.now() - timedelta(hours=25))"
     )
     server.receive(instance)

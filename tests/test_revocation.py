@@ -10,7 +10,7 @@ from instances.events import EventType
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.database import Pool
 from realtime.joining import open_doors
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.inside import Inside, until

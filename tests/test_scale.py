@@ -9,7 +9,7 @@ import pytest
 import socketio
 
 from realtime.feeds import Audience, InstanceFeed, Listener
-from realtime.models import Event
+from realtime.log.models import Event
 from realtime.relay import Relay
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.socketio.server import Server

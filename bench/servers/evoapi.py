@@ -28,8 +28,8 @@ from instances.events import EventType
 from instances.models import ApiKey, Instance, Integration, Message
 from realtime.database import database
 from realtime.envelope import Number, render
+from realtime.log.models import Event
 from realtime.management.commands import serve
-from realtime.models import Event
 
 EPOCH = "9c2347a1eeccb389"
 

@@ -28,7 +28,7 @@ from realtime.delivery.resend import MAX_RESENT, resend
 from realtime.delivery.transports.base import transports
 from realtime.delivery_serializers import MAX_IDS
 from realtime.forms import ChosenForm, RangeForm
-from realtime.models import Stream
+from realtime.log.models import Stream
 
 
 class TransportFilter(admin.SimpleListFilter):

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from instances.admin import InstanceAdmin, address
 from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 
 admin.site.unregister(Instance)
 

@@ -10,7 +10,7 @@ from django.utils.html import format_html, format_html_join
 from instances.admin import ReadOnlyAdmin, pretty, to_the_second
 from instances.models import Instance
 from realtime.admin.base import LongListAdmin, TypeFilter
-from realtime.models import Event, Stream
+from realtime.log.models import Event, Stream
 from realtime.why import explain
 
 

@@ -311,7 +311,7 @@ class FormerEndpoint(models.Model):
 def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
     """Write what endpoints are owed of these events, in the caller's transaction; returns how many deliveries.
 
-    `events` (realtime.models.Event) are one instance's, `subscriptions` all that may want them.
+    `events` (realtime.log.models.Event) are one instance's, `subscriptions` all that may want them.
     """
     known = transports()
     endpoints = [one for one in subscriptions if one.is_endpoint and one.is_enabled and one.transport in known]

@@ -19,7 +19,7 @@ from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import errors, json_body
-from realtime.models import Cursor, Event
+from realtime.log.models import Cursor, Event
 from realtime.socketio.engine import Engine
 from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
 from realtime.wire.outbox import text_frame

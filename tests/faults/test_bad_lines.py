@@ -6,7 +6,7 @@ import pytest
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime.models import Event
+from realtime.log.models import Event
 from tests.faults.proxy import Proxy
 from tests.inside import Inside
 

@@ -11,7 +11,7 @@ from engineio.packet import PING, Packet
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime.models import Event
+from realtime.log.models import Event
 from realtime.socketio import engine_socket
 from realtime.socketio import server as server_module
 from realtime.socketio.engine import Engine

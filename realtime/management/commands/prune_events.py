@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from realtime.retention import prune
+from realtime.log.retention import prune
 
 
 class Command(BaseCommand):

@@ -10,9 +10,9 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.db import OperationalError, connection, transaction
 
-from realtime.bursts import Burst, BurstQuerySet, coalesced
 from realtime.database import Pool, database
-from realtime.models import Event
+from realtime.log.coalescing import Burst, BurstQuerySet, coalesced
+from realtime.log.models import Event
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from realtime.models import Event
+    from realtime.log.models import Event
 
 Reader = Callable[[list["Event"]], None]
 

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from instances.ingress.batch import run
 from instances.models import Instance
-from realtime.models import Event, Happening, Recorded, Stream
+from realtime.log.models import Event, Happening, Recorded, Stream
 
 
 class Told:

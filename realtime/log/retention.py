@@ -19,7 +19,7 @@ from django.utils import timezone
 from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
-from realtime.models import WHOLE, DedupeKey, Event, Stream
+from realtime.log.models import WHOLE, DedupeKey, Event, Stream
 
 logger = logging.getLogger(__name__)
 

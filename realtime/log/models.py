@@ -13,11 +13,11 @@ from django.db.models import Q
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert, select
-from realtime.bursts import Burst, BurstQuerySet, Happening, clock, coalesced
-from realtime.bus import bus
 from realtime.delivery import wakeup
 from realtime.delivery.models import owe
 from realtime.envelope import Number, render
+from realtime.log.bus import bus
+from realtime.log.coalescing import Burst, BurstQuerySet, Happening, clock, coalesced
 
 
 class Cursor(NamedTuple):

@@ -1,0 +1,1 @@
+"""The event log: events are recorded, numbered, coalesced, paged and pruned."""
