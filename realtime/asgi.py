@@ -15,16 +15,16 @@ from django.db.migrations.executor import MigrationExecutor
 from instances import errors
 from instances.models import Fingerprint
 from instances.outbound import client as http
-from realtime import stream
 from realtime.database import database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
+from realtime.fanout import sse
+from realtime.fanout.namespaces import Namespaces
+from realtime.fanout.relay import Relay
+from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_for_ever
-from realtime.namespaces import Namespaces
-from realtime.relay import Relay
 from realtime.socketio.server import Server
-from realtime.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class SocketIO:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and scope["path"].startswith(stream.PATH):
+        elif scope["type"] == "http" and scope["path"].startswith(sse.PATH):
             await self.stream(scope, receive, send)
         elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
             await self._other(scope, receive, send)

@@ -10,12 +10,12 @@ from django.db import connection, transaction
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime import relay as relay_module
 from realtime.database import database
-from realtime.feeds import Audience, Listener
+from realtime.fanout import relay as relay_module
+from realtime.fanout.feeds import Audience, Listener
+from realtime.fanout.relay import Relay
 from realtime.log.bus import bus
 from realtime.log.models import Event, Stream
-from realtime.relay import Relay
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

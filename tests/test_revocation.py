@@ -9,7 +9,7 @@ import pytest
 from instances.events import EventType
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.database import Pool
-from realtime.joining import open_doors
+from realtime.fanout.authorization import open_doors
 from realtime.log.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY

@@ -8,9 +8,9 @@ import uuid
 import pytest
 import socketio
 
-from realtime.feeds import Audience, InstanceFeed, Listener
+from realtime.fanout.feeds import Audience, InstanceFeed, Listener
+from realtime.fanout.relay import Relay
 from realtime.log.models import Event
-from realtime.relay import Relay
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.socketio.server import Server
 

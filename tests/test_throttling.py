@@ -11,7 +11,7 @@ from instances.access import rate_limit
 from instances.access.client_address import client_address
 from instances.access.rate_limit import Throttle
 from instances.models import Instance
-from realtime import namespaces as namespaces_module
+from realtime.fanout import namespaces as namespaces_module
 from realtime.socketio import server as server_module
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY

@@ -25,7 +25,7 @@ from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
 from realtime.wire.outbox import text_frame
 
 if TYPE_CHECKING:
-    from realtime.feeds import Listener
+    from realtime.fanout.feeds import Listener
 
 logger = logging.getLogger(__name__)
 

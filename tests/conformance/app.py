@@ -19,7 +19,7 @@ django.setup()
 import socketio  # noqa: E402 (the rest needs Django to be set up)
 from socketio.exceptions import ConnectionRefusedError as Refusal  # noqa: E402
 
-from realtime.joining import INVALID_NAMESPACE  # noqa: E402
+from realtime.fanout.authorization import INVALID_NAMESPACE  # noqa: E402
 from realtime.socketio.engine import Engine  # noqa: E402
 from realtime.socketio.server import Server  # noqa: E402
 

@@ -18,7 +18,7 @@ from instances.access.client_address import client_address, is_within
 from instances.access.rate_limit import failed_authentications
 from instances.errors import NotFound, Refused
 from instances.models import AccessRevision, ApiKey, Instance
-from realtime.recovery import Beginning, Stretch, Wish
+from realtime.fanout.recovery import Beginning, Stretch, Wish
 from realtime.socketio.server import TryLater
 
 UNAUTHORIZED = "Unauthorized"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from realtime.fanout.recovery import Place
 from realtime.log.models import Cursor, Event, Page
-from realtime.recovery import Place
 
 #: Events read from the log at a time.
 PAGE = 200

@@ -21,12 +21,12 @@ from instances.access.client_address import client_address
 from instances.events import EventType
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
-from realtime.feeds import Audience, Feed, Listener
-from realtime.joining import UNAUTHORIZED, Credentials, Join
+from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Join
+from realtime.fanout.feeds import Audience, Feed, Listener
+from realtime.fanout.namespaces import Member, Namespaces
+from realtime.fanout.recovery import Wish, event_types
+from realtime.fanout.relay import Relay
 from realtime.log.models import Event
-from realtime.namespaces import Member, Namespaces
-from realtime.recovery import Wish, event_types
-from realtime.relay import Relay
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from django.db import OperationalError
 
 from instances.events import EventType
 from realtime.database import Pool, database
-from realtime.feeds import PAGE, Feed, InstanceFeed, Listener, WholeFeed
+from realtime.fanout.feeds import PAGE, Feed, InstanceFeed, Listener, WholeFeed
 from realtime.log.bus import bus
 from realtime.log.models import Event, Page, Stream
 

@@ -21,10 +21,10 @@ from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
-from realtime.feeds import Audience, Listener
-from realtime.joining import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in
-from realtime.recovery import Wish
-from realtime.relay import Relay
+from realtime.fanout.authorization import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in
+from realtime.fanout.feeds import Audience, Listener
+from realtime.fanout.recovery import Wish
+from realtime.fanout.relay import Relay
 from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
