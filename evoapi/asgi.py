@@ -9,8 +9,8 @@ from evoapi.threads import InThreads
 from instances.ingress.asgi import Doors
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.webhooks import EvolutionDoor, MetaDoor
+from realtime.api.publish import PublishDoor
 from realtime.asgi import SocketIO
-from realtime.doors import PublishDoor
 
 quick = InThreads(django_application, 8)
 #: Routes that wait for WhatsApp: however long it hangs, the others have their threads.

@@ -6,7 +6,7 @@ from evoapi.openapi import openapi
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("openapi.json", openapi),
-    path("", include("realtime.urls")),
+    path("", include("realtime.api.urls")),
     path("", include("instances.urls")),
 ]
 

@@ -15,10 +15,10 @@ from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance, Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import check_secret
+from realtime.api.delivery_serializers import MAX_IDS
+from realtime.api.endpoints import is_id
 from realtime.delivery.models import Delivery, State
 from realtime.delivery.resend import Elsewhere, in_range
-from realtime.delivery_serializers import MAX_IDS
-from realtime.webhook_views import is_id
 
 
 class Moment(forms.DateTimeField):

@@ -25,7 +25,7 @@ from instances.ingress.body_limit import BodyLimit
 from instances.ingress.queue import LARGE, Intake
 from instances.ingress.webhooks import EvolutionDoor, MetaDoor
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
-from realtime.doors import PublishDoor
+from realtime.api.publish import PublishDoor
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.inside import Inside, until

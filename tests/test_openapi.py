@@ -13,7 +13,7 @@ import pytest
 from drf_spectacular.validation import validate_schema
 
 import instances.urls
-import realtime.urls
+import realtime.api.urls
 from evoapi.openapi import document
 from instances.api.openapi import Generator
 from tests.environment import GLOBAL_KEY
@@ -34,7 +34,7 @@ def test_the_document_is_openapi(described):
 
 @pytest.mark.any_database
 def test_every_route_is_described(described):
-    patterns = [*instances.urls.urlpatterns, *realtime.urls.urlpatterns]
+    patterns = [*instances.urls.urlpatterns, *realtime.api.urls.urlpatterns]
     routes = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", str(one.pattern)).replace("{pk}", "{id}") for one in patterns}
     assert set(described["paths"]) == routes
     operations = [operation for path in described["paths"].values() for operation in path.values()]

@@ -325,7 +325,7 @@ def test_a_range_is_sent_again_in_order_and_by_default_what_died(call, loja, oth
 
 
 def test_a_long_range_takes_several_calls_and_nothing_goes_twice(call, endpoint, monkeypatch):
-    monkeypatch.setattr("realtime.delivery_views.MAX_RESENT", 2)
+    monkeypatch.setattr("realtime.api.deliveries.MAX_RESENT", 2)
     made = [a_delivery(endpoint, state=State.DEAD) for _ in range(5)]
     told = [call("POST", "/webhook/deliveries/loja/resend", {})[1] for _ in range(4)]
     assert told == [

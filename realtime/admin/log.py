@@ -10,8 +10,8 @@ from django.utils.html import format_html, format_html_join
 from instances.admin import ReadOnlyAdmin, pretty, to_the_second
 from instances.models import Instance
 from realtime.admin.base import LongListAdmin, TypeFilter
+from realtime.api.explain import explain
 from realtime.log.models import Event, Stream
-from realtime.why import explain
 
 
 @admin.register(Event)

@@ -19,7 +19,10 @@ from instances.api.serializers import checked
 from instances.api.webhook import guard, webhooks_of
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Subscription
-from realtime.answers import (
+from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
+from realtime.api.endpoints import endpoint_of, is_id
+from realtime.api.explain import explain
+from realtime.api.responses import (
     DeliveriesPage,
     DeliveryRow,
     Explanation,
@@ -31,9 +34,6 @@ from realtime.answers import (
 )
 from realtime.delivery.models import Attempt, Delivery
 from realtime.delivery.resend import MAX_RESENT, Elsewhere, in_range, live_endpoints, resend, send_test
-from realtime.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
-from realtime.webhook_views import endpoint_of, is_id
-from realtime.why import explain
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from rest_framework import serializers
 from instances.api.serializers import Body, Several, Text
 from instances.api.webhook import Url
 from instances.events import EventType
+from realtime.api.endpoints import SigningSecret, is_id
+from realtime.api.event_serializers import Count, EventTypes, spellings
 from realtime.delivery.models import State
-from realtime.serializers import Count, EventTypes, spellings
-from realtime.webhook_views import SigningSecret, is_id
 
 #: Rows in one page.
 MAX_PAGE = 1000

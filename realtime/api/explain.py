@@ -15,7 +15,7 @@ from instances.api.timestamps import iso
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime.answers import AudienceRow, EndpointFate, Explanation, SocketsFate
+from realtime.api.responses import AudienceRow, EndpointFate, Explanation, SocketsFate
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id

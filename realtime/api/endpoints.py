@@ -29,7 +29,7 @@ from instances.errors import NotFound, Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX, check_secret, new_secret
-from realtime.answers import EndpointRow, endpoint_row
+from realtime.api.responses import EndpointRow, endpoint_row
 from realtime.delivery.models import DELETED, Delivery, State
 
 #: Webhook endpoints that an instance may have.

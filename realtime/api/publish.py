@@ -20,11 +20,11 @@ from instances.events import EventType
 from instances.ingress.asgi import Call, Door
 from instances.ingress.batch import Address, Answer, Work
 from instances.models import ConnectionState, Instance
-from realtime.answers import PublishedEvents, PublishedRow
+from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
+from realtime.api.responses import PublishedEvents, PublishedRow
 from realtime.envelope import event_id
 from realtime.log.models import Happening, Recorded
 from realtime.log.recorder import Gathered, gathered
-from realtime.serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 
 JSON = "application/json"
 

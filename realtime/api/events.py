@@ -10,9 +10,9 @@ from rest_framework.views import APIView
 from instances.access.access import READ
 from instances.api.instances import InstanceRequest
 from instances.api.serializers import checked
-from realtime.answers import FoundEvents
+from realtime.api.event_serializers import FindQuery
+from realtime.api.responses import FoundEvents
 from realtime.log import history
-from realtime.serializers import FindQuery
 
 
 class FindEvents(APIView):

@@ -1,0 +1,1 @@
+"""REST routes of the log, of endpoints and of deliveries."""

@@ -1,0 +1,16 @@
+from django.urls import path
+
+from realtime.api import deliveries, endpoints, events, publish
+
+urlpatterns = [
+    path("event/publish/<str:name>", publish.PublishDoor.as_view()),
+    path("event/find/<str:name>", events.FindEvents.as_view()),
+    path("webhook/endpoints/<str:name>", endpoints.Endpoints.as_view()),
+    path("webhook/endpoints/<str:name>/<str:pk>", endpoints.Endpoint.as_view()),
+    path("webhook/deliveries/<str:name>", deliveries.Deliveries.as_view()),
+    path("webhook/deliveries/<str:name>/resend", deliveries.Resend.as_view()),
+    path("webhook/deliveries/<str:name>/<str:pk>", deliveries.OneDelivery.as_view()),
+    path("webhook/deliveries/<str:name>/<str:pk>/resend", deliveries.ResendOne.as_view()),
+    path("webhook/test/<str:name>", deliveries.SendTest.as_view()),
+    path("webhook/why/<str:name>/<str:reference>", deliveries.Why.as_view()),
+]
