@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from instances.models import Instance
-from tests.test_bad_input import is_evolutions_shape
+from tests.end_to_end.test_bad_input import is_evolutions_shape
 
 
 @pytest.fixture

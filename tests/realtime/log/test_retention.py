@@ -21,8 +21,8 @@ from realtime.log import retention
 from realtime.log.models import WHOLE, Cursor, DedupeKey, Event, Happening, Stream
 from realtime.log.retention import Pruning, prune
 from tests.inside import until
+from tests.realtime.log.test_models import in_threads, record, seqs
 from tests.server import ROOT
-from tests.test_log import in_threads, record, seqs
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from instances.models import Instance, Subscription
 from realtime.log import coalescing_worker
 from realtime.log.coalescing import COALESCIBLE, KEPT, Burst
 from realtime.log.models import DedupeKey, Event, Happening, Stream
+from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
 from tests.inside import until
+from tests.realtime.api.test_publish import log, publish, state, told
+from tests.realtime.log.test_models import envelope, in_threads, record, seqs
 from tests.server import Number, Server
-from tests.test_log import envelope, in_threads, record, seqs
-from tests.test_processes import run
-from tests.test_publish import log, publish, state, told
 
 HOUR = 3_600_000
 CONNECTION, QRCODE, PRESENCE = EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED, EventType.PRESENCE_UPDATE

@@ -19,7 +19,7 @@ from instances.access.minted_tokens import SALT, MintedToken
 from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Integration
 from tests.environment import GLOBAL_KEY
-from tests.graph import Graph
+from tests.instances.providers.graph_api import Graph
 from tests.server import Answer, Number, Server
 
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}

@@ -21,10 +21,10 @@ from realtime.delivery import wakeup
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State, endpoints_of
 from realtime.delivery.resend import ONE_OFF
 from realtime.log.models import Event, Stream
+from tests.end_to_end.test_bad_input import is_evolutions_shape
 from tests.environment import GLOBAL_KEY
 from tests.receiver import Receiver
 from tests.server import Number, Server
-from tests.test_bad_input import is_evolutions_shape
 
 pytest_plugins = ("tests.rest",)
 

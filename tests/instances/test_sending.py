@@ -18,7 +18,7 @@ from instances.providers.base import NotSent, OutgoingText
 from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
 from tests.environment import GLOBAL_KEY
-from tests.graph import Graph, break_off, error, hang_up, in_drops, taken
+from tests.instances.providers.graph_api import Graph, break_off, error, hang_up, in_drops, taken
 from tests.server import Answer, Number, Server
 
 ANA = "5511988887777@s.whatsapp.net"
