@@ -10,11 +10,12 @@ from typing import Any
 from django.db import IntegrityError, close_old_connections, connection
 
 from instances.api.serializers import TextBody, checked
+from instances.changes import OutgoingText
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Message, SendUnderWay
 from instances.outbound import client as http
 from instances.providers import providers
-from instances.providers.base import NotSent, OutgoingText
+from instances.providers.base import NotSent
 
 
 class Sending:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, Self
@@ -17,7 +17,9 @@ from typing import Any, Self
 from django.db import close_old_connections
 
 from instances.access.cache import Memory
+from instances.changes import Change, InboundMessage, Notice, StatusReport
 from instances.errors import UNANSWERED
+from instances.events import announce
 from instances.ingress.batch import (
     ATTEMPTS,
     Address,
@@ -31,8 +33,7 @@ from instances.ingress.batch import (
     settle,
     settle_alone,
 )
-from instances.models import Instance
-from instances.providers.base import Change
+from instances.models import Instance, Message
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,24 @@ SUCCESS = b'{"status":"success"}'
 
 
 # What providers have parsed
+
+
+def _report_statuses(instance: Instance, reports: Sequence[StatusReport]) -> None:
+    for report in reports:
+        Message.status_reported(instance, report)
+
+
+def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:
+    for notice in notices:
+        announce(notice.event_type, instance, notice.data, notice.dedupe_key)
+
+
+#: How changes of each kind are stored and announced: several of one instance, in order, in the caller's transaction.
+APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
+    InboundMessage: Message.receive,
+    StatusReport: _report_statuses,
+    Notice: _announce_notices,
+}
 
 
 class Changes(Work):
@@ -78,7 +97,7 @@ class Changes(Work):
         for instance in instances:
             its_own = (change for change in changes if change.belongs_to(instance))
             for kind, group in groupby(its_own, key=lambda change: change.__class__):
-                kind.apply_all(instance, list(group))
+                APPLY[kind](instance, list(group))
         for change in changes:
             if not any(change.belongs_to(instance) for instance in instances):
                 logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")

@@ -17,13 +17,14 @@ from instances.access.cache import Memory
 from instances.access.client_address import is_within
 from instances.api.responses import Error
 from instances.api.serializers import Flag, Object, Text
+from instances.changes import Change
 from instances.errors import Refused
 from instances.ingress.asgi import Call, Door
 from instances.ingress.batch import Answer
 from instances.ingress.queue import SUCCESS, Changes
 from instances.models import Instance, Integration
 from instances.providers import providers
-from instances.providers.base import Change, InvalidPayload
+from instances.providers.base import InvalidPayload
 from instances.providers.cloud_api import is_signed
 
 logger = logging.getLogger(__name__)

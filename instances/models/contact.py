@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
+from instances.changes import InboundMessage
 from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
 from instances.sql import insert, load, select
-
-if TYPE_CHECKING:
-    from instances.providers.base import InboundMessage
 
 #: What is to be announced.
 Telling = tuple[EventType, dict[str, Any]]

@@ -3,19 +3,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from django.db import models, transaction
 from django.utils import timezone
 
+from instances.changes import InboundMessage, OutgoingText, StatusReport
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
+from instances.models.contact import Chat, Contact
 from instances.models.instance import Instance
 from instances.sql import insert, select
-
-if TYPE_CHECKING:
-    from instances.providers.base import InboundMessage, OutgoingText, StatusReport
-
 
 #: How far a message has come. A report that comes late does not take it back.
 STATUS_ORDER = ["PENDING", "SERVER_ACK", "SENT", "DELIVERY_ACK", "DELIVERED", "READ", "PLAYED"]
@@ -74,19 +72,25 @@ class Message(models.Model):
         return told | self.extra | told  # in Evolution's order, and none of its members gives way to another one
 
     @classmethod
-    def received(cls, instance: Instance, inbound: InboundMessage) -> bool:
-        """Store an inbound message and announce it; a repeat of the same WhatsApp id changes nothing.
+    def receive(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> None:
+        """Store and announce messages, with their contacts and chats; a repeat of a WhatsApp id changes nothing.
 
-        Returns whether it is new.
+        Call it in a transaction.
         """
-        with transaction.atomic():
-            new = cls.store_new(instance, [inbound])
-            for message in new:
-                message.announce_received(inbound)
-        return bool(new)
+        for own_phone in (inbound.own_phone for inbound in inbounds if inbound.own_phone and not instance.owner_jid):
+            instance.owner_jid = f"{own_phone}@s.whatsapp.net"
+            instance.save(update_fields=["owner_jid", "updated_at"])
+        messages = cls._store_new(instance, inbounds)
+        firsts = {inbound.id: inbound for inbound in reversed(inbounds)}
+        new = [firsts[str(message.wa_id)] for message in messages]
+        contacts, chats = Contact.seen(instance, new), Chat.touched(instance, new)
+        for message, inbound, contact, chat in zip(messages, new, contacts, chats, strict=True):
+            message._announce_received(inbound)
+            for event_type, event_data in (contact, *chat):
+                announce(event_type, instance, event_data)
 
     @classmethod
-    def store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:
+    def _store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:
         """The messages of those that are no repeats, in order. They are to be announced in the same transaction."""
         ids = [inbound.id for inbound in inbounds]
         known = {wa_id for (wa_id,) in select(cls, ("wa_id",), instance.pk, "wa_id", ids)}
@@ -98,7 +102,7 @@ class Message(models.Model):
         insert(new.values(), ignore_conflicts=True)
         return list(new.values())
 
-    def announce_received(self, inbound: InboundMessage) -> None:
+    def _announce_received(self, inbound: InboundMessage) -> None:
         event_data = self.as_event()
         event_data["key"] |= inbound.key_extra
         announce(EventType.MESSAGES_UPSERT, self.instance, event_data, dedupe_key=f"message:{self.wa_id}")

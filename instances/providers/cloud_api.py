@@ -16,21 +16,12 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from instances.changes import Change, InboundMessage, Notice, OutgoingText, StatusReport
 from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, jid
 from instances.outbound import client as http
-from instances.providers.base import (
-    Change,
-    InboundMessage,
-    InvalidPayload,
-    Notice,
-    NotSent,
-    OutgoingText,
-    Provider,
-    StatusReport,
-    load_json,
-)
+from instances.providers.base import InvalidPayload, NotSent, Provider, load_json
 from instances.providers.cloud_api_messages import content_of
 
 logger = logging.getLogger(__name__)

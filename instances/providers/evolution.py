@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from instances.changes import Change, InboundMessage, OutgoingText
 from instances.models import Instance, Integration
-from instances.providers.base import Change, InboundMessage, InvalidPayload, OutgoingText, Provider, load_json
+from instances.providers.base import InvalidPayload, Provider, load_json
 
 #: The columns' width: what is longer cannot be an id, an address or a kind of message.
 MAX_ID_LENGTH = 255

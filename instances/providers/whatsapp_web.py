@@ -6,8 +6,9 @@ they stay closed and send nothing.
 
 from __future__ import annotations
 
+from instances.changes import OutgoingText
 from instances.models import ConnectionState, Instance, Integration
-from instances.providers.base import NotSent, OutgoingText, Provider
+from instances.providers.base import NotSent, Provider
 
 
 class WhatsAppWeb(Provider):

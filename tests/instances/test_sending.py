@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from instances.changes import OutgoingText
 from instances.crypto import Secret
 from instances.models import Instance, Integration
 from instances.outbound import client as http
-from instances.providers.base import NotSent, OutgoingText
+from instances.providers.base import NotSent
 from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
 from tests.environment import GLOBAL_KEY

@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from instances.access.access import Access
+from instances.changes import InboundMessage, StatusReport
 from instances.events import access_changed
 from instances.ingress import queue
 from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
-from instances.providers.base import InboundMessage, StatusReport
 from tests.environment import GLOBAL_KEY
 
 

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from instances.changes import InboundMessage, Notice
 from instances.crypto import Secret
 from instances.events import event_occurred
 from instances.ingress import queue
 from instances.models import Chat, Contact, Instance, Integration, Message
-from instances.providers.base import InboundMessage, InvalidPayload, Notice
+from instances.providers.base import InvalidPayload
 from instances.providers.cloud_api import CloudApi, is_signed
 from realtime.log.models import Event
 from tests.clients.node import NodeSocket

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from django.db import connection, transaction
 
+from instances.changes import InboundMessage
 from instances.events import EventType, event_occurred
 from instances.models import Instance, Message, Subscription
-from instances.providers.base import InboundMessage
 from realtime.log.models import Event, Stream
 
 
@@ -109,7 +109,7 @@ def test_one_dedupe_key_makes_one_event_however_many_report_it_at_once():
 
 def test_an_event_and_its_change_are_rolled_back_together(instance):
     with transaction.atomic():
-        Message.received(instance, inbound("one"))
+        receive(instance, inbound("one"))
         transaction.set_rollback(True)
 
     assert not Message.objects.exists()
@@ -120,7 +120,7 @@ def test_a_change_is_not_stored_when_its_event_cannot_be(instance):
     unspeakable = inbound("one", content={"thing": {1, 2}})
 
     with pytest.raises(TypeError):
-        Message.received(instance, unspeakable)
+        receive(instance, unspeakable)
 
     assert not Message.objects.exists()
 
@@ -132,7 +132,7 @@ def test_a_receiver_of_another_app_that_fails_undoes_the_change(instance):
     event_occurred.connect(fail)
     try:
         with pytest.raises(RuntimeError):
-            Message.received(instance, inbound("one"))
+            receive(instance, inbound("one"))
     finally:
         event_occurred.disconnect(fail)
 
@@ -272,6 +272,11 @@ def test_a_new_state_is_told_whoever_sets_it_and_only_when_it_is_new(instance):
 
     told = [envelope(event)["data"] for event in Event.objects.filter(type="connection.update")]
     assert told == [{"instance": "loja centro", "state": "open", "statusReason": 200}]
+
+
+def receive(instance, message):
+    with transaction.atomic():
+        Message.receive(instance, [message])
 
 
 def inbound(id, **fields):
