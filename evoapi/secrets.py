@@ -10,6 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def token() -> str:
+    """A random secret of 256 bits, safe in URLs and headers."""
+    return secrets.token_urlsafe(32)
+
+
 class SecretsFile:
     """A JSON object of names and secrets in `path`, mode 600. Two processes that write it at once lose nothing:
     each name is written only once, and the file is replaced whole."""
@@ -23,7 +28,7 @@ class SecretsFile:
         except FileNotFoundError:
             return {}
 
-    def get(self, name: str, make: Callable[[], str]) -> str:
+    def get(self, name: str, make: Callable[[], str] = token) -> str:
         """The secret of that name, made and stored on first use."""
         known = self.read()
         if name not in known:
@@ -59,8 +64,3 @@ class _FileLock:
 
     def __exit__(self, *exc_info: object) -> None:
         os.close(self.file)
-
-
-def token() -> str:
-    """A random secret of 256 bits, safe in URLs and headers."""
-    return secrets.token_urlsafe(32)

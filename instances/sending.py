@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import IntegrityError, close_old_connections, connection
 
-from instances.api.serializers import TextBody, checked
 from instances.changes import OutgoingText
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Message, SendUnderWay
@@ -21,21 +20,20 @@ from instances.providers.base import NotSent
 class Sending:
     """One text on its way. `begin` and `finish` use the database, `deliver` the network."""
 
-    def __init__(self, instance: Instance, body: dict[str, Any]) -> None:
-        """Raises ValidationError or Refused for a body that is no text message."""
-        told = checked(TextBody(data=body))
+    def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
+        """`validated` is what `TextBody` makes of a body. Raises Refused for a number that can be none."""
         self.instance = instance
         self.provider = providers()[instance.integration]
         try:
-            remote_jid = self.provider.address(told["number"])
+            remote_jid = self.provider.address(validated["number"])
         except ValueError as error:
             raise Refused(str(error)) from None
         self.text = OutgoingText(
             remote_jid=remote_jid,
-            text=told["text"],
-            link_preview=told["linkPreview"],
-            quoted=told.get("quoted"),
-            request_id=told.get("id"),
+            text=validated["text"],
+            link_preview=validated["linkPreview"],
+            quoted=validated.get("quoted"),
+            request_id=validated.get("id"),
         )
 
     def begin(self) -> None:
@@ -71,9 +69,9 @@ class Sending:
         return Refused(error.message, status_code=error.status)
 
 
-def send_text(instance: Instance, body: dict[str, Any]) -> dict[str, Any]:
+def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
     """Send it and return Evolution API's message object; for threads. Raises what `Sending` raises, and Refused."""
-    sending = Sending(instance, body)
+    sending = Sending(instance, validated)
     sending.begin()
     if sending.is_repeat:
         return sending.message.as_event()

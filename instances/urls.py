@@ -20,5 +20,5 @@ urlpatterns = [
     path("rabbitmq/find/<str:name>", instances.FindRabbitMQ.as_view()),
     path("message/sendText/<str:name>", instances.SendText.as_view()),
     path("webhook/evolution", webhooks.EvolutionDoor.as_view()),
-    path("webhook/meta", instances.MetaWebhook.as_view()),
+    path("webhook/meta", webhooks.MetaView.as_view()),
 ]

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -58,10 +57,8 @@ from instances.api.webhook import (
     set_body,
     set_webhook,
 )
-from instances.crypto import Secret, is_same
-from instances.errors import NotFound, Refused, answer
-from instances.ingress.asgi import DoorView
-from instances.ingress.webhooks import MetaDoor
+from instances.crypto import Secret
+from instances.errors import NotFound, Refused
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
 from instances.sending import send_text
@@ -386,18 +383,4 @@ class SendText(APIView):
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Answers Evolution API's message object."""
         body: Any = request.data
-        return Response(send_text(request.instance, body), status=201)
-
-
-class MetaWebhook(DoorView):
-    """/webhook/meta: Meta first asks whether this is where it should post, and then posts."""
-
-    door = MetaDoor()
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
-        if not expected:
-            logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
-        if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
-            return answer(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
-        return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")
+        return Response(send_text(request.instance, checked(TextBody(data=body))), status=201)

@@ -16,7 +16,6 @@ from drf_spectacular.plumbing import ResolvedComponent, build_array_type, resolv
 from rest_framework.serializers import CharField, Field, IntegerField, ListField
 
 from instances.api.responses import Error
-from instances.ingress.asgi import DoorView
 
 #: What any request may be answered, and what a request with something in it may be.
 _ALWAYS = {429: "Too many wrong keys from this address.", 503: "The database does not answer; try again."}
@@ -82,11 +81,8 @@ class Endpoints(EndpointEnumerator):
 
 
 def _described(pattern: Any) -> Any:
-    view = getattr(getattr(pattern, "callback", None), "view_class", None)
-    if view is None or not issubclass(view, DoorView):
-        return pattern
-    door = pattern.callback.view_initkwargs.get("door", view.door)
-    return URLPattern(pattern.pattern, door.described.as_view())
+    described = getattr(getattr(pattern, "callback", None), "described", None)
+    return URLPattern(pattern.pattern, described.as_view()) if described else pattern
 
 
 class Generator(SchemaGenerator):

@@ -221,6 +221,12 @@ def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
 class DoorView(View):
     door: Any = None
 
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        view = super().as_view(**initkwargs)
+        view.described = initkwargs.get("door", cls.door).described  # type: ignore[attr-defined] # a function's
+        return view
+
     def post(self, request: HttpRequest, name: str = "") -> HttpResponse:
         call = Call(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
         try:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest, HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -18,8 +19,9 @@ from instances.access.client_address import is_within
 from instances.api.responses import Error
 from instances.api.serializers import Flag, Object, Text
 from instances.changes import Change
-from instances.errors import Refused
-from instances.ingress.asgi import Call, Door
+from instances.crypto import is_same
+from instances.errors import Refused, answer
+from instances.ingress.asgi import Call, Door, DoorView
 from instances.ingress.batch import Answer
 from instances.ingress.queue import SUCCESS, Changes
 from instances.models import Instance, Integration
@@ -146,3 +148,17 @@ def _parsed(integration: str, call: Call) -> list[Change]:
         return providers()[integration].parse(call.body, call.headers)
     except InvalidPayload as error:
         raise Refused(str(error)) from None
+
+
+class MetaView(DoorView):
+    """/webhook/meta: Meta first asks whether this is where it should post, and then posts."""
+
+    door = MetaDoor()
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
+        if not expected:
+            logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
+        if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
+            return answer(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
+        return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")

@@ -19,6 +19,7 @@ from realtime.api.responses import AudienceRow, EndpointFate, Explanation, Socke
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id
+from realtime.fanout.relay import Relay
 from realtime.log.models import Event, Stream
 
 
@@ -201,13 +202,11 @@ def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> SocketsF
 
 def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[AudienceRow]:
     """Who listens in this process now; who did then is on no record."""
-    from realtime.asgi import SocketIO  # which the server loads, and commands need not
-
     found: list[AudienceRow] = []
-    for running in list(SocketIO.running):
-        feeds: list[Any] = [running.relay.feeds.get(instance.pk)]
+    for relay in list(Relay.running):
+        feeds: list[Any] = [relay.feeds.get(instance.pk)]
         if is_for_all and settings.WEBSOCKET_GLOBAL_EVENTS:
-            feeds.append(running.relay.whole)
+            feeds.append(relay.whole)
         for feed in filter(None, feeds):
             found += [
                 {

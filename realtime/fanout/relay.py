@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from django.db import Error as DatabaseError
@@ -52,6 +52,9 @@ class Sockets(Protocol):
 class Relay:
     """Tells this process's sockets. Everything in it runs on the event loop."""
 
+    #: Those that have been started in this process.
+    running: ClassVar[set[Relay]] = set()
+
     def __init__(self, sockets: Sockets) -> None:
         self.sockets = sockets
         self.feeds: dict[UUID, InstanceFeed] = {}
@@ -66,8 +69,10 @@ class Relay:
         self.whole.position = await database(Event.objects.head)
         bus.listen(asyncio.get_running_loop(), self.hinted)
         self.spawn(self._sweep_for_ever())
+        self.running.add(self)
 
     async def stop(self) -> None:
+        self.running.discard(self)
         bus.stop()
         for task in list(self._tasks):
             task.cancel()

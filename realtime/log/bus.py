@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from realtime.log.models import Event
-
-Reader = Callable[[list["Event"]], None]
+#: Called with committed events, of which the bus knows nothing.
+Reader = Callable[[list[Any]], None]
 
 
 class Bus:
@@ -21,7 +19,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Event] = []
+        self._waiting: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: Reader | None = None
 
@@ -34,7 +32,7 @@ class Bus:
         with self._lock:
             self._loop, self._reader, self._waiting = None, None, []
 
-    def hint(self, events: list[Event]) -> None:
+    def hint(self, events: list[Any]) -> None:
         """Say that these events are committed; from any thread, and without anybody listening too."""
         with self._lock:
             if self._loop is None:

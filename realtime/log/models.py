@@ -37,6 +37,11 @@ class Cursor(NamedTuple):
     row: int
 
 
+def before(place: Any) -> Any:
+    """The place in the log just before another one."""
+    return place._replace(row=place.row - 1) if isinstance(place, Cursor) else place - 1
+
+
 class Page(NamedTuple):
     """A stretch of a stream: events with the place that each one leads to, and where the stretch ends."""
 

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from engineio import exceptions
 from engineio.async_drivers.asgi import WebSocket
@@ -18,11 +18,8 @@ from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
 from realtime.socketio.packets import ClientPacket, TurnBudget, decode_body, read_body, split
-from realtime.wire.outbox import EMPTY, Link, frame, text_frame
+from realtime.wire.outbox import EMPTY, Link, Outbox, frame, text_frame
 from realtime.wire.websocket import EXTENSION
-
-if TYPE_CHECKING:
-    from realtime.socketio.engine import Engine
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16
@@ -44,6 +41,23 @@ UPGRADE_PATIENCE = 0.02
 
 #: Bytes owed to a session from where on a replay waits.
 HIGH_WATER = 256 * 1024
+
+
+class EngineServer(Protocol):
+    """The Engine.IO server, as its sockets use it: python-engineio's names."""
+
+    outbox: Outbox
+    sockets: dict[str, EngineSocket]
+    #: Seconds.
+    ping_interval: float
+    ping_timeout: float
+    #: Bytes of a message.
+    max_http_buffer_size: int
+    reason: Any
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]: ...
+
+    async def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class LoggedPacket(Packet):
@@ -73,7 +87,7 @@ def _framed(packet: Packet) -> bytes:
 class EngineSocket(AsyncSocket):
     """A session. Packets for a websocket that can be written to go to the outbox; all others wait in the queue."""
 
-    server: Engine
+    server: EngineServer
     queue: deque[Packet]
     connected: bool
     upgrading: bool
@@ -81,7 +95,7 @@ class EngineSocket(AsyncSocket):
     closing: bool
     closed: bool
 
-    def __init__(self, server: Engine, sid: str) -> None:
+    def __init__(self, server: EngineServer, sid: str) -> None:
         super().__init__(server, sid)
         self.last_ping = None
         #: Where the server lends it: the transport of a websocket.

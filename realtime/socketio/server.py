@@ -10,7 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import orjson
 import socketio
@@ -19,13 +19,10 @@ from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import errors, json_body
-from realtime.log.models import Cursor, Event
+from realtime.log.models import Event, before
 from realtime.socketio.engine import Engine
 from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
 from realtime.wire.outbox import text_frame
-
-if TYPE_CHECKING:
-    from realtime.fanout.feeds import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +75,13 @@ class RateLimitedLog:
         more = f" ({self._skipped} before it were not logged)" if self._skipped else ""
         logger.log(self.level, self.message + more, error)
         self._written_at, self._skipped = now, 0
+
+
+class Recipient(Protocol):
+    """A client in a namespace."""
+
+    sid: str
+    namespace: str
 
 
 class Manager(socketio.AsyncManager):
@@ -166,32 +170,32 @@ class Server(socketio.AsyncServer):
                 behind.append((namespace, sid, place))
         self.on_set_back(behind)
 
-    async def drained(self, listener: Listener) -> None:
-        session = self._session(listener.sid, listener.namespace)
+    async def drained(self, recipient: Recipient) -> None:
+        session = self._session(recipient.sid, recipient.namespace)
         if session is not None:
             await session.drained()
 
-    def enter(self, listener: Listener, room: str) -> None:
-        session = self._session(listener.sid, listener.namespace)
+    def enter(self, recipient: Recipient, room: str) -> None:
+        session = self._session(recipient.sid, recipient.namespace)
         if session is not None:
-            self.rooms.setdefault(room, {})[listener.sid] = session
+            self.rooms.setdefault(room, {})[recipient.sid] = session
 
-    def leave(self, listener: Listener, room: str) -> None:
+    def leave(self, recipient: Recipient, room: str) -> None:
         sessions = self.rooms.get(room, {})
-        sessions.pop(listener.sid, None)
+        sessions.pop(recipient.sid, None)
         if not sessions:
             self.rooms.pop(room, None)
 
-    async def cut(self, listener: Listener, is_owed: bool = True) -> None:
+    async def cut(self, recipient: Recipient, is_owed: bool = True) -> None:
         """DISCONNECT a client from a namespace for good, with or without what it is owed before.
 
         Its transport is closed if it has no other namespace.
         """
-        eio_sid = self.manager.eio_sid_from_sid(listener.sid, listener.namespace)
+        eio_sid = self.manager.eio_sid_from_sid(recipient.sid, recipient.namespace)
         socket = self.eio.sockets.get(eio_sid)
         if socket is not None and not is_owed:
-            socket.drop_logged(listener.namespace)
-        await self.disconnect(listener.sid, namespace=listener.namespace, ignore_queue=True)
+            socket.drop_logged(recipient.namespace)
+        await self.disconnect(recipient.sid, namespace=recipient.namespace, ignore_queue=True)
         if eio_sid is not None and not self.joined.get(eio_sid):
             self.close_transport(eio_sid)
 
@@ -324,8 +328,3 @@ def _text(namespace: str, event: Event, offset: str | None) -> bytes:
     at = b"" if namespace == "/" else namespace.encode() + b","
     last = b"" if offset is None else b',"%s"' % offset.encode()
     return b'42%s["%s",%s%s]' % (at, event.type.encode(), event.envelope, last)
-
-
-def before(place: Any) -> Any:
-    """The place in the log just before another one."""
-    return place._replace(row=place.row - 1) if isinstance(place, Cursor) else place - 1

@@ -7,7 +7,6 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from evoapi.secrets import token
 from instances.crypto import Secret
 from instances.management.demo import DEMO
 from instances.models import Instance
@@ -31,7 +30,7 @@ class Command(BaseCommand):
     def _make_secrets(self) -> None:
         for name in ("DJANGO_SUPERUSER_PASSWORD", "WA_BUSINESS_APP_SECRET", "WA_BUSINESS_TOKEN_WEBHOOK"):
             if not getattr(settings, name):
-                setattr(settings, name, settings.SECRETS.get(name, token))
+                setattr(settings, name, settings.SECRETS.get(name))
 
     def _make_admin(self) -> None:
         get_user_model().objects.create_superuser(
