@@ -24,10 +24,11 @@ run: setup ## set up what is missing, then start the server
 test: setup-dev ## run the tests, on SQLite and on PostgreSQL: make test ARGS="-k name"
 	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test $(ARGS)
 
-lint: .venv/requirements-dev.stamp ## check style, types and migrations
+lint: .venv/requirements-dev.stamp ## check style, types, the walls between rooms, and migrations
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
 	.venv/bin/python -m mypy
+	.venv/bin/lint-imports
 	.venv/bin/python manage.py makemigrations --check --dry-run
 
 format: .venv/requirements-dev.stamp ## sort the imports and lay out the code
