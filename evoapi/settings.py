@@ -358,8 +358,8 @@ STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["instances.access.access.ApiKeyAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["instances.access.access.MayUseInstance"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["instances.access.rest.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["instances.access.rest.MayUseInstance"],
     "DEFAULT_PARSER_CLASSES": ["instances.api.json.JsonParser", "rest_framework.parsers.FormParser"],
     "DEFAULT_RENDERER_CLASSES": ["instances.api.json.JsonRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "instances.api.json.AlwaysJson",

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from instances.api import instances
+from instances.api import instances, messages, subscriptions
 from instances.ingress import webhooks
 
 urlpatterns = [
@@ -11,14 +11,14 @@ urlpatterns = [
     path("instance/connectionState/<str:name>", instances.ConnectionState.as_view()),
     path("instance/rotateToken/<str:name>", instances.RotateToken.as_view()),
     path("instance/delete/<str:name>", instances.DeleteInstance.as_view()),
-    path("websocket/set/<str:name>", instances.SetWebsocket.as_view()),
-    path("websocket/find/<str:name>", instances.FindWebsocket.as_view()),
-    path("websocket/token/<str:name>", instances.MintToken.as_view()),
-    path("webhook/set/<str:name>", instances.SetWebhook.as_view()),
-    path("webhook/find/<str:name>", instances.FindWebhook.as_view()),
-    path("rabbitmq/set/<str:name>", instances.SetRabbitMQ.as_view()),
-    path("rabbitmq/find/<str:name>", instances.FindRabbitMQ.as_view()),
-    path("message/sendText/<str:name>", instances.SendText.as_view()),
+    path("websocket/set/<str:name>", subscriptions.SetWebsocket.as_view()),
+    path("websocket/find/<str:name>", subscriptions.FindWebsocket.as_view()),
+    path("websocket/token/<str:name>", subscriptions.MintToken.as_view()),
+    path("webhook/set/<str:name>", subscriptions.SetWebhook.as_view()),
+    path("webhook/find/<str:name>", subscriptions.FindWebhook.as_view()),
+    path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
+    path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
+    path("message/sendText/<str:name>", messages.SendText.as_view()),
     path("webhook/evolution", webhooks.EvolutionDoor.as_view()),
     path("webhook/meta", webhooks.MetaView.as_view()),
 ]

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
-from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
 
-from instances.access.client_address import client_address
 from instances.access.minted_tokens import MintedToken
-from instances.access.rate_limit import failed_authentications
 from instances.crypto import digest, digests, is_same
-from instances.errors import NotFound, Refused
 from instances.models import ApiKey, Instance
 
 if TYPE_CHECKING:
-    from rest_framework.views import APIView
+    pass
 
 LISTEN, READ, SEND, PUBLISH, MANAGE = ApiKey.Scope.values
 ALL_SCOPES = frozenset(ApiKey.Scope.values)
@@ -194,59 +187,3 @@ def may_still_listen(access: Access, instance_id: UUID | None, name: str | None)
 
 def _clean(secret: str) -> str:
     return secret.encode(errors="replace").decode()
-
-
-def address_of(meta: dict[str, Any]) -> str:
-    return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
-
-
-def refusal(address: str) -> APIException:
-    """What a wrong key is told: 401, and after too many from one address 429."""
-    if failed_authentications.takes(address):
-        return AuthenticationFailed()
-    return Refused("Too many wrong keys from this address; try again later", status_code=429)
-
-
-class ApiKeyAuthentication(BaseAuthentication):
-    """The header `apikey`. An absent, empty or wrong one is answered in one way, whatever the path names."""
-
-    def authenticate(self, request: Request) -> tuple[None, Access]:
-        access = Access.of(request.headers.get("apikey", ""))
-        if access is None:
-            raise refusal(address_of(request.META))
-        return None, access
-
-    def authenticate_header(self, request: Request) -> str:
-        return "apikey"
-
-
-class MayUseInstance(BasePermission):
-    """The instance is the path's and nobody else's; the view finds it as `request.instance`.
-
-    A key that is not for all instances learns nothing of names it does not own: unknown and foreign ones are
-    refused as a wrong key is.
-    """
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        access = request.auth
-        if not isinstance(access, Access):
-            raise NotAuthenticated
-        name = view.kwargs.get("name")
-        if name is not None:
-            instance = Instance.objects.filter(name=name).first() if "\x00" not in name else None
-            if instance is None and access.is_for_all:
-                raise NotFound(f'The "{name}" instance does not exist')
-            if instance is None or not access.opens(instance):
-                raise AuthenticationFailed
-            request.instance = instance  # type: ignore[attr-defined]
-        scope = getattr(view, "scope", None)
-        if scope and not access.may(scope):
-            raise Refused(f"This key may not {scope}", status_code=403)
-        return True
-
-
-class GlobalKeyOnly(BasePermission):
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        if not (isinstance(request.auth, Access) and request.auth.is_global):
-            raise AuthenticationFailed
-        return True

@@ -17,7 +17,8 @@ from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import check_headers, new_secret
+from instances.outbound.webhook_headers import check_headers
+from instances.outbound.webhook_secrets import new_secret
 from instances.providers import providers
 
 

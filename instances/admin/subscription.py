@@ -18,7 +18,8 @@ from instances.admin.secret import SecretAdmin
 from instances.events import DEFAULT_EVENTS
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import MASK, MAX_SECRETS, new_secret
+from instances.outbound.webhook_headers import MASK
+from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import LISTEN, MANAGE, READ, SEND, Access, GlobalKeyOnly
-from instances.access.minted_tokens import Mintable
+from instances.access.access import MANAGE, READ
+from instances.access.rest import GlobalKeyOnly
 from instances.api import rabbitmq as rabbitmq_settings
+from instances.api.request import InstanceRequest, held
 from instances.api.responses import (
     ConnectionStateAnswer,
     Created,
@@ -25,52 +24,32 @@ from instances.api.responses import (
     Error,
     Greeting,
     InstanceRow,
-    Minted,
     Rotated,
-    SubscriptionRow,
     Valid,
-    WebhookRow,
     done,
     identity,
     instance_row,
-    subscription_row,
-    webhook_row,
 )
 from instances.api.serializers import (
     CreateBody,
     CreateWebsocketBody,
-    MintBody,
     SettingsBody,
-    TextBody,
     TokenBody,
-    WrappedWebsocket,
     checked,
 )
-from instances.api.timestamps import iso
 from instances.api.webhook import (
     CreateWebhookBody,
-    WrappedWebhook,
     create_body,
-    first_of,
     guard,
     is_to_be_checked,
-    set_body,
     set_webhook,
 )
 from instances.crypto import Secret
 from instances.errors import NotFound, Refused
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
-from instances.sending import send_text
 
 logger = logging.getLogger(__name__)
-
-
-class InstanceRequest(Request):
-    """A request that the permission `MayUseInstance` let through."""
-
-    instance: Instance
-    auth: Access
 
 
 class Welcome(APIView):
@@ -252,16 +231,6 @@ class ConnectionState(APIView):
         return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
 
 
-def held(request: InstanceRequest) -> Instance:
-    """The path's instance until the transaction ends: whoever else would use it waits, and finds it as we leave it."""
-    instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
-    if instance is None:
-        raise NotFound(f'The "{request.instance.name}" instance does not exist')
-    if not request.auth.opens(instance):
-        raise AuthenticationFailed  # its token was rotated while we waited
-    return instance
-
-
 class RotateToken(APIView):
     scope = MANAGE
 
@@ -284,103 +253,3 @@ class DeleteInstance(APIView):
         with transaction.atomic():
             held(request).delete()
         return Response(done("Instance deleted"))
-
-
-class SetWebsocket(APIView):
-    scope = MANAGE
-
-    @extend_schema(request=WrappedWebsocket, responses={201: SubscriptionRow})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """What its sockets hear; an empty list of events means all. The members may come without their wrapper."""
-        # the official Python client sends the members without their wrapper
-        is_flat = "websocket" not in request.data and "enabled" in request.data
-        body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
-        body.is_valid(raise_exception=True)
-        told = body.validated_data["websocket"]
-        with transaction.atomic():
-            subscription = Subscription.set_websocket(held(request), told["enabled"], told["events"])
-        return Response(subscription_row(subscription), status=201)
-
-
-class FindWebsocket(APIView):
-    scope = READ
-
-    @extend_schema(responses={200: SubscriptionRow | None})
-    def get(self, request: InstanceRequest, name: str) -> Response:
-        """What its sockets hear; null: no settings, so everything."""
-        subscription = request.instance.subscriptions.for_sockets().first()
-        return Response(subscription_row(subscription) if subscription else None)
-
-
-class SetWebhook(APIView):
-    scope = MANAGE
-
-    @extend_schema(request=WrappedWebhook, responses={201: WebhookRow})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """The first webhook endpoint. The members may come without their wrapper, as v2.0 and v1 took them."""
-        told = set_body(request.data)
-        if is_to_be_checked(told):
-            guard(told["url"])
-        with transaction.atomic():
-            endpoint = set_webhook(held(request), told)
-        return Response(webhook_row(endpoint, request.auth), status=201)
-
-
-class FindWebhook(APIView):
-    scope = READ
-
-    @extend_schema(responses={200: WebhookRow | None})
-    def get(self, request: InstanceRequest, name: str) -> Response:
-        """The first webhook endpoint; null: there is none."""
-        endpoint = first_of(request.instance)
-        return Response(webhook_row(endpoint, request.auth) if endpoint else None)
-
-
-class SetRabbitMQ(APIView):
-    scope = MANAGE
-
-    @extend_schema(request=rabbitmq_settings.WrappedRabbitMQ, responses={201: SubscriptionRow})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """The exchange of the instance's name; the members may come without their wrapper."""
-        told = rabbitmq_settings.set_body(request.data)
-        with transaction.atomic():
-            endpoint = rabbitmq_settings.set_rabbitmq(held(request), told["enabled"], told["events"])
-        return Response(subscription_row(endpoint), status=201)
-
-
-class FindRabbitMQ(APIView):
-    scope = READ
-
-    @extend_schema(responses={200: SubscriptionRow | None})
-    def get(self, request: InstanceRequest, name: str) -> Response:
-        """What RabbitMQ is told; null: nothing."""
-        endpoint = rabbitmq_settings.first_of(request.instance.subscriptions.all())
-        return Response(subscription_row(endpoint) if endpoint else None)
-
-
-class MintToken(APIView):
-    """For a backend to ask on behalf of its pages, which must not hold a key."""
-
-    scope = LISTEN
-
-    @extend_schema(request=MintBody, responses={201: Minted})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """A short-lived token for a page's socket."""
-        told = checked(MintBody(data=request.data))
-        scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
-        for scope in scopes:
-            if not request.auth.may(scope):
-                raise Refused(f"This key may not {scope}", status_code=403)
-        minted = request.auth.mint(request.instance, scopes, timedelta(seconds=told["expiresIn"]))
-        answer = {"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}
-        return Response(answer, status=201)
-
-
-class SendText(APIView):
-    scope = SEND
-
-    @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """Answers Evolution API's message object."""
-        body: Any = request.data
-        return Response(send_text(request.instance, checked(TextBody(data=body))), status=201)

@@ -107,7 +107,7 @@ class DescribedField(OpenApiSerializerFieldExtension):
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):
-    target_class = "instances.access.access.ApiKeyAuthentication"
+    target_class = "instances.access.rest.ApiKeyAuthentication"
     name = "apikey"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:

@@ -2,98 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from django.core.exceptions import ValidationError as ModelValidationError
-from django.db.models import TextChoices
 from rest_framework import serializers
 
 from instances.access.minted_tokens import Mintable
-from instances.events import SUBSCRIBABLE
+from instances.api.fields import (
+    MAX_NUMBER_LENGTH,
+    EventName,
+    Flag,
+    MessageText,
+    Milliseconds,
+    Name,
+    Number,
+    Object,
+    OneOf,
+    Seconds,
+    Several,
+    Text,
+    Token,
+)
 from instances.models import ConnectionState, Integration
-from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
-
-#: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
-MAX_NUMBER_LENGTH = 240
-
-
-class Text(serializers.CharField):
-    """A JSON string, and nothing that could be turned into one."""
-
-    default_error_messages = {
-        "type": "is not of a type(s) string",
-        "null": "is not of a type(s) string",
-        "max_length": "does not meet maximum length of {max_length}",
-    }
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**({"trim_whitespace": False} | kwargs))
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("type")
-        if "\x00" in data:
-            raise serializers.ValidationError("must not contain NUL characters", code="type")
-        return super().to_internal_value(data)
-
-    def schema(self) -> dict[str, Any]:
-        return ({} if self.allow_blank else {"minLength": 1}) | {"pattern": r"^[^\x00]*$"}
-
-
-class Flag(serializers.Field):
-    """true or false, and no word for them."""
-
-    default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) boolean")
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
-            self.fail("type")
-        return data
-
-    def to_representation(self, value: Any) -> bool:
-        return bool(value)
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "boolean"}
-
-
-class Object(serializers.Field):
-    default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) object")
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            self.fail("type")
-        return data
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "object"}
-
-
-class EventName(serializers.Field):
-    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(SUBSCRIBABLE))
-
-    def to_internal_value(self, data: Any) -> str:
-        if data not in SUBSCRIBABLE:
-            self.fail("enum")
-        return data
-
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(SUBSCRIBABLE)}
-
-
-class Several(serializers.ListField):
-    default_error_messages = {
-        "not_a_list": "is not of a type(s) array",
-        "null": "is not of a type(s) array",
-        "empty": "does not meet minimum length of 1",
-    }
-
-    def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
-        raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
-
-    def schema(self) -> dict[str, Any]:
-        return {} if self.allow_empty else {"minItems": 1}
 
 
 class Body(serializers.Serializer):
@@ -139,71 +68,8 @@ class SettingsBody(Body):
     wavoipToken = Text(default="", allow_blank=True, max_length=100)
 
 
-class OneOf(serializers.ChoiceField):
-    def __init__(self, choices: type[TextChoices], **kwargs: Any) -> None:
-        message = "is not one of enum values: " + ",".join(choices.values)
-        super().__init__(choices.choices, error_messages=dict.fromkeys(("invalid_choice", "null"), message), **kwargs)
-
-
-class Token(Text):
-    """A key as a header can carry it: to this server from clients, to the Graph API from us."""
-
-    def to_internal_value(self, data: Any) -> str:
-        token = super().to_internal_value(data)
-        if token != token.strip() or re.search(r"[\x00-\x1f\x7f]", token):
-            raise serializers.ValidationError(
-                "token must not contain control characters, nor begin or end with a space"
-            )
-        return token
-
-    def schema(self) -> dict[str, Any]:
-        return super().schema() | {"pattern": r"^([^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?)?$"}
-
-
-class Name(Text):
-    """An instance's."""
-
-    def to_internal_value(self, data: Any) -> str:
-        name = super().to_internal_value(data)
-        try:
-            validate_name(name)
-        except ModelValidationError as error:
-            raise serializers.ValidationError(error.message) from None
-        return name
-
-    def schema(self) -> dict[str, Any]:
-        return {"minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": NAME_PATTERN}
-
-
-class Number(Text):
-    """An instance's, or an empty text."""
-
-    def to_internal_value(self, data: Any) -> str:
-        number = super().to_internal_value(data)
-        if number and not is_number(number):
-            raise serializers.ValidationError('number does not match pattern "^\\\\d+[\\\\.@\\\\w-]+"')
-        return number
-
-    def schema(self) -> dict[str, Any]:
-        return {"pattern": r"^([0-9]+[.@0-9A-Za-z_-]+)?$"}
-
-
 class TokenBody(Body):
     token = Token(required=False, allow_blank=True, max_length=4096)
-
-
-class Seconds(serializers.IntegerField):
-    default_error_messages = {
-        "type": "is not of a type(s) integer",
-        "null": "is not of a type(s) integer",
-        "min_value": "must be greater than or equal to {min_value}",
-        "max_value": "must be less than or equal to {max_value}",
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        if not isinstance(data, int) or isinstance(data, bool):
-            self.fail("type")
-        return data
 
 
 class MintBody(Body):
@@ -245,29 +111,6 @@ class Quoted(Object):
         named = {"type": "string", "maxLength": 255} | Text().schema()
         key = {"type": "object", "required": ["id"], "properties": {"id": named}}
         return {"type": "object", "required": ["key"], "properties": {"key": key}}
-
-
-class Milliseconds(serializers.IntegerField):
-    """Of any size that JavaScript writes exactly."""
-
-    default_error_messages = dict.fromkeys(
-        ("invalid", "null", "max_string_length", "min_value", "max_value"), "Enter a value in milliseconds"
-    )
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=1 - 2**53, max_value=2**53 - 1, **kwargs)
-
-
-class MessageText(Text):
-    """Not only of spaces."""
-
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        if isinstance(data, str) and not data.strip():
-            raise serializers.ValidationError("Text is required")
-        return super().run_validation(data)
-
-    def schema(self) -> dict[str, Any]:
-        return super().schema() | {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 
 
 class TextBody(Body):

@@ -7,13 +7,15 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.serializers import Body, EventName, Flag, Several, Text, checked
+from instances.api.fields import EventName, Flag, Several, Text
+from instances.api.serializers import Body, checked
 from instances.errors import Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import MAX_VALUE, check_headers, new_secret
+from instances.outbound.webhook_headers import MAX_VALUE, check_headers
+from instances.outbound.webhook_secrets import new_secret
 
 MAX_URL_LENGTH = 2048
 

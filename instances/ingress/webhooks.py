@@ -13,11 +13,12 @@ from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.views import APIView
 
-from instances.access.access import PUBLISH, Access, refusal
+from instances.access.access import PUBLISH, Access
 from instances.access.cache import Memory
 from instances.access.client_address import is_within
+from instances.access.rest import refusal
+from instances.api.fields import Flag, Object, Text
 from instances.api.responses import Error
-from instances.api.serializers import Flag, Object, Text
 from instances.changes import Change
 from instances.crypto import is_same
 from instances.errors import Refused, answer

@@ -25,7 +25,8 @@ from realtime.admin.base import LongListAdmin, TypeFilter, in_admin
 from realtime.admin.forms import ChosenForm, RangeForm
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.responses import masked_headers
-from realtime.delivery.models import Attempt, Delivery, State, endpoints_of
+from realtime.delivery.enqueue import endpoints_of
+from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.resend import MAX_RESENT, resend
 from realtime.delivery.transports.base import transports
 from realtime.log.models import Stream

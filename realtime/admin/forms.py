@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance, Subscription
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import check_secret
+from instances.outbound.webhook_secrets import check_secret
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.endpoints import is_id
 from realtime.delivery.models import Delivery, State

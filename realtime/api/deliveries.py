@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.api.instances import InstanceRequest, held
+from instances.api.request import InstanceRequest, held
 from instances.api.responses import Error
 from instances.api.serializers import checked
 from instances.api.webhook import guard, webhooks_of

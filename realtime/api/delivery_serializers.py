@@ -7,7 +7,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.serializers import Body, Several, Text
+from instances.api.fields import Several, Text
+from instances.api.serializers import Body
 from instances.api.webhook import Url
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id

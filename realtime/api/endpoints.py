@@ -13,9 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.api.instances import InstanceRequest, held
+from instances.api.fields import EventName, Flag, Several, Text
+from instances.api.request import InstanceRequest, held
 from instances.api.responses import Done, Error, done
-from instances.api.serializers import Body, EventName, Flag, Several, Text, checked
+from instances.api.serializers import Body, checked
 from instances.api.webhook import (
     Headers,
     Url,
@@ -28,7 +29,7 @@ from instances.api.webhook import (
 from instances.errors import NotFound, Refused
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
-from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX, check_secret, new_secret
+from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX, check_secret, new_secret
 from realtime.api.responses import EndpointRow, endpoint_row
 from realtime.delivery.models import DELETED, Delivery, State
 

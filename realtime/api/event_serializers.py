@@ -7,7 +7,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.serializers import Body, Text
+from instances.api.fields import Text
+from instances.api.serializers import Body
 from instances.events import EventType
 from realtime.log.history import MAX_EVENTS
 

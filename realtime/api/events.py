@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import READ
-from instances.api.instances import InstanceRequest
+from instances.api.request import InstanceRequest
 from instances.api.serializers import checked
 from realtime.api.event_serializers import FindQuery
 from realtime.api.responses import FoundEvents

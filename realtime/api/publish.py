@@ -12,8 +12,9 @@ from rest_framework.utils.mediatypes import media_type_matches
 from rest_framework.views import APIView
 
 from instances import json_body
-from instances.access.access import PUBLISH, Access, refusal
+from instances.access.access import PUBLISH, Access
 from instances.access.cache import Memory
+from instances.access.rest import refusal
 from instances.api.serializers import checked
 from instances.errors import NotFound, Refused
 from instances.events import EventType

@@ -21,12 +21,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from instances.errors import UNANSWERED
-from instances.events import EventType, announce
-from instances.models import Instance, Subscription
 from realtime.database import Pool, database
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Look, Places
-from realtime.delivery.models import LEASE, Attempt, Delivery, Result, State, endpoints_of
+from realtime.delivery.endpoint_health import _failing, _note_failing, _note_well, _switch_off
+from realtime.delivery.enqueue import endpoints_of
+from realtime.delivery.models import LEASE, Attempt, Delivery, Result, State
 from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict, transports
 
@@ -44,11 +44,6 @@ RENEWAL = LEASE / 3
 BATCH = 200
 #: Spreads attempts over time.
 _random = random.Random()
-
-#: After how long a failure what waits for its next attempt is sent as soon as one has succeeded.
-OUTAGE = timedelta(minutes=1)
-#: How long an endpoint may fail until it is switched off.
-PATIENCE = timedelta(days=5)
 
 
 class Attempted(NamedTuple):
@@ -195,11 +190,6 @@ class Dispatcher:
         self._woken.set()
 
 
-def _failing() -> list[int]:
-    rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
-    return list(rows.values_list("pk", flat=True))
-
-
 def _claim(lease: str, look: Look, barren: list[int]) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
     """What is due, with its endpoints as they are now; and the endpoints that gave nothing, though something is due."""
     claimed: list[Delivery] = []
@@ -254,39 +244,3 @@ def _result(attempted: Attempted) -> Result:
         return Result(delivery, State.DEAD if endpoint else State.DROPPED, now, attempt)
     wait = max(delay, outcome.retry_after or 0)
     return Result(delivery, State.PENDING, now + timedelta(seconds=wait), attempt)
-
-
-def _note_well(endpoint_ids: list[int]) -> None:
-    """They work; and whoever has failed for a while gets at once what waits for its next attempt."""
-    now = timezone.now()
-    failing = Subscription.objects.filter(pk__in=endpoint_ids).exclude(failing_since=None).order_by("pk")
-    for endpoint_id, since in failing.values_list("pk", "failing_since"):
-        Subscription.objects.filter(pk=endpoint_id).update(failing_since=None)
-        if since and since < now - OUTAGE:
-            Delivery.objects.hurry(endpoint_id)
-
-
-def _note_failing(endpoint_id: int, verdicts: list[Verdict]) -> str:
-    """Returns why it is to be switched off: it is gone, or has failed for days."""
-    now = timezone.now()
-    Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
-    if Verdict.GONE in verdicts:
-        return "It answered 410 Gone"
-    if Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True).exists():
-        return f"Nothing could be delivered for {PATIENCE.days} days"
-    return ""
-
-
-def _switch_off(endpoint_id: int, reason: str) -> None:
-    """And say so, by an event."""
-    instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
-    endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()
-    if endpoint is None:
-        return
-    endpoint.is_enabled, endpoint.disabled_reason = False, reason
-    endpoint.save(update_fields=["is_enabled", "disabled_reason", "updated_at"])
-    Delivery.objects.give_up([endpoint_id], State.DEAD, f"Its endpoint was switched off: {reason}")
-    logger.warning("The %s endpoint %s was switched off: %s", endpoint.transport, endpoint_id, reason)
-    if instance:
-        told = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}
-        announce(EventType.ENDPOINT_DISABLED, instance, told)

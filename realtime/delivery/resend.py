@@ -18,7 +18,8 @@ from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.delivery import wakeup
-from realtime.delivery.models import Delivery, FormerEndpoint, State, delivery
+from realtime.delivery.enqueue import delivery
+from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.samples import sample
 from realtime.delivery.transports.base import Endpoint, transports
 

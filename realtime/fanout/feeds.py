@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from realtime.fanout.recovery import Place
-from realtime.log.models import Cursor, Event, Page
+from realtime.log.cursor import Cursor
+from realtime.log.models import Event, Page
 
 #: Events read from the log at a time.
 PAGE = 200

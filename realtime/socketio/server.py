@@ -19,7 +19,8 @@ from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import errors, json_body
-from realtime.log.models import Event, before
+from realtime.log.cursor import before
+from realtime.log.models import Event
 from realtime.socketio.engine import Engine
 from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
 from realtime.wire.outbox import text_frame

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from instances.outbound.webhook_headers import MAX_SECRETS, PREFIX
+from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX
 
 #: Seconds for which such a token is good.
 JWT_LIFETIME = 600

@@ -21,7 +21,8 @@ from yarl import URL
 
 from instances.events import EventType
 from instances.outbound import ssrf_guard
-from instances.outbound.webhook_headers import JWT_KEY, check_secret
+from instances.outbound.webhook_headers import JWT_KEY
+from instances.outbound.webhook_secrets import check_secret
 from realtime.delivery.transports import masking, retry, signing
 from realtime.delivery.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
 from realtime.delivery.transports.connections import new_session

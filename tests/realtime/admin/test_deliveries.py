@@ -20,7 +20,8 @@ from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
 from realtime.admin import BoundedPaginator
 from realtime.delivery import wakeup
-from realtime.delivery.models import Attempt, Delivery, State, endpoints_of
+from realtime.delivery.enqueue import endpoints_of
+from realtime.delivery.models import Attempt, Delivery, State
 from realtime.log.models import Event, Stream
 from tests.receiver import Receiver
 

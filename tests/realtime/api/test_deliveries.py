@@ -18,7 +18,8 @@ from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
 from realtime.delivery import wakeup
-from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State, endpoints_of
+from realtime.delivery.enqueue import endpoints_of
+from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.resend import ONE_OFF
 from realtime.log.models import Event, Stream
 from tests.end_to_end.test_bad_input import is_evolutions_shape

@@ -18,7 +18,8 @@ from instances.events import EventType
 from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.log import retention
-from realtime.log.models import WHOLE, Cursor, DedupeKey, Event, Happening, Stream
+from realtime.log.cursor import Cursor
+from realtime.log.models import WHOLE, DedupeKey, Event, Happening, Stream
 from realtime.log.retention import Pruning, prune
 from tests.inside import until
 from tests.realtime.log.test_models import in_threads, record, seqs

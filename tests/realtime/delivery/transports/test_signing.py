@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from instances.outbound.webhook_headers import check_headers, check_secret, new_secret
+from instances.outbound.webhook_headers import check_headers
+from instances.outbound.webhook_secrets import check_secret, new_secret
 from realtime.delivery.transports import signing
 
 pytestmark = pytest.mark.any_database

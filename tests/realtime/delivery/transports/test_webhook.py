@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from standardwebhooks.webhooks import Webhook as Verifier
 
 from instances.events import EventType
-from instances.outbound.webhook_headers import new_secret
+from instances.outbound.webhook_secrets import new_secret
 from realtime.delivery.transports import retry, signing
 from realtime.delivery.transports.base import Endpoint, Parcel, Verdict
 from realtime.delivery.transports.webhook import Webhook

@@ -1,0 +1,30 @@
+"""Routes that send messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from instances.access.access import SEND
+from instances.api.request import InstanceRequest
+from instances.api.responses import (
+    Error,
+)
+from instances.api.serializers import (
+    TextBody,
+    checked,
+)
+from instances.sending import send_text
+
+
+class SendText(APIView):
+    scope = SEND
+
+    @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error})
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        """Answers Evolution API's message object."""
+        body: Any = request.data
+        return Response(send_text(request.instance, checked(TextBody(data=body))), status=201)

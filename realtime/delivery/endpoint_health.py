@@ -1,0 +1,63 @@
+"""How endpoints fare: failures in a row, and when one is switched off."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.utils import timezone
+
+from instances.events import EventType, announce
+from instances.models import Instance, Subscription
+from realtime.delivery.models import Delivery, State
+from realtime.delivery.transports.base import Verdict
+
+logger = logging.getLogger(__name__)
+
+#: After how long a failure what waits for its next attempt is sent as soon as one has succeeded.
+OUTAGE = timedelta(minutes=1)
+
+
+#: How long an endpoint may fail until it is switched off.
+PATIENCE = timedelta(days=5)
+
+
+def _failing() -> list[int]:
+    rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
+    return list(rows.values_list("pk", flat=True))
+
+
+def _note_well(endpoint_ids: list[int]) -> None:
+    """They work; and whoever has failed for a while gets at once what waits for its next attempt."""
+    now = timezone.now()
+    failing = Subscription.objects.filter(pk__in=endpoint_ids).exclude(failing_since=None).order_by("pk")
+    for endpoint_id, since in failing.values_list("pk", "failing_since"):
+        Subscription.objects.filter(pk=endpoint_id).update(failing_since=None)
+        if since and since < now - OUTAGE:
+            Delivery.objects.hurry(endpoint_id)
+
+
+def _note_failing(endpoint_id: int, verdicts: list[Verdict]) -> str:
+    """Returns why it is to be switched off: it is gone, or has failed for days."""
+    now = timezone.now()
+    Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
+    if Verdict.GONE in verdicts:
+        return "It answered 410 Gone"
+    if Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True).exists():
+        return f"Nothing could be delivered for {PATIENCE.days} days"
+    return ""
+
+
+def _switch_off(endpoint_id: int, reason: str) -> None:
+    """And say so, by an event."""
+    instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
+    endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()
+    if endpoint is None:
+        return
+    endpoint.is_enabled, endpoint.disabled_reason = False, reason
+    endpoint.save(update_fields=["is_enabled", "disabled_reason", "updated_at"])
+    Delivery.objects.give_up([endpoint_id], State.DEAD, f"Its endpoint was switched off: {reason}")
+    logger.warning("The %s endpoint %s was switched off: %s", endpoint.transport, endpoint_id, reason)
+    if instance:
+        told = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}
+        announce(EventType.ENDPOINT_DISABLED, instance, told)
