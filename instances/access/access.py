@@ -27,7 +27,7 @@ DIGEST_PREFIX = 16
 
 @dataclass(frozen=True)
 class Access:
-    """What one valid key opens. Made anew from the database for every join and every request, but for `Memory`'s."""
+    """What one valid key opens. Read anew for every join and request, but by `AccessCache`."""
 
     scopes: frozenset[str]
     #: The global key's, or an ApiKey's that is for all instances.
@@ -47,10 +47,10 @@ class Access:
         return key.expires_at if key else None
 
     @property
-    def who(self) -> str:
+    def actor(self) -> str:
         """For the record of what somebody had done by hand; no part of the key."""
         if self.minter:
-            return f"a token minted by {self.minter.who}"
+            return f"a token minted by {self.minter.actor}"
         if self.is_global:
             return "the global key"
         return f"the API key {self.key.name}" if self.key else "the instance's own token"
@@ -67,36 +67,36 @@ class Access:
     def may(self, scope: str) -> bool:
         return scope in self.scopes
 
-    def renewed(self) -> Access | None:
+    def refreshed(self) -> Access | None:
         """The same access as of now, or None once its key is revoked or expired, or has lost what it minted."""
         if self.minter:
-            minter = self.minter.renewed()
+            minter = self.minter.refreshed()
             return replace(self, minter=minter) if minter and self.scopes <= minter.scopes else None
         if self.key is None:
             return self
         key = ApiKey.objects.usable().filter(pk=self.key.pk).first()
-        return self._of_key(key) if key else None
+        return self._from_api_key(key) if key else None
 
     @classmethod
-    def _of_key(cls, key: ApiKey) -> Access:
+    def _from_api_key(cls, key: ApiKey) -> Access:
         return cls(frozenset(key.scopes), is_for_all=key.all_instances, key=key)
 
     @classmethod
-    def of(cls, secret: str) -> Access | None:
+    def from_key(cls, secret: str) -> Access | None:
         """The access that this key gives, if it is one."""
-        return cls.of_many([secret]).get(secret)
+        return cls.from_keys([secret]).get(secret)
 
     @classmethod
-    def of_many(cls, secrets: Iterable[str]) -> dict[str, Access]:
+    def from_keys(cls, secrets: Iterable[str]) -> dict[str, Access]:
         """The accesses that these keys give, by key; what is none is left out."""
         asked = {secret for secret in secrets if secret}  # whatever is stored: an empty text is no key
-        found = {one: cls._of_global() for one in asked if is_same(one, settings.AUTHENTICATION_API_KEY)}
+        found = {one: cls._from_global_key() for one in asked if is_same(one, settings.AUTHENTICATION_API_KEY)}
         marks = {secret: tuple(digests(_clean(secret))) for secret in asked - found.keys()}
         keys = cls._keys_by_digest(marks.values())
         for secret, its in marks.items():
             if key := next((keys[mark] for mark in its if mark in keys), None):
                 key.was_used()
-                found[secret] = cls._of_key(key)
+                found[secret] = cls._from_api_key(key)
         others = {secret: its for secret, its in marks.items() if secret not in found}
         tokens = cls._known_tokens(others.values())
         return found | {
@@ -104,7 +104,7 @@ class Access:
         }
 
     @classmethod
-    def _of_global(cls) -> Access:
+    def _from_global_key(cls) -> Access:
         return cls(ALL_SCOPES, is_for_all=True, is_global=True)
 
     @staticmethod
@@ -120,10 +120,10 @@ class Access:
 
     def mint(self, instance: Instance, scopes: Iterable[str], lifetime: timedelta) -> MintedToken:
         """A token for pages. The caller has seen to it that this access opens the instance and has the scopes."""
-        return MintedToken(instance.pk, frozenset(scopes), self._mark(instance), timezone.now() + lifetime)
+        return MintedToken(instance.pk, frozenset(scopes), self._minter_reference(instance), timezone.now() + lifetime)
 
-    def _mark(self, instance: Instance) -> str:
-        """How a minted token names what it lives and dies with; `_of_mark` reads it."""
+    def _minter_reference(self, instance: Instance) -> str:
+        """How a minted token names what it lives and dies with; `_from_minter_reference` reads it."""
         if self.key:
             return f"key:{self.key.pk}"
         if self.is_global:
@@ -133,38 +133,38 @@ class Access:
         raise ValueError("Only a key mints tokens")
 
     @classmethod
-    def _of_mark(cls, mark: str, instance: Instance) -> Access | None:
+    def _from_minter_reference(cls, mark: str, instance: Instance) -> Access | None:
         kind, _, value = mark.partition(":")
         if kind == "key":
             key = ApiKey.objects.usable().filter(pk=value).first()
-            return cls._of_key(key) if key else None
+            return cls._from_api_key(key) if key else None
         if kind == "global":
             is_same_key = any(each.startswith(value) for each in digests(settings.AUTHENTICATION_API_KEY))
-            return cls._of_global() if is_same_key else None
+            return cls._from_global_key() if is_same_key else None
         is_same_token = instance.token_digest.startswith(value)
         return cls(ALL_SCOPES, token_digests=(instance.token_digest,)) if is_same_token else None
 
     @classmethod
-    def of_minted(cls, token: str) -> Access | None:
+    def from_minted_token(cls, token: str) -> Access | None:
         """The access that this minted token gives, if it is one, in time, and what minted it is still valid."""
         minted = MintedToken.read(token)
         instance = Instance.objects.filter(pk=minted.instance_id).first() if minted else None
         if minted is None or instance is None:
             return None
-        minter = cls._of_mark(minted.minter, instance)
+        minter = cls._from_minter_reference(minted.minter, instance)
         if minter is None or not minted.scopes <= minter.scopes or not minter.opens(instance):
             return None
         return cls(minted.scopes, instance_id=instance.pk, minter=minter)
 
 
 #: What a socket joined with: its access, and the instance's id and name as they were; None and None for `/`.
-Joined = tuple[Access, UUID | None, str | None]
+ListenerAccess = tuple[Access, UUID | None, str | None]
 
 
-def still_listening(sockets: Iterable[Joined]) -> set[Joined]:
+def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
     """Those that the database, as it is now, still lets listen. An instance of another name is not what they joined."""
     asked = set(sockets)
-    renewed = {access: access.renewed() for access in {access for access, _, _ in asked}}
+    renewed = {access: access.refreshed() for access in {access for access, _, _ in asked}}
     ids = {instance_id for _, instance_id, _ in asked if instance_id}
     instances = Instance.objects.only("name", "token_digest").in_bulk(ids)
 
@@ -182,7 +182,7 @@ def still_listening(sockets: Iterable[Joined]) -> set[Joined]:
 
 def may_still_listen(access: Access, instance_id: UUID | None, name: str | None) -> bool:
     """The same of one socket."""
-    return bool(still_listening([(access, instance_id, name)]))
+    return bool(still_authorized([(access, instance_id, name)]))
 
 
 def _clean(secret: str) -> str:

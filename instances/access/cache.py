@@ -9,14 +9,14 @@ from instances.access.access import Access
 from instances.models import AccessRevision, Instance
 
 #: Keys, and pairs of key and instance, that are remembered; then all are forgotten and asked for again.
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 
-class Stale(Exception):
+class StaleAccess(Exception):
     """Raised when access has changed since it was looked at; another attempt looks at it anew."""
 
 
-class Memory:
+class AccessCache:
     """Remembers who was let in, never who was not: what is unknown here is asked of the database.
 
     `renew` and `check` enclose what relies on it. It belongs to one thread.
@@ -30,22 +30,22 @@ class Memory:
     def renew(self) -> None:
         """Forget everything if anybody's access has changed."""
         revision = AccessRevision.current()
-        if revision != self._revision or len(self._accesses) + len(self._opened) > MAX_REMEMBERED:
+        if revision != self._revision or len(self._accesses) + len(self._opened) > MAX_CACHED:
             self._revision = revision
             self._accesses.clear()
             self._opened.clear()
 
     def check(self) -> None:
-        """Raises Stale if anybody's access has changed since `renew`."""
+        """Raises StaleAccess if anybody's access has changed since `renew`."""
         if AccessRevision.current() != self._revision:
-            raise Stale
+            raise StaleAccess
 
     def access(self, secret: str) -> Access | None:
         """The access that this key gives now, if it is one."""
         mark = hashlib.sha256(secret.encode(errors="replace")).digest()
         access = self._accesses.get(mark)
         if access is None:
-            access = Access.of(secret)
+            access = Access.from_key(secret)
             if access is not None:
                 self._accesses[mark] = access
         elif access.key:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 MAX_REMEMBERED = 10_000
 
 
-class Throttle:
+class RateLimiter:
     """Token buckets: `burst` at once, and `rate` a second after that, for each of those who come."""
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -20,7 +20,7 @@ class Throttle:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def takes(self, who: Hashable) -> bool:
+    def allows(self, who: Hashable) -> bool:
         """Count one more; returns whether it is within the limit."""
         now = time.monotonic()
         with self._lock:
@@ -38,7 +38,7 @@ class Throttle:
 
 
 #: Wrong keys from one address. Right ones are never held up by it: a whole office may share an address.
-failed_authentications = Throttle(rate=10, burst=1000)
+failed_authentications = RateLimiter(rate=10, burst=1000)
 
 #: What one key's clients emit.
-client_events = Throttle(rate=100, burst=1000)
+client_events = RateLimiter(rate=100, burst=1000)

@@ -23,9 +23,9 @@ def address_of(meta: dict[str, Any]) -> str:
     return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
 
 
-def refusal(address: str) -> APIException:
+def authentication_error(address: str) -> APIException:
     """What a wrong key is told: 401, and after too many from one address 429."""
-    if failed_authentications.takes(address):
+    if failed_authentications.allows(address):
         return AuthenticationFailed()
     return Refused("Too many wrong keys from this address; try again later", status_code=429)
 
@@ -34,9 +34,9 @@ class ApiKeyAuthentication(BaseAuthentication):
     """The header `apikey`. An absent, empty or wrong one is answered in one way, whatever the path names."""
 
     def authenticate(self, request: Request) -> tuple[None, Access]:
-        access = Access.of(request.headers.get("apikey", ""))
+        access = Access.from_key(request.headers.get("apikey", ""))
         if access is None:
-            raise refusal(address_of(request.META))
+            raise authentication_error(address_of(request.META))
         return None, access
 
     def authenticate_header(self, request: Request) -> str:

@@ -23,7 +23,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.views import APIView
 
 from instances import errors
-from instances.access.cache import Memory, Stale
+from instances.access.cache import AccessCache, StaleAccess
 from instances.access.client_address import client_address
 from instances.ingress.batch import Answer, Work, enter
 from instances.ingress.body_limit import Application, Receive, Send
@@ -79,7 +79,7 @@ class Door(ABC):
     described: ClassVar[type[APIView]]
 
     @abstractmethod
-    def admit(self, call: Call, memory: Memory) -> Work | Answer:
+    def admit(self, call: Call, cache: AccessCache) -> Work | Answer:
         """What is to be done in a transaction, or the answer if there is nothing. Raises APIException to refuse it."""
 
     def name_in(self, path: str) -> str | None:
@@ -103,13 +103,13 @@ class Visit:
         self.call = call
         self.size = len(call.body)
 
-    def admit(self, memory: Memory) -> Work | Answer:
-        return self.door.admit(self.call, memory)
+    def admit(self, cache: AccessCache) -> Work | Answer:
+        return self.door.admit(self.call, cache)
 
 
 def refusal(call: Call, error: Exception) -> Answer | None:
     """The answer to what a door raised, None for what nobody foresaw."""
-    if isinstance(error, (*errors.UNANSWERED, Stale)):
+    if isinstance(error, (*errors.UNANSWERED, StaleAccess)):
         logger.error("%s was not answered: %s", call.path, error)
         error = errors.Refused(errors.DATABASE_AWAY, 503)
     if not isinstance(error, APIException):

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
-from instances.access.cache import Memory, Stale
+from instances.access.cache import AccessCache, StaleAccess
 from instances.models import Instance, Subscription
 from instances.sql import load
 
@@ -80,7 +80,7 @@ class Entrant(Protocol):
 
     size: int
 
-    def admit(self, memory: Memory) -> Work | Answer:
+    def admit(self, cache: AccessCache) -> Work | Answer:
         """Who is it, and what is it? Called outside of a transaction. Raises what the request is refused with."""
 
 
@@ -104,10 +104,10 @@ class Entry:
         self.work: Work | None = None
         self.outcome: Answer | Exception | None = None
 
-    def admit(self, memory: Memory) -> None:
+    def admit(self, cache: AccessCache) -> None:
         self.work = self.outcome = None
         try:
-            admitted = self.entrant.admit(memory)
+            admitted = self.entrant.admit(cache)
         except Exception as error:
             self.outcome = error
         else:
@@ -181,21 +181,21 @@ def _addressed(addresses: Iterable[Address]) -> Any:
 # One transaction
 
 
-def settle(entries: list[E], memory: Memory, is_patient: bool) -> list[E]:
+def settle(entries: list[E], cache: AccessCache, is_patient: bool) -> list[E]:
     """Admit and apply requests in one transaction of their own, leaving each its outcome.
 
     Returns those for whose instances somebody else's transaction would have to be waited for: nothing is done of them,
     unless `is_patient`. Raises what the transaction as a whole fails with, and Stale.
     """
-    memory.renew()
+    cache.renew()
     for entry in entries:
-        entry.admit(memory)
+        entry.admit(cache)
     working = [(entry, entry.work) for entry in entries if entry.work]
     if not working:
         return []
     with transaction.atomic():
         others = len(connection.run_on_commit)  # where the caller has a transaction
-        held = _apply_all(working, memory, is_patient)
+        held = _apply_all(working, cache, is_patient)
         _make_hooks_robust(others)
     return held
 
@@ -211,11 +211,11 @@ def _make_hooks_robust(begin: int) -> None:
     hooks[begin:] = [(sids, robust(hook), True) for sids, hook, _ in hooks[begin:]]
 
 
-def _apply_all(working: list[tuple[E, Work]], memory: Memory, is_patient: bool) -> list[E]:
+def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, is_patient: bool) -> list[E]:
     addresses = [work.address for _, work in working]
     rows = Rows(_addressed(addresses).locked().select_for_update(no_key=True, skip_locked=not is_patient))
     held = [] if is_patient else _held(working, rows)
-    memory.check()
+    cache.check()
     ready = [(rows.ids(work.address), entry) for entry, work in working if entry not in held]
     ready.sort(key=lambda one: one[0])
     for ids, group in groupby(ready, key=lambda one: one[0]):
@@ -271,7 +271,7 @@ def settle_alone(entry: Entry) -> None:
     """One request in a transaction of its own, which waits for its instances' locks. It always leaves an outcome."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            settle([entry], Memory(), is_patient=True)
+            settle([entry], AccessCache(), is_patient=True)
         except Exception as error:
             entry.outcome = error
             if attempt < ATTEMPTS and is_worth_another(error):
@@ -295,4 +295,4 @@ def is_deadlock(error: Exception) -> bool:
 def is_worth_another(error: Exception) -> bool:
     if is_deadlock(error):
         logger.info("Two transactions waited for each other; trying again")
-    return isinstance(error, Stale) or is_deadlock(error)
+    return isinstance(error, StaleAccess) or is_deadlock(error)

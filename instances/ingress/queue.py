@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from django.db import close_old_connections
 
-from instances.access.cache import Memory
+from instances.access.cache import AccessCache
 from instances.changes import Change, InboundMessage, Notice, StatusReport
 from instances.errors import UNANSWERED
 from instances.events import announce
@@ -112,7 +112,7 @@ class _Taken:
     def __init__(self, work: Work) -> None:
         self.work = work
 
-    def admit(self, memory: Memory) -> Work:
+    def admit(self, cache: AccessCache) -> Work:
         return self.work
 
 
@@ -150,7 +150,7 @@ class Intake:
         self._waiting: deque[Waiting] = deque()
         self._is_writing = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
-        self._memory = Memory()
+        self._cache = AccessCache()
         self._lanes = Lanes()
         #: How many times what waited was taken up, each time in one transaction unless something went wrong.
         self.batches = 0
@@ -191,7 +191,7 @@ class Intake:
         self.batches += 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                elsewhere = settle(entries, self._memory, is_patient=False)
+                elsewhere = settle(entries, self._cache, is_patient=False)
                 break
             except Exception as error:
                 if attempt < ATTEMPTS and is_worth_another(error):

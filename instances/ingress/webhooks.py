@@ -14,9 +14,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.views import APIView
 
 from instances.access.access import PUBLISH, Access
-from instances.access.cache import Memory
+from instances.access.cache import AccessCache
 from instances.access.client_address import is_within
-from instances.access.rest import refusal
+from instances.access.rest import authentication_error
 from instances.api.fields import Flag, Object, Text
 from instances.api.responses import Error
 from instances.changes import Change
@@ -68,28 +68,28 @@ class EvolutionDoor(Door):
     path = "/webhook/evolution"
     described = EvolutionWebhook
 
-    def admit(self, call: Call, memory: Memory) -> EvolutionChanges:
+    def admit(self, call: Call, cache: AccessCache) -> EvolutionChanges:
         access = None
         if "apikey" in call.headers or not _is_open_to(call):
-            access = memory.access(call.headers.get("apikey", ""))
+            access = cache.access(call.headers.get("apikey", ""))
             if access is None:
-                raise refusal(call.address)
+                raise authentication_error(call.address)
             if not access.may(PUBLISH):
                 raise Refused("This key may not publish", 403)
-        return EvolutionChanges(_parsed(Integration.EVOLUTION, call), access, memory)
+        return EvolutionChanges(_parsed(Integration.EVOLUTION, call), access, cache)
 
 
 class EvolutionChanges(Changes):
-    def __init__(self, changes: list[Change], access: Access | None, memory: Memory) -> None:
+    def __init__(self, changes: list[Change], access: Access | None, cache: AccessCache) -> None:
         super().__init__(Integration.EVOLUTION, changes)
         self.access = access
-        self.memory = memory
+        self.cache = cache
 
     def check(self, instances: list[Instance]) -> None:
         """A key that is not for all learns nothing of numbers: an unknown one is refused as a foreign one is."""
         if self.access is None or self.access.is_for_all or not self.changes:
             return
-        if not instances or not all(self.memory.opens(self.access, instance) for instance in instances):
+        if not instances or not all(self.cache.opens(self.access, instance) for instance in instances):
             raise AuthenticationFailed
 
     def answer(self) -> Answer:
@@ -132,7 +132,7 @@ class MetaDoor(Door):
     path = "/webhook/meta"
     described = MetaWebhook
 
-    def admit(self, call: Call, memory: Memory) -> Changes:
+    def admit(self, call: Call, cache: AccessCache) -> Changes:
         if not settings.WA_BUSINESS_APP_SECRET:
             logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
             raise Refused("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)

@@ -96,7 +96,7 @@ class ResendOne(APIView):
             elsewhere = _elsewhere(request, told)
             if elsewhere is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
                 raise Refused("Its endpoint is off or gone; a url can be given to send it to", 409)
-            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.who, elsewhere)
+            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, elsewhere)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
         return Response(delivery_row(new, None), status=201)
 
@@ -121,7 +121,7 @@ class Resend(APIView):
             elsewhere = _elsewhere(request, told)
             if elsewhere is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
-            count = resend(wanted, MAX_RESENT, request.auth.who, elsewhere)
+            count = resend(wanted, MAX_RESENT, request.auth.actor, elsewhere)
         return Response({"count": count, "hasMore": "ids" not in told and count == MAX_RESENT}, status=201)
 
 
@@ -134,7 +134,7 @@ def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | No
     guard(told["url"])
     # neither path nor query: they are often the receiver's password
     place = urlsplit(told["url"]).hostname
-    logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.who)
+    logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.actor)
     return Elsewhere(told["url"], told["secret"], request.auth.is_for_all)
 
 
@@ -152,7 +152,7 @@ class SendTest(APIView):
             endpoints = [one for one in self._asked(instance, told.get("endpoint")) if one.is_enabled]
             if not endpoints:
                 raise Refused("There is no webhook endpoint that is on", 409)
-            deliveries = send_test(instance, told["event"], endpoints, request.auth.who)
+            deliveries = send_test(instance, told["event"], endpoints, request.auth.actor)
         sent = [{"id": str(one.pk), "endpoint": str(one.endpoint_id)} for one in deliveries]
         return Response({"event": deliveries[0].event_id, "deliveries": sent}, status=201)
 

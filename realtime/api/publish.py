@@ -13,8 +13,8 @@ from rest_framework.views import APIView
 
 from instances import json_body
 from instances.access.access import PUBLISH, Access
-from instances.access.cache import Memory
-from instances.access.rest import refusal
+from instances.access.cache import AccessCache
+from instances.access.rest import authentication_error
 from instances.api.serializers import checked
 from instances.errors import NotFound, Refused
 from instances.events import EventType
@@ -49,23 +49,23 @@ class PublishDoor(Door):
     path = "/event/publish/"
     described = Publish
 
-    def admit(self, call: Call, memory: Memory) -> Published:
-        access = memory.access(call.headers.get("apikey", ""))
+    def admit(self, call: Call, cache: AccessCache) -> Published:
+        access = cache.access(call.headers.get("apikey", ""))
         if access is None:
-            raise refusal(call.address)
+            raise authentication_error(call.address)
         try:
-            return Published(call.name, access, memory, _happenings(call), None)
+            return Published(call.name, access, cache, _happenings(call), None)
         except APIException as error:  # who may not publish here is not told what is wrong with it
-            return Published(call.name, access, memory, [], error)
+            return Published(call.name, access, cache, [], error)
 
 
 class Published(Work):
     def __init__(
-        self, name: str, access: Access, memory: Memory, happenings: list[Happening], error: APIException | None
+        self, name: str, access: Access, cache: AccessCache, happenings: list[Happening], error: APIException | None
     ) -> None:
         self.name = name
         self.access = access
-        self.memory = memory
+        self.cache = cache
         self.happenings = happenings
         self.error = error
         self.address = Address() if "\x00" in name else Address(name=name)
@@ -73,7 +73,7 @@ class Published(Work):
     def apply(self, instances: list[Instance]) -> None:
         if not instances and self.access.is_for_all:
             raise NotFound(f'The "{self.name}" instance does not exist')
-        if not instances or not self.memory.opens(self.access, instances[0]):
+        if not instances or not self.cache.opens(self.access, instances[0]):
             raise AuthenticationFailed
         if not self.access.may(PUBLISH):
             raise Refused(f"This key may not {PUBLISH}", 403)

@@ -13,7 +13,7 @@ from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from instances.access.access import LISTEN, SEND, Access, Joined, still_listening
+from instances.access.access import LISTEN, SEND, Access, ListenerAccess, still_authorized
 from instances.access.client_address import client_address, is_within
 from instances.access.rate_limit import failed_authentications
 from instances.errors import NotFound, Refused
@@ -64,7 +64,7 @@ class Credentials:
 
     def valid_accesses(self) -> tuple[Access, ...] | None:
         """What they open; reads the database."""
-        return self.accesses(Access.of_many(key for key in self.keys if key))
+        return self.accesses(Access.from_keys(key for key in self.keys if key))
 
     def accesses(self, of_keys: Mapping[str, Access]) -> tuple[Access, ...] | None:
         """What they open, where these keys are known to open something.
@@ -74,7 +74,7 @@ class Credentials:
         if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
             return (Access(frozenset((LISTEN,)), is_for_all=True),)
         found = [of_keys.get(key) if key else None for key in self.keys]
-        found += [Access.of_minted(token) if token else None for token in self.tokens]
+        found += [Access.from_minted_token(token) if token else None for token in self.tokens]
         valid = tuple(access for access in found if access is not None)
         return valid if valid and len(valid) == len(found) else None
 
@@ -161,7 +161,7 @@ class _Reading:
     def __init__(self, knocks: list[Knock], revision: int) -> None:
         self.revision = revision
         new = [knock for knock in knocks if not self._is_known(knock)]
-        of_keys = Access.of_many(key for knock in new for key in knock.credentials.keys if key)
+        of_keys = Access.from_keys(key for knock in new for key in knock.credentials.keys if key)
         self.accesses = {knock: knock.credentials.accesses(of_keys) for knock in new}
         names = {knock.namespace.removeprefix("/") for knock in new if "\x00" not in knock.namespace}
         self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})} if new else {}
@@ -179,7 +179,7 @@ class _Reading:
             return replace(knock.known, stretch=self.stretches[knock.known.instance_id])
         accesses = self.accesses[knock]
         if accesses is None:
-            is_one_more = failed_authentications.takes(knock.credentials.address)
+            is_one_more = failed_authentications.allows(knock.credentials.address)
             return Refusal(UNAUTHORIZED) if is_one_more else TryLater()
         instance = self.instances.get(knock.namespace.removeprefix("/"))
         if not all(access.may(LISTEN) and self._opens(access, knock, instance) for access in accesses):
@@ -214,8 +214,8 @@ class Join:
         return door.join(wish)
 
     @property
-    def joined(self) -> set[Joined]:
-        """What `still_listening` is asked about it."""
+    def joined(self) -> set[ListenerAccess]:
+        """What `still_authorized` is asked about it."""
         return {(access, self.instance_id, self.name) for access in self.accesses}
 
     @property
@@ -224,7 +224,7 @@ class Join:
 
     def sending_instance(self, name: Any) -> Instance:
         """The instance that a message goes out from; `name` counts on `/` only. The keys are checked anew."""
-        accesses = [access.renewed() for access in self.accesses]
+        accesses = [access.refreshed() for access in self.accesses]
         if not all(accesses):
             raise AuthenticationFailed
         if self.instance_id is None and not isinstance(name, str):
@@ -239,9 +239,9 @@ class Join:
         return instance
 
 
-def still_let_in(asked: set[Joined]) -> set[Joined]:
+def still_authorized_or_ending(asked: set[ListenerAccess]) -> set[ListenerAccess]:
     """Those that may still listen, and those whose instance is gone: they hear its last events, and leave with them."""
-    let_in = still_listening(asked)
+    let_in = still_authorized(asked)
     ids = {instance_id for _, instance_id, _ in asked - let_in if instance_id}
     kept = set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
     return let_in | {joined for joined in asked if joined[1] is not None and joined[1] in ids - kept}

@@ -22,7 +22,15 @@ from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
-from realtime.fanout.authorization import Credentials, Door, Join, Knock, KnownDoors, open_doors, still_let_in
+from realtime.fanout.authorization import (
+    Credentials,
+    Door,
+    Join,
+    Knock,
+    KnownDoors,
+    open_doors,
+    still_authorized_or_ending,
+)
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import Wish
 from realtime.fanout.relay import Relay
@@ -164,7 +172,7 @@ class Namespaces(socketio.AsyncNamespace):
                 self._is_look_due = False
                 members = list(self.members.values())
                 asked = {joined for member in members for joined in member.join.joined}
-                allowed = await database(still_let_in, asked)
+                allowed = await database(still_authorized_or_ending, asked)
             except DatabaseError as error:
                 logger.error("It is not known who may still listen; asking again soon: %s", error)
                 return
@@ -182,7 +190,7 @@ class Namespaces(socketio.AsyncNamespace):
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
         """{number, text} as POST /message/sendText takes it; returns what that answers."""
         member = self.members[sid]
-        if not client_events.takes(member.join.accesses):
+        if not client_events.allows(member.join.accesses):
             raise Refused("Too many messages with this key; try again later", status_code=429)
         body = args[0] if args else None
         if not isinstance(body, dict):

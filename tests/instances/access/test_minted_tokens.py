@@ -14,7 +14,7 @@ from django.core import signing
 from django.db import transaction
 from django.utils import timezone
 
-from instances.access.access import Access, may_still_listen, still_listening
+from instances.access.access import Access, may_still_listen, still_authorized
 from instances.access.minted_tokens import SALT, MintedToken
 from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Integration
@@ -136,7 +136,7 @@ def test_a_minted_token_dies_in_every_process_when_its_minter_does(server, start
     """Minted by one server, looked at by a shell, rotated by another server."""
     instance, other = server.create(), start_server()
     token = server.post(server.path("/websocket/token", instance), key=instance.token).json["token"]
-    code = f"from instances.access.access import Access\nprint(Access.of_minted({token!r}) is not None)"
+    code = f"from instances.access.access import Access\nprint(Access.from_minted_token({token!r}) is not None)"
     assert server.shell(code).strip() == "True"
     rotate(other, instance, instance.token)
     assert server.shell(code).strip() == "False"
@@ -194,27 +194,27 @@ def test_whoever_may_listen_may_mint(mint, minter, mine, theirs):
     answer = mint(secret)
     assert (answer.status_code, answer.json()["scopes"]) == (201, ["listen"])
 
-    access = Access.of_minted(answer.json()["token"])
+    access = Access.from_minted_token(answer.json()["token"])
 
     assert access.scopes == {"listen"}
     assert (access.opens(mine), access.opens(theirs)) == (True, False)
     assert not access.is_for_all
     assert not access.is_global
-    assert access.renewed() == access
+    assert access.refreshed() == access
 
 
 @MINTERS
 def test_a_minted_token_is_no_key_and_a_key_is_no_minted_token(mint, minter, mine):
     secret, _ = minter
     token = mint(secret).json()["token"]
-    assert Access.of(token) is None
-    assert Access.of_minted(secret) is None
+    assert Access.from_key(token) is None
+    assert Access.from_minted_token(secret) is None
     assert mint(token).json() == UNAUTHORIZED
 
 
 @MINTERS
 def test_a_minted_access_mints_nothing(mint, minter, mine):
-    access = Access.of_minted(mint(minter[0]).json()["token"])
+    access = Access.from_minted_token(mint(minter[0]).json()["token"])
     with pytest.raises(ValueError, match="Only a key mints tokens"):
         access.mint(mine, ["listen"], timedelta(minutes=1))
 
@@ -226,7 +226,7 @@ def test_nobody_mints_more_than_they_have(mint, mine, scope, wanted):
     answer = mint(secret, {"scopes": [wanted]})
     if wanted in ("listen", scope):
         assert (answer.status_code, answer.json()["scopes"]) == (201, [wanted])
-        assert Access.of_minted(answer.json()["token"]).scopes == {wanted}
+        assert Access.from_minted_token(answer.json()["token"]).scopes == {wanted}
     else:
         assert answer.status_code == 403
         assert answer.json()["response"]["message"] == [f"This key may not {wanted}"]
@@ -290,26 +290,26 @@ def test_a_token_says_when_it_ends(mint, mine, seconds):
 
 
 def minted_by(secret: str, instance: Instance, scopes: tuple[str, ...] = ("listen",), lifetime: float = 60) -> str:
-    return Access.of(secret).mint(instance, scopes, timedelta(seconds=lifetime)).text
+    return Access.from_key(secret).mint(instance, scopes, timedelta(seconds=lifetime)).text
 
 
 @MINTERS
 def test_its_time_bounds_joining_and_not_whoever_has_joined(mine, minter):
     secret, _ = minter
-    joined = Access.of_minted(minted_by(secret, mine))
-    assert Access.of_minted(minted_by(secret, mine, lifetime=0)) is None
-    assert Access.of_minted(minted_by(secret, mine, lifetime=-1)) is None
+    joined = Access.from_minted_token(minted_by(secret, mine))
+    assert Access.from_minted_token(minted_by(secret, mine, lifetime=0)) is None
+    assert Access.from_minted_token(minted_by(secret, mine, lifetime=-1)) is None
     assert joined.expires_at is None
 
 
 def test_a_minted_token_ends_with_the_time_of_the_key_that_minted_it(mine):
     key, secret = issue("listen", instances=(mine,), expires_at=timezone.now() + timedelta(hours=1))
     token = minted_by(secret, mine)
-    assert Access.of_minted(token).expires_at == Access.of(secret).expires_at == key.expires_at
+    assert Access.from_minted_token(token).expires_at == Access.from_key(secret).expires_at == key.expires_at
 
     ApiKey.objects.update(expires_at=timezone.now())
 
-    assert Access.of_minted(token) is None
+    assert Access.from_minted_token(token) is None
 
 
 def end(how: str, key: ApiKey, mine: Instance, theirs: Instance) -> None:
@@ -336,73 +336,73 @@ ENDS = ["revoked", "deleted", "expired", "for another instance", "without the sc
 def test_a_minted_token_dies_with_the_key_that_minted_it(mine, theirs, how):
     key, secret = issue("listen", "send", instances=(mine,))
     token, instance_id = minted_by(secret, mine), mine.pk
-    joined = Access.of_minted(token)
+    joined = Access.from_minted_token(token)
     assert may_still_listen(joined, instance_id, mine.name)
 
     end(how, key, mine, theirs)
 
-    assert Access.of_minted(token) is None
+    assert Access.from_minted_token(token) is None
     assert not may_still_listen(joined, instance_id, "minha loja")
 
 
 def test_a_minted_token_needs_each_of_its_scopes_to_be_its_minters_still(mine):
     key, secret = issue("listen", "send", instances=(mine,))
     both, one = minted_by(secret, mine, ("listen", "send")), minted_by(secret, mine)
-    access = Access.of_minted(both)
+    access = Access.from_minted_token(both)
     key.scopes = ["listen"]
     key.save()
-    assert Access.of_minted(both) is None
-    assert access.renewed() is None
-    assert Access.of_minted(one).scopes == {"listen"}
+    assert Access.from_minted_token(both) is None
+    assert access.refreshed() is None
+    assert Access.from_minted_token(one).scopes == {"listen"}
 
 
 @pytest.mark.parametrize("how", ["rotated", "deleted"])
 def test_a_minted_token_dies_with_the_instances_token_that_minted_it(mine, how):
     token, instance_id = minted_by(mine.token.reveal(), mine), mine.pk
-    joined = Access.of_minted(token)
+    joined = Access.from_minted_token(token)
     mine.rotate_token() if how == "rotated" else mine.delete()
-    assert Access.of_minted(token) is None
+    assert Access.from_minted_token(token) is None
     assert not may_still_listen(joined, instance_id, "minha loja")
 
 
 def test_rotation_ends_nothing_that_another_key_minted(mine):
     token = minted_by(GLOBAL_KEY, mine)
-    joined = Access.of_minted(token)
+    joined = Access.from_minted_token(token)
     mine.rotate_token()
-    assert Access.of_minted(token).opens(mine)
+    assert Access.from_minted_token(token).opens(mine)
     assert may_still_listen(joined, mine.pk, mine.name)
 
 
 def test_a_token_that_two_instances_share_mints_for_one(mine, theirs):
     theirs.rotate_token(mine.token.reveal())
-    access = Access.of_minted(minted_by(mine.token.reveal(), mine))
+    access = Access.from_minted_token(minted_by(mine.token.reveal(), mine))
     assert (access.opens(mine), access.opens(theirs)) == (True, False)
-    assert access.renewed().opens(theirs) is False
+    assert access.refreshed().opens(theirs) is False
 
 
 def test_a_minted_token_dies_with_the_global_key_that_minted_it(mine, settings):
     token = minted_by(GLOBAL_KEY, mine)
     settings.AUTHENTICATION_API_KEY = "another-global-key"
-    assert Access.of_minted(token) is None
+    assert Access.from_minted_token(token) is None
     settings.AUTHENTICATION_API_KEY = GLOBAL_KEY
-    assert Access.of_minted(token) is not None
+    assert Access.from_minted_token(token) is not None
 
 
 @MINTERS
 def test_minted_tokens_survive_a_new_secret_key(mine, minter, settings):
     token = minted_by(minter[0], mine)
     former, settings.SECRET_KEY = settings.SECRET_KEY, "another-secret-key"
-    assert Access.of_minted(token) is None
+    assert Access.from_minted_token(token) is None
     settings.SECRET_KEY_FALLBACKS = [former]
-    assert Access.of_minted(token).opens(mine)
+    assert Access.from_minted_token(token).opens(mine)
 
 
 def test_a_renamed_instance_is_opened_by_a_token_and_not_what_a_socket_joined(mine):
     token = minted_by(GLOBAL_KEY, mine)
-    joined = Access.of_minted(token)
+    joined = Access.from_minted_token(token)
     mine.name = "loja nova"
     mine.save()
-    assert Access.of_minted(token).opens(mine)
+    assert Access.from_minted_token(token).opens(mine)
     assert not may_still_listen(joined, mine.pk, "minha loja")
 
 
@@ -415,15 +415,15 @@ def test_a_renamed_instance_is_opened_by_a_token_and_not_what_a_socket_joined(mi
     ids=ascii,
 )
 def test_what_is_not_a_token_opens_nothing(db, forged):
-    assert Access.of_minted(forged) is None
+    assert Access.from_minted_token(forged) is None
 
 
 def test_no_character_of_a_token_can_be_changed(mine):
     token = minted_by(GLOBAL_KEY, mine)
     for place, character in enumerate(token):
         changed = token[:place] + ("A" if character != "A" else "Q") + token[place + 1 :]
-        assert Access.of_minted(changed) is None, place
-        assert Access.of_minted(token[:place]) is None
+        assert Access.from_minted_token(changed) is None, place
+        assert Access.from_minted_token(token[:place]) is None
 
 
 def test_a_token_for_one_instance_cannot_be_turned_into_one_for_another(mine, theirs):
@@ -431,13 +431,13 @@ def test_a_token_for_one_instance_cannot_be_turned_into_one_for_another(mine, th
     told = json.loads(base64.urlsafe_b64decode(payload + "=="))
     told |= {"instance": theirs.pk.hex}
     other = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
-    assert Access.of_minted(":".join((other, *rest))) is None
+    assert Access.from_minted_token(":".join((other, *rest))) is None
 
 
 @pytest.mark.parametrize("salt", ["django.core.signing", "django.contrib.sessions.backends.signed_cookies", SALT + "x"])
 def test_what_the_server_signs_for_another_purpose_is_no_token(mine, salt):
     told = signing.loads(minted_by(GLOBAL_KEY, mine), salt=SALT)
-    assert Access.of_minted(signing.dumps(told, salt=salt)) is None
+    assert Access.from_minted_token(signing.dumps(told, salt=salt)) is None
 
 
 def test_a_token_says_nothing_that_is_secret(mine):
@@ -453,9 +453,9 @@ def test_a_token_says_nothing_that_is_secret(mine):
 
 def test_sockets_are_looked_at_together(mine, theirs, django_assert_num_queries):
     _, secret = issue("listen", instances=(mine,))
-    everywhere, keyless = Access.of(GLOBAL_KEY), Access(frozenset({"listen"}), is_for_all=True)
-    own, theirs_own = Access.of(mine.token.reveal()), Access.of(theirs.token.reveal())
-    by_key = Access.of(secret)
+    everywhere, keyless = Access.from_key(GLOBAL_KEY), Access(frozenset({"listen"}), is_for_all=True)
+    own, theirs_own = Access.from_key(mine.token.reveal()), Access.from_key(theirs.token.reveal())
+    by_key = Access.from_key(secret)
     kept = {
         (own, mine.pk, "minha loja"),
         (theirs_own, theirs.pk, "alheia"),
@@ -469,12 +469,12 @@ def test_sockets_are_looked_at_together(mine, theirs, django_assert_num_queries)
     cut |= {(everywhere, mine.pk, "another name"), (Access(frozenset({"send"}), is_for_all=True), None, None)}
     # the key, the instances, and whether the key opens each of two
     with django_assert_num_queries(4):
-        assert still_listening([*kept, *cut, *kept]) == kept
+        assert still_authorized([*kept, *cut, *kept]) == kept
 
 
 def test_a_key_for_all_that_is_narrowed_leaves_the_whole(mine):
     key, secret = issue("listen", all_instances=True)
-    access = Access.of(secret)
+    access = Access.from_key(secret)
     assert may_still_listen(access, None, None)
     key.all_instances = False
     key.save()
@@ -484,7 +484,7 @@ def test_a_key_for_all_that_is_narrowed_leaves_the_whole(mine):
 
 
 def test_an_instance_that_is_created_anew_is_not_the_one_that_was_joined(mine):
-    access, instance_id, token = Access.of(GLOBAL_KEY), mine.pk, mine.token.reveal()
+    access, instance_id, token = Access.from_key(GLOBAL_KEY), mine.pk, mine.token.reveal()
     mine.delete()
     again = Instance(name="minha loja")
     again.give_token(token)

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from instances.access import rate_limit
 from instances.access.client_address import client_address
-from instances.access.rate_limit import Throttle
+from instances.access.rate_limit import RateLimiter
 from instances.models import Instance
 from realtime.fanout import namespaces as namespaces_module
 from realtime.socketio import server as server_module
@@ -30,32 +30,32 @@ def clock(monkeypatch):
 
 
 def test_a_burst_passes_and_then_the_rate(clock):
-    throttle = Throttle(rate=2, burst=3)
+    throttle = RateLimiter(rate=2, burst=3)
 
-    assert [throttle.takes("a") for _ in range(5)] == [True, True, True, False, False]
+    assert [throttle.allows("a") for _ in range(5)] == [True, True, True, False, False]
     clock.now += 1
-    assert [throttle.takes("a") for _ in range(3)] == [True, True, False]
-    assert throttle.takes("b")
+    assert [throttle.allows("a") for _ in range(3)] == [True, True, False]
+    assert throttle.allows("b")
 
 
 def test_what_is_refused_is_not_counted_as_well(clock):
-    throttle = Throttle(rate=1, burst=1)
-    throttle.takes("a")
+    throttle = RateLimiter(rate=1, burst=1)
+    throttle.allows("a")
     for _ in range(100):
-        throttle.takes("a")
+        throttle.allows("a")
     clock.now += 1
 
-    assert throttle.takes("a")
+    assert throttle.allows("a")
 
 
 def test_only_so_many_are_remembered(clock, monkeypatch):
     monkeypatch.setattr(rate_limit, "MAX_REMEMBERED", 3)
-    throttle = Throttle(rate=1, burst=1)
+    throttle = RateLimiter(rate=1, burst=1)
     for who in "abcd":
-        throttle.takes(who)
+        throttle.allows(who)
 
-    assert throttle.takes("a"), "the one not seen for longest is forgotten"
-    assert not throttle.takes("d")
+    assert throttle.allows("a"), "the one not seen for longest is forgotten"
+    assert not throttle.allows("d")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_wrong_keys_end_in_429_for_their_address_alone_and_right_ones_pass(limit
 
 
 def test_what_one_key_emits_is_limited(transactional_db, node, monkeypatch):
-    monkeypatch.setattr(namespaces_module, "client_events", Throttle(rate=0, burst=3))
+    monkeypatch.setattr(namespaces_module, "client_events", RateLimiter(rate=0, burst=3))
     for name in ("loja", "other"):
         instance = Instance(name=name, number="5511")
         instance.give_token(f"token of {name}")

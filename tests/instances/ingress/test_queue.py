@@ -16,7 +16,7 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
-from instances.access.cache import Memory
+from instances.access.cache import AccessCache
 from instances.events import event_occurred
 from instances.ingress import queue as intake_module
 from instances.ingress.asgi import Call, Door, Doors, Visit
@@ -68,7 +68,7 @@ class Blocker(Door):
         self.is_let_go = threading.Event()
         self.is_reached = threading.Event()
 
-    def admit(self, call: Call, memory: Memory) -> Answer:
+    def admit(self, call: Call, cache: AccessCache) -> Answer:
         self.is_reached.set()
         assert self.is_let_go.wait(20)
         return Answer(204, b"")
@@ -453,12 +453,12 @@ def test_hits_are_remembered_until_access_changes(mine, django_assert_num_querie
     key, secret = ApiKey.objects.issue("a test's", ["publish"])
     key.instances.add(mine)
     key.was_used()
-    memory = Memory()
+    cache = AccessCache()
 
     def look() -> tuple[bool, bool]:
-        memory.renew()
-        access = memory.access(secret)
-        return access is not None, access is not None and memory.opens(access, mine)
+        cache.renew()
+        access = cache.access(secret)
+        return access is not None, access is not None and cache.opens(access, mine)
 
     assert look() == (True, True)
     with django_assert_num_queries(1):
@@ -473,12 +473,12 @@ def test_hits_are_remembered_until_access_changes(mine, django_assert_num_querie
 @in_process
 def test_a_key_that_is_remembered_expires(mine, monkeypatch):
     _, secret = ApiKey.objects.issue("a test's", ["publish"], expires_at=timezone.now() + timedelta(minutes=1))
-    memory = Memory()
-    memory.renew()
-    assert memory.access(secret)
+    cache = AccessCache()
+    cache.renew()
+    assert cache.access(secret)
     now = timezone.now()
     monkeypatch.setattr(timezone, "now", lambda: now + timedelta(minutes=2))
-    assert memory.access(secret) is None
+    assert cache.access(secret) is None
 
 
 @in_process
@@ -488,9 +488,9 @@ def test_access_that_changes_while_a_request_is_let_in_is_looked_at_again(intake
     admit = PublishDoor.admit
     calls = []
 
-    def admit_and_rotate(door: PublishDoor, call: Call, memory: Memory) -> Any:
+    def admit_and_rotate(door: PublishDoor, call: Call, cache: AccessCache) -> Any:
         calls.append(call)
-        admitted = admit(door, call, memory)
+        admitted = admit(door, call, cache)
         if len(calls) == 1:
             Instance.objects.get(pk=mine.pk).rotate_token()
         return admitted

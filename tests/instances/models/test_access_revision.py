@@ -155,7 +155,7 @@ def test_adding_an_instance_that_a_key_has_leaves_it(key, mine):
 
 
 def test_minting_leaves_it(mine):
-    assert not changed(lambda: Access.of(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
+    assert not changed(lambda: Access.from_key(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
 
 
 def test_what_comes_in_leaves_it(mine):
