@@ -20,7 +20,7 @@ from rest_framework.response import Response
 logger = logging.getLogger(__name__)
 
 #: What Django raises when the database is away, and what that is answered with.
-UNANSWERED = (OperationalError, InterfaceError)
+DATABASE_ERRORS = (OperationalError, InterfaceError)
 DATABASE_AWAY = "The database does not answer; try again"
 
 #: Clients put their key into the query by mistake; an answer, which may end in a log, does not repeat it.
@@ -36,7 +36,7 @@ class NotFound(APIException):
     status_code = status.HTTP_404_NOT_FOUND
 
 
-class Refused(APIException):
+class ApiError(APIException):
     """An error with a status of its own, and one line that says why."""
 
     def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST) -> None:
@@ -51,16 +51,16 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     elif isinstance(exc, Http404):
         exc = NotFound(str(exc) or cannot(context["request"]))
     elif isinstance(exc, PermissionDenied):
-        exc = Refused(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
-    elif isinstance(exc, UNANSWERED):
+        exc = ApiError(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
+    elif isinstance(exc, DATABASE_ERRORS):
         logger.error("%s was not answered: %s", context["request"].path, exc)
-        exc = Refused(DATABASE_AWAY, status.HTTP_503_SERVICE_UNAVAILABLE)
+        exc = ApiError(DATABASE_AWAY, status.HTTP_503_SERVICE_UNAVAILABLE)
     if not isinstance(exc, APIException):
         return None
-    return Response(described(exc), exc.status_code)
+    return Response(error_body(exc), exc.status_code)
 
 
-def described(exc: APIException) -> dict[str, Any]:
+def error_body(exc: APIException) -> dict[str, Any]:
     """The body that tells a caller, over REST or a socket, what was wrong."""
     return body(exc.status_code, _message(exc))
 
@@ -106,26 +106,26 @@ def cannot(request: Any) -> str:
     return f"Cannot {request.method} {path}"
 
 
-def answer(code: int, message: Any) -> HttpResponse:
+def error_response(code: int, message: Any) -> HttpResponse:
     """The same shape from outside of Django REST framework."""
     return HttpResponse(orjson.dumps(body(code, message)), status=code, content_type="application/json")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return answer(404, [cannot(request)])
+    return error_response(404, [cannot(request)])
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, DisallowedHost):
-        return answer(400, ["This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"])
-    return answer(400, [str(exception) or "Bad Request"])
+        return error_response(400, ["This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"])
+    return error_response(400, [str(exception) or "Bad Request"])
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if isinstance(sys.exc_info()[1], UNANSWERED):
-        return answer(503, [DATABASE_AWAY])
-    return answer(500, "Internal Server Error")
+    if isinstance(sys.exc_info()[1], DATABASE_ERRORS):
+        return error_response(503, [DATABASE_AWAY])
+    return error_response(500, "Internal Server Error")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return answer(403, [reason or "CSRF verification failed"])
+    return error_response(403, [reason or "CSRF verification failed"])

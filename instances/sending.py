@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError, close_old_connections, connection
 
 from instances.changes import OutgoingText
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.models import Instance, Message, SendUnderWay
 from instances.outbound import client as http
 from instances.providers import providers
@@ -21,13 +21,13 @@ class Sending:
     """One text on its way. `begin` and `finish` use the database, `deliver` the network."""
 
     def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
-        """`validated` is what `TextBody` makes of a body. Raises Refused for a number that can be none."""
+        """`validated` is what `TextBody` makes of a body. Raises ApiError for a number that can be none."""
         self.instance = instance
         self.provider = providers()[instance.integration]
         try:
             remote_jid = self.provider.address(validated["number"])
         except ValueError as error:
-            raise Refused(str(error)) from None
+            raise ApiError(str(error)) from None
         self.text = OutgoingText(
             remote_jid=remote_jid,
             text=validated["text"],
@@ -40,7 +40,7 @@ class Sending:
         try:
             self.message = Message.claim(self.instance, self.text)
         except SendUnderWay:
-            raise Refused(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
+            raise ApiError(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
         except Instance.DoesNotExist:
             raise self._is_gone() from None
 
@@ -58,15 +58,15 @@ class Sending:
         except Instance.DoesNotExist:
             raise self._is_gone() from None
         except IntegrityError:
-            raise Refused(f'WhatsApp answered with the id of another message, "{wa_id}"', status_code=502) from None
+            raise ApiError(f'WhatsApp answered with the id of another message, "{wa_id}"', status_code=502) from None
 
     def _is_gone(self) -> NotFound:
         return NotFound(f'The "{self.instance.name}" instance does not exist')
 
-    def fail(self, error: NotSent) -> Refused:
+    def fail(self, error: NotSent) -> ApiError:
         """Give the claim back; returns what the caller is told."""
         self.message.not_sent()
-        return Refused(error.message, status_code=error.status)
+        return ApiError(error.message, status_code=error.status)
 
 
 def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:

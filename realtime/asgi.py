@@ -72,14 +72,14 @@ class SocketIO:
             await receive()
             await send({"type": "websocket.close"})
         else:
-            await _respond(send, 404, errors.answer(404, [f"Cannot {scope['method']} {scope['path']}"]).content)
+            await _respond(send, 404, errors.error_response(404, [f"Cannot {scope['method']} {scope['path']}"]).content)
 
     async def _client_bundle(self, name: str, send: Send) -> None:
         """The client of the npm package that is installed; its file names are the only ones there are."""
         installed = {path.name: path for path in settings.SOCKET_IO_CLIENT.glob("socket.io*")}
         if name not in installed:
             missing = f"{name} is not installed here: run `make setup`, which gets it from npm"
-            await _respond(send, 404, errors.answer(404, [missing]).content)
+            await _respond(send, 404, errors.error_response(404, [missing]).content)
         else:
             await _respond(send, 200, installed[name].read_bytes(), "application/javascript; charset=utf-8")
 

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from instances.access.access import Access
 from instances.access.client_address import client_address
 from instances.access.rate_limit import failed_authentications
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.models import Instance
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def authentication_error(address: str) -> APIException:
     """What a wrong key is told: 401, and after too many from one address 429."""
     if failed_authentications.allows(address):
         return AuthenticationFailed()
-    return Refused("Too many wrong keys from this address; try again later", status_code=429)
+    return ApiError("Too many wrong keys from this address; try again later", status_code=429)
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -64,7 +64,7 @@ class MayUseInstance(BasePermission):
             request.instance = instance  # type: ignore[attr-defined]
         scope = getattr(view, "scope", None)
         if scope and not access.may(scope):
-            raise Refused(f"This key may not {scope}", status_code=403)
+            raise ApiError(f"This key may not {scope}", status_code=403)
         return True
 
 

@@ -45,7 +45,7 @@ from instances.api.webhook import (
     set_webhook,
 )
 from instances.crypto import Secret
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
 
@@ -103,7 +103,7 @@ class CreateInstance(APIView):
         try:
             provider.check_new(instance)
         except ValueError as error:
-            raise Refused(str(error)) from None
+            raise ApiError(str(error)) from None
         self._store(instance, told.get("websocket"), told["webhook"], told["rabbitmq"])
         return Response(self._answer(instance, told), status=201)
 
@@ -173,8 +173,8 @@ class CreateInstance(APIView):
         }
 
 
-def in_use(what: str, value: str) -> Refused:
-    return Refused(f'This {what} "{value}" is already in use.', status_code=403)
+def in_use(what: str, value: str) -> ApiError:
+    return ApiError(f'This {what} "{value}" is already in use.', status_code=403)
 
 
 class FetchInstances(APIView):

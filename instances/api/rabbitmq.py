@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, checked
-from instances.errors import Refused
+from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
 
@@ -50,7 +50,7 @@ def first_of(subscriptions: Iterable[Subscription]) -> Subscription | None:
 def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Subscription:
     """Evolution's rules: an empty list means all events, and one that is off keeps none.
 
-    Raises Refused where RabbitMQ is off, or cannot have an exchange and queues of the instance's name.
+    Raises ApiError where RabbitMQ is off, or cannot have an exchange and queues of the instance's name.
     """
     if is_enabled:
         _check(instance.name)
@@ -66,10 +66,10 @@ def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Sub
 
 def _check(name: str) -> None:
     if not settings.RABBITMQ_ENABLED:
-        raise Refused("RabbitMQ is off on this server: RABBITMQ_ENABLED is not true")
+        raise ApiError("RabbitMQ is off on this server: RABBITMQ_ENABLED is not true")
     if name.startswith("amq.") or name == settings.RABBITMQ_EXCHANGE_NAME:
-        raise Refused(
+        raise ApiError(
             f'An instance named "{name}" can have no exchange of its own: RabbitMQ or this server uses that name'
         )
     if len(name.encode()) + 1 + max(map(len, EventType.values)) > MAX_NAME:
-        raise Refused(f'"{name}" is too long for the names of queues')
+        raise ApiError(f'"{name}" is too long for the names of queues')

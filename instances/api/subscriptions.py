@@ -34,7 +34,7 @@ from instances.api.webhook import (
     set_body,
     set_webhook,
 )
-from instances.errors import Refused
+from instances.errors import ApiError
 from instances.models import Subscription
 
 
@@ -122,7 +122,7 @@ class MintToken(APIView):
         scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
         for scope in scopes:
             if not request.auth.may(scope):
-                raise Refused(f"This key may not {scope}", status_code=403)
+                raise ApiError(f"This key may not {scope}", status_code=403)
         minted = request.auth.mint(request.instance, scopes, timedelta(seconds=told["expiresIn"]))
         answer = {"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}
         return Response(answer, status=201)

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from instances.api.fields import EventName, Flag, Several, Text
 from instances.api.serializers import Body, checked
-from instances.errors import Refused
+from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
@@ -122,11 +122,11 @@ def is_to_be_checked(told: Mapping[str, Any]) -> bool:
 
 
 def guard(url: str) -> None:
-    """Raises Refused for a URL that plainly leads nowhere, or inside."""
+    """Raises ApiError for a URL that plainly leads nowhere, or inside."""
     try:
         check_url(url)
     except ValueError as error:
-        raise Refused(str(error)) from None
+        raise ApiError(str(error)) from None
 
 
 def webhooks_of(instance: Instance) -> SubscriptionQuerySet:

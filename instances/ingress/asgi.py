@@ -109,12 +109,12 @@ class Visit:
 
 def refusal(call: Call, error: Exception) -> Answer | None:
     """The answer to what a door raised, None for what nobody foresaw."""
-    if isinstance(error, (*errors.UNANSWERED, StaleAccess)):
+    if isinstance(error, (*errors.DATABASE_ERRORS, StaleAccess)):
         logger.error("%s was not answered: %s", call.path, error)
-        error = errors.Refused(errors.DATABASE_AWAY, 503)
+        error = errors.ApiError(errors.DATABASE_AWAY, 503)
     if not isinstance(error, APIException):
         return None
-    return Answer(error.status_code, orjson.dumps(errors.described(error)))
+    return Answer(error.status_code, orjson.dumps(errors.error_body(error)))
 
 
 # From ASGI
@@ -185,7 +185,7 @@ class Doors:
             answer = refusal(call, error)
             if answer is None:
                 logger.exception("%s has failed", call.path)
-                answer = Answer(500, errors.answer(500, "Internal Server Error").content)
+                answer = Answer(500, errors.error_response(500, "Internal Server Error").content)
             return answer
 
 

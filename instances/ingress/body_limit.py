@@ -118,7 +118,7 @@ class BodyLimit:
                 return bytes(body)
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
-        answer = errors.answer(status, [message])
+        answer = errors.error_response(status, [message])
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         if settings.CORS_ALLOW_ALL_ORIGINS:
             headers.append((b"access-control-allow-origin", b"*"))

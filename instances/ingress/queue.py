@@ -18,7 +18,7 @@ from django.db import close_old_connections
 
 from instances.access.cache import AccessCache
 from instances.changes import Change, InboundMessage, Notice, StatusReport
-from instances.errors import UNANSWERED
+from instances.errors import DATABASE_ERRORS
 from instances.events import announce
 from instances.ingress.batch import (
     ATTEMPTS,
@@ -204,7 +204,7 @@ class Intake:
 
     def _not_settled(self, entries: list[Waiting], error: Exception) -> list[Waiting]:
         """The transaction as a whole has failed: those for whom it may be different alone."""
-        if not isinstance(error, UNANSWERED) or is_deadlock(error):
+        if not isinstance(error, DATABASE_ERRORS) or is_deadlock(error):
             logger.info("%s requests are stored one by one: together they failed with %r", len(entries), error)
             return entries
         for entry in entries:

@@ -21,7 +21,7 @@ from instances.api.fields import Flag, Object, Text
 from instances.api.responses import Error
 from instances.changes import Change
 from instances.crypto import is_same
-from instances.errors import Refused, answer
+from instances.errors import ApiError, error_response
 from instances.ingress.asgi import Call, Door, DoorView
 from instances.ingress.batch import Answer
 from instances.ingress.queue import SUCCESS, Changes
@@ -75,7 +75,7 @@ class EvolutionDoor(Door):
             if access is None:
                 raise authentication_error(call.address)
             if not access.may(PUBLISH):
-                raise Refused("This key may not publish", 403)
+                raise ApiError("This key may not publish", 403)
         return EvolutionChanges(_parsed(Integration.EVOLUTION, call), access, cache)
 
 
@@ -135,12 +135,12 @@ class MetaDoor(Door):
     def admit(self, call: Call, cache: AccessCache) -> Changes:
         if not settings.WA_BUSINESS_APP_SECRET:
             logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
-            raise Refused("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)
+            raise ApiError("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)
         signature = call.headers.get("x-hub-signature-256")
         if signature is None:
             raise AuthenticationFailed
         if not is_signed(call.body, signature, settings.WA_BUSINESS_APP_SECRET):
-            raise Refused("The signature is not that of this body under the app secret", 403)
+            raise ApiError("The signature is not that of this body under the app secret", 403)
         return Changes(Integration.CLOUD_API, _parsed(Integration.CLOUD_API, call))
 
 
@@ -148,7 +148,7 @@ def _parsed(integration: str, call: Call) -> list[Change]:
     try:
         return providers()[integration].parse(call.body, call.headers)
     except InvalidPayload as error:
-        raise Refused(str(error)) from None
+        raise ApiError(str(error)) from None
 
 
 class MetaView(DoorView):
@@ -161,5 +161,5 @@ class MetaView(DoorView):
         if not expected:
             logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
         if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
-            return answer(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
+            return error_response(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")

@@ -75,7 +75,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff\u2028\u2029]")
 
 
-class Refused(OSError):
+class BlockedAddress(OSError):
     """Raised instead of a connection to an address that is not public."""
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ def connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options
     """For a session that calls URLs of others; `options` are aiohttp.TCPConnector's.
 
     An attempt to connect to what may not be dialled fails with aiohttp.ClientConnectorError, whose `os_error` is
-    `Refused` if all addresses of the host were.
+    `BlockedAddress` if all addresses of the host were.
     """
     return kind(resolver=Resolver(), socket_factory=_socket, **options)
 
@@ -201,7 +201,7 @@ def _socket(info: tuple[Any, ...]) -> socket.socket:
     """The one place where each address passes, literal or looked up, right before it is dialled."""
     family, kind, protocol, _, address = info
     if not may_be_dialled(address[0]):
-        raise Refused
+        raise BlockedAddress
     return socket.socket(family, kind, protocol)
 
 

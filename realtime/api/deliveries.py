@@ -17,7 +17,7 @@ from instances.api.request import InstanceRequest, held
 from instances.api.responses import Error
 from instances.api.serializers import checked
 from instances.api.webhook import guard, webhooks_of
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
 from realtime.api.endpoints import endpoint_of, is_id
@@ -95,7 +95,7 @@ class ResendOne(APIView):
             delivery = delivery_of(request, pk)
             elsewhere = _elsewhere(request, told)
             if elsewhere is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
-                raise Refused("Its endpoint is off or gone; a url can be given to send it to", 409)
+                raise ApiError("Its endpoint is off or gone; a url can be given to send it to", 409)
             resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, elsewhere)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
         return Response(delivery_row(new, None), status=201)
@@ -151,7 +151,7 @@ class SendTest(APIView):
             instance = held(request)
             endpoints = [one for one in self._asked(instance, told.get("endpoint")) if one.is_enabled]
             if not endpoints:
-                raise Refused("There is no webhook endpoint that is on", 409)
+                raise ApiError("There is no webhook endpoint that is on", 409)
             deliveries = send_test(instance, told["event"], endpoints, request.auth.actor)
         sent = [{"id": str(one.pk), "endpoint": str(one.endpoint_id)} for one in deliveries]
         return Response({"event": deliveries[0].event_id, "deliveries": sent}, status=201)

@@ -26,7 +26,7 @@ from instances.api.webhook import (
     one_spelling,
     webhooks_of,
 )
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX, check_secret, new_secret
@@ -92,7 +92,7 @@ class Endpoints(APIView):
         with transaction.atomic():
             instance = held(request)
             if webhooks_of(instance).count() >= MAX_ENDPOINTS:
-                raise Refused(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
+                raise ApiError(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
             endpoint = new_endpoint(instance, told.get("secret", ""))
             change(endpoint, told)
             endpoint.is_enabled, endpoint.events = told["enabled"], told["events"] or DEFAULT_EVENTS
@@ -145,7 +145,7 @@ def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
         # POST /webhook/set leaves neither events nor, perhaps, a URL to what it switches off
         endpoint.events = endpoint.events or DEFAULT_EVENTS
         if not endpoint.options.get("url"):
-            raise Refused('The "url" cannot be empty')
+            raise ApiError('The "url" cannot be empty')
         if told.get("enabled"):
             guard(endpoint.options["url"])  # it was set when other networks may have been allowed
     _change_secrets(endpoint, told)

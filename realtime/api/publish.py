@@ -16,7 +16,7 @@ from instances.access.access import PUBLISH, Access
 from instances.access.cache import AccessCache
 from instances.access.rest import authentication_error
 from instances.api.serializers import checked
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.events import EventType
 from instances.ingress.asgi import Call, Door
 from instances.ingress.batch import Address, Answer, Work
@@ -76,7 +76,7 @@ class Published(Work):
         if not instances or not self.cache.opens(self.access, instances[0]):
             raise AuthenticationFailed
         if not self.access.may(PUBLISH):
-            raise Refused(f"This key may not {PUBLISH}", 403)
+            raise ApiError(f"This key may not {PUBLISH}", 403)
         if self.error:
             raise self.error
         self.gathered: Gathered = gathered(instances[0])

@@ -20,7 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
-from instances.errors import UNANSWERED
+from instances.errors import DATABASE_ERRORS
 from realtime.database import Pool, database
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Look, Places
@@ -108,7 +108,7 @@ class Dispatcher:
             if self._places:
                 try:
                     await database(Delivery.objects.renew, self._lease, pool=Pool.SENDS)
-                except UNANSWERED as error:
+                except DATABASE_ERRORS as error:
                     logger.error("The lease could not be renewed: %s", error)
                 except Exception:
                     logger.exception("The lease could not be renewed")
@@ -130,7 +130,7 @@ class Dispatcher:
         look = self._places.look()
         try:
             claimed, barren = await database(_claim, self._lease, look, list(self._barren), pool=Pool.SENDS)
-        except UNANSWERED as error:
+        except DATABASE_ERRORS as error:
             logger.error("What is to be delivered could not be read; trying again: %s", error)
             return False
         except Exception:
@@ -175,7 +175,7 @@ class Dispatcher:
             try:
                 await database(_settle, [attempted for _, attempted in batch], pool=Pool.SENDS)
                 break
-            except UNANSWERED as error:
+            except DATABASE_ERRORS as error:
                 logger.error("What came of deliveries could not be stored; trying again: %s", error)
                 await asyncio.sleep(INTERVAL)
             except Exception:

@@ -16,7 +16,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from instances.access.access import LISTEN, SEND, Access, ListenerAccess, still_authorized
 from instances.access.client_address import client_address, is_within
 from instances.access.rate_limit import failed_authentications
-from instances.errors import NotFound, Refused
+from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.fanout.recovery import Beginning, Stretch, Wish
 from realtime.socketio.server import TryLater
@@ -228,14 +228,14 @@ class Join:
         if not all(accesses):
             raise AuthenticationFailed
         if self.instance_id is None and not isinstance(name, str):
-            raise Refused('instance requires property "instance"')
+            raise ApiError('instance requires property "instance"')
         instance = Instance.objects.filter(pk=self.instance_id).first() if self.instance_id else _named(name)
         if instance is None:
             raise NotFound(f'The "{name}" instance does not exist')
         if not all(access and access.opens(instance) for access in accesses):
             raise AuthenticationFailed
         if not all(access and access.may(SEND) for access in accesses):
-            raise Refused("This key may not send", status_code=403)
+            raise ApiError("This key may not send", status_code=403)
         return instance
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from instances.access.rate_limit import client_events
 from instances.api.serializers import TextBody, checked
-from instances.errors import Refused
+from instances.errors import ApiError
 from instances.events import access_changed
 from instances.models import AccessRevision
 from instances.providers.base import NotSent
@@ -191,12 +191,12 @@ class Namespaces(socketio.AsyncNamespace):
         """{number, text} as POST /message/sendText takes it; returns what that answers."""
         member = self.members[sid]
         if not client_events.allows(member.join.accesses):
-            raise Refused("Too many messages with this key; try again later", status_code=429)
+            raise ApiError("Too many messages with this key; try again later", status_code=429)
         body = args[0] if args else None
         if not isinstance(body, dict):
-            raise Refused("send_message takes an object with a text and a number")
+            raise ApiError("send_message takes an object with a text and a number")
         if self.server.packet_class.data_is_binary(body):
-            raise Refused("send_message takes no binary data")
+            raise ApiError("send_message takes no binary data")
         async with member.turn:
             return await self._send(member.join, body)
 

@@ -57,7 +57,7 @@ class EventStream:
         try:
             query = _query(scope["query_string"])
             join = await self._authorise(scope, headers, query)
-        except errors.Refused as refusal:
+        except errors.ApiError as refusal:
             await _refuse(send, refusal.status_code, _words(refusal))
             return
         except DatabaseError:
@@ -68,7 +68,7 @@ class EventStream:
         await self._serve(join, audience, receive, send)
 
     async def _authorise(self, scope: dict[str, Any], headers: dict[bytes, str], query: dict[str, list[str]]) -> Join:
-        """Raises Refused as REST would."""
+        """Raises ApiError as REST would."""
         name = scope["path"].removeprefix(PATH)
         keys = tuple(headers[place] for place in (b"apikey",) if place in headers)
         peer = (scope.get("client") or ("", 0))[0]
@@ -81,11 +81,11 @@ class EventStream:
             return await database(Join.authorise, f"/{name}", credentials, wish)
         except Refusal as refusal:
             if refusal.error_args == {"message": UNAUTHORIZED}:
-                raise errors.Refused("Unauthorized", 401) from None
+                raise errors.ApiError("Unauthorized", 401) from None
             accesses = await database(credentials.valid_accesses)
             if accesses and all(access.is_for_all for access in accesses):
-                raise errors.Refused(f'The "{name}" instance does not exist', 404) from None
-            raise errors.Refused("Unauthorized", 401) from None
+                raise errors.ApiError(f'The "{name}" instance does not exist', 404) from None
+            raise errors.ApiError("Unauthorized", 401) from None
 
     async def _serve(self, join: Join, audience: Audience, receive: Receive, send: Send) -> None:
         """Until the client leaves, may not listen any more, or the server stops."""
@@ -133,18 +133,18 @@ def _rendered(feed: Feed, listener: Listener, event: Event) -> bytes:
 
 
 def _query(text: bytes) -> dict[str, list[str]]:
-    """Raises Refused for too many fields."""
+    """Raises ApiError for too many fields."""
     try:
         return parse_qs(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
-        raise errors.Refused(f"The query has over {MAX_QUERY_FIELDS} fields") from None
+        raise errors.ApiError(f"The query has over {MAX_QUERY_FIELDS} fields") from None
 
 
 def _listed(query: dict[str, list[str]], name: str) -> list[Any]:
     return [one for value in query[name] for one in value.split(",")]
 
 
-def _words(refusal: errors.Refused) -> Any:
+def _words(refusal: errors.ApiError) -> Any:
     return "Unauthorized" if refusal.status_code == 401 else [str(refusal.detail)]
 
 
@@ -161,4 +161,4 @@ async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) ->
 
 async def _refuse(send: Send, status: int, message: Any) -> None:
     await _start(send, status, [(b"content-type", b"application/json")])
-    await send({"type": "http.response.body", "body": errors.answer(status, message).content})
+    await send({"type": "http.response.body", "body": errors.error_response(status, message).content})

@@ -230,7 +230,7 @@ class Server(socketio.AsyncServer):
             return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
-        except (TryLater, *errors.UNANSWERED) as error:
+        except (TryLater, *errors.DATABASE_ERRORS) as error:
             if not isinstance(error, TryLater):
                 self._unauthorised.write(error)
             await self._forget(eio_sid, namespace)
@@ -305,7 +305,7 @@ class Server(socketio.AsyncServer):
         try:
             await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
         except APIException as exc:
-            await self._refuse(errors.described(exc), sid, eio_sid, namespace, id)
+            await self._refuse(errors.error_body(exc), sid, eio_sid, namespace, id)
         except Exception:
             logger.exception("The handler of a client's event failed")
             await self._refuse(errors.body(500, "Internal Server Error"), sid, eio_sid, namespace, id)

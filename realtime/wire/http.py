@@ -119,7 +119,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         try:
             accept = rfc6455.accept(self.scope["method"], self.scope["http_version"], self.headers)
-        except rfc6455.Refused as refusal:
+        except rfc6455.HandshakeError as refusal:
             version = (b"sec-websocket-version: 13",) if refusal.status == 426 else ()
             self._answer_and_close(refusal.status, str(refusal), version)
             return
@@ -313,7 +313,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _answer_and_close(self, status: int, message: str, more: tuple[bytes, ...] = ()) -> None:
-        body = errors.answer(status, [message]).content
+        body = errors.error_response(status, [message]).content
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close", *more]
         self.transport.write(STATUS_LINE[status] + b"\r\n".join([*headers, b"", body]))
         if self._body:

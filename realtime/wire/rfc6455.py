@@ -32,7 +32,7 @@ FRAMES_PER_TURN = 100
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class Refused(Exception):
+class HandshakeError(Exception):
     """Raised for a request that does not open a websocket; its text says why."""
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -40,7 +40,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Failed(Exception):
+class ProtocolError(Exception):
     """Raised for what no client may send; the connection ends with this code, its text is the reason."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -54,22 +54,23 @@ class Failed(Exception):
 def accept(method: str, http_version: str, headers: Collection[tuple[bytes, bytes]]) -> bytes:
     """The answer to a handshake's Sec-WebSocket-Key; the names of its headers are in small letters.
 
-    That it asks for an upgrade to websocket, its receiver has seen. Raises Refused: 426 for another version of the
-    protocol, else 400.
+    That it asks for an upgrade to websocket, its receiver has seen.
+
+    Raises HandshakeError: 426 for another version of the protocol, else 400.
     """
     names = [name for name, _ in headers]
     if len(names) > MAX_HEADERS or sum(map(len, chain(*headers))) > MAX_HEADERS_SIZE:
-        raise Refused("The websocket's handshake is too long")
+        raise HandshakeError("The websocket's handshake is too long")
     values = dict(headers)
     if b"transfer-encoding" in values or values.get(b"content-length", b"0") != b"0":
-        raise Refused("A websocket's handshake has no body")
+        raise HandshakeError("A websocket's handshake has no body")
     if method != "GET" or http_version != "1.1" or names.count(b"host") != 1:
-        raise Refused("A websocket is opened by GET in HTTP/1.1, from one Host")
+        raise HandshakeError("A websocket is opened by GET in HTTP/1.1, from one Host")
     if values.get(b"sec-websocket-version") != b"13":
-        raise Refused("Websockets are spoken here in version 13", 426)
+        raise HandshakeError("Websockets are spoken here in version 13", 426)
     key = values.get(b"sec-websocket-key", b"")
     if names.count(b"sec-websocket-key") != 1 or not _is_key(key):
-        raise Refused("Sec-WebSocket-Key is to be 16 bytes in base64")
+        raise HandshakeError("Sec-WebSocket-Key is to be 16 bytes in base64")
     return b2a_base64(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest(), newline=False)  # noqa: S324 # the RFC's
 
 
@@ -94,12 +95,12 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """The code and reason in a close frame. Raises Failed."""
+    """The code and reason in a close frame. Raises ProtocolError."""
     if not payload:
         return NO_CODE, ""
     code = int.from_bytes(payload[:2])
     if len(payload) == 1 or not (code in CODES or 3000 <= code < 5000):
-        raise Failed(PROTOCOL_ERROR, "invalid close code")
+        raise ProtocolError(PROTOCOL_ERROR, "invalid close code")
     return code, _text(payload[2:])
 
 
@@ -107,7 +108,7 @@ def _text(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise Failed(INVALID_TEXT, "invalid UTF-8") from None
+        raise ProtocolError(INVALID_TEXT, "invalid UTF-8") from None
 
 
 class Reader:
@@ -141,7 +142,8 @@ class Reader:
         return self._start < len(self._buffer)
 
     def read(self) -> tuple[int, str | bytes] | None:
-        """The next text, binary message or control frame, by its opcode; None until more is fed. Raises Failed."""
+        """The next text, binary message or control frame, by its opcode; None until more is fed. Raises
+        ProtocolError."""
         while (frame := self._frame()) is not None:
             first, payload = frame
             if first == 0x80 | TEXT:
@@ -182,21 +184,21 @@ class Reader:
     def _check(self, first: int, second: int, size: int) -> None:
         opcode = first & 0x0F
         if first & 0x70:
-            raise Failed(PROTOCOL_ERROR, "reserved bits are set")
+            raise ProtocolError(PROTOCOL_ERROR, "reserved bits are set")
         if second < 0x80:
-            raise Failed(PROTOCOL_ERROR, "frames of clients are masked")
+            raise ProtocolError(PROTOCOL_ERROR, "frames of clients are masked")
         if opcode >= CLOSE:
             if opcode > PONG:
-                raise Failed(PROTOCOL_ERROR, "unknown opcode")
+                raise ProtocolError(PROTOCOL_ERROR, "unknown opcode")
             if first < 0x80 or size > MAX_CONTROL_SIZE:
-                raise Failed(PROTOCOL_ERROR, "a control frame is fragmented or too long")
+                raise ProtocolError(PROTOCOL_ERROR, "a control frame is fragmented or too long")
             return
         if opcode > BINARY:
-            raise Failed(PROTOCOL_ERROR, "unknown opcode")
+            raise ProtocolError(PROTOCOL_ERROR, "unknown opcode")
         if (opcode == CONTINUATION) != (self._opcode != CONTINUATION):
-            raise Failed(PROTOCOL_ERROR, "fragments are out of order")
+            raise ProtocolError(PROTOCOL_ERROR, "fragments are out of order")
         if size + len(self._message or b"") > self._max_size:
-            raise Failed(TOO_BIG, "message too big")
+            raise ProtocolError(TOO_BIG, "message too big")
 
     def _joined(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes] | None:
         """The message that this fragment completes. Each of a text is checked by itself: it fails with the first."""
@@ -209,7 +211,7 @@ class Reader:
             try:
                 self._decoder.decode(payload, is_last)
             except UnicodeDecodeError:
-                raise Failed(INVALID_TEXT, "invalid UTF-8") from None
+                raise ProtocolError(INVALID_TEXT, "invalid UTF-8") from None
         if not is_last:
             return None
         opcode, self._opcode, self._message, self._decoder = self._opcode, CONTINUATION, None, None
@@ -219,7 +221,7 @@ class Reader:
 def _long_size(form: int, octets: bytes | bytearray) -> int:
     size = int.from_bytes(octets)
     if size < (126 if form == 126 else 65536) or size >> 63:
-        raise Failed(PROTOCOL_ERROR, "a length is not in its shortest form")
+        raise ProtocolError(PROTOCOL_ERROR, "a length is not in its shortest form")
     return size
 
 

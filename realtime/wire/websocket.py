@@ -34,7 +34,7 @@ from realtime.wire.rfc6455 import (
     RESTART,
     SERVER_ERROR,
     TEXT,
-    Failed,
+    ProtocolError,
     Reader,
     close_frame,
     control_frame,
@@ -228,7 +228,7 @@ class WebSocketProtocol(asyncio.Protocol):
             else:
                 self._read_soon()
                 return
-        except Failed as failure:
+        except ProtocolError as failure:
             self._fail(failure.code, str(failure))
         if self._event is None:
             self._resume_reading()

@@ -235,7 +235,7 @@ def _in_words(failure: Exception, answer: _Answer) -> str:
             return f"The certificate of the host is not valid: {reason}".removesuffix(": ")
         case aiohttp.ClientConnectorSSLError():
             return "There was no encrypted connection to the host"
-        case aiohttp.ClientConnectorError(os_error=ssrf_guard.Refused() as refused):
+        case aiohttp.ClientConnectorError(os_error=ssrf_guard.BlockedAddress() as refused):
             return str(refused)
         case aiohttp.ClientConnectorError():
             return f"There was no connection to the host{_reason(failure.os_error)}"

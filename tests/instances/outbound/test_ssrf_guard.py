@@ -376,7 +376,7 @@ async def test_a_name_that_resolves_inside_is_refused(names, address):
     names["rebound.example.com"] = [address]
     with pytest.raises(aiohttp.ClientConnectorError) as refusal:
         await call("http://rebound.example.com/")
-    assert isinstance(refusal.value.os_error, ssrf_guard.Refused)
+    assert isinstance(refusal.value.os_error, ssrf_guard.BlockedAddress)
     assert address not in str(refusal.value.os_error)
 
 

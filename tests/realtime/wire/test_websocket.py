@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 from websockets.utils import apply_mask
 
 from realtime.wire import websocket
-from realtime.wire.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Failed, Reader
+from realtime.wire.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, ProtocolError, Reader
 from tests.inside import Inside, until
 
 pytestmark = pytest.mark.any_database
@@ -804,7 +804,7 @@ def outcome(chunks):
         for chunk in chunks:
             reader.feed(chunk)
             read += iter(reader.read, None)
-    except Failed as failure:
+    except ProtocolError as failure:
         read.append(failure.code)
     return read
 
