@@ -6,10 +6,10 @@ from evoapi.wsgi import application as django_application  # first: it sets Djan
 
 # isort: split
 from evoapi.threads import InThreads
-from instances.ingress.asgi import Doors
+from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
-from instances.ingress.webhooks import EvolutionDoor, MetaDoor
-from realtime.api.publish import PublishDoor
+from instances.ingress.webhooks import EvolutionIngress, MetaIngress
+from realtime.api.publish import PublishIngress
 from realtime.asgi import SocketIO
 
 quick = InThreads(django_application, 8)
@@ -21,4 +21,4 @@ async def in_threads(scope: Any, receive: Any, send: Any) -> None:
     await (waiting if scope["path"].startswith("/message/") else quick)(scope, receive, send)
 
 
-application = SocketIO(BodyLimit(Doors([EvolutionDoor(), MetaDoor(), PublishDoor()], in_threads)))
+application = SocketIO(BodyLimit(IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], in_threads)))

@@ -18,7 +18,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class Answer(NamedTuple):
+class WsgiResponse(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
@@ -43,7 +43,7 @@ class InThreads:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _answer(self, scope: dict[str, Any], body: bytes) -> Answer:
+    def _answer(self, scope: dict[str, Any], body: bytes) -> WsgiResponse:
         told: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -57,7 +57,7 @@ class InThreads:
                 parts.close()
         status, headers = told
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return Answer(int(status[:3]), encoded, answer)
+        return WsgiResponse(int(status[:3]), encoded, answer)
 
 
 def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:

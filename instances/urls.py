@@ -19,6 +19,6 @@ urlpatterns = [
     path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
     path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
-    path("webhook/evolution", webhooks.EvolutionDoor.as_view()),
-    path("webhook/meta", webhooks.MetaView.as_view()),
+    path("webhook/evolution", webhooks.EvolutionIngress.as_view()),
+    path("webhook/meta", webhooks.MetaIngressView.as_view()),
 ]

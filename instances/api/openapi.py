@@ -61,9 +61,9 @@ class Schema(AutoSchema):
             serializer = self._component(serializer)
         elif get_origin(serializer) is list and is_typeddict(row := get_args(serializer)[0]):
             serializer = build_array_type(self._component(row))
-        described: dict[str, Any] = super()._get_response_for_code(serializer, *args, **kwargs)
-        described["description"] = described.get("description") or "Done."
-        return described
+        openapi_view: dict[str, Any] = super()._get_response_for_code(serializer, *args, **kwargs)
+        openapi_view["description"] = openapi_view.get("description") or "Done."
+        return openapi_view
 
     def _component(self, shape: Any) -> dict[str, Any]:
         component = ResolvedComponent(
@@ -81,8 +81,8 @@ class Endpoints(EndpointEnumerator):
 
 
 def _described(pattern: Any) -> Any:
-    described = getattr(getattr(pattern, "callback", None), "described", None)
-    return URLPattern(pattern.pattern, described.as_view()) if described else pattern
+    openapi_view = getattr(getattr(pattern, "callback", None), "openapi_view", None)
+    return URLPattern(pattern.pattern, openapi_view.as_view()) if openapi_view else pattern
 
 
 class Generator(SchemaGenerator):

@@ -25,14 +25,14 @@ from rest_framework.views import APIView
 from instances import errors
 from instances.access.cache import AccessCache, StaleAccess
 from instances.access.client_address import client_address
-from instances.ingress.batch import Answer, Work, enter
+from instances.ingress.batch import IngressResponse, Work, enter
 from instances.ingress.body_limit import Application, Receive, Send
-from instances.ingress.queue import Intake
+from instances.ingress.queue import IngressQueue
 
 logger = logging.getLogger(__name__)
 
 
-class Call:
+class IngressRequest:
     """A request: what doors look at."""
 
     def __init__(self, path: str, name: str, headers: Mapping[str, str], peer: str, body: bytes) -> None:
@@ -50,7 +50,7 @@ class Call:
         return client_address(self.peer, self.headers.get("x-forwarded-for", ""))
 
 
-class Headers(Mapping[str, str]):
+class AsgiHeaders(Mapping[str, str]):
     """Those of an ASGI scope, of which few are ever looked at."""
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
@@ -70,16 +70,16 @@ class Headers(Mapping[str, str]):
         return len({name for name, _ in self._pairs})
 
 
-class Door(ABC):
+class IngressEndpoint(ABC):
     """What is posted to one path, or to all that begin with it."""
 
     #: With a slash at its end it is followed by a name.
     path: ClassVar[str]
     #: A view that is never called: how the OpenAPI document describes the door.
-    described: ClassVar[type[APIView]]
+    openapi_view: ClassVar[type[APIView]]
 
     @abstractmethod
-    def admit(self, call: Call, cache: AccessCache) -> Work | Answer:
+    def admit(self, call: IngressRequest, cache: AccessCache) -> Work | IngressResponse:
         """What is to be done in a transaction, or the answer if there is nothing. Raises APIException to refuse it."""
 
     def name_in(self, path: str) -> str | None:
@@ -92,29 +92,29 @@ class Door(ABC):
     @classmethod
     def as_view(cls) -> Any:
         """The same as a Django view, in the thread and in the transaction, if there is one, of its caller."""
-        return DoorView.as_view(door=cls())
+        return IngressView.as_view(door=cls())
 
 
 class Visit:
     """A call at a door."""
 
-    def __init__(self, door: Door, call: Call) -> None:
+    def __init__(self, door: IngressEndpoint, call: IngressRequest) -> None:
         self.door = door
         self.call = call
         self.size = len(call.body)
 
-    def admit(self, cache: AccessCache) -> Work | Answer:
+    def admit(self, cache: AccessCache) -> Work | IngressResponse:
         return self.door.admit(self.call, cache)
 
 
-def refusal(call: Call, error: Exception) -> Answer | None:
+def refusal(call: IngressRequest, error: Exception) -> IngressResponse | None:
     """The answer to what a door raised, None for what nobody foresaw."""
     if isinstance(error, (*errors.DATABASE_ERRORS, StaleAccess)):
         logger.error("%s was not answered: %s", call.path, error)
         error = errors.ApiError(errors.DATABASE_AWAY, 503)
     if not isinstance(error, APIException):
         return None
-    return Answer(error.status_code, orjson.dumps(errors.error_body(error)))
+    return IngressResponse(error.status_code, orjson.dumps(errors.error_body(error)))
 
 
 # From ASGI
@@ -131,21 +131,21 @@ SECURITY = [
 ]
 
 
-class Doors:
+class IngressRouter:
     """ASGI application: what is posted to doors goes to them, everything else to `other`.
 
     In front of it, bodies are limited in size.
     """
 
-    def __init__(self, doors: Iterable[Door], other: Application) -> None:
+    def __init__(self, doors: Iterable[IngressEndpoint], other: Application) -> None:
         self.doors = list(doors)
         self.other = other
-        self.intake = Intake()
+        self.intake = IngressQueue()
         self._allowed_hosts: set[str] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         door, name = self._door(scope)
-        headers = Headers(scope["headers"])
+        headers = AsgiHeaders(scope["headers"])
         if door is None or not self._is_ours(headers.get("host", "")):
             await self.other(scope, receive, send)
             return
@@ -153,14 +153,14 @@ class Doors:
         if body is None:
             return
         peer = scope["client"][0] if scope.get("client") else ""
-        call = Call(scope["path"], name, headers, peer, body)
+        call = IngressRequest(scope["path"], name, headers, peer, body)
         answer = await self._answer(door, call)
         length = (b"content-length", str(len(answer.body)).encode())
         told = [*SECURITY, length, *_allowed_origin(headers.get("origin"))]
         await send({"type": "http.response.start", "status": answer.status, "headers": told})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _door(self, scope: dict[str, Any]) -> tuple[Door | None, str]:
+    def _door(self, scope: dict[str, Any]) -> tuple[IngressEndpoint | None, str]:
         if scope["method"] == "POST":
             for door in self.doors:
                 name = door.name_in(scope["path"])
@@ -178,14 +178,14 @@ class Doors:
             self._allowed_hosts.add(host)
         return is_ours
 
-    async def _answer(self, door: Door, call: Call) -> Answer:
+    async def _answer(self, door: IngressEndpoint, call: IngressRequest) -> IngressResponse:
         try:
             return await self.intake.enter(Visit(door, call))
         except Exception as error:
             answer = refusal(call, error)
             if answer is None:
                 logger.exception("%s has failed", call.path)
-                answer = Answer(500, errors.error_response(500, "Internal Server Error").content)
+                answer = IngressResponse(500, errors.error_response(500, "Internal Server Error").content)
             return answer
 
 
@@ -218,17 +218,17 @@ def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
 
 
 @method_decorator(csrf_exempt, name="dispatch")
-class DoorView(View):
+class IngressView(View):
     door: Any = None
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         view = super().as_view(**initkwargs)
-        view.described = initkwargs.get("door", cls.door).described  # type: ignore[attr-defined] # a function's
+        view.openapi_view = initkwargs.get("door", cls.door).openapi_view  # type: ignore[attr-defined] # a function's
         return view
 
     def post(self, request: HttpRequest, name: str = "") -> HttpResponse:
-        call = Call(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
+        call = IngressRequest(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
         try:
             answer = enter(Visit(self.door, call))
         except Exception as error:

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 
 
-class Answer(NamedTuple):
+class IngressResponse(NamedTuple):
     status: int
     body: bytes
 
 
-class Address(NamedTuple):
+class InstanceQuery(NamedTuple):
     """Which instances a request is for: one by its name, or those of an integration by what a payload names."""
 
     name: str | None = None
@@ -41,12 +41,12 @@ class Address(NamedTuple):
     business_ids: frozenset[str] = frozenset()
 
     @property
-    def is_found_whole(self) -> bool:
+    def is_exhaustive(self) -> bool:
         """Whether one look for each of its marks tells that there is no further instance."""
         return not self.business_ids
 
     @property
-    def marks(self) -> Iterator[tuple[str, ...]]:
+    def lookup_keys(self) -> Iterator[tuple[str, ...]]:
         if self.name is not None:
             yield ("name", self.name)
         for number in self.numbers:
@@ -58,7 +58,7 @@ class Address(NamedTuple):
 class Work(ABC):
     """What a request that was let in has to do. It may be done several times, of which one is committed."""
 
-    address: Address
+    address: InstanceQuery
 
     @abstractmethod
     def apply(self, instances: list[Instance]) -> None:
@@ -71,7 +71,7 @@ class Work(ABC):
             work.apply(instances)
 
     @abstractmethod
-    def answer(self) -> Answer:
+    def answer(self) -> IngressResponse:
         """Called in the same savepoint, once everything is recorded that was announced."""
 
 
@@ -80,20 +80,20 @@ class Entrant(Protocol):
 
     size: int
 
-    def admit(self, cache: AccessCache) -> Work | Answer:
+    def admit(self, cache: AccessCache) -> Work | IngressResponse:
         """Who is it, and what is it? Called outside of a transaction. Raises what the request is refused with."""
 
 
-class Run(threading.local):
+class BatchContext(threading.local):
     """Requests that this thread applies together: what they announce may be recorded at their end, all at once."""
 
     #: Called, in order, before the savepoint of the requests ends; None while there are none.
-    at_end: list[Callable[[], None]] | None = None
+    before_release: list[Callable[[], None]] | None = None
     #: Whatever the callbacks have in common.
     shared: dict[Any, Any]
 
 
-run = Run()
+batch_context = BatchContext()
 
 
 class Entry:
@@ -102,7 +102,7 @@ class Entry:
     def __init__(self, entrant: Entrant) -> None:
         self.entrant = entrant
         self.work: Work | None = None
-        self.outcome: Answer | Exception | None = None
+        self.outcome: IngressResponse | Exception | None = None
 
     def admit(self, cache: AccessCache) -> None:
         self.work = self.outcome = None
@@ -111,7 +111,7 @@ class Entry:
         except Exception as error:
             self.outcome = error
         else:
-            if isinstance(admitted, Answer):
+            if isinstance(admitted, IngressResponse):
                 self.outcome = admitted
             else:
                 self.work = admitted
@@ -120,7 +120,7 @@ class Entry:
 E = TypeVar("E", bound=Entry)
 
 
-class Rows:
+class LockedInstances:
     """The instances of a transaction, found by what requests call them."""
 
     def __init__(self, instances: Iterable[Instance]) -> None:
@@ -128,19 +128,19 @@ class Rows:
         self._ids: dict[tuple[str, ...], list[UUID]] = {}
         for instance in instances:
             self._instances[instance.pk] = instance
-            for mark in _marks(instance):
-                self._ids.setdefault(mark, []).append(instance.pk)
+            for key in _lookup_keys(instance):
+                self._ids.setdefault(key, []).append(instance.pk)
         self._read_subscriptions()
 
-    def ids(self, address: Address) -> tuple[UUID, ...]:
-        return tuple(sorted({pk for mark in address.marks for pk in self._ids.get(mark, ())}))
+    def ids(self, address: InstanceQuery) -> tuple[UUID, ...]:
+        return tuple(sorted({pk for key in address.lookup_keys for pk in self._ids.get(key, ())}))
 
-    def of(self, address: Address) -> list[Instance]:
+    def of(self, address: InstanceQuery) -> list[Instance]:
         return [self._instances[pk] for pk in self.ids(address)]
 
-    def has_all(self, address: Address) -> bool:
+    def has_all(self, address: InstanceQuery) -> bool:
         """Whether there can be none besides these."""
-        return address.is_found_whole and all(mark in self._ids for mark in address.marks)
+        return address.is_exhaustive and all(key in self._ids for key in address.lookup_keys)
 
     def reload(self, ids: Iterable[UUID]) -> None:
         """After a savepoint was given up, the objects are not what is stored."""
@@ -154,7 +154,7 @@ class Rows:
             instance.known_subscriptions = [one for one in subscriptions if one.instance_id in (instance.pk, None)]
 
 
-def _marks(instance: Instance) -> Iterator[tuple[str, ...]]:
+def _lookup_keys(instance: Instance) -> Iterator[tuple[str, ...]]:
     yield ("name", instance.name)
     if instance.number:
         yield ("number", instance.integration, instance.number)
@@ -162,7 +162,7 @@ def _marks(instance: Instance) -> Iterator[tuple[str, ...]]:
         yield ("business", instance.integration, instance.business_id)
 
 
-def _addressed(addresses: Iterable[Address]) -> Any:
+def _addressed(addresses: Iterable[InstanceQuery]) -> Any:
     """The instances of several addresses."""
     wanted: dict[tuple[str, str], set[str]] = {}
     for address in addresses:
@@ -181,11 +181,11 @@ def _addressed(addresses: Iterable[Address]) -> Any:
 # One transaction
 
 
-def settle(entries: list[E], cache: AccessCache, is_patient: bool) -> list[E]:
+def run_batch(entries: list[E], cache: AccessCache, wait_for_locks: bool) -> list[E]:
     """Admit and apply requests in one transaction of their own, leaving each its outcome.
 
     Returns those for whose instances somebody else's transaction would have to be waited for: nothing is done of them,
-    unless `is_patient`. Raises what the transaction as a whole fails with, and Stale.
+    unless `wait_for_locks`. Raises what the transaction as a whole fails with, and Stale.
     """
     cache.renew()
     for entry in entries:
@@ -195,7 +195,7 @@ def settle(entries: list[E], cache: AccessCache, is_patient: bool) -> list[E]:
         return []
     with transaction.atomic():
         others = len(connection.run_on_commit)  # where the caller has a transaction
-        held = _apply_all(working, cache, is_patient)
+        held = _apply_all(working, cache, wait_for_locks)
         _make_hooks_robust(others)
     return held
 
@@ -211,10 +211,12 @@ def _make_hooks_robust(begin: int) -> None:
     hooks[begin:] = [(sids, robust(hook), True) for sids, hook, _ in hooks[begin:]]
 
 
-def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, is_patient: bool) -> list[E]:
+def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, wait_for_locks: bool) -> list[E]:
     addresses = [work.address for _, work in working]
-    rows = Rows(_addressed(addresses).locked().select_for_update(no_key=True, skip_locked=not is_patient))
-    held = [] if is_patient else _held(working, rows)
+    rows = LockedInstances(
+        _addressed(addresses).locked().select_for_update(no_key=True, skip_locked=not wait_for_locks)
+    )
+    held = [] if wait_for_locks else _held(working, rows)
     cache.check()
     ready = [(rows.ids(work.address), entry) for entry, work in working if entry not in held]
     ready.sort(key=lambda one: one[0])
@@ -223,16 +225,16 @@ def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, is_patient: bo
     return held
 
 
-def _held(working: list[tuple[E, Work]], rows: Rows) -> list[E]:
+def _held(working: list[tuple[E, Work]], rows: LockedInstances) -> list[E]:
     """Those with an instance that is there, and was not to be had at once."""
     missing = [(entry, work) for entry, work in working if not rows.has_all(work.address)]
     if not missing or not connection.features.has_select_for_update_skip_locked:
         return []
-    there = Rows(_addressed([work.address for _, work in missing]))
+    there = LockedInstances(_addressed([work.address for _, work in missing]))
     return [entry for entry, work in missing if there.ids(work.address) != rows.ids(work.address)]
 
 
-def _apply_run(entries: Sequence[Entry], rows: Rows, ids: tuple[UUID, ...], is_alone: bool) -> None:
+def _apply_run(entries: Sequence[Entry], rows: LockedInstances, ids: tuple[UUID, ...], is_alone: bool) -> None:
     """Requests of the same instances share a savepoint; where that fails, each has its own."""
     try:
         # without others in the transaction nobody needs to be kept from what it leaves
@@ -253,25 +255,25 @@ def _apply_run(entries: Sequence[Entry], rows: Rows, ids: tuple[UUID, ...], is_a
             _apply_run([entry], rows, ids, is_alone=False)
 
 
-def _applied(entries: Sequence[Entry], rows: Rows) -> list[Answer]:
-    run.at_end, run.shared = [], {}
+def _applied(entries: Sequence[Entry], rows: LockedInstances) -> list[IngressResponse]:
+    batch_context.before_release, batch_context.shared = [], {}
     try:
         works = [entry.work for entry in entries if entry.work]
         for kind, group in groupby(works, key=lambda work: work.__class__):
             alike = list(group)
             kind.apply_all(alike, rows.of(alike[0].address))
-        for finish in run.at_end:
+        for finish in batch_context.before_release:
             finish()
         return [work.answer() for work in works]
     finally:
-        run.at_end = None
+        batch_context.before_release = None
 
 
-def settle_alone(entry: Entry) -> None:
+def run_alone(entry: Entry) -> None:
     """One request in a transaction of its own, which waits for its instances' locks. It always leaves an outcome."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            settle([entry], AccessCache(), is_patient=True)
+            run_batch([entry], AccessCache(), wait_for_locks=True)
         except Exception as error:
             entry.outcome = error
             if attempt < ATTEMPTS and is_worth_another(error):
@@ -279,11 +281,11 @@ def settle_alone(entry: Entry) -> None:
         return
 
 
-def enter(entrant: Entrant) -> Answer:
+def enter(entrant: Entrant) -> IngressResponse:
     """The answer to a request, of which everything happens in the caller's thread. Raises what it is refused with."""
     entry = Entry(entrant)
-    settle_alone(entry)
-    if isinstance(entry.outcome, Answer):
+    run_alone(entry)
+    if isinstance(entry.outcome, IngressResponse):
         return entry.outcome
     raise entry.outcome or RuntimeError("A request was left without an answer")
 

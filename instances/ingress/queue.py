@@ -22,16 +22,16 @@ from instances.errors import DATABASE_ERRORS
 from instances.events import announce
 from instances.ingress.batch import (
     ATTEMPTS,
-    Address,
-    Answer,
     Entrant,
     Entry,
+    IngressResponse,
+    InstanceQuery,
     Work,
     enter,
     is_deadlock,
     is_worth_another,
-    settle,
-    settle_alone,
+    run_alone,
+    run_batch,
 )
 from instances.models import Instance, Message
 
@@ -42,7 +42,7 @@ MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
 #: A body from this size on has a transaction of its own: the others do not wait until it is parsed and written.
 LARGE = 256 * 1024
 #: Requests for this many instances that somebody else holds can wait at the same time.
-LANES = 8
+LOCK_WAITERS = 8
 
 SUCCESS = b'{"status":"success"}'
 
@@ -75,7 +75,7 @@ class Changes(Work):
         self.changes = list(changes)
         #: Of the instances that they belonged to.
         self.names: set[str] = set()
-        self.address = Address(
+        self.address = InstanceQuery(
             integration=integration,
             numbers=frozenset(change.number for change in self.changes if change.number),
             business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
@@ -102,8 +102,8 @@ class Changes(Work):
             if not any(change.belongs_to(instance) for instance in instances):
                 logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
 
-    def answer(self) -> Answer:
-        return Answer(200, SUCCESS)
+    def answer(self) -> IngressResponse:
+        return IngressResponse(200, SUCCESS)
 
 
 class _Taken:
@@ -129,20 +129,20 @@ def take(integration: str, changes: Iterable[Change]) -> set[str]:
 class Waiting(Entry):
     """A request that is answered on an event loop."""
 
-    def __init__(self, entrant: Entrant, future: asyncio.Future[Answer]) -> None:
+    def __init__(self, entrant: Entrant, future: asyncio.Future[IngressResponse]) -> None:
         super().__init__(entrant)
         self.future = future
 
     def finish(self) -> None:
         if self.future.done():
             return  # nobody waits any more
-        if isinstance(self.outcome, Answer):
+        if isinstance(self.outcome, IngressResponse):
             self.future.set_result(self.outcome)
         else:
             self.future.set_exception(self.outcome or RuntimeError("A request was left without an answer"))
 
 
-class Intake:
+class IngressQueue:
     """Takes requests from the event loop. One thread writes; a few others wait for locks that somebody else holds."""
 
     def __init__(self) -> None:
@@ -151,11 +151,11 @@ class Intake:
         self._is_writing = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
         self._cache = AccessCache()
-        self._lanes = Lanes()
+        self._lanes = KeyedQueues()
         #: How many times what waited was taken up, each time in one transaction unless something went wrong.
         self.batches = 0
 
-    async def enter(self, entrant: Entrant) -> Answer:
+    async def enter(self, entrant: Entrant) -> IngressResponse:
         """The answer to a request, once what it brought is committed. Raises what it is refused with."""
         entry = Waiting(entrant, asyncio.get_running_loop().create_future())
         if entrant.size >= LARGE:
@@ -191,7 +191,7 @@ class Intake:
         self.batches += 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                elsewhere = settle(entries, self._cache, is_patient=False)
+                elsewhere = run_batch(entries, self._cache, wait_for_locks=False)
                 break
             except Exception as error:
                 if attempt < ATTEMPTS and is_worth_another(error):
@@ -212,13 +212,13 @@ class Intake:
         return []
 
 
-class Lanes:
+class KeyedQueues:
     """Requests that wait for a lock: for one instance one after the other, so that they do not use up the threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[Any, deque[Waiting]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=LANES, thread_name_prefix="intake-lane")
+        self._threads = ThreadPoolExecutor(max_workers=LOCK_WAITERS, thread_name_prefix="intake-lane")
 
     def put(self, lane: Any, entry: Waiting) -> None:
         with self._lock:
@@ -232,7 +232,7 @@ class Lanes:
         waiting = self._waiting[lane]
         while waiting:
             close_old_connections()
-            settle_alone(waiting[0])
+            run_alone(waiting[0])
             close_old_connections()
             _deliver([waiting[0]])
             with self._lock:

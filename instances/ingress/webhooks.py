@@ -22,8 +22,8 @@ from instances.api.responses import Error
 from instances.changes import Change
 from instances.crypto import is_same
 from instances.errors import ApiError, error_response
-from instances.ingress.asgi import Call, Door, DoorView
-from instances.ingress.batch import Answer
+from instances.ingress.asgi import IngressEndpoint, IngressRequest, IngressView
+from instances.ingress.batch import IngressResponse
 from instances.ingress.queue import SUCCESS, Changes
 from instances.models import Instance, Integration
 from instances.providers import providers
@@ -52,7 +52,7 @@ class EvolutionPayload(serializers.Serializer):
 
 
 class EvolutionWebhook(APIView):
-    """Described by it; `EvolutionDoor` is what takes the request."""
+    """Described by it; `EvolutionIngress` is what takes the request."""
 
     @extend_schema(request=EvolutionPayload, responses={200: OpenApiTypes.ANY})
     def post(self, request: Any) -> None:
@@ -62,13 +62,13 @@ class EvolutionWebhook(APIView):
         """
 
 
-class EvolutionDoor(Door):
+class EvolutionIngress(IngressEndpoint):
     """POST /webhook/evolution, from whatever is the WhatsApp behind an instance of the Evolution channel."""
 
     path = "/webhook/evolution"
-    described = EvolutionWebhook
+    openapi_view = EvolutionWebhook
 
-    def admit(self, call: Call, cache: AccessCache) -> EvolutionChanges:
+    def admit(self, call: IngressRequest, cache: AccessCache) -> EvolutionChanges:
         access = None
         if "apikey" in call.headers or not _is_open_to(call):
             access = cache.access(call.headers.get("apikey", ""))
@@ -92,18 +92,18 @@ class EvolutionChanges(Changes):
         if not instances or not all(self.cache.opens(self.access, instance) for instance in instances):
             raise AuthenticationFailed
 
-    def answer(self) -> Answer:
+    def answer(self) -> IngressResponse:
         # clients know an unknown number by the empty answer
-        return Answer(200, SUCCESS if self.names or not self.changes else b"")
+        return IngressResponse(200, SUCCESS if self.names or not self.changes else b"")
 
 
-def _is_open_to(call: Call) -> bool:
+def _is_open_to(call: IngressRequest) -> bool:
     allowed = settings.EVOLUTION_INGRESS_OPEN
     return allowed if isinstance(allowed, bool) else is_within(call.address, allowed)
 
 
 class MetaWebhook(APIView):
-    """Described by it; `MetaDoor` is what takes the request."""
+    """Described by it; `MetaIngress` is what takes the request."""
 
     authentication_classes = ()
 
@@ -123,16 +123,16 @@ class MetaWebhook(APIView):
         """What Meta posts for all numbers of an app, proven by its signature."""
 
 
-class MetaDoor(Door):
+class MetaIngress(IngressEndpoint):
     """POST /webhook/meta: what Meta posts for all numbers of an app, proven by its signature.
 
     https://developers.facebook.com/docs/graph-api/webhooks/getting-started
     """
 
     path = "/webhook/meta"
-    described = MetaWebhook
+    openapi_view = MetaWebhook
 
-    def admit(self, call: Call, cache: AccessCache) -> Changes:
+    def admit(self, call: IngressRequest, cache: AccessCache) -> Changes:
         if not settings.WA_BUSINESS_APP_SECRET:
             logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
             raise ApiError("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)
@@ -144,17 +144,17 @@ class MetaDoor(Door):
         return Changes(Integration.CLOUD_API, _parsed(Integration.CLOUD_API, call))
 
 
-def _parsed(integration: str, call: Call) -> list[Change]:
+def _parsed(integration: str, call: IngressRequest) -> list[Change]:
     try:
         return providers()[integration].parse(call.body, call.headers)
     except InvalidPayload as error:
         raise ApiError(str(error)) from None
 
 
-class MetaView(DoorView):
+class MetaIngressView(IngressView):
     """/webhook/meta: Meta first asks whether this is where it should post, and then posts."""
 
-    door = MetaDoor()
+    door = MetaIngress()
 
     def get(self, request: HttpRequest) -> HttpResponse:
         given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK

@@ -18,8 +18,8 @@ from instances.access.rest import authentication_error
 from instances.api.serializers import checked
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
-from instances.ingress.asgi import Call, Door
-from instances.ingress.batch import Address, Answer, Work
+from instances.ingress.asgi import IngressEndpoint, IngressRequest
+from instances.ingress.batch import IngressResponse, InstanceQuery, Work
 from instances.models import ConnectionState, Instance
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 from realtime.api.responses import PublishedEvents, PublishedRow
@@ -31,7 +31,7 @@ JSON = "application/json"
 
 
 class Publish(APIView):
-    """Described by it; `PublishDoor` is what takes the request."""
+    """Described by it; `PublishIngress` is what takes the request."""
 
     @extend_schema(
         request=PolymorphicProxySerializer(
@@ -43,13 +43,13 @@ class Publish(APIView):
         """An event of an engine of yours, or an array of them. All that one request holds are told, or none."""
 
 
-class PublishDoor(Door):
+class PublishIngress(IngressEndpoint):
     """POST /event/publish/<instance>: an event, or an array of them. All that one request holds are told, or none."""
 
     path = "/event/publish/"
-    described = Publish
+    openapi_view = Publish
 
-    def admit(self, call: Call, cache: AccessCache) -> Published:
+    def admit(self, call: IngressRequest, cache: AccessCache) -> Published:
         access = cache.access(call.headers.get("apikey", ""))
         if access is None:
             raise authentication_error(call.address)
@@ -68,7 +68,7 @@ class Published(Work):
         self.cache = cache
         self.happenings = happenings
         self.error = error
-        self.address = Address() if "\x00" in name else Address(name=name)
+        self.address = InstanceQuery() if "\x00" in name else InstanceQuery(name=name)
 
     def apply(self, instances: list[Instance]) -> None:
         if not instances and self.access.is_for_all:
@@ -82,10 +82,10 @@ class Published(Work):
         self.gathered: Gathered = gathered(instances[0])
         self.told = [self.gathered.add(happening) for happening in self.happenings]
 
-    def answer(self) -> Answer:
+    def answer(self) -> IngressResponse:
         self._keep_state()
         rows = [_row(self.gathered.epoch, told.happening, told.recorded) for told in self.told]
-        return Answer(201, orjson.dumps({"events": rows}))
+        return IngressResponse(201, orjson.dumps({"events": rows}))
 
     def _keep_state(self) -> None:
         """The last connection.update is how the instance is now, told or held. So nothing announces it."""
@@ -114,7 +114,7 @@ def _row(epoch: str, happening: Happening, place: Recorded) -> PublishedRow:
 # What is posted
 
 
-def _happenings(call: Call) -> list[Happening]:
+def _happenings(call: IngressRequest) -> list[Happening]:
     """Raises APIException for what is no event, or no list of them."""
     body = _json(call)
     if isinstance(body, dict) and (happening := _well_formed(body)):
@@ -124,7 +124,7 @@ def _happenings(call: Call) -> list[Happening]:
     return [_happening(one["event"], one["data"], one.get("dedupeKey")) for one in told]
 
 
-def _json(call: Call) -> Any:
+def _json(call: IngressRequest) -> Any:
     if not call.body:
         return {}
     content_type = call.headers.get("content-type", "")

@@ -3,7 +3,7 @@ from django.urls import path
 from realtime.api import deliveries, endpoints, events, publish
 
 urlpatterns = [
-    path("event/publish/<str:name>", publish.PublishDoor.as_view()),
+    path("event/publish/<str:name>", publish.PublishIngress.as_view()),
     path("event/find/<str:name>", events.FindEvents.as_view()),
     path("webhook/endpoints/<str:name>", endpoints.Endpoints.as_view()),
     path("webhook/endpoints/<str:name>/<str:pk>", endpoints.Endpoint.as_view()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from instances.ingress.batch import run
+from instances.ingress.batch import batch_context
 from instances.models import Instance
 from realtime.log.models import Event, Happening, Recorded, Stream
 
@@ -59,19 +59,19 @@ class Gathered:
 
 def gathered(instance: Instance) -> Gathered:
     """Where this thread's requests gather what they tell of an instance. Raises RuntimeError where there are none."""
-    if run.at_end is None:
+    if batch_context.before_release is None:
         raise RuntimeError("No requests are being applied")
     key: Any = (Gathered, instance.pk)
-    found = run.shared.get(key)
+    found = batch_context.shared.get(key)
     if found is None:
-        found = run.shared[key] = Gathered(instance)
-        run.at_end.append(found.record)
+        found = batch_context.shared[key] = Gathered(instance)
+        batch_context.before_release.append(found.record)
     return found
 
 
 def tell(instance: Instance, happening: Happening) -> None:
     """Write an event: at the end of the requests that are being applied, or now if there are none."""
-    if run.at_end is None:
+    if batch_context.before_release is None:
         Event.objects.record_all(instance, [happening])
     else:
         gathered(instance).add(happening)

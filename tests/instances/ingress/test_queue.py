@@ -19,13 +19,13 @@ from django.utils import timezone
 from instances.access.cache import AccessCache
 from instances.events import event_occurred
 from instances.ingress import queue as intake_module
-from instances.ingress.asgi import Call, Door, Doors, Visit
-from instances.ingress.batch import Answer
+from instances.ingress.asgi import IngressEndpoint, IngressRequest, IngressRouter, Visit
+from instances.ingress.batch import IngressResponse
 from instances.ingress.body_limit import BodyLimit
-from instances.ingress.queue import LARGE, Intake
-from instances.ingress.webhooks import EvolutionDoor, MetaDoor
+from instances.ingress.queue import LARGE, IngressQueue
+from instances.ingress.webhooks import EvolutionIngress, MetaIngress
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
-from realtime.api.publish import PublishDoor
+from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.inside import Inside, until
@@ -36,10 +36,10 @@ in_process = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def intake(monkeypatch) -> Intake:
+def intake(monkeypatch) -> IngressQueue:
     # its threads live on, and the database of the tests does not
     monkeypatch.setattr(intake_module, "close_old_connections", connections.close_all)
-    return Intake()
+    return IngressQueue()
 
 
 @pytest.fixture
@@ -50,16 +50,16 @@ def mine(db) -> Instance:
 def published(data: Any = None, instance: str = "mine", key: str = GLOBAL_KEY) -> Visit:
     body = json.dumps({"event": "call", "data": data}).encode()
     headers = {"apikey": key, "content-type": "application/json"}
-    return Visit(PublishDoor(), Call(f"/event/publish/{instance}", instance, headers, "127.0.0.1", body))
+    return Visit(PublishIngress(), IngressRequest(f"/event/publish/{instance}", instance, headers, "127.0.0.1", body))
 
 
 def received(text: str, number: str = "1001", key: str = GLOBAL_KEY) -> Visit:
     message = {"key": {"remoteJid": "5511@s.whatsapp.net", "id": text}, "message": {"conversation": text}}
     body = json.dumps({"numberId": number} | message).encode()
-    return Visit(EvolutionDoor(), Call("/webhook/evolution", "", {"apikey": key}, "127.0.0.1", body))
+    return Visit(EvolutionIngress(), IngressRequest("/webhook/evolution", "", {"apikey": key}, "127.0.0.1", body))
 
 
-class Blocker(Door):
+class Blocker(IngressEndpoint):
     """Keeps the writer busy until it is let go, so that others gather."""
 
     path = "/"
@@ -68,18 +68,18 @@ class Blocker(Door):
         self.is_let_go = threading.Event()
         self.is_reached = threading.Event()
 
-    def admit(self, call: Call, cache: AccessCache) -> Answer:
+    def admit(self, call: IngressRequest, cache: AccessCache) -> IngressResponse:
         self.is_reached.set()
         assert self.is_let_go.wait(20)
-        return Answer(204, b"")
+        return IngressResponse(204, b"")
 
 
-def together(intake: Intake, visits: list[Visit]) -> list[Any]:
+def together(intake: IngressQueue, visits: list[Visit]) -> list[Any]:
     """What requests that wait together are answered, or fail with."""
 
     async def enter() -> list[Any]:
         blocker = Blocker()
-        first = asyncio.create_task(intake.enter(Visit(blocker, Call("/", "", {}, "", b""))))
+        first = asyncio.create_task(intake.enter(Visit(blocker, IngressRequest("/", "", {}, "", b""))))
         await asyncio.to_thread(blocker.is_reached.wait, 20)
         others = [asyncio.create_task(intake.enter(visit)) for visit in visits]
         await asyncio.sleep(0)
@@ -91,7 +91,7 @@ def together(intake: Intake, visits: list[Visit]) -> list[Any]:
 
 
 def statuses(answers: list[Any]) -> list[Any]:
-    return [answer.status if isinstance(answer, Answer) else type(answer) for answer in answers]
+    return [answer.status if isinstance(answer, IngressResponse) else type(answer) for answer in answers]
 
 
 def texts() -> set[str]:
@@ -191,7 +191,7 @@ def test_an_error_of_the_database_touches_no_other(intake, mine, receiver):
 
     receiver(fail)
     answers = together(intake, [received("good"), received("bad"), published(1), received("good too")])
-    assert [answer.status for answer in answers if isinstance(answer, Answer)] == [200, 201, 200]
+    assert [answer.status for answer in answers if isinstance(answer, IngressResponse)] == [200, 201, 200]
     assert texts() == {"good", "good too"}
 
 
@@ -203,7 +203,7 @@ def test_where_the_commit_itself_fails_each_is_stored_alone(intake, mine, receiv
 
     receiver(fail)
     answers = together(intake, [received("good"), received("bad"), received("good too"), published(1)])
-    assert [isinstance(answer, Answer) for answer in answers] == [True, False, True, True]
+    assert [isinstance(answer, IngressResponse) for answer in answers] == [True, False, True, True]
     assert texts() == {"good", "good too"}
     assert Event.objects.filter(type="call").count() == 1
 
@@ -286,7 +286,7 @@ def test_one_bad_among_fifty_over_http_is_the_only_one_that_fails(transactional_
         return one.post("/webhook/evolution", {"numberId": "1001"} | message).status
 
     with Inside() as inside, ThreadPoolExecutor(25) as pool:
-        doors = Doors([EvolutionDoor(), MetaDoor(), PublishDoor()], inside.application._other)
+        doors = IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], inside.application._other)
         inside.application.other = BodyLimit(doors)
         client = node.connect(f"{inside.url}/mine", auth={"apikey": GLOBAL_KEY}).connected()
         answers = list(pool.map(lambda text: post(inside, text), [*(f"good {n}" for n in range(49)), "bad"]))
@@ -317,7 +317,7 @@ def test_a_lock_on_one_instance_holds_up_no_other(intake, mine):
         waiting = [asyncio.create_task(intake.enter(visit)) for visit in (received("a"), published(1), received("b"))]
         nobody = await asyncio.wait_for(intake.enter(received("c", "nobody")), 10)
         other = await asyncio.wait_for(intake.enter(published(2, "other")), 10)
-        assert (nobody, other.status) == (Answer(200, b""), 201)
+        assert (nobody, other.status) == (IngressResponse(200, b""), 201)
         assert not any(task.done() for task in waiting)
         may_end.set()
         assert statuses(await asyncio.wait_for(asyncio.gather(*waiting), 10)) == [200, 201, 200]
@@ -485,19 +485,19 @@ def test_a_key_that_is_remembered_expires(mine, monkeypatch):
 def test_access_that_changes_while_a_request_is_let_in_is_looked_at_again(intake, mine, monkeypatch):
     """Between the look at the key and the lock on the instance."""
     token = mine.token.reveal()
-    admit = PublishDoor.admit
+    admit = PublishIngress.admit
     calls = []
 
-    def admit_and_rotate(door: PublishDoor, call: Call, cache: AccessCache) -> Any:
+    def admit_and_rotate(door: PublishIngress, call: IngressRequest, cache: AccessCache) -> Any:
         calls.append(call)
         admitted = admit(door, call, cache)
         if len(calls) == 1:
             Instance.objects.get(pk=mine.pk).rotate_token()
         return admitted
 
-    monkeypatch.setattr(PublishDoor, "admit", admit_and_rotate)
+    monkeypatch.setattr(PublishIngress, "admit", admit_and_rotate)
     [answer] = together(intake, [published(1, key=token)])
-    assert not isinstance(answer, Answer)
+    assert not isinstance(answer, IngressResponse)
     assert answer.status_code == 401
     assert len(calls) == 2
 
