@@ -8,7 +8,7 @@ urlpatterns = [
     path("verify-creds", instances.VerifyCreds.as_view()),
     path("instance/create", instances.CreateInstance.as_view()),
     path("instance/fetchInstances", instances.FetchInstances.as_view()),
-    path("instance/connectionState/<str:name>", instances.ConnectionState.as_view()),
+    path("instance/connectionState/<str:name>", instances.ConnectionStateView.as_view()),
     path("instance/rotateToken/<str:name>", instances.RotateToken.as_view()),
     path("instance/delete/<str:name>", instances.DeleteInstance.as_view()),
     path("websocket/set/<str:name>", subscriptions.SetWebsocket.as_view()),

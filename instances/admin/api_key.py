@@ -17,7 +17,7 @@ from instances.admin.secret import SecretAdmin
 from instances.models import ApiKey, Instance
 
 
-class StateFilter(admin.SimpleListFilter):
+class KeyStateFilter(admin.SimpleListFilter):
     title = "state"
     parameter_name = "state"
 
@@ -37,7 +37,7 @@ class StateFilter(admin.SimpleListFilter):
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
     list_display = ("name", "prefix", "state", "shown_scopes", "opened", "last_used_at", "expires_at")
-    list_filter = (StateFilter, "all_instances")
+    list_filter = (KeyStateFilter, "all_instances")
     search_fields = ("name", "prefix")
     form = ApiKeyForm
     fields = ("name", "scopes", "all_instances", "instances", "expires_at")

@@ -11,7 +11,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from instances.api.webhook import change
+from instances.api.webhook import apply_changes
 from instances.crypto import Secret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
@@ -254,6 +254,6 @@ class SubscriptionForm(forms.ModelForm):
             told["headers"] = given["headers"]
         if given["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
             told["enabled"] = True  # another chance: how it fared before says nothing any more
-        change(endpoint, told)
+        apply_changes(endpoint, told)
         if not endpoint.secret("signing"):
             endpoint.keep_secrets(signing=[new_secret()])

@@ -22,7 +22,7 @@ from instances.outbound.webhook_headers import MASK
 from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
 
 
-class StateFilter(admin.SimpleListFilter):
+class SubscriptionStateFilter(admin.SimpleListFilter):
     title = "state"
     parameter_name = "state"
 
@@ -44,7 +44,7 @@ class SubscriptionAdmin(SecretAdmin):
     """`realtime` registers a subclass of it, which knows what endpoints are owed."""
 
     list_display = ("whose", "transport", "is_enabled", "state", "destination", "shown_events")
-    list_filter = (StateFilter, "transport")
+    list_filter = (SubscriptionStateFilter, "transport")
     list_select_related = ("instance",)
     search_fields = ("instance__name",)
     search_help_text = "Instance name"

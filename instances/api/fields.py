@@ -130,7 +130,7 @@ class Name(Text):
         return {"minLength": 1, "maxLength": MAX_NAME_LENGTH, "pattern": NAME_PATTERN}
 
 
-class Number(Text):
+class PhoneNumber(Text):
     """An instance's, or an empty text."""
 
     def to_internal_value(self, data: Any) -> str:

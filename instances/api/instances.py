@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from instances.access.access import MANAGE, READ
 from instances.access.rest import GlobalKeyOnly
 from instances.api import rabbitmq as rabbitmq_settings
-from instances.api.request import InstanceRequest, held
+from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     ConnectionStateAnswer,
     Created,
@@ -35,12 +35,12 @@ from instances.api.serializers import (
     CreateWebsocketBody,
     SettingsBody,
     TokenBody,
-    checked,
+    validate,
 )
 from instances.api.webhook import (
     CreateWebhookBody,
+    check_public_url,
     create_body,
-    guard,
     is_to_be_checked,
     set_webhook,
 )
@@ -93,10 +93,10 @@ class CreateInstance(APIView):
     @extend_schema(request=CreateInstanceBody, responses={201: Created})
     def post(self, request: Request) -> Response:
         """With the global key."""
-        told = checked(CreateBody(data=request.data))
+        told = validate(CreateBody(data=request.data))
         told["webhook"] = create_body(request.data)
         if told["webhook"] and is_to_be_checked(told["webhook"]):
-            guard(told["webhook"]["url"])
+            check_public_url(told["webhook"]["url"])
         told["rabbitmq"] = rabbitmq_settings.create_body(request.data)
         provider = providers()[told["integration"]]
         instance = self._new_instance(told, provider.initial_state)
@@ -222,7 +222,7 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-class ConnectionState(APIView):
+class ConnectionStateView(APIView):
     scope = READ
 
     @extend_schema(responses={200: ConnectionStateAnswer})
@@ -237,9 +237,9 @@ class RotateToken(APIView):
     @extend_schema(request=TokenBody, responses={200: Rotated})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """A new token, made up unless it is given; the old one opens nothing any more."""
-        told = checked(TokenBody(data=request.data))
+        told = validate(TokenBody(data=request.data))
         with transaction.atomic():
-            instance = held(request)
+            instance = lock_instance(request)
             instance.rotate_token(told.get("token", ""))
         return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
@@ -251,5 +251,5 @@ class DeleteInstance(APIView):
     def delete(self, request: InstanceRequest, name: str) -> Response:
         """Its events stay for as long as events are kept; its sockets are cut."""
         with transaction.atomic():
-            held(request).delete()
+            lock_instance(request).delete()
         return Response(done("Instance deleted"))

@@ -15,7 +15,7 @@ from instances.api.responses import (
 )
 from instances.api.serializers import (
     TextBody,
-    checked,
+    validate,
 )
 from instances.sending import send_text
 
@@ -27,4 +27,4 @@ class SendText(APIView):
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Answers Evolution API's message object."""
         body: Any = request.data
-        return Response(send_text(request.instance, checked(TextBody(data=body))), status=201)
+        return Response(send_text(request.instance, validate(TextBody(data=body))), status=201)

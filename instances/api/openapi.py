@@ -73,7 +73,7 @@ class Schema(AutoSchema):
         return component.ref
 
 
-class Endpoints(EndpointEnumerator):
+class EndpointsWithIngress(EndpointEnumerator):
     """Doors besides: they are no views of Django REST framework."""
 
     def _get_api_endpoints(self, patterns: Any, prefix: str) -> Any:
@@ -86,7 +86,7 @@ def _described(pattern: Any) -> Any:
 
 
 class Generator(SchemaGenerator):
-    endpoint_inspector_cls = Endpoints
+    endpoint_inspector_cls = EndpointsWithIngress
 
 
 class DescribedField(OpenApiSerializerFieldExtension):

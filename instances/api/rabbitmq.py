@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, checked
+from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, validate
 from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
@@ -23,7 +23,7 @@ class WrappedRabbitMQ(Body):
 def set_body(data: Any) -> dict[str, Any]:
     """What POST /rabbitmq/set is told, nested or flat. Raises ValidationError."""
     is_flat = "rabbitmq" not in data and "enabled" in data
-    return checked(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
+    return validate(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
 
 
 class CreateWithRabbitMQ(Body):
@@ -37,7 +37,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
     """
     if not (settings.RABBITMQ_ENABLED and data.get("rabbitmq")):
         return None
-    return checked(CreateWithRabbitMQ(data={"rabbitmq": data["rabbitmq"]}))["rabbitmq"]
+    return validate(CreateWithRabbitMQ(data={"rabbitmq": data["rabbitmq"]}))["rabbitmq"]
 
 
 def first_of(subscriptions: Iterable[Subscription]) -> Subscription | None:

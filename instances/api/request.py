@@ -17,7 +17,7 @@ class InstanceRequest(Request):
     auth: Access
 
 
-def held(request: InstanceRequest) -> Instance:
+def lock_instance(request: InstanceRequest) -> Instance:
     """The path's instance until the transaction ends: whoever else would use it waits, and finds it as we leave it."""
     instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
     if instance is None:

@@ -12,7 +12,7 @@ from instances.models import Instance, Integration, Subscription
 from instances.outbound.webhook_headers import MASK
 
 
-class Message(TypedDict):
+class ErrorMessage(TypedDict):
     message: Any
 
 
@@ -21,13 +21,13 @@ class Error(TypedDict):
 
     status: int
     error: str
-    response: Message
+    response: ErrorMessage
 
 
 class Done(TypedDict):
     status: str
     error: bool
-    response: Message
+    response: ErrorMessage
 
 
 def done(message: str) -> Done:
@@ -47,13 +47,13 @@ class Valid(TypedDict):
     message: str
 
 
-class State(TypedDict):
+class InstanceState(TypedDict):
     instanceName: str
     state: str
 
 
 class ConnectionStateAnswer(TypedDict):
-    instance: State
+    instance: InstanceState
 
 
 class Identity(TypedDict):

@@ -14,9 +14,9 @@ from instances.api.fields import (
     MessageText,
     Milliseconds,
     Name,
-    Number,
     Object,
     OneOf,
+    PhoneNumber,
     Seconds,
     Several,
     Text,
@@ -36,7 +36,7 @@ class Body(serializers.Serializer):
         return super().run_validation(data)
 
 
-def checked(body: serializers.BaseSerializer) -> Any:
+def validate(body: serializers.BaseSerializer) -> Any:
     """What a request tells, in Python's types. Raises ValidationError."""
     body.is_valid(raise_exception=True)
     return body.validated_data
@@ -81,7 +81,7 @@ class CreateBody(SettingsBody):
     instanceName = Name()
     integration = OneOf(Integration)
     token = Token(required=False, allow_blank=True, max_length=4096)
-    number = Number(required=False, allow_blank=True, allow_null=True, max_length=255)
+    number = PhoneNumber(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     ownerJid = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profileName = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
@@ -104,7 +104,7 @@ class Quoted(Object):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         quoted = super().to_internal_value(data)
-        checked(QuotedBody(data=quoted))
+        validate(QuotedBody(data=quoted))
         return quoted
 
     def schema(self) -> dict[str, Any]:

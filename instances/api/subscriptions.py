@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from instances.access.access import LISTEN, MANAGE, READ
 from instances.access.minted_tokens import Mintable
 from instances.api import rabbitmq as rabbitmq_settings
-from instances.api.request import InstanceRequest, held
+from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     Minted,
     SubscriptionRow,
@@ -23,13 +23,13 @@ from instances.api.responses import (
 from instances.api.serializers import (
     MintBody,
     WrappedWebsocket,
-    checked,
+    validate,
 )
 from instances.api.timestamps import iso
 from instances.api.webhook import (
     WrappedWebhook,
+    check_public_url,
     first_of,
-    guard,
     is_to_be_checked,
     set_body,
     set_webhook,
@@ -50,7 +50,7 @@ class SetWebsocket(APIView):
         body.is_valid(raise_exception=True)
         told = body.validated_data["websocket"]
         with transaction.atomic():
-            subscription = Subscription.set_websocket(held(request), told["enabled"], told["events"])
+            subscription = Subscription.set_websocket(lock_instance(request), told["enabled"], told["events"])
         return Response(subscription_row(subscription), status=201)
 
 
@@ -72,9 +72,9 @@ class SetWebhook(APIView):
         """The first webhook endpoint. The members may come without their wrapper, as v2.0 and v1 took them."""
         told = set_body(request.data)
         if is_to_be_checked(told):
-            guard(told["url"])
+            check_public_url(told["url"])
         with transaction.atomic():
-            endpoint = set_webhook(held(request), told)
+            endpoint = set_webhook(lock_instance(request), told)
         return Response(webhook_row(endpoint, request.auth), status=201)
 
 
@@ -96,7 +96,7 @@ class SetRabbitMQ(APIView):
         """The exchange of the instance's name; the members may come without their wrapper."""
         told = rabbitmq_settings.set_body(request.data)
         with transaction.atomic():
-            endpoint = rabbitmq_settings.set_rabbitmq(held(request), told["enabled"], told["events"])
+            endpoint = rabbitmq_settings.set_rabbitmq(lock_instance(request), told["enabled"], told["events"])
         return Response(subscription_row(endpoint), status=201)
 
 
@@ -118,7 +118,7 @@ class MintToken(APIView):
     @extend_schema(request=MintBody, responses={201: Minted})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """A short-lived token for a page's socket."""
-        told = checked(MintBody(data=request.data))
+        told = validate(MintBody(data=request.data))
         scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
         for scope in scopes:
             if not request.auth.may(scope):

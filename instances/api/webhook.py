@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from instances.api.fields import EventName, Flag, Several, Text
-from instances.api.serializers import Body, checked
+from instances.api.serializers import Body, validate
 from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
@@ -26,7 +26,7 @@ ALIASES = {
 }
 
 
-class Headers(serializers.Field):
+class HeadersField(serializers.Field):
     """Names and values of headers that are sent along; null stands for none."""
 
     default_error_messages = {"type": "is not of a type(s) object"}
@@ -48,7 +48,7 @@ class Headers(serializers.Field):
 
 
 class Url(Text):
-    """Of a webhook. Where it leads is looked at apart: `guard`."""
+    """Of a webhook. Where it leads is looked at apart: `check_public_url`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=MAX_URL_LENGTH, **kwargs)
@@ -62,13 +62,13 @@ class WebhookBody(Body):
 
     enabled = Flag()
     url = Text(max_length=MAX_URL_LENGTH)
-    headers = Headers(required=False)
+    headers = HeadersField(required=False)
     byEvents = Flag(required=False)
     base64 = Flag(required=False)
     events = Several(child=EventName(), default=list)
 
     def to_internal_value(self, data: Any) -> Any:
-        return super().to_internal_value(one_spelling(data))
+        return super().to_internal_value(normalize_aliases(data))
 
 
 class WrappedWebhook(Body):
@@ -85,7 +85,7 @@ class CreateWithWebhook(Body):
     webhook = CreateWebhookBody(required=False)
 
 
-def one_spelling(told: Mapping[str, Any]) -> dict[str, Any]:
+def normalize_aliases(told: Mapping[str, Any]) -> dict[str, Any]:
     """The members under our names, whichever of theirs a client uses; of several, the first that it gives counts."""
     found = dict(told)
     for name, spellings in ALIASES.items():
@@ -98,7 +98,7 @@ def set_body(data: Any) -> dict[str, Any]:
     """What POST /webhook/set is told, nested or flat. Raises ValidationError."""
     is_flat = "webhook" not in data and "url" in data
     # v1.x has no word for enabled: to set a webhook is to want it
-    return checked(WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data))["webhook"]
+    return validate(WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data))["webhook"]
 
 
 def create_body(data: Any) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
         beside = {name: data[name] for names in ALIASES.values() for name in names if name in data}
         beside |= {"events": data["events"]} if "events" in data else {}
         told = {"url": told} | beside
-    return checked(CreateWithWebhook(data={"webhook": told}))["webhook"]
+    return validate(CreateWithWebhook(data={"webhook": told}))["webhook"]
 
 
 def is_to_be_checked(told: Mapping[str, Any]) -> bool:
@@ -121,7 +121,7 @@ def is_to_be_checked(told: Mapping[str, Any]) -> bool:
     return bool(told["enabled"] or "://" in told["url"])
 
 
-def guard(url: str) -> None:
+def check_public_url(url: str) -> None:
     """Raises ApiError for a URL that plainly leads nowhere, or inside."""
     try:
         check_url(url)
@@ -144,7 +144,7 @@ def set_webhook(instance: Instance, told: Mapping[str, Any]) -> Subscription:
     What is not told stays as it is. The caller holds the instance.
     """
     endpoint = webhooks_of(instance).select_for_update().first() or new_endpoint(instance)
-    change(endpoint, told if is_to_be_checked(told) else {name: told[name] for name in told if name != "url"})
+    apply_changes(endpoint, told if is_to_be_checked(told) else {name: told[name] for name in told if name != "url"})
     endpoint.is_enabled = told["enabled"]
     endpoint.events = (told["events"] or DEFAULT_EVENTS) if told["enabled"] else []
     endpoint.save()
@@ -159,7 +159,7 @@ def new_endpoint(instance: Instance, secret: str = "") -> Subscription:
     return endpoint
 
 
-def change(endpoint: Subscription, told: Mapping[str, Any]) -> None:
+def apply_changes(endpoint: Subscription, told: Mapping[str, Any]) -> None:
     """Those of an endpoint's options and headers that are told of; the caller saves it."""
     options = {name: told[name] for name in ("url", "byEvents", "base64", "ordered") if name in told}
     endpoint.options = endpoint.options | options

@@ -2,7 +2,7 @@
 
 from realtime.admin.base import BoundedPaginator
 from realtime.admin.delivery import DeliveryAdmin
-from realtime.admin.endpoint import OwedSubscriptionAdmin
+from realtime.admin.endpoint import EndpointSubscriptionAdmin
 from realtime.admin.instance import LoggedInstanceAdmin
 from realtime.admin.log import EventAdmin, StreamAdmin
 
@@ -11,6 +11,6 @@ __all__ = [
     "DeliveryAdmin",
     "EventAdmin",
     "LoggedInstanceAdmin",
-    "OwedSubscriptionAdmin",
+    "EndpointSubscriptionAdmin",
     "StreamAdmin",
 ]

@@ -22,7 +22,7 @@ admin.site.unregister(Subscription)
 
 
 @admin.register(Subscription)
-class OwedSubscriptionAdmin(SubscriptionAdmin):
+class EndpointSubscriptionAdmin(SubscriptionAdmin):
     actions = ("switch_on", "send_dead_again", "send_test_event")
 
     def get_list_display(self, request: HttpRequest) -> Any:

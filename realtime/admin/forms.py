@@ -21,7 +21,7 @@ from realtime.delivery.models import Delivery, State
 from realtime.delivery.resend import Elsewhere, in_range
 
 
-class Moment(forms.DateTimeField):
+class MomentField(forms.DateTimeField):
     """The browser's own field, in UTC."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -29,7 +29,7 @@ class Moment(forms.DateTimeField):
         super().__init__(required=False, widget=widget, **kwargs)
 
 
-class ElsewhereForm(forms.Form):
+class TargetOverrideForm(forms.Form):
     """Where deliveries go: to their endpoints, or to another URL."""
 
     url = UrlField(help_text="Empty: to their endpoints. Another URL gets them without the headers of any endpoint.")
@@ -69,7 +69,7 @@ def _checked(check: Any, value: str) -> None:
         raise ValidationError(f"{error}.") from None
 
 
-class ChosenForm(ElsewhereForm):
+class ChosenForm(TargetOverrideForm):
     """For deliveries that were chosen one by one."""
 
     ids = forms.CharField(widget=forms.HiddenInput)
@@ -102,12 +102,12 @@ class InstanceSelect(AutocompleteSelect):
             return super().optgroups(name, [], attr)
 
 
-class RangeForm(ElsewhereForm):
+class RangeForm(TargetOverrideForm):
     """For what happened to one instance in some time."""
 
     instance = forms.ModelChoiceField(Instance.objects.all(), widget=InstanceSelect)
-    since = Moment(help_text="In UTC, by when they were made. Empty: from the beginning.")
-    until = Moment(help_text="In UTC; what was made then is left out. Empty: until now.")
+    since = MomentField(help_text="In UTC, by when they were made. Empty: from the beginning.")
+    until = MomentField(help_text="In UTC; what was made then is left out. Empty: until now.")
     state = forms.MultipleChoiceField(
         choices=[choice for choice in State.choices if choice[0] != State.PENDING],
         initial=[State.DEAD],

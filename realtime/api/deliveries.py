@@ -13,10 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.api.request import InstanceRequest, held
+from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Error
-from instances.api.serializers import checked
-from instances.api.webhook import guard, webhooks_of
+from instances.api.serializers import validate
+from instances.api.webhook import check_public_url, webhooks_of
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
@@ -59,7 +59,7 @@ class Deliveries(APIView):
     @extend_schema(parameters=[DeliveriesQuery], responses={200: DeliveriesPage})
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Without bodies, the newest first."""
-        asked = checked(DeliveriesQuery.of(request.query_params))
+        asked = validate(DeliveriesQuery.of(request.query_params))
         limit = asked.pop("limit")
         found = list(visible(request).filter(**asked).defer("body").order_by("-pk")[: limit + 1])
         page = found[:limit]
@@ -89,9 +89,9 @@ class ResendOne(APIView):
     @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error})
     def post(self, request: InstanceRequest, name: str, pk: str) -> Response:
         """Under the same id and with the same bytes, to its endpoint or, with a url and a secret, elsewhere."""
-        told = checked(ResendOneBody(data=request.data))
+        told = validate(ResendOneBody(data=request.data))
         with transaction.atomic():
-            instance = held(request)
+            instance = lock_instance(request)
             delivery = delivery_of(request, pk)
             elsewhere = _elsewhere(request, told)
             if elsewhere is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
@@ -109,9 +109,9 @@ class Resend(APIView):
     @extend_schema(request=ResendBody, responses={201: Resent})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Those that are named, or a range of time; without a state, what died. What was resent before is left out."""
-        told = checked(ResendBody(data=request.data))
+        told = validate(ResendBody(data=request.data))
         with transaction.atomic():
-            instance = held(request)
+            instance = lock_instance(request)
             wanted = visible(request)
             if "ids" in told:
                 wanted = wanted.filter(pk__in=told["ids"])
@@ -131,7 +131,7 @@ def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | No
         return None
     if "secret" not in told:
         raise ValidationError({"secret": ["is to be given with a url: it signs what is sent there"]}, code="type")
-    guard(told["url"])
+    check_public_url(told["url"])
     # neither path nor query: they are often the receiver's password
     place = urlsplit(told["url"]).hostname
     logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.actor)
@@ -146,9 +146,9 @@ class SendTest(APIView):
     @extend_schema(request=TestBody, responses={201: SentTests, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """A sample of an event to one endpoint, or to all that are on."""
-        told = checked(TestBody(data=request.data))
+        told = validate(TestBody(data=request.data))
         with transaction.atomic():
-            instance = held(request)
+            instance = lock_instance(request)
             endpoints = [one for one in self._asked(instance, told.get("endpoint")) if one.is_enabled]
             if not endpoints:
                 raise ApiError("There is no webhook endpoint that is on", 409)

@@ -21,7 +21,7 @@ MAX_PAGE = 1000
 MAX_IDS = 1000
 
 
-class Moment(serializers.Field):
+class Timestamp(serializers.Field):
     """A time in ISO 8601; UTC where it does not say."""
 
     default_error_messages = dict.fromkeys(("type", "null"), "is not a time such as 2026-01-31T12:00:00Z")
@@ -90,8 +90,8 @@ class DeliveriesQuery(Body):
     endpoint = RowId(required=False, source="endpoint_id")
     type = EventTypes(required=False, source="type__in")
     event = Text(required=False, max_length=64, source="event_id")
-    since = Moment(required=False, source="created_at__gte")
-    until = Moment(required=False, source="created_at__lt")
+    since = Timestamp(required=False, source="created_at__gte")
+    until = Timestamp(required=False, source="created_at__lt")
     before = Count(required=False, max_value=2**63 - 1, source="pk__lt")
     limit = Count(default=100, min_value=1, max_value=MAX_PAGE)
 
@@ -115,8 +115,8 @@ class ResendOneBody(Body):
 
 
 class ResendBody(ResendOneBody):
-    since = Moment(required=False)
-    until = Moment(required=False)
+    since = Timestamp(required=False)
+    until = Timestamp(required=False)
     state = States(required=False)
     endpoint = RowId(required=False)
     ids = Several(

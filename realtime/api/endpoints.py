@@ -14,16 +14,16 @@ from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
 from instances.api.fields import EventName, Flag, Several, Text
-from instances.api.request import InstanceRequest, held
+from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done
-from instances.api.serializers import Body, checked
+from instances.api.serializers import Body, validate
 from instances.api.webhook import (
-    Headers,
+    HeadersField,
     Url,
-    change,
-    guard,
+    apply_changes,
+    check_public_url,
     new_endpoint,
-    one_spelling,
+    normalize_aliases,
     webhooks_of,
 )
 from instances.errors import ApiError, NotFound
@@ -52,7 +52,7 @@ class SigningSecret(Text):
 
 class EndpointBody(Body):
     url = Url()
-    headers = Headers(required=False)
+    headers = HeadersField(required=False)
     events = Several(child=EventName(), default=list)
     enabled = Flag(default=True)
     byEvents = Flag(required=False)
@@ -61,7 +61,7 @@ class EndpointBody(Body):
     secret = SigningSecret(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
-        return super().to_internal_value(one_spelling(data))
+        return super().to_internal_value(normalize_aliases(data))
 
 
 class EndpointChange(EndpointBody):
@@ -71,7 +71,7 @@ class EndpointChange(EndpointBody):
     dropOldSecret = Flag(required=False)
 
 
-class Endpoints(APIView):
+class EndpointsView(APIView):
     """/webhook/endpoints/<instance>"""
 
     @property
@@ -87,20 +87,20 @@ class Endpoints(APIView):
     @extend_schema(request=EndpointBody, responses={201: EndpointRow, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """One more webhook endpoint; an empty list of events means all."""
-        told = checked(EndpointBody(data=request.data))
-        guard(told["url"])
+        told = validate(EndpointBody(data=request.data))
+        check_public_url(told["url"])
         with transaction.atomic():
-            instance = held(request)
+            instance = lock_instance(request)
             if webhooks_of(instance).count() >= MAX_ENDPOINTS:
                 raise ApiError(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
             endpoint = new_endpoint(instance, told.get("secret", ""))
-            change(endpoint, told)
+            apply_changes(endpoint, told)
             endpoint.is_enabled, endpoint.events = told["enabled"], told["events"] or DEFAULT_EVENTS
             endpoint.save()
         return Response(endpoint_row(endpoint, request.auth), status=201)
 
 
-class Endpoint(APIView):
+class EndpointView(APIView):
     """/webhook/endpoints/<instance>/<id>"""
 
     @property
@@ -116,11 +116,11 @@ class Endpoint(APIView):
     @extend_schema(request=EndpointChange, responses={200: EndpointRow})
     def patch(self, request: InstanceRequest, name: str, pk: str) -> Response:
         """What is not told stays as it is. Rotating keeps the secret before it, which signs too until it is dropped."""
-        told = checked(EndpointChange(data=request.data, partial=True))
+        told = validate(EndpointChange(data=request.data, partial=True))
         if "url" in told:
-            guard(told["url"])
+            check_public_url(told["url"])
         with transaction.atomic():
-            endpoint = endpoint_of(held(request), pk, is_to_change=True)
+            endpoint = endpoint_of(lock_instance(request), pk, is_to_change=True)
             _apply(endpoint, told)
             endpoint.save()
         return Response(endpoint_row(endpoint, request.auth))
@@ -129,14 +129,14 @@ class Endpoint(APIView):
     def delete(self, request: InstanceRequest, name: str, pk: str) -> Response:
         """What it is still owed is dropped."""
         with transaction.atomic():
-            endpoint = endpoint_of(held(request), pk, is_to_change=True)
+            endpoint = endpoint_of(lock_instance(request), pk, is_to_change=True)
             Delivery.objects.give_up([endpoint.pk], State.DROPPED, DELETED)
             endpoint.delete()
         return Response(done("Endpoint deleted"))
 
 
 def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
-    change(endpoint, told)
+    apply_changes(endpoint, told)
     if "events" in told:
         endpoint.events = told["events"] or DEFAULT_EVENTS
     if "enabled" in told:
@@ -147,7 +147,7 @@ def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
         if not endpoint.options.get("url"):
             raise ApiError('The "url" cannot be empty')
         if told.get("enabled"):
-            guard(endpoint.options["url"])  # it was set when other networks may have been allowed
+            check_public_url(endpoint.options["url"])  # it was set when other networks may have been allowed
     _change_secrets(endpoint, told)
 
 

@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from instances.access.access import READ
 from instances.api.request import InstanceRequest
-from instances.api.serializers import checked
+from instances.api.serializers import validate
 from realtime.api.event_serializers import FindQuery
 from realtime.api.responses import FoundEvents
 from realtime.log import history
@@ -23,7 +23,7 @@ class FindEvents(APIView):
     @extend_schema(parameters=[FindQuery], responses={200: FoundEvents})
     def get(self, request: InstanceRequest, name: str) -> Response:
         """What its sockets heard, in order: the last events, or those after a number."""
-        asked = checked(FindQuery.of(request.query_params))
+        asked = validate(FindQuery.of(request.query_params))
         types = asked.pop("type", None)
         page = history.page(request.instance.pk, types=types, **asked)
         return Response(

@@ -15,7 +15,7 @@ from instances.api.timestamps import iso
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime.api.responses import AudienceRow, EndpointFate, Explanation, SocketsFate
+from realtime.api.responses import AudienceRow, EndpointExplanation, Explanation, SocketsExplanation
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id
@@ -91,7 +91,7 @@ def _of_deliveries(instance: Instance, which: Q, missing: NotFound) -> Subject:
 # Endpoints
 
 
-def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[EndpointFate]:
+def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[EndpointExplanation]:
     owed = defaultdict(list)
     rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject.seq, event_id=subject.id)
     for delivery in rows.defer("body").order_by("pk"):
@@ -136,7 +136,7 @@ def _why_not(subscription: Subscription, subject: Subject) -> str:
 
 def _told(
     pk: int, transport: str, place: str | None, owed: list[Delivery], tries: dict[int, Attempt], why_not: str
-) -> EndpointFate:
+) -> EndpointExplanation:
     name = f"The {transport} endpoint {pk}" if pk > 0 else f"The {transport} endpoint of all instances"
     texts = [_fate(delivery, tries.get(delivery.pk)) for delivery in owed] or [why_not]
     return {
@@ -186,7 +186,7 @@ def _error(last: Attempt | None) -> str:
 # Sockets
 
 
-def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> SocketsFate:
+def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> SocketsExplanation:
     audiences = _audiences(instance, subject, is_for_all)
     here = sum(audience["sockets"] for audience in audiences if audience["wants"])
     if subject.is_heard is None:

@@ -15,7 +15,7 @@ from instances import json_body
 from instances.access.access import PUBLISH, Access
 from instances.access.cache import AccessCache
 from instances.access.rest import authentication_error
-from instances.api.serializers import checked
+from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
 from instances.ingress.asgi import IngressEndpoint, IngressRequest
@@ -120,7 +120,7 @@ def _happenings(call: IngressRequest) -> list[Happening]:
     if isinstance(body, dict) and (happening := _well_formed(body)):
         return [happening]
     is_many = isinstance(body, list)
-    told = checked(PublishBatch(data={"events": body}))["events"] if is_many else [checked(PublishBody(data=body))]
+    told = validate(PublishBatch(data={"events": body}))["events"] if is_many else [validate(PublishBody(data=body))]
     return [_happening(one["event"], one["data"], one.get("dedupeKey")) for one in told]
 
 

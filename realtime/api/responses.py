@@ -215,7 +215,7 @@ class SubjectRow(TypedDict):
     at: str
 
 
-class EndpointFate(TypedDict):
+class EndpointExplanation(TypedDict):
     """`destination` is null for endpoints of all instances, but for keys of all instances."""
 
     endpoint: str
@@ -236,7 +236,7 @@ class AudienceRow(TypedDict):
     wants: bool
 
 
-class SocketsFate(TypedDict):
+class SocketsExplanation(TypedDict):
     """`isHeard` is null where the event is in the log no more."""
 
     isHeard: bool | None
@@ -247,5 +247,5 @@ class SocketsFate(TypedDict):
 class Explanation(TypedDict):
     event: SubjectRow
     summary: list[str]
-    endpoints: list[EndpointFate]
-    sockets: SocketsFate
+    endpoints: list[EndpointExplanation]
+    sockets: SocketsExplanation

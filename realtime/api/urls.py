@@ -5,8 +5,8 @@ from realtime.api import deliveries, endpoints, events, publish
 urlpatterns = [
     path("event/publish/<str:name>", publish.PublishIngress.as_view()),
     path("event/find/<str:name>", events.FindEvents.as_view()),
-    path("webhook/endpoints/<str:name>", endpoints.Endpoints.as_view()),
-    path("webhook/endpoints/<str:name>/<str:pk>", endpoints.Endpoint.as_view()),
+    path("webhook/endpoints/<str:name>", endpoints.EndpointsView.as_view()),
+    path("webhook/endpoints/<str:name>/<str:pk>", endpoints.EndpointView.as_view()),
     path("webhook/deliveries/<str:name>", deliveries.Deliveries.as_view()),
     path("webhook/deliveries/<str:name>/resend", deliveries.Resend.as_view()),
     path("webhook/deliveries/<str:name>/<str:pk>", deliveries.OneDelivery.as_view()),

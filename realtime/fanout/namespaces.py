@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from instances.access.rate_limit import client_events
-from instances.api.serializers import TextBody, checked
+from instances.api.serializers import TextBody, validate
 from instances.errors import ApiError
 from instances.events import access_changed
 from instances.models import AccessRevision
@@ -216,6 +216,6 @@ class Namespaces(socketio.AsyncNamespace):
             body["text"] = body.pop("message")
         if "number" not in body and instance.phone:
             body["number"] = instance.phone
-        sending = Sending(instance, checked(TextBody(data=body)))
+        sending = Sending(instance, validate(TextBody(data=body)))
         sending.begin()
         return sending
