@@ -89,11 +89,11 @@ def prepare(port: int, dead: int, dead_port: int) -> Any:
 
 def record(instance: Any, count: int) -> None:
     from instances.events import EventType
-    from realtime.log.models import Event, Happening
+    from realtime.log.models import Event, EventDraft
 
-    happenings = [Happening(EventType.CALL, {"number": number, "padding": "x" * 400}) for number in range(count)]
+    drafts = [EventDraft(EventType.CALL, {"number": number, "padding": "x" * 400}) for number in range(count)]
     for begin in range(0, count, 100):
-        Event.objects.record_all(instance, happenings[begin : begin + 100])
+        Event.objects.record_all(instance, drafts[begin : begin + 100])
 
 
 @asynccontextmanager

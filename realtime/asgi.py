@@ -23,7 +23,7 @@ from realtime.fanout.namespaces import Namespaces
 from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
-from realtime.log.retention import prune_for_ever
+from realtime.log.retention import prune_forever
 from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
@@ -114,9 +114,9 @@ class SocketIO:
         await http.client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch())
-        await database(coalescing_worker.tell_left_behind)
-        self.relay.spawn(coalescing_worker.tell_for_ever())
-        self.relay.spawn(prune_for_ever())
+        await database(coalescing_worker.emit_left_behind)
+        self.relay.spawn(coalescing_worker.run_forever())
+        self.relay.spawn(prune_forever())
         if settings.DELIVERY_EMBEDDED:
             self.relay.spawn(Dispatcher().run())
         self.running.add(self)

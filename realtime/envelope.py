@@ -16,7 +16,7 @@ from instances.models import Instance
 
 
 @dataclass(frozen=True)
-class Number:
+class EventNumber:
     """An event's place in its stream."""
 
     epoch: str
@@ -45,7 +45,7 @@ def encode(value: Any) -> bytes:
     return encoded.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else encoded
 
 
-def render(instance: Instance, event_type: EventType, data: Any, number: Number) -> bytes:
+def render(instance: Instance, event_type: EventType, data: Any, number: EventNumber) -> bytes:
     """The envelope that every listener gets: Evolution API's members in its order, then ours.
 
     `id` is the same wherever and however often the event is delivered; `prev` is the `seq` before it among those

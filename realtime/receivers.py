@@ -5,10 +5,10 @@ from typing import Any
 from django.dispatch import receiver
 
 from instances.events import EventType, event_occurred
-from realtime.log.models import Happening
-from realtime.log.recorder import tell
+from realtime.log.models import EventDraft
+from realtime.log.recorder import record
 
 
 @receiver(event_occurred)
 def record_event(instance: Any, event_type: str, data: Any, dedupe_key: str | None = None, **kwargs: Any) -> None:
-    tell(instance, Happening(EventType(event_type), data, dedupe_key))
+    record(instance, EventDraft(EventType(event_type), data, dedupe_key))

@@ -108,7 +108,7 @@ class Inside:
             "members": dict(namespaces.members),
             "following": dict(namespaces._following),
             "feeds": dict(relay.feeds),
-            "listeners": dict(relay.whole.listeners),
+            "listeners": dict(relay.global_feed.listeners),
         }
 
     @property

@@ -27,7 +27,7 @@ from instances.crypto import Secret, digest
 from instances.events import EventType
 from instances.models import ApiKey, Instance, Integration, Message
 from realtime.database import database
-from realtime.envelope import Number, render
+from realtime.envelope import EventNumber, render
 from realtime.log.models import Event
 from realtime.management.commands import serve
 
@@ -78,7 +78,7 @@ class Feed:
         return Event(instance_id=instance.pk, name=instance.name, seq=seq + 1, type=control.EVENT, is_heard=True)
 
     def write(self, event: Event, instance: Instance, ts: int) -> Event:
-        number = Number(EPOCH, event.seq, event.seq - 1)
+        number = EventNumber(EPOCH, event.seq, event.seq - 1)
         event.envelope = render(instance, EventType.MESSAGES_UPSERT, control.message(ts), number)
         return event
 

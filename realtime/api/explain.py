@@ -206,7 +206,7 @@ def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[A
     for relay in list(Relay.running):
         feeds: list[Any] = [relay.feeds.get(instance.pk)]
         if is_for_all and settings.WEBSOCKET_GLOBAL_EVENTS:
-            feeds.append(relay.whole)
+            feeds.append(relay.global_feed)
         for feed in filter(None, feeds):
             found += [
                 {

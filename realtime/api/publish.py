@@ -24,8 +24,8 @@ from instances.models import ConnectionState, Instance
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 from realtime.api.responses import PublishedEvents, PublishedRow
 from realtime.envelope import event_id
-from realtime.log.models import Happening, Recorded
-from realtime.log.recorder import Gathered, gathered
+from realtime.log.models import EventDraft, Recorded
+from realtime.log.recorder import EventBatch, event_batch
 
 JSON = "application/json"
 
@@ -54,19 +54,19 @@ class PublishIngress(IngressEndpoint):
         if access is None:
             raise authentication_error(call.address)
         try:
-            return Published(call.name, access, cache, _happenings(call), None)
+            return Published(call.name, access, cache, _drafts(call), None)
         except APIException as error:  # who may not publish here is not told what is wrong with it
             return Published(call.name, access, cache, [], error)
 
 
 class Published(Work):
     def __init__(
-        self, name: str, access: Access, cache: AccessCache, happenings: list[Happening], error: APIException | None
+        self, name: str, access: Access, cache: AccessCache, drafts: list[EventDraft], error: APIException | None
     ) -> None:
         self.name = name
         self.access = access
         self.cache = cache
-        self.happenings = happenings
+        self.drafts = drafts
         self.error = error
         self.address = InstanceQuery() if "\x00" in name else InstanceQuery(name=name)
 
@@ -79,49 +79,49 @@ class Published(Work):
             raise ApiError(f"This key may not {PUBLISH}", 403)
         if self.error:
             raise self.error
-        self.gathered: Gathered = gathered(instances[0])
-        self.told = [self.gathered.add(happening) for happening in self.happenings]
+        self.event_batch: EventBatch = event_batch(instances[0])
+        self.told = [self.event_batch.add(draft) for draft in self.drafts]
 
     def answer(self) -> IngressResponse:
         self._keep_state()
-        rows = [_row(self.gathered.epoch, told.happening, told.recorded) for told in self.told]
+        rows = [_row(self.event_batch.epoch, told.draft, told.recorded) for told in self.told]
         return IngressResponse(201, orjson.dumps({"events": rows}))
 
     def _keep_state(self) -> None:
         """The last connection.update is how the instance is now, told or held. So nothing announces it."""
         states = [
-            told.happening.data.get("state")
+            told.draft.data.get("state")
             for told in self.told
             if not told.recorded.is_repeat
-            and told.happening.event_type == EventType.CONNECTION_UPDATE
-            and isinstance(told.happening.data, dict)
+            and told.draft.event_type == EventType.CONNECTION_UPDATE
+            and isinstance(told.draft.data, dict)
         ]
         if known := [state for state in states if state in ConnectionState.values]:
-            instance = Instance.objects.filter(pk=self.gathered.instance.pk)
+            instance = Instance.objects.filter(pk=self.event_batch.instance.pk)
             instance.update(connection_state=known[-1], updated_at=timezone.now())
 
 
-def _row(epoch: str, happening: Happening, place: Recorded) -> PublishedRow:
+def _row(epoch: str, draft: EventDraft, place: Recorded) -> PublishedRow:
     return {
         "id": None if place.seq is None else event_id(epoch, place.seq),
         "seq": place.seq,
-        "event": happening.event_type.value,
+        "event": draft.event_type.value,
         "isRepeat": place.is_repeat,
-        "isHeld": place.is_held,
+        "isHeld": place.is_deferred,
     }
 
 
 # What is posted
 
 
-def _happenings(call: IngressRequest) -> list[Happening]:
+def _drafts(call: IngressRequest) -> list[EventDraft]:
     """Raises APIException for what is no event, or no list of them."""
     body = _json(call)
-    if isinstance(body, dict) and (happening := _well_formed(body)):
-        return [happening]
+    if isinstance(body, dict) and (draft := _well_formed(body)):
+        return [draft]
     is_many = isinstance(body, list)
     told = validate(PublishBatch(data={"events": body}))["events"] if is_many else [validate(PublishBody(data=body))]
-    return [_happening(one["event"], one["data"], one.get("dedupeKey")) for one in told]
+    return [_draft(one["event"], one["data"], one.get("dedupeKey")) for one in told]
 
 
 def _json(call: IngressRequest) -> Any:
@@ -139,16 +139,16 @@ def _json(call: IngressRequest) -> Any:
     return body
 
 
-def _well_formed(told: dict[str, Any]) -> Happening | None:
+def _well_formed(told: dict[str, Any]) -> EventDraft | None:
     """What most requests are, without the cost of finding out what is wrong with the others."""
     event_type, key = EventType.named(told.get("event")), told.get("dedupeKey")
     if event_type is None or not event_type.is_publishable or "data" not in told:
         return None
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and "\x00" not in key):
         return None
-    return _happening(event_type, told["data"], key)
+    return _draft(event_type, told["data"], key)
 
 
-def _happening(event_type: EventType, data: Any, key: str | None) -> Happening:
+def _draft(event_type: EventType, data: Any, key: str | None) -> EventDraft:
     # apart from the keys that providers find in what they are sent
-    return Happening(event_type, data, None if key is None else f"publish:{key}")
+    return EventDraft(event_type, data, None if key is None else f"publish:{key}")

@@ -11,7 +11,7 @@ import orjson
 from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
-from realtime.envelope import Number, render
+from realtime.envelope import EventNumber, render
 
 ANA = "5511911112222@s.whatsapp.net"
 GROUP = "120363012345678901@g.us"
@@ -19,7 +19,7 @@ GROUP = "120363012345678901@g.us"
 
 def sample(instance: Instance, event_type: EventType) -> dict[str, Any]:
     """An envelope as this type's events have it, marked `test`: it stands in no log, so its `seq` is 0."""
-    envelope = orjson.loads(render(instance, event_type, _data(instance)[event_type], Number("test", 0, 0)))
+    envelope = orjson.loads(render(instance, event_type, _data(instance)[event_type], EventNumber("test", 0, 0)))
     return envelope | {"id": f"test.{secrets.token_hex(8)}", "test": True}
 
 

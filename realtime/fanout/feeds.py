@@ -115,7 +115,7 @@ class InstanceFeed(Feed):
         return event.is_heard
 
 
-class WholeFeed(Feed):
+class GlobalFeed(Feed):
     """All instances, for the namespace `/`. It is also the sweep, which passes every event there is."""
 
     room = "all"

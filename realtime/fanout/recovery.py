@@ -124,7 +124,7 @@ class Stretch:
 
     @classmethod
     def of_all(cls) -> Stretch:
-        return cls("all", Stream.objects.whole().epoch, Stream.objects.whole_floor(), Event.objects.head())
+        return cls("all", Stream.objects.global_stream().epoch, Stream.objects.global_floor(), Event.objects.head())
 
     def holds(self, position: Any) -> bool:
         """Whether nothing after that position is missing, and it is one of ours."""

@@ -18,7 +18,7 @@ from django.db import OperationalError
 
 from instances.events import EventType
 from realtime.database import Pool, database
-from realtime.fanout.feeds import PAGE, Feed, InstanceFeed, Listener, WholeFeed
+from realtime.fanout.feeds import PAGE, Feed, GlobalFeed, InstanceFeed, Listener
 from realtime.log.bus import bus
 from realtime.log.models import Event, Page, Stream
 
@@ -58,15 +58,15 @@ class Relay:
     def __init__(self, sockets: Sockets) -> None:
         self.sockets = sockets
         self.feeds: dict[UUID, InstanceFeed] = {}
-        self.whole = WholeFeed("/", position=None)
+        self.global_feed = GlobalFeed("/", position=None)
         self._sweeping = asyncio.Lock()
         self._resumes = asyncio.Semaphore(RESUMES)
         self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        self.whole.epoch = (await database(Stream.objects.whole)).epoch
-        self.whole.position = await database(Event.objects.head)
+        self.global_feed.epoch = (await database(Stream.objects.global_stream)).epoch
+        self.global_feed.position = await database(Event.objects.head)
         bus.listen(asyncio.get_running_loop(), self.hinted)
         self.spawn(self._sweep_for_ever())
         self.running.add(self)
@@ -84,7 +84,7 @@ class Relay:
         """The bus's reader: these events of our own process are committed."""
         for event in events:
             self._notice(event.instance_id, event.seq, event)
-        if self.whole.listeners:
+        if self.global_feed.listeners:
             self.spawn(self._sweep_soon())
 
     def _notice(self, instance_id: UUID, seq: int, event: Event | None) -> None:
@@ -177,10 +177,10 @@ class Relay:
     async def _sweep(self) -> int:
         passed = 0
         while True:
-            page = await self._read(self.whole, self.whole.position, None)
+            page = await self._read(self.global_feed, self.global_feed.position, None)
             for _, event in page.entries:
                 self._notice(event.instance_id, event.seq, None)
-            await self._emit_page(self.whole, page)
+            await self._emit_page(self.global_feed, page)
             passed += len(page.entries)
             if len(page.entries) < PAGE:
                 break
@@ -268,8 +268,8 @@ class Relay:
         if listener.instance_id is None:
             async with self._sweeping:
                 await self._sweep()
-                self.whole.listeners[listener.sid] = listener
-            return self.whole
+                self.global_feed.listeners[listener.sid] = listener
+            return self.global_feed
         feed = await self._open_instance(listener, listener.instance_id)
         if feed.position < listener.position:
             self._notice(feed.instance_id, listener.position, None)
@@ -309,7 +309,7 @@ class Relay:
             await self.sockets.cut(listener)
 
     def _feed(self, listener: Listener) -> Feed | None:
-        return self.whole if listener.instance_id is None else self.feeds.get(listener.instance_id)
+        return self.global_feed if listener.instance_id is None else self.feeds.get(listener.instance_id)
 
     def leave(self, listener: Listener) -> None:
         feed = self._feed(listener)

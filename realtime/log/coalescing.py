@@ -29,7 +29,7 @@ KEPT = timedelta(minutes=1)
 _A_MOMENT = timedelta(microseconds=1)
 
 
-class Happening(NamedTuple):
+class EventDraft(NamedTuple):
     """What the log is told of."""
 
     event_type: EventType
@@ -58,11 +58,11 @@ def clock() -> datetime:
         return cursor.fetchone()[0]
 
 
-def _subject(happening: Happening) -> str:
+def _subject(draft: EventDraft) -> str:
     """Whom it is about: the presence of one chat does not replace another's."""
-    if happening.event_type != EventType.PRESENCE_UPDATE or not isinstance(happening.data, dict):
+    if draft.event_type != EventType.PRESENCE_UPDATE or not isinstance(draft.data, dict):
         return ""
-    chat = happening.data.get("id")
+    chat = draft.data.get("id")
     return chat.encode("utf-8", "replace").decode() if isinstance(chat, str) else ""
 
 
@@ -76,26 +76,26 @@ class BurstQuerySet(models.QuerySet["Burst"]):
         longest = max(map(interval, COALESCIBLE)) + KEPT
         return self.filter(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * longest))
 
-    def of_types_told_whole(self) -> BurstQuerySet:
+    def of_uncoalesced_types(self) -> BurstQuerySet:
         """Left behind by settings that were others: whoever tells of these types does not look here any more."""
         return self.exclude(type__in=coalesced())
 
 
 class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore[misc]
-    def hold_back(self, instance_id: uuid.UUID, happenings: Sequence[Happening]) -> list[bool]:
+    def defer(self, instance_id: uuid.UUID, drafts: Sequence[EventDraft]) -> list[bool]:
         """Whether each of these is to wait, and then it does; the others are to be told now.
 
         Either way what waited of the same is dropped, since it is older. The caller has locked the stream.
         """
-        bursts = self._bursts(instance_id, happenings)
+        bursts = self._bursts(instance_id, drafts)
         if not bursts:
-            return [False] * len(happenings)
+            return [False] * len(drafts)
         now = clock()
         are_held = []
         changed: set[Burst] = set()
-        for happening in happenings:
-            burst = bursts.get(self._key(instance_id, happening))
-            are_held.append(burst is not None and burst.take(happening, now, bursts.values()))
+        for draft in drafts:
+            burst = bursts.get(self._key(instance_id, draft))
+            are_held.append(burst is not None and burst.take(draft, now, bursts.values()))
             if burst is not None:
                 changed.add(burst)
         self.store(changed)
@@ -109,22 +109,22 @@ class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore
             update_fields=["told_at", "data", "dedupe_key", "due_at"],
         )
 
-    def _bursts(self, instance_id: uuid.UUID, happenings: Sequence[Happening]) -> dict[uuid.UUID, Burst]:
+    def _bursts(self, instance_id: uuid.UUID, drafts: Sequence[EventDraft]) -> dict[uuid.UUID, Burst]:
         """The rows of those that are coalesced, stored or new, and of what has to keep an order with them."""
         bursts = {}
-        for happening in self._with_ordered(happenings):
-            if interval(happening.event_type):
-                key = self._key(instance_id, happening)
-                bursts[key] = Burst(id=key, instance_id=instance_id, type=happening.event_type.value)
+        for draft in self._with_ordered(drafts):
+            if interval(draft.event_type):
+                key = self._key(instance_id, draft)
+                bursts[key] = Burst(id=key, instance_id=instance_id, type=draft.event_type.value)
         return bursts | self.in_bulk(list(bursts)) if bursts else {}
 
-    def _with_ordered(self, happenings: Sequence[Happening]) -> list[Happening]:
-        if any(happening.event_type in _ORDERED for happening in happenings):
-            return [*happenings, *(Happening(event_type, None) for event_type in _ORDERED)]
-        return list(happenings)
+    def _with_ordered(self, drafts: Sequence[EventDraft]) -> list[EventDraft]:
+        if any(draft.event_type in _ORDERED for draft in drafts):
+            return [*drafts, *(EventDraft(event_type, None) for event_type in _ORDERED)]
+        return list(drafts)
 
-    def _key(self, instance_id: uuid.UUID, happening: Happening) -> uuid.UUID:
-        return uuid.uuid5(instance_id, f"{happening.event_type.value} {_subject(happening)}")
+    def _key(self, instance_id: uuid.UUID, draft: EventDraft) -> uuid.UUID:
+        return uuid.uuid5(instance_id, f"{draft.event_type.value} {_subject(draft)}")
 
 
 class Burst(models.Model):
@@ -146,24 +146,24 @@ class Burst(models.Model):
     def __str__(self) -> str:
         return f"{self.instance_id}: {self.type}"
 
-    def take(self, happening: Happening, now: datetime, bursts: Any) -> bool:
+    def take(self, draft: EventDraft, now: datetime, bursts: Any) -> bool:
         """Let this wait if it must; returns whether it does."""
         due_at = self._earliest(now, bursts)
         if due_at is None:
-            self.tell(now)
+            self.mark_emitted(now)
             return False
-        self.data = encode(happening.event_type.scrub(happening.data)).decode()
-        self.dedupe_key, self.due_at = happening.dedupe_key, due_at
+        self.data = encode(draft.event_type.scrub(draft.data)).decode()
+        self.dedupe_key, self.due_at = draft.dedupe_key, due_at
         return True
 
-    def tell(self, now: datetime) -> None:
+    def mark_emitted(self, now: datetime) -> None:
         """What waits, or something newer, is told now."""
         self.told_at, self.due_at = now, now + interval(EventType(self.type)) + KEPT
         self.data = self.dedupe_key = None
 
-    def waiting(self) -> Happening:
+    def waiting(self) -> EventDraft:
         """What waits; its key was stored when it came."""
-        return Happening(EventType(self.type), orjson.Fragment(self.data or "null"))
+        return EventDraft(EventType(self.type), orjson.Fragment(self.data or "null"))
 
     def _earliest(self, now: datetime, bursts: Any) -> datetime | None:
         """When it may be told, if not now."""

@@ -25,17 +25,17 @@ BETWEEN_REMOVALS = 10.0
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-def tell_due() -> int:
+def emit_due() -> int:
     """Tell what is due, each instance in a transaction of its own; returns how many events it became."""
-    return _tell(Burst.objects.due())
+    return _emit(Burst.objects.due())
 
 
-def tell_left_behind() -> int:
+def emit_left_behind() -> int:
     """Tell at once what waits of types that are not coalesced any more.
 
     A newer event of these types would be told without a look at what waits, so this comes before there is one.
     """
-    return _tell(Burst.objects.of_types_told_whole())
+    return _emit(Burst.objects.of_uncoalesced_types())
 
 
 def remove_idle() -> int:
@@ -47,16 +47,16 @@ def remove_idle() -> int:
     return removed
 
 
-def _tell(bursts: BurstQuerySet) -> int:
+def _emit(bursts: BurstQuerySet) -> int:
     ids = bursts.waiting().order_by("due_at").values_list("instance_id", flat=True)
-    return sum(_tell_instance(instance_id, bursts) for instance_id in dict.fromkeys(ids[:BATCH]))
+    return sum(_emit_instance(instance_id, bursts) for instance_id in dict.fromkeys(ids[:BATCH]))
 
 
-def _tell_instance(instance_id: Any, bursts: BurstQuerySet) -> int:
+def _emit_instance(instance_id: Any, bursts: BurstQuerySet) -> int:
     try:
         with transaction.atomic():
             _wait_briefly()
-            return Event.objects.write_held(instance_id, bursts)
+            return Event.objects.write_deferred(instance_id, bursts)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             raise
@@ -71,12 +71,12 @@ def _wait_briefly() -> None:
             cursor.execute("SET LOCAL lock_timeout = '1s'")
 
 
-async def tell_for_ever() -> None:
+async def run_forever() -> None:
     """Looks as long as the server runs."""
     removed_at = time.monotonic()
     while True:
         try:
-            await database(tell_due, pool=Pool.READS)
+            await database(emit_due, pool=Pool.READS)
             if time.monotonic() - removed_at > BETWEEN_REMOVALS:
                 await database(remove_idle, pool=Pool.READS)
                 removed_at = time.monotonic()

@@ -17,7 +17,7 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Page:
+class HistoryPage:
     """Events in order, and the state of the stream when they were read."""
 
     stream: Stream
@@ -32,7 +32,7 @@ def page(
     after: int | None = None,
     before: int | None = None,
     types: list[EventType] | None = None,
-) -> Page:
+) -> HistoryPage:
     """With `after`, the first events beyond it; without, the last ones. Both bounds are left out."""
     stream = Stream.objects.state(instance_id)
     upto = stream.last_seq if before is None else min(before - 1, stream.last_seq)
@@ -42,7 +42,7 @@ def page(
     seqs, has_more = _fitting(events.order_by("-seq") if after is None else events, limit)
     found = events.filter(seq__gte=min(seqs), seq__lte=max(seqs)) if seqs else events.none()
     envelopes = [bytes(envelope) for envelope in found.values_list("envelope", flat=True)]
-    return Page(stream, envelopes, has_more)
+    return HistoryPage(stream, envelopes, has_more)
 
 
 def _fitting(events: EventQuerySet, limit: int) -> tuple[list[int], bool]:

@@ -15,9 +15,9 @@ from instances.models import Instance, Subscription
 from instances.sql import insert, select
 from realtime.delivery import wakeup
 from realtime.delivery.enqueue import owe
-from realtime.envelope import Number, render
+from realtime.envelope import EventNumber, render
 from realtime.log.bus import bus
-from realtime.log.coalescing import Burst, BurstQuerySet, Happening, clock, coalesced
+from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, clock, coalesced
 from realtime.log.cursor import Cursor
 
 
@@ -58,7 +58,7 @@ class StreamManager(models.Manager["Stream"]):
                 [_key(instance.pk), instance.name, new_epoch()],
             )
 
-    def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[Number]:
+    def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[EventNumber]:
         """Numbers for events of which sockets hear these; holds the counter until the transaction ends."""
         last_heard = max((place for place, is_heard in enumerate(heard, 1) if is_heard), default=0)
         with connection.cursor() as cursor:
@@ -79,7 +79,7 @@ class StreamManager(models.Manager["Stream"]):
             epoch, last_seq, prev = cursor.fetchone()
         numbers = []
         for seq, is_heard in enumerate(heard, last_seq - len(heard) + 1):
-            numbers.append(Number(epoch, seq, prev))
+            numbers.append(EventNumber(epoch, seq, prev))
             prev = seq if is_heard else prev
         return numbers
 
@@ -110,16 +110,16 @@ class StreamManager(models.Manager["Stream"]):
             )
             return {keys[key]: (epoch, first, last) for key, epoch, first, last in cursor.fetchall()}
 
-    def whole(self) -> Stream:
+    def global_stream(self) -> Stream:
         """The row that stands for all instances together: its epoch names the order of `/`."""
-        return self.get_or_create(pk=WHOLE, defaults={"name": "/"})[0]
+        return self.get_or_create(pk=GLOBAL_STREAM_ID, defaults={"name": "/"})[0]
 
-    def whole_floor(self) -> tuple[int, int]:
+    def global_floor(self) -> tuple[int, int]:
         """The highest transaction and the highest row that were ever pruned.
 
         Nothing is missing after a cursor that is past both, or whose `low` is past the transaction.
         """
-        floor = self.filter(pk=WHOLE).values_list("pruned_transaction", "pruned_row").first()
+        floor = self.filter(pk=GLOBAL_STREAM_ID).values_list("pruned_transaction", "pruned_row").first()
         return floor or (0, 0)
 
 
@@ -129,7 +129,7 @@ def _key(instance_id: uuid.UUID) -> Any:
 
 
 #: In place of an instance's id, for what all have in common.
-WHOLE = uuid.UUID(int=0)
+GLOBAL_STREAM_ID = uuid.UUID(int=0)
 
 
 class Stream(models.Model):
@@ -200,11 +200,11 @@ class Recorded(NamedTuple):
 
     seq: int | None
     event: Event | None
-    is_held: bool = False
+    is_deferred: bool = False
 
     @property
     def is_repeat(self) -> bool:
-        return self.event is None and not self.is_held
+        return self.event is None and not self.is_deferred
 
 
 class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
@@ -214,38 +214,40 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         self, instance: Instance, event_type: EventType, data: Any, dedupe_key: str | None = None
     ) -> Event | None:
         """Write one event, as `record_all` does. Returns None where it was recorded before, or is held."""
-        [recorded] = self.record_all(instance, [Happening(event_type, data, dedupe_key)])
+        [recorded] = self.record_all(instance, [EventDraft(event_type, data, dedupe_key)])
         return recorded.event
 
-    def record_all(self, instance: Instance, happenings: Sequence[Happening]) -> list[Recorded]:
+    def record_all(self, instance: Instance, drafts: Sequence[EventDraft]) -> list[Recorded]:
         """Write an instance's events in the caller's transaction and, once that commits, wake whoever tells them.
 
         Number, audience and envelope are settled here for good: a replay gives what live listeners got. What has the
         dedupe key of something recorded before, or of one before it among these, is a repeat and makes no event.
-        What comes faster than its type is to be told is held (see `Burst`): `write_held` makes an event of the last.
+        What comes faster than its type allows is deferred (see `Burst`): `write_deferred` makes an event of the last.
         The events that are returned do not know their primary keys. Raises TypeError for data that JSON cannot hold.
         """
-        marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(happenings)]
+        marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(drafts)]
         # no savepoint: whoever catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):
-            is_coalesced = not {told.event_type for told in happenings}.isdisjoint(coalesced())
+            is_coalesced = not {told.event_type for told in drafts}.isdisjoint(coalesced())
             keys = [mark for mark in marks if isinstance(mark, str)]
             if keys or is_coalesced:
                 Stream.objects.lock(instance)
             seqs = self._seqs_of_repeats(instance, keys)
-            new: dict[str | int, Happening] = {}
-            for mark, happening in zip(marks, happenings, strict=True):
+            new: dict[str | int, EventDraft] = {}
+            for mark, draft in zip(marks, drafts, strict=True):
                 if mark not in seqs:
-                    new.setdefault(mark, happening)
-            events = self._write_or_hold(instance, new, is_coalesced)
+                    new.setdefault(mark, draft)
+            events = self._write_or_defer(instance, new, is_coalesced)
         seqs |= {mark: event.seq for mark, event in events.items()}
         firsts = [new.pop(mark, None) is not None for mark in marks]
         return [
-            Recorded(seqs.get(mark), events.get(mark) if is_first else None, is_held=is_first and mark not in events)
+            Recorded(
+                seqs.get(mark), events.get(mark) if is_first else None, is_deferred=is_first and mark not in events
+            )
             for mark, is_first in zip(marks, firsts, strict=True)
         ]
 
-    def write_held(self, instance_id: Any, bursts: BurstQuerySet) -> int:
+    def write_deferred(self, instance_id: Any, bursts: BurstQuerySet) -> int:
         """Make events of what waits in these of an instance's bursts; returns how many they are.
 
         Where the instance is gone it is dropped. Only the stream is locked: who deletes an instance locks that first,
@@ -263,7 +265,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             for burst, event in zip(waiting, events, strict=True):
                 if burst.dedupe_key is not None:
                     DedupeKey.objects.filter(instance_id=instance_id, key=burst.dedupe_key).update(seq=event.seq)
-                burst.tell(now)
+                burst.mark_emitted(now)
             Burst.objects.store(waiting)
             return len(events)
 
@@ -273,14 +275,14 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             return {}
         return dict(select(DedupeKey, ("key", "seq"), instance.pk, "key", keys))
 
-    def _write_or_hold(
-        self, instance: Instance, new: dict[str | int, Happening], is_coalesced: bool
+    def _write_or_defer(
+        self, instance: Instance, new: dict[str | int, EventDraft], is_coalesced: bool
     ) -> dict[str | int, Event]:
         """The events made of these, by their marks; the key of what is held counts from now on as well."""
         told = new
         if is_coalesced:
-            are_held = Burst.objects.hold_back(instance.pk, list(new.values()))
-            told = {mark: new[mark] for mark, is_held in zip(new, are_held, strict=True) if not is_held}
+            are_held = Burst.objects.defer(instance.pk, list(new.values()))
+            told = {mark: new[mark] for mark, is_deferred in zip(new, are_held, strict=True) if not is_deferred}
         events = dict(zip(told, self._write(instance, list(told.values())), strict=True))
         insert(
             DedupeKey(instance_id=instance.pk, key=mark, seq=events[mark].seq if mark in events else None)
@@ -289,22 +291,22 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         )
         return events
 
-    def _write(self, instance: Instance, happenings: list[Happening]) -> list[Event]:
-        if not happenings:
+    def _write(self, instance: Instance, drafts: list[EventDraft]) -> list[Event]:
+        if not drafts:
             return []
         subscriptions = _subscriptions_of(instance)
-        heard = self._sockets_want(subscriptions, [happening.event_type for happening in happenings])
+        heard = self._sockets_want(subscriptions, [draft.event_type for draft in drafts])
         numbers = Stream.objects.next_numbers(instance, heard)
         events = [
             Event(
                 instance_id=instance.pk,
                 name=instance.name,
                 seq=number.seq,
-                type=happening.event_type.value,
+                type=draft.event_type.value,
                 is_heard=is_heard,
-                envelope=render(instance, happening.event_type, happening.data, number),
+                envelope=render(instance, draft.event_type, draft.data, number),
             )
-            for happening, number, is_heard in zip(happenings, numbers, heard, strict=True)
+            for draft, number, is_heard in zip(drafts, numbers, heard, strict=True)
         ]
         insert(events)
         for event, number in zip(events, numbers, strict=True):
@@ -326,7 +328,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             horizon = self.horizon()
             return Cursor(horizon, horizon, 0)
         last = self.order_by("-pk").values_list("pk", flat=True).first()
-        return Cursor(0, 1, last or Stream.objects.whole_floor()[1])
+        return Cursor(0, 1, last or Stream.objects.global_floor()[1])
 
 
 def _subscriptions_of(instance: Instance) -> list[Subscription]:

@@ -9,32 +9,32 @@ from django.db import connection, transaction
 
 from instances.ingress.batch import batch_context
 from instances.models import Instance
-from realtime.log.models import Event, Happening, Recorded, Stream
+from realtime.log.models import Event, EventDraft, Recorded, Stream
 
 
-class Told:
+class PendingEvent:
     """A happening and, once it is recorded, what became of it."""
 
     recorded: Recorded
 
-    def __init__(self, happening: Happening) -> None:
-        self.happening = happening
+    def __init__(self, draft: EventDraft) -> None:
+        self.draft = draft
 
 
-class Gathered:
+class EventBatch:
     """What is told of one instance until it is recorded."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._told: list[tuple[Told, Callable[[], None]]] = []
+        self._told: list[tuple[PendingEvent, Callable[[], None]]] = []
         self._epoch = ""
 
-    def add(self, happening: Happening) -> Told:
+    def add(self, draft: EventDraft) -> PendingEvent:
         def lives() -> None:
             """Django forgets it when a savepoint is given up in which the happening was told."""
 
         transaction.on_commit(lives, robust=True)
-        told = Told(happening)
+        told = PendingEvent(draft)
         self._told.append((told, lives))
         return told
 
@@ -44,7 +44,7 @@ class Gathered:
         happened = [told for told, lives in self._told if lives in living]
         done = {lives for _, lives in self._told}
         hooks[:] = [one for one in hooks if one[1] not in done]
-        recorded = Event.objects.record_all(self.instance, [told.happening for told in happened])
+        recorded = Event.objects.record_all(self.instance, [told.draft for told in happened])
         for told, became in zip(happened, recorded, strict=True):
             told.recorded = became
             self._epoch = became.event.epoch if became.event else self._epoch
@@ -57,21 +57,21 @@ class Gathered:
         return self._epoch
 
 
-def gathered(instance: Instance) -> Gathered:
+def event_batch(instance: Instance) -> EventBatch:
     """Where this thread's requests gather what they tell of an instance. Raises RuntimeError where there are none."""
     if batch_context.before_release is None:
         raise RuntimeError("No requests are being applied")
-    key: Any = (Gathered, instance.pk)
+    key: Any = (EventBatch, instance.pk)
     found = batch_context.shared.get(key)
     if found is None:
-        found = batch_context.shared[key] = Gathered(instance)
+        found = batch_context.shared[key] = EventBatch(instance)
         batch_context.before_release.append(found.record)
     return found
 
 
-def tell(instance: Instance, happening: Happening) -> None:
+def record(instance: Instance, draft: EventDraft) -> None:
     """Write an event: at the end of the requests that are being applied, or now if there are none."""
     if batch_context.before_release is None:
-        Event.objects.record_all(instance, [happening])
+        Event.objects.record_all(instance, [draft])
     else:
-        gathered(instance).add(happening)
+        event_batch(instance).add(draft)

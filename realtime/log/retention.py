@@ -19,7 +19,7 @@ from django.utils import timezone
 from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
-from realtime.log.models import WHOLE, DedupeKey, Event, Stream
+from realtime.log.models import GLOBAL_STREAM_ID, DedupeKey, Event, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Pruning:
         return next(self._steps, False)
 
     def _all_steps(self) -> Iterator[bool]:
-        Stream.objects.whole()
+        Stream.objects.global_stream()
         for instance_id in list(self._due().values_list("pk", flat=True)):
             while self._prune_stream(instance_id):
                 yield True
@@ -76,7 +76,7 @@ class Pruning:
         return (
             Stream.objects.annotate(oldest=oldest)
             .filter(Q(oldest__lt=self.events_before) | is_over)
-            .exclude(pk=WHOLE)
+            .exclude(pk=GLOBAL_STREAM_ID)
             .order_by("pk")
         )
 
@@ -98,7 +98,7 @@ class Pruning:
 
     def _take_turn(self) -> Stream:
         """The row of all, locked before any other: of several processes that prune, one at a time does."""
-        return Stream.objects.select_for_update(no_key=True).get(pk=WHOLE)
+        return Stream.objects.select_for_update(no_key=True).get(pk=GLOBAL_STREAM_ID)
 
     def _remove(self, stream: Stream, whole: Stream, old: list[Event]) -> None:
         last = old[-1].seq
@@ -140,7 +140,7 @@ def prune() -> Pruning:
     return pruning
 
 
-async def prune_for_ever() -> None:
+async def prune_forever() -> None:
     """Rounds as long as the server runs; several servers on one database may do so side by side."""
     await asyncio.sleep(FIRST_ROUND)
     while True:

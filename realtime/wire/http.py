@@ -52,10 +52,10 @@ class TooManyLines(Exception):
 class Flow(FlowControl):
     """Reads nothing while it is held, whoever asks for more."""
 
-    is_held = False
+    is_deferred = False
 
     def resume_reading(self) -> None:
-        if not self.is_held:
+        if not self.is_deferred:
             super().resume_reading()
 
 
@@ -160,7 +160,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = data[start:]
         if self._unparsed:
             self.flow.pause_reading()
-            self.flow.is_held = True
+            self.flow.is_deferred = True
             if not self.pipeline:
                 self.loop.call_soon(self._parse_on)
 
@@ -201,7 +201,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _parse_on(self) -> None:
         if self._unparsed and not self.transport.is_closing():
             data, self._unparsed = self._unparsed, b""
-            self.flow.is_held = False
+            self.flow.is_deferred = False
             self.flow.resume_reading()
             self.data_received(data)
 

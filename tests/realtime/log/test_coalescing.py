@@ -15,7 +15,7 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.log import coalescing_worker
 from realtime.log.coalescing import COALESCIBLE, KEPT, Burst
-from realtime.log.models import DedupeKey, Event, Happening, Stream
+from realtime.log.models import DedupeKey, Event, EventDraft, Stream
 from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
 from tests.inside import until
@@ -76,22 +76,22 @@ def test_the_first_of_a_burst_is_told_at_once_and_the_last_when_it_is_due(instan
 
     assert first.seq == 2
     assert held == [None] * 3
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
     pass_time()
-    assert coalescing_worker.tell_due() == 1
+    assert coalescing_worker.emit_due() == 1
     pass_time(2 * HOUR)
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
     assert states_told(instance) == ["connecting", "open"]
 
 
 def test_what_is_told_when_due_begins_an_interval_of_its_own(instance):
     record_states(instance, "connecting", "open")
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     assert record_states(instance, "close") == [None]
     pass_time()
-    assert coalescing_worker.tell_due() == 1
+    assert coalescing_worker.emit_due() == 1
     assert states_told(instance) == ["connecting", "open", "close"]
 
 
@@ -101,21 +101,21 @@ def test_after_an_interval_the_next_one_is_told_at_once_and_what_waited_is_past(
 
     assert record_states(instance, "open")[0].seq == 3
     pass_time(2 * HOUR)
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
     assert states_told(instance) == ["connecting", "open"]
 
 
 def test_of_many_in_one_batch_the_first_is_told_and_the_last_is_held(instance):
-    batch = [Happening(CONNECTION, {"state": n}) for n in range(3)]
-    batch.insert(2, Happening(EventType.CALL, {"state": "call"}))
+    batch = [EventDraft(CONNECTION, {"state": n}) for n in range(3)]
+    batch.insert(2, EventDraft(EventType.CALL, {"state": "call"}))
 
     recorded = Event.objects.record_all(instance, batch)
 
-    assert [(one.seq, one.is_held, one.is_repeat) for one in recorded] == [
+    assert [(one.seq, one.is_deferred, one.is_repeat) for one in recorded] == [
         *((2, False, False), (None, True, False), (3, False, False), (None, True, False)),
     ]
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
     assert states_told(instance) == [0, "call", 2]
     assert seqs(instance) == [1, 2, 3, 4]
 
@@ -126,7 +126,7 @@ def test_one_chats_presence_does_not_replace_anothers(instance):
         for chat in chats:
             record(instance, PRESENCE, presence(chat, value))
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     heard = [(data["id"], *data["presences"].values()) for data in told_data(instance)]
     for chat in chats:
@@ -140,7 +140,7 @@ def test_a_chat_may_be_called_anything(instance, chat):
     for one in data:
         record(instance, PRESENCE, one)
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     assert told_data(instance) == [data[0], data[2]]
 
@@ -148,10 +148,10 @@ def test_a_chat_may_be_called_anything(instance, chat):
 @pytest.mark.parametrize("data", [None, [], "text", 0, {"no": "id"}])
 def test_data_without_a_chat_is_held_all_the_same(instance, data):
     assert record(instance, PRESENCE, {"first": 1})
-    [recorded] = Event.objects.record_all(instance, [Happening(PRESENCE, data)])
-    assert recorded.is_held
+    [recorded] = Event.objects.record_all(instance, [EventDraft(PRESENCE, data)])
+    assert recorded.is_deferred
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     assert told_data(instance)[-1] == data
 
@@ -168,10 +168,10 @@ def test_a_code_that_waited_is_not_told_after_the_open_that_followed_it(instance
     for event_type, one in [(QRCODE, "code 1"), (QRCODE, "code 2"), (CONNECTION, "open")]:
         record(instance, event_type, {"state": one})
     pass_time(2000)
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
     pass_time(HOUR)
 
-    assert coalescing_worker.tell_due() == 2
+    assert coalescing_worker.emit_due() == 2
     assert states_told(instance) == ["code 1", "code 2", "open"]
 
 
@@ -180,7 +180,7 @@ def test_in_a_loop_of_codes_and_states_nothing_is_put_off_for_ever(instance):
         record(instance, CONNECTION, {"state": f"state {n}"})
         record(instance, QRCODE, {"state": f"code {n}"})
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     assert states_told(instance) == ["state 0", "code 0", "state 9", "code 9"]
 
@@ -189,7 +189,7 @@ def test_a_clock_that_is_set_back_holds_nothing_for_ever(instance):
     record_states(instance, "connecting", "close")
     pass_time(-24 * HOUR)
 
-    assert coalescing_worker.tell_due() == 1
+    assert coalescing_worker.emit_due() == 1
     pass_time(-24 * HOUR)
     assert record_states(instance, "open")[0].seq == 4
     assert states_told(instance) == ["connecting", "close", "open"]
@@ -224,13 +224,13 @@ def test_an_interval_that_is_none_stops_the_start(tmp_path, name, value):
 
 
 def test_other_types_cost_not_one_statement(instance, settings, django_assert_num_queries):
-    batch = [Happening(EventType.CALL, 1), Happening(EventType.MESSAGES_UPSERT, 2)]
+    batch = [EventDraft(EventType.CALL, 1), EventDraft(EventType.MESSAGES_UPSERT, 2)]
     with django_assert_num_queries(3):
         Event.objects.record_all(instance, batch)
 
     set_intervals(settings, 0, 0, 0)
     with django_assert_num_queries(3):
-        Event.objects.record_all(instance, [Happening(event_type, 1) for event_type in COALESCIBLE])
+        Event.objects.record_all(instance, [EventDraft(event_type, 1) for event_type in COALESCIBLE])
 
 
 def test_what_waits_when_it_is_switched_off_is_told_before_anything_newer(instance, settings):
@@ -239,7 +239,7 @@ def test_what_waits_when_it_is_switched_off_is_told_before_anything_newer(instan
     record(instance, PRESENCE, {"state": "paused"})
     set_intervals(settings, 0, 0, HOUR)
 
-    assert coalescing_worker.tell_left_behind() == 1
+    assert coalescing_worker.emit_left_behind() == 1
     assert record_states(instance, "open")[0].seq == 5
     assert states_told(instance) == ["connecting", "typing", "close", "open"]
 
@@ -255,7 +255,7 @@ def test_name_and_audience_are_those_of_when_it_is_told_and_the_data_is_as_it_ca
     instance.save()
     Subscription.set_websocket(instance, True, ["CALL"])
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     event = Event.objects.get(instance_id=instance.pk, seq=3)
     assert envelope(event)["instance"] == event.name == "loja nova"
@@ -283,7 +283,7 @@ def test_a_held_event_is_undone_with_its_change(instance):
         transaction.set_rollback(True)
     pass_time()
 
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
 
 
 def test_an_instances_state_changes_at_once_though_it_is_told_later(instance):
@@ -293,7 +293,7 @@ def test_an_instances_state_changes_at_once_though_it_is_told_later(instance):
     assert Instance.objects.get().connection_state == "open"
     assert states_told(instance) == ["connecting"]
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
     assert states_told(instance) == ["connecting", "open"]
 
 
@@ -305,16 +305,16 @@ def test_a_repeat_of_what_is_held_or_was_replaced_makes_no_event(instance):
         record(instance, CONNECTION, {"state": key}, dedupe_key=key)
 
     for key in ("told", "replaced", "held"):
-        [recorded] = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": "repeat"}, key)])
+        [recorded] = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": "repeat"}, key)])
         assert recorded.is_repeat
         assert recorded.seq == (2 if key == "told" else None)
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
     assert states_told(instance) == ["told", "held"]
 
     pass_time()
     for key, seq in (("told", 2), ("replaced", None), ("held", 3)):
-        [recorded] = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": "repeat"}, key)])
+        [recorded] = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": "repeat"}, key)])
         assert (recorded.is_repeat, recorded.seq) == (True, seq)
     assert states_told(instance) == ["told", "held"]
     assert dict(DedupeKey.objects.values_list("key", "seq")) == {"told": 2, "replaced": None, "held": 3}
@@ -322,13 +322,13 @@ def test_a_repeat_of_what_is_held_or_was_replaced_makes_no_event(instance):
 
 def test_a_repeat_within_one_batch_is_one(instance):
     keys = ["a", "b", "b", "a"]
-    recorded = Event.objects.record_all(instance, [Happening(CONNECTION, {"state": n}, k) for n, k in enumerate(keys)])
+    recorded = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": n}, k) for n, k in enumerate(keys)])
 
-    assert [(one.seq, one.is_held, one.is_repeat) for one in recorded] == [
+    assert [(one.seq, one.is_deferred, one.is_repeat) for one in recorded] == [
         *((2, False, False), (None, True, False), (None, False, True), (2, False, True)),
     ]
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
     assert states_told(instance) == [0, 1]
 
 
@@ -341,7 +341,7 @@ def test_what_waits_goes_with_its_instance(instance):
     instance.delete()
     pass_time()
 
-    assert coalescing_worker.tell_due() == 0
+    assert coalescing_worker.emit_due() == 0
     assert Event.objects.filter(instance_id=identity).latest("seq").type == "remove.instance"
     assert not Burst.objects.exists()
 
@@ -360,7 +360,7 @@ def test_rows_that_hold_nothing_go_after_a_while_in_batches(instance, monkeypatc
         1,
         0,
     ]
-    assert coalescing_worker.tell_due() == 1
+    assert coalescing_worker.emit_due() == 1
 
 
 # At the same time
@@ -374,7 +374,7 @@ def test_several_that_look_at_once_tell_it_once():
     pass_time()
 
     found = []
-    in_threads(*[lambda: found.append(coalescing_worker.tell_due())] * 4)
+    in_threads(*[lambda: found.append(coalescing_worker.emit_due())] * 4)
 
     assert sum(found) == 8
     for instance in instances:
@@ -398,12 +398,12 @@ def test_who_tells_and_who_records_at_once_lose_and_swap_nothing():
 
     def tell():
         while not is_over.is_set():
-            coalescing_worker.tell_due()
+            coalescing_worker.emit_due()
             coalescing_worker.remove_idle()
 
     in_threads(burst, tell, tell)
     pass_time()
-    coalescing_worker.tell_due()
+    coalescing_worker.emit_due()
 
     states = [data["state"] for data in told_data(instance) if "state" in data]
     assert states == sorted(set(states))
@@ -427,7 +427,7 @@ def test_an_instance_deleted_while_we_look_tells_nothing_after_its_end():
 
     def look():
         assert has_told.wait(10)
-        coalescing_worker.tell_due()
+        coalescing_worker.emit_due()
 
     in_threads(delete, look)
 
@@ -452,13 +452,13 @@ def test_a_stream_that_somebody_holds_keeps_no_other_instance_waiting():
     def look():
         assert is_locked.wait(10)
         try:
-            assert coalescing_worker.tell_due() == 1
+            assert coalescing_worker.emit_due() == 1
         finally:
             is_over.set()
 
     in_threads(hold, look)
     assert states_told(other) == ["connecting", "open"]
-    assert coalescing_worker.tell_due() == 1
+    assert coalescing_worker.emit_due() == 1
 
 
 # Through servers

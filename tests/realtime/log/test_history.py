@@ -10,7 +10,7 @@ import pytest
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.log import history
-from realtime.log.models import Event, Happening, Stream
+from realtime.log.models import Event, EventDraft, Stream
 from tests.environment import GLOBAL_KEY
 from tests.server import Answer, Number, Server
 
@@ -164,7 +164,7 @@ def instance(db) -> Instance:
 
 
 def record(instance: Instance, *data: Any) -> None:
-    Event.objects.record_all(instance, [Happening(EventType.CALL, one) for one in data])
+    Event.objects.record_all(instance, [EventDraft(EventType.CALL, one) for one in data])
 
 
 def test_envelopes_are_given_byte_for_byte(client, instance):

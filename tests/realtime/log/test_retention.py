@@ -19,7 +19,7 @@ from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.log import retention
 from realtime.log.cursor import Cursor
-from realtime.log.models import WHOLE, DedupeKey, Event, Happening, Stream
+from realtime.log.models import GLOBAL_STREAM_ID, DedupeKey, Event, EventDraft, Stream
 from realtime.log.retention import Pruning, prune
 from tests.inside import until
 from tests.realtime.log.test_models import in_threads, record, seqs
@@ -32,7 +32,7 @@ def instance(db):
 
 
 def record_many(instance, count):
-    Event.objects.record_all(instance, [Happening(EventType.CALL, n) for n in range(count)])
+    Event.objects.record_all(instance, [EventDraft(EventType.CALL, n) for n in range(count)])
 
 
 def age(rows, hours=0, days=0):
@@ -118,13 +118,13 @@ def test_one_stream_is_pruned_whatever_the_others_hold(instance, monkeypatch):
 
 def is_whole_after(cursor):
     """Whether nothing is missing that whoever stands here has not had."""
-    transaction_id, row = Stream.objects.whole_floor()
+    transaction_id, row = Stream.objects.global_floor()
     return cursor.low > transaction_id or (cursor.high > transaction_id and cursor.row >= row)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_floor_of_all_parts_who_missed_something_from_who_did_not():
-    assert Stream.objects.whole_floor() == (0, 0)
+    assert Stream.objects.global_floor() == (0, 0)
     instance = Instance.objects.create(name="loja")
     record_many(instance, 3)
     beginning = Cursor(0, 1, 0)
@@ -135,7 +135,7 @@ def test_the_floor_of_all_parts_who_missed_something_from_who_did_not():
     age(of(instance), days=30)
     prune()
 
-    assert Stream.objects.whole_floor()[1] > 0
+    assert Stream.objects.global_floor()[1] > 0
     assert not is_whole_after(beginning)
     assert not is_whole_after(before_last)
     assert is_whole_after(last)
@@ -146,19 +146,19 @@ def test_a_floor_is_never_lowered(instance):
     other = Instance.objects.create(name="other")
     age(of(other), days=30)
     prune()
-    floor = Stream.objects.whole_floor()
+    floor = Stream.objects.global_floor()
     age(of(instance), days=30)
 
     assert prune().events == 1
-    assert Stream.objects.whole_floor() == floor
+    assert Stream.objects.global_floor() == floor
 
 
 def test_the_stream_of_all_has_an_epoch_that_stays(db):
-    whole = Stream.objects.whole()
+    whole = Stream.objects.global_stream()
     prune()
 
-    assert (whole.pk, whole.name, len(whole.epoch)) == (WHOLE, "/", 16)
-    assert Stream.objects.whole().epoch == whole.epoch
+    assert (whole.pk, whole.name, len(whole.epoch)) == (GLOBAL_STREAM_ID, "/", 16)
+    assert Stream.objects.global_stream().epoch == whole.epoch
 
 
 def test_a_streams_state_is_its_row_and_made_where_there_is_none(instance):
@@ -185,7 +185,7 @@ def test_a_repeat_of_a_pruned_event_is_still_a_repeat(instance, settings):
 
     assert (pruned.events, pruned.keys) == (2, 0)
     assert record(instance, dedupe_key="once") is None
-    [recorded] = Event.objects.record_all(instance, [Happening(EventType.CALL, 1, "once")])
+    [recorded] = Event.objects.record_all(instance, [EventDraft(EventType.CALL, 1, "once")])
     assert (recorded.seq, recorded.event) == (first.seq, None)
 
 
@@ -203,7 +203,7 @@ def test_a_key_is_kept_as_long_as_events_and_eight_days_at_least(instance, setti
 
 def test_keys_go_in_batches_too(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
-    Event.objects.record_all(instance, [Happening(EventType.CALL, n, str(n)) for n in range(6)])
+    Event.objects.record_all(instance, [EventDraft(EventType.CALL, n, str(n)) for n in range(6)])
     age(DedupeKey.objects.filter(seq__lt=7), days=9)
 
     pruning, left = Pruning(), []
@@ -251,12 +251,12 @@ def test_a_deleted_instance_is_told_of_until_its_events_are_too_old_and_then_lea
     assert (pruned.events, pruned.keys, pruned.streams) == (4, 1, 1)
     assert not Event.objects.exists()
     assert not DedupeKey.objects.exists()
-    assert list(Stream.objects.values_list("pk", flat=True)) == [WHOLE]
+    assert list(Stream.objects.values_list("pk", flat=True)) == [GLOBAL_STREAM_ID]
 
 
 def test_what_a_deleted_instance_leaves_goes_in_batches_and_when_its_events_went_before(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
-    Event.objects.record_all(instance, [Happening(EventType.CALL, n, str(n)) for n in range(5)])
+    Event.objects.record_all(instance, [EventDraft(EventType.CALL, n, str(n)) for n in range(5)])
     instance.delete()
     Event.objects.all().delete()
 
@@ -341,7 +341,7 @@ async def test_a_server_prunes_round_after_round(monkeypatch):
     monkeypatch.setattr(retention, "BETWEEN_ROUNDS", 0)
     instance = await database(Instance.objects.create, name="loja")
 
-    pruning = asyncio.create_task(retention.prune_for_ever())
+    pruning = asyncio.create_task(retention.prune_forever())
     for _ in range(2):
         await database(age, of(instance), days=30)
         async with asyncio.timeout(10):
