@@ -50,7 +50,7 @@ class SocketIO:
         self.relay = Relay(self.server)
         self.namespaces = Namespaces(self.relay)
         self.server.register_namespace(self.namespaces)
-        self.server.on_set_back = self.namespaces.set_back
+        self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -113,7 +113,7 @@ class SocketIO:
         transports()  # what is wrong with their settings shows now
         await http.client.start()
         await self.relay.start()
-        self.relay.spawn(self.namespaces.watch())
+        self.relay.spawn(self.namespaces.watch_access())
         await database(coalescing_worker.emit_left_behind)
         self.relay.spawn(coalescing_worker.run_forever())
         self.relay.spawn(prune_forever())

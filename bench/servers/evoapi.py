@@ -3,7 +3,7 @@
     python -m bench.servers.evoapi prepare INSTANCES    a migrated database with these instances and keys in DATA_DIR
     python -m bench.servers.evoapi INSTANCES            serve
 
-Fed events are handed to `Relay.hinted` as the bus hands over what was committed: with their envelopes, which are made
+Fed events are handed to `Relay.on_hint` as the bus hands over what was committed: with their envelopes, which are made
 when an event is recorded. What that and storing them costs is in the rows with POST; one row has them rendered while
 the clock runs, as the other servers serialise theirs at every emit.
 """
@@ -84,7 +84,7 @@ class Feed:
 
     async def event(self, ts: int) -> None:
         instance = self.instances[0]
-        self.relay.hinted([self.write(self.blank(instance), instance, ts)])
+        self.relay.on_hint([self.write(self.blank(instance), instance, ts)])
 
     async def make(self, events: int, is_round: int, is_whole: int) -> dict[str, int]:
         """Have the events of the next command ready: whole, as they are once committed, or without their envelopes."""
@@ -100,7 +100,7 @@ class Feed:
         for turn in range(0, events, per_turn):
             # none is kept once it is told: fresh memory for each would cost more than to write it
             now = [self.ready.popleft() for _ in range(min(per_turn, events - turn))]
-            self.relay.hinted([event if event.envelope else self.write(event, instance, 0) for event, instance in now])
+            self.relay.on_hint([event if event.envelope else self.write(event, instance, 0) for event, instance in now])
             await asyncio.sleep(0)
         return {"emitted": events}
 

@@ -11,14 +11,14 @@ from uuid import UUID
 
 from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed
-from socketio.exceptions import ConnectionRefusedError as Refusal
+from socketio.exceptions import ConnectionRefusedError
 
 from instances.access.access import LISTEN, SEND, Access, ListenerAccess, still_authorized
 from instances.access.client_address import client_address, is_within
 from instances.access.rate_limit import failed_authentications
 from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
-from realtime.fanout.recovery import Beginning, Stretch, Wish
+from realtime.fanout.recovery import ReplayRange, ResumeRequest, StartPosition
 from realtime.socketio.server import TryLater
 
 UNAUTHORIZED = "Unauthorized"
@@ -38,7 +38,7 @@ class Credentials:
     address: str = ""
 
     @classmethod
-    def presented(cls, environ: dict[str, Any], auth: Any) -> Credentials:
+    def from_request(cls, environ: dict[str, Any], auth: Any) -> Credentials:
         """From the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
         scope = environ["asgi.scope"]
         given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
@@ -84,18 +84,18 @@ def _text(given: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class Door:
+class NamespaceGrant:
     """A namespace that is open to whoever presents what was presented, by a reading of the database."""
 
-    stretch: Stretch
+    replay_range: ReplayRange
     accesses: tuple[Access, ...]
     #: Of who may hear what: that of the reading.
     revision: int
     instance_id: UUID | None = None
     name: str | None = None
 
-    def join(self, wish: Wish) -> Join:
-        return Join(self.instance_id, self.stretch.begin(wish), self.accesses, self.revision, self.name)
+    def join(self, resume: ResumeRequest) -> Membership:
+        return Membership(self.instance_id, self.replay_range.begin(resume), self.accesses, self.revision, self.name)
 
     @property
     def is_lasting(self) -> bool:
@@ -108,7 +108,7 @@ class Door:
         return [access.key for access in self.accesses if access.key and not access.key.is_noted]
 
 
-class KnownDoors:
+class AuthorizationCache:
     """Doors that were found open: whoever comes with the same keys again is let in by one short look at the database.
 
     Whom the database refused is not known here, and asks it again.
@@ -118,100 +118,100 @@ class KnownDoors:
     MAX = 10_000
 
     def __init__(self) -> None:
-        self._doors: dict[tuple[str, tuple[Any, ...]], Door] = {}
+        self._grants: dict[tuple[str, tuple[Any, ...]], NamespaceGrant] = {}
 
-    def get(self, namespace: str, credentials: Credentials) -> Door | None:
-        door = self._doors.get((namespace, credentials.digests)) if credentials.is_of_keys else None
-        return door if door and door.is_lasting else None
+    def get(self, namespace: str, credentials: Credentials) -> NamespaceGrant | None:
+        grant = self._grants.get((namespace, credentials.digests)) if credentials.is_of_keys else None
+        return grant if grant and grant.is_lasting else None
 
-    def keep(self, namespace: str, credentials: Credentials, door: Door) -> None:
-        if len(self._doors) >= self.MAX:
-            self._doors.clear()
-        if credentials.is_of_keys and door.is_lasting:
-            self._doors[namespace, credentials.digests] = door
+    def keep(self, namespace: str, credentials: Credentials, grant: NamespaceGrant) -> None:
+        if len(self._grants) >= self.MAX:
+            self._grants.clear()
+        if credentials.is_of_keys and grant.is_lasting:
+            self._grants[namespace, credentials.digests] = grant
 
 
 @dataclass(frozen=True)
-class Knock:
+class JoinRequest:
     """Somebody who wants in, and the door if it is known."""
 
     namespace: str
     credentials: Credentials
-    known: Door | None = field(default=None, compare=False)
+    known: NamespaceGrant | None = field(default=None, compare=False)
 
 
 #: Readings that are begun anew because access changed meanwhile.
 ATTEMPTS = 5
 
 
-def open_doors(knocks: list[Knock]) -> list[Door | Exception]:
+def authorize_many(requests: list[JoinRequest]) -> list[NamespaceGrant | Exception]:
     """For each its door, a Refusal in words that tell a stranger nothing of which names exist, or TryLater.
 
     Reads the database, once for all, and under one revision: what the answers rest on holds together.
     """
     for _ in range(ATTEMPTS):
         revision = AccessRevision.current()
-        reading = _Reading(knocks, revision)
+        reading = _AccessReading(requests, revision)
         if AccessRevision.current() == revision:
-            return [reading.answer(knock) for knock in knocks]
-    return [TryLater()] * len(knocks)
+            return [reading.answer(request) for request in requests]
+    return [TryLater()] * len(requests)
 
 
-class _Reading:
-    def __init__(self, knocks: list[Knock], revision: int) -> None:
+class _AccessReading:
+    def __init__(self, requests: list[JoinRequest], revision: int) -> None:
         self.revision = revision
-        new = [knock for knock in knocks if not self._is_known(knock)]
-        of_keys = Access.from_keys(key for knock in new for key in knock.credentials.keys if key)
-        self.accesses = {knock: knock.credentials.accesses(of_keys) for knock in new}
-        names = {knock.namespace.removeprefix("/") for knock in new if "\x00" not in knock.namespace}
+        new = [request for request in requests if not self._is_known(request)]
+        of_keys = Access.from_keys(key for request in new for key in request.credentials.keys if key)
+        self.accesses = {request: request.credentials.accesses(of_keys) for request in new}
+        names = {request.namespace.removeprefix("/") for request in new if "\x00" not in request.namespace}
         self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})} if new else {}
-        ids = {knock.known.instance_id for knock in knocks if knock.known and knock.known.instance_id}
+        ids = {request.known.instance_id for request in requests if request.known and request.known.instance_id}
         ids |= {instance.pk for instance in self.instances.values()}
-        self.stretches: dict[UUID | None, Stretch] = dict(Stretch.of_instances(ids).items())
-        if any(knock.namespace == "/" for knock in knocks):
-            self.stretches[None] = Stretch.of_all()
+        self.ranges: dict[UUID | None, ReplayRange] = dict(ReplayRange.of_instances(ids).items())
+        if any(request.namespace == "/" for request in requests):
+            self.ranges[None] = ReplayRange.of_all()
 
-    def _is_known(self, knock: Knock) -> bool:
-        return knock.known is not None and knock.known.revision == self.revision
+    def _is_known(self, request: JoinRequest) -> bool:
+        return request.known is not None and request.known.revision == self.revision
 
-    def answer(self, knock: Knock) -> Door | Exception:
-        if knock.known and self._is_known(knock):
-            return replace(knock.known, stretch=self.stretches[knock.known.instance_id])
-        accesses = self.accesses[knock]
+    def answer(self, request: JoinRequest) -> NamespaceGrant | Exception:
+        if request.known and self._is_known(request):
+            return replace(request.known, replay_range=self.ranges[request.known.instance_id])
+        accesses = self.accesses[request]
         if accesses is None:
-            is_one_more = failed_authentications.allows(knock.credentials.address)
-            return Refusal(UNAUTHORIZED) if is_one_more else TryLater()
-        instance = self.instances.get(knock.namespace.removeprefix("/"))
-        if not all(access.may(LISTEN) and self._opens(access, knock, instance) for access in accesses):
-            return Refusal(INVALID_NAMESPACE)
+            is_one_more = failed_authentications.allows(request.credentials.address)
+            return ConnectionRefusedError(UNAUTHORIZED) if is_one_more else TryLater()
+        instance = self.instances.get(request.namespace.removeprefix("/"))
+        if not all(access.may(LISTEN) and self._opens(access, request, instance) for access in accesses):
+            return ConnectionRefusedError(INVALID_NAMESPACE)
         if instance is None:
-            return Door(self.stretches[None], accesses, self.revision)
-        return Door(self.stretches[instance.pk], accesses, self.revision, instance.pk, instance.name)
+            return NamespaceGrant(self.ranges[None], accesses, self.revision)
+        return NamespaceGrant(self.ranges[instance.pk], accesses, self.revision, instance.pk, instance.name)
 
-    def _opens(self, access: Access, knock: Knock, instance: Instance | None) -> bool:
-        if knock.namespace == "/":
+    def _opens(self, access: Access, request: JoinRequest, instance: Instance | None) -> bool:
+        if request.namespace == "/":
             return access.is_for_all
         return instance is not None and access.opens(instance)
 
 
 @dataclass(frozen=True)
-class Join:
+class Membership:
     """A namespace that a client was let into, and the place in its log where its time begins."""
 
     instance_id: UUID | None
-    begin: Beginning
+    begin: StartPosition
     accesses: tuple[Access, ...]
     revision: int
     #: The instance's name; None for `/`.
     name: str | None = None
 
     @classmethod
-    def authorise(cls, namespace: str, credentials: Credentials, wish: Wish) -> Join:
-        """Raises Refusal, or TryLater; reads the database."""
-        [door] = open_doors([Knock(namespace, credentials)])
-        if isinstance(door, Exception):
-            raise door
-        return door.join(wish)
+    def authorize(cls, namespace: str, credentials: Credentials, resume: ResumeRequest) -> Membership:
+        """Raises ConnectionRefusedError, or TryLater; reads the database."""
+        [grant] = authorize_many([JoinRequest(namespace, credentials)])
+        if isinstance(grant, Exception):
+            raise grant
+        return grant.join(resume)
 
     @property
     def joined(self) -> set[ListenerAccess]:

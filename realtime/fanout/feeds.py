@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from realtime.fanout.recovery import Place
+from realtime.fanout.recovery import Offset
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event, Page
 
@@ -46,7 +46,7 @@ class Listener:
     #: The room that it is in while it is live.
     room: str | None = None
     #: Grows when its position was set back: whoever tells it from an earlier reading must stop.
-    setbacks: int = 0
+    rewinds: int = 0
 
 
 class Feed(ABC):
@@ -89,7 +89,7 @@ class Feed(ABC):
         return room
 
     def offset(self, audience: Audience, place: Any) -> str | None:
-        return str(Place(self.epoch, place)) if audience.wants_offsets else None
+        return str(Offset(self.epoch, place)) if audience.wants_offsets else None
 
 
 class InstanceFeed(Feed):

@@ -23,16 +23,16 @@ from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
 from realtime.fanout.authorization import (
+    AuthorizationCache,
     Credentials,
-    Door,
-    Join,
-    Knock,
-    KnownDoors,
-    open_doors,
+    JoinRequest,
+    Membership,
+    NamespaceGrant,
+    authorize_many,
     still_authorized_or_ending,
 )
 from realtime.fanout.feeds import Audience, Listener
-from realtime.fanout.recovery import Wish
+from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
 from realtime.socketio.server import Server
 
@@ -47,7 +47,7 @@ CLIENT_EVENTS = {"send_message"}
 
 @dataclass(frozen=True)
 class Member:
-    join: Join
+    join: Membership
     listener: Listener
     #: What one client sends goes out in its order.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,11 +67,11 @@ class Namespaces(socketio.AsyncNamespace):
         self._following: dict[str, asyncio.Task[None]] = {}
         #: Of who may hear what: the members were looked at under this one.
         self.revision = 0
-        self._looking = asyncio.Lock()
-        self._is_look_due = False
+        self._rechecking = asyncio.Lock()
+        self._is_recheck_due = False
         #: Thousands who come back at once are let in by a few looks at the database.
-        self._open = Batched(open_doors)
-        self._known = KnownDoors()
+        self._open = Batched(authorize_many)
+        self._known = AuthorizationCache()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         if event not in CLIENT_EVENTS | {"connect", "joined", "disconnect"}:
@@ -79,28 +79,28 @@ class Namespaces(socketio.AsyncNamespace):
         return await super().trigger_event(event, *args)
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
-        wish = Wish.of(auth)
-        join = (await self._door(namespace, Credentials.presented(environ, auth))).join(wish)
-        audience = Audience(wants_offsets=wish.recover, events=wish.events)
+        resume = ResumeRequest.of(auth)
+        join = (await self._grant(namespace, Credentials.from_request(environ, auth))).join(resume)
+        audience = Audience(wants_offsets=resume.recover, events=resume.events)
         self.add(Member(join, Listener(sid, namespace, join.instance_id, join.begin.position, audience)))
         if join.begin.pid:
             self.server.connect_data[sid] = {"pid": join.begin.pid}
 
-    async def _door(self, namespace: str, credentials: Credentials) -> Door:
+    async def _grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
         known = self._known.get(namespace, credentials)
-        door: Door = await self._open(Knock(namespace, credentials, known))
-        self._known.keep(namespace, credentials, door)
-        for key in door.unnoted_keys:
+        grant: NamespaceGrant = await self._open(JoinRequest(namespace, credentials, known))
+        self._known.keep(namespace, credentials, grant)
+        for key in grant.unnoted_keys:
             self.relay.spawn(database(key.was_used))
-        return door
+        return grant
 
     def add(self, member: Member) -> None:
         self.members[member.listener.sid] = member
         if member.join.expires_at:
             self._ends[member.listener.sid] = member.join.expires_at
-        if member.join.revision != self.revision and not self._is_look_due:
-            self._is_look_due = True
-            self.relay.spawn(self.look_again(is_forced=True))  # it changed while this client was being authorised
+        if member.join.revision != self.revision and not self._is_recheck_due:
+            self._is_recheck_due = True
+            self.relay.spawn(self.recheck_access(is_forced=True))  # it changed while this client was being authorised
 
     def remove(self, sid: str) -> Member | None:
         self._ends.pop(sid, None)
@@ -113,11 +113,11 @@ class Namespaces(socketio.AsyncNamespace):
         if member and not is_silent and sid not in self._following:
             self._follow(member.listener)
 
-    def set_back(self, behind: list[tuple[str, str, Any]]) -> None:
+    def rewind(self, behind: list[tuple[str, str, Any]]) -> None:
         """The server dropped what these were owed: they are told from there on, when they take packets again."""
         for _, sid, place in behind:
             member = self.members.get(sid)
-            if member and self.relay.set_back(member.listener, place):
+            if member and self.relay.rewind(member.listener, place):
                 self._follow(member.listener)
 
     def _follow(self, listener: Listener) -> None:
@@ -146,30 +146,30 @@ class Namespaces(socketio.AsyncNamespace):
 
     # Who may still listen
 
-    async def watch(self) -> None:
+    async def watch_access(self) -> None:
         """Send away, within a second or two, whoever may not listen any more; runs for ever."""
         loop = asyncio.get_running_loop()
 
         def changed(**kwargs: Any) -> None:
-            loop.call_soon_threadsafe(lambda: self.relay.spawn(self.look_again()))
+            loop.call_soon_threadsafe(lambda: self.relay.spawn(self.recheck_access()))
 
         access_changed.connect(changed, weak=False, dispatch_uid=self)
         try:
             while True:
                 await asyncio.sleep(WATCH_INTERVAL)
                 now = timezone.now()
-                await self.look_again(is_forced=any(end <= now for end in self._ends.values()))
+                await self.recheck_access(is_forced=any(end <= now for end in self._ends.values()))
         finally:
             access_changed.disconnect(dispatch_uid=self)
 
-    async def look_again(self, is_forced: bool = False) -> None:
+    async def recheck_access(self, is_forced: bool = False) -> None:
         """Ask the database about every member anew, if anything has changed since it was last asked."""
-        async with self._looking:
+        async with self._rechecking:
             try:
                 revision = await database(AccessRevision.current)
                 if revision == self.revision and not is_forced:
                     return
-                self._is_look_due = False
+                self._is_recheck_due = False
                 members = list(self.members.values())
                 asked = {joined for member in members for joined in member.join.joined}
                 allowed = await database(still_authorized_or_ending, asked)
@@ -185,7 +185,7 @@ class Namespaces(socketio.AsyncNamespace):
         if member.leave:
             member.leave()
         else:
-            await self.server.cut(member.listener, is_owed=False)
+            await self.server.disconnect_listener(member.listener, flush=False)
 
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
         """{number, text} as POST /message/sendText takes it; returns what that answers."""
@@ -200,7 +200,7 @@ class Namespaces(socketio.AsyncNamespace):
         async with member.turn:
             return await self._send(member.join, body)
 
-    async def _send(self, join: Join, body: dict[str, Any]) -> dict[str, Any]:
+    async def _send(self, join: Membership, body: dict[str, Any]) -> dict[str, Any]:
         sending = await database(self._begin, join, dict(body), pool=Pool.SENDS)
         if sending.is_repeat:
             return sending.message.as_event()
@@ -210,7 +210,7 @@ class Namespaces(socketio.AsyncNamespace):
             raise await database(sending.fail, error, pool=Pool.SENDS) from None
         return await database(sending.finish, wa_id, pool=Pool.SENDS)
 
-    def _begin(self, join: Join, body: dict[str, Any]) -> Sending:
+    def _begin(self, join: Membership, body: dict[str, Any]) -> Sending:
         instance = join.sending_instance(body.pop("instance", None))
         if "text" not in body and "message" in body:
             body["text"] = body.pop("message")

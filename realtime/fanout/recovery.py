@@ -26,7 +26,7 @@ MAX_LENGTH = 300
 
 
 @dataclass(frozen=True)
-class Place:
+class Offset:
     """A position in one counting of a stream: a seq, or a cursor where the stream is that of all instances."""
 
     epoch: str
@@ -37,7 +37,7 @@ class Place:
         return f"{self.epoch}.{'-'.join(map(str, numbers))}"
 
     @classmethod
-    def parse(cls, text: Any) -> Place | None:
+    def parse(cls, text: Any) -> Offset | None:
         """The place that an offset names; None for anything that `str(place)` does not give."""
         if not isinstance(text, str) or len(text) > MAX_LENGTH:
             return None
@@ -52,24 +52,24 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Session:
+class RecoveryToken:
     """What a pid says: whose events, and from where on."""
 
     stream: str
-    begin: Place
+    begin: Offset
 
     def pid(self) -> str:
         return _signer().sign(f"{self.stream}:{self.begin}:{random_bytes(8).hex()}")
 
     @classmethod
-    def parse(cls, pid: Any) -> Session | None:
+    def parse(cls, pid: Any) -> RecoveryToken | None:
         if not isinstance(pid, str) or len(pid) > MAX_LENGTH:
             return None
         try:
             stream, begin, _ = _signer().unsign(pid).split(":")
         except (BadSignature, ValueError):
             return None
-        place = Place.parse(begin)
+        place = Offset.parse(begin)
         return cls(stream, place) if place else None
 
 
@@ -78,7 +78,7 @@ def _signer() -> Signer:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ResumeRequest:
     """What a client asks for in `auth`, besides being let in. Whatever makes no sense is not asked for."""
 
     recover: bool = False
@@ -88,7 +88,7 @@ class Wish:
     events: frozenset[str] | None = None
 
     @classmethod
-    def of(cls, auth: Any) -> Wish:
+    def of(cls, auth: Any) -> ResumeRequest:
         if not isinstance(auth, dict):
             return cls()
         names = auth.get("events")
@@ -102,7 +102,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ReplayRange:
     """The part of a stream that can still be told: what comes after `floor`, up to `head`."""
 
     stream: str
@@ -112,7 +112,7 @@ class Stretch:
     head: int | Cursor
 
     @classmethod
-    def of_instances(cls, ids: Iterable[UUID]) -> dict[UUID, Stretch]:
+    def of_instances(cls, ids: Iterable[UUID]) -> dict[UUID, ReplayRange]:
         """By id; an instance that is gone, with all of its stream, has none."""
         wanted = set(ids)
         states = Stream.objects.states(wanted)
@@ -123,7 +123,7 @@ class Stretch:
         return {pk: cls(pk.hex, epoch, first - 1, last) for pk, (epoch, first, last) in states.items()}
 
     @classmethod
-    def of_all(cls) -> Stretch:
+    def of_all(cls) -> ReplayRange:
         return cls("all", Stream.objects.global_stream().epoch, Stream.objects.global_floor(), Event.objects.head())
 
     def holds(self, position: Any) -> bool:
@@ -138,23 +138,23 @@ class Stretch:
         is_past = cursor.high < head.high or (cursor.high == head.high and (head.row == 0 or cursor.row <= head.row))
         return is_kept and is_past and cursor.low <= cursor.high
 
-    def begin(self, wish: Wish) -> Beginning:
+    def begin(self, resume: ResumeRequest) -> StartPosition:
         """Where a client's telling begins: where it left off, where it asks to, or now."""
-        if wish.recover:
-            position = self._resumed(wish)
+        if resume.recover:
+            position = self._resumed(resume)
             if position is not None:
-                return Beginning(position, wish.pid)
-        position = self._since(wish.since)
-        place = Place(self.epoch, self.head if position is None else position)
-        return Beginning(place.position, Session(self.stream, place).pid() if wish.recover else None)
+                return StartPosition(position, resume.pid)
+        position = self._since(resume.since)
+        place = Offset(self.epoch, self.head if position is None else position)
+        return StartPosition(place.position, RecoveryToken(self.stream, place).pid() if resume.recover else None)
 
-    def _resumed(self, wish: Wish) -> Any:
-        session = Session.parse(wish.pid)
+    def _resumed(self, resume: ResumeRequest) -> Any:
+        session = RecoveryToken.parse(resume.pid)
         if session is None or (session.stream, session.begin.epoch) != (self.stream, self.epoch):
             return None
         position = session.begin.position
-        if wish.offset is not None:
-            offset = Place.parse(wish.offset)
+        if resume.offset is not None:
+            offset = Offset.parse(resume.offset)
             if offset is None or offset.epoch != self.epoch or type(offset.position) is not type(position):
                 return None
             # a client keeps the offset of an earlier session until this one's first event
@@ -165,12 +165,12 @@ class Stretch:
         """A seq, or a place as offsets spell it; from below what is kept, all that is."""
         if isinstance(since, int) and not isinstance(since, bool) and isinstance(self.head, int):
             return max(since, self.floor) if 0 <= since <= self.head else None
-        place = Place.parse(since)
+        place = Offset.parse(since)
         return place.position if place and place.epoch == self.epoch and self.holds(place.position) else None
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartPosition:
     position: Any
     #: What CONNECT tells a client that wants to resume: its own pid if it does, else a new one.
     pid: str | None

@@ -35,7 +35,7 @@ RESUMES = 32
 class Sockets(Protocol):
     """What the relay asks of the Socket.IO server. `room` is the name of a room, or one listener's sid."""
 
-    def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
+    def emit_event(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
         """Send an event; the recipients are picked in this step."""
 
     def enter(self, listener: Listener, room: str) -> None: ...
@@ -45,7 +45,7 @@ class Sockets(Protocol):
     async def drained(self, listener: Listener) -> None:
         """Wait until the listener's transport has taken what it is owed."""
 
-    async def cut(self, listener: Listener) -> None:
+    async def disconnect_listener(self, listener: Listener) -> None:
         """Send it away from its namespace for good."""
 
 
@@ -67,7 +67,7 @@ class Relay:
     async def start(self) -> None:
         self.global_feed.epoch = (await database(Stream.objects.global_stream)).epoch
         self.global_feed.position = await database(Event.objects.head)
-        bus.listen(asyncio.get_running_loop(), self.hinted)
+        bus.listen(asyncio.get_running_loop(), self.on_hint)
         self.spawn(self._sweep_for_ever())
         self.running.add(self)
 
@@ -80,7 +80,7 @@ class Relay:
 
     # What was committed
 
-    def hinted(self, events: list[Event]) -> None:
+    def on_hint(self, events: list[Event]) -> None:
         """The bus's reader: these events of our own process are committed."""
         for event in events:
             self._notice(event.instance_id, event.seq, event)
@@ -141,7 +141,7 @@ class Relay:
             for audience in list(feed.audiences):
                 if audience.wants(event):
                     offset = feed.offset(audience, place)
-                    self.sockets.tell(feed.namespace, feed.room_of(audience), event, place, offset)
+                    self.sockets.emit_event(feed.namespace, feed.room_of(audience), event, place, offset)
 
     async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
         """The same; after its last event all leave an instance."""
@@ -149,7 +149,7 @@ class Relay:
         if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
             for listener in list(feed.listeners.values()):
                 if listener.room:  # who is behind is sent away in its turn
-                    await self.sockets.cut(listener)
+                    await self.sockets.disconnect_listener(listener)
 
     # The sweep
 
@@ -202,20 +202,20 @@ class Relay:
                 self._enter(feed, listener)
                 return
             async with self._resumes:
-                await self._tell_page(feed, listener, await self._read(feed, listener.position, feed.position))
+                await self._send_page(feed, listener, await self._read(feed, listener.position, feed.position))
 
-    async def _tell_page(self, feed: Feed, listener: Listener, page: Page) -> None:
-        setbacks = listener.setbacks
+    async def _send_page(self, feed: Feed, listener: Listener, page: Page) -> None:
+        rewinds = listener.rewinds
         for place, event in page.entries:
             await self.sockets.drained(listener)
-            if listener.setbacks != setbacks or listener.sid not in feed.listeners:
+            if listener.rewinds != rewinds or listener.sid not in feed.listeners:
                 return
             if feed.is_heard(event) and listener.audience.wants(event):
                 offset = feed.offset(listener.audience, place)
-                self.sockets.tell(listener.namespace, listener.sid, event, place, offset)
+                self.sockets.emit_event(listener.namespace, listener.sid, event, place, offset)
             listener.position = place
             if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
-                await self.sockets.cut(listener)
+                await self.sockets.disconnect_listener(listener)
                 return
         listener.position = page.end
 
@@ -252,7 +252,7 @@ class Relay:
         if not feed.audiences[listener.audience]:
             del feed.audiences[listener.audience]
 
-    def set_back(self, listener: Listener, position: Any) -> bool:
+    def rewind(self, listener: Listener, position: Any) -> bool:
         """What a listener was told after this place will not reach it. Returns whether it was live, and must follow."""
         feed = self._feed(listener)
         if feed is None or listener.sid not in feed.listeners:
@@ -260,7 +260,7 @@ class Relay:
         was_live = listener.room is not None
         self._exit(feed, listener)
         listener.position = position
-        listener.setbacks += 1
+        listener.rewinds += 1
         return was_live
 
     async def open(self, listener: Listener) -> Feed:
@@ -306,7 +306,7 @@ class Relay:
         """Whoever still listens under the former name is sent away: it may be another instance's tomorrow."""
         feed.namespace = namespace
         for listener in [one for one in feed.listeners.values() if one.namespace != namespace]:
-            await self.sockets.cut(listener)
+            await self.sockets.disconnect_listener(listener)
 
     def _feed(self, listener: Listener) -> Feed | None:
         return self.global_feed if listener.instance_id is None else self.feeds.get(listener.instance_id)

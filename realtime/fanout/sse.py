@@ -14,17 +14,17 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from socketio.exceptions import ConnectionRefusedError as Refusal
+from socketio.exceptions import ConnectionRefusedError
 
 from instances import errors
 from instances.access.client_address import client_address
 from instances.events import EventType
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
-from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Join
+from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership
 from realtime.fanout.feeds import Audience, Feed, Listener
 from realtime.fanout.namespaces import Member, Namespaces
-from realtime.fanout.recovery import Wish, event_types
+from realtime.fanout.recovery import ResumeRequest, event_types
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
 
@@ -56,7 +56,7 @@ class EventStream:
         headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
         try:
             query = _query(scope["query_string"])
-            join = await self._authorise(scope, headers, query)
+            join = await self._authorize(scope, headers, query)
         except errors.ApiError as refusal:
             await _refuse(send, refusal.status_code, _words(refusal))
             return
@@ -67,7 +67,9 @@ class EventStream:
         audience = Audience(events=event_types(_listed(query, "events")) if "events" in query else None)
         await self._serve(join, audience, receive, send)
 
-    async def _authorise(self, scope: dict[str, Any], headers: dict[bytes, str], query: dict[str, list[str]]) -> Join:
+    async def _authorize(
+        self, scope: dict[str, Any], headers: dict[bytes, str], query: dict[str, list[str]]
+    ) -> Membership:
         """Raises ApiError as REST would."""
         name = scope["path"].removeprefix(PATH)
         keys = tuple(headers[place] for place in (b"apikey",) if place in headers)
@@ -76,10 +78,12 @@ class EventStream:
         credentials = Credentials(keys, tuple(query.get("token", [])), peer, address)
         last = headers.get(b"last-event-id")
         since = query.get("since", [""])[0]
-        wish = Wish(since=last if last is not None else int(since) if since.isdecimal() and len(since) < 19 else since)
+        resume = ResumeRequest(
+            since=last if last is not None else int(since) if since.isdecimal() and len(since) < 19 else since
+        )
         try:
-            return await database(Join.authorise, f"/{name}", credentials, wish)
-        except Refusal as refusal:
+            return await database(Membership.authorize, f"/{name}", credentials, resume)
+        except ConnectionRefusedError as refusal:
             if refusal.error_args == {"message": UNAUTHORIZED}:
                 raise errors.ApiError("Unauthorized", 401) from None
             accesses = await database(credentials.valid_accesses)
@@ -87,7 +91,7 @@ class EventStream:
                 raise errors.ApiError(f'The "{name}" instance does not exist', 404) from None
             raise errors.ApiError("Unauthorized", 401) from None
 
-    async def _serve(self, join: Join, audience: Audience, receive: Receive, send: Send) -> None:
+    async def _serve(self, join: Membership, audience: Audience, receive: Receive, send: Send) -> None:
         """Until the client leaves, may not listen any more, or the server stops."""
         listener = Listener(
             f"stream {secrets.token_hex(8)}", f"/{join.name}", join.instance_id, join.begin.position, audience

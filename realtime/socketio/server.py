@@ -119,7 +119,7 @@ class Server(socketio.AsyncServer):
         }
         super().__init__(**ours | options)
         #: Told the (namespace, sid, place) of those whose events were dropped.
-        self.on_set_back: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
+        self.on_rewind: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
         #: What CONNECT tells a client besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
         self._unauthorised = RateLimitedLog(logging.ERROR, "A client could not be authorised, and is to try again: %s")
@@ -134,7 +134,7 @@ class Server(socketio.AsyncServer):
 
     # Sending
 
-    def tell(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
+    def emit_event(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
         """Send a logged event to a room (or to one sid) of this process, as one packet for all."""
         members = self.rooms.get(room)
         sessions: Collection[EngineSocket] = members.values() if members else self._sessions_of(namespace, room)
@@ -160,16 +160,16 @@ class Server(socketio.AsyncServer):
         session.push(packet)
         # one event is always allowed, however long it is
         if session.owed > packet.size and session.owed > settings.WEBSOCKET_MAX_BUFFER:
-            self.set_back(session)
+            self.rewind(session)
 
-    def set_back(self, socket: EngineSocket) -> None:
+    def rewind(self, socket: EngineSocket) -> None:
         """A slow reader costs only itself: what it is owed is dropped, and told again once it takes packets."""
         behind = []
         for namespace, place in socket.drop_logged().items():
             sid = self.manager.sid_from_eio_sid(socket.sid, namespace)
             if sid is not None:
                 behind.append((namespace, sid, place))
-        self.on_set_back(behind)
+        self.on_rewind(behind)
 
     async def drained(self, recipient: Recipient) -> None:
         session = self._session(recipient.sid, recipient.namespace)
@@ -187,14 +187,14 @@ class Server(socketio.AsyncServer):
         if not sessions:
             self.rooms.pop(room, None)
 
-    async def cut(self, recipient: Recipient, is_owed: bool = True) -> None:
+    async def disconnect_listener(self, recipient: Recipient, flush: bool = True) -> None:
         """DISCONNECT a client from a namespace for good, with or without what it is owed before.
 
         Its transport is closed if it has no other namespace.
         """
         eio_sid = self.manager.eio_sid_from_sid(recipient.sid, recipient.namespace)
         socket = self.eio.sockets.get(eio_sid)
-        if socket is not None and not is_owed:
+        if socket is not None and not flush:
             socket.drop_logged(recipient.namespace)
         await self.disconnect(recipient.sid, namespace=recipient.namespace, ignore_queue=True)
         if eio_sid is not None and not self.joined.get(eio_sid):

@@ -85,8 +85,8 @@ def record(instance, count):
 
 def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypatch):
     """5 MB in one turn of the loop: more than the limit, but nobody had the time to take any of it."""
-    set_back = []
-    monkeypatch.setattr(server_module.Server, "set_back", lambda *args: set_back.append(args))
+    rewind = []
+    monkeypatch.setattr(server_module.Server, "rewind", lambda *args: rewind.append(args))
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
     until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))
@@ -95,7 +95,7 @@ def test_much_at_once_does_not_touch_a_healthy_reader(inside, instance, monkeypa
         record(instance, 100)
 
     assert [reader.event()["data"]["number"] for _ in range(100)] == list(range(100))
-    assert not set_back
+    assert not rewind
     reader.close()
 
 

@@ -35,7 +35,7 @@ class Sockets:
         self.is_drained = asyncio.Event()
         self.is_drained.set()
 
-    def tell(self, namespace, room, event, place, offset):
+    def emit_event(self, namespace, room, event, place, offset):
         for sid in self.rooms.get((namespace, room), [room]):
             self.told.setdefault(sid, []).append((event.name, event.seq, offset))
         self.news.set()
@@ -49,7 +49,7 @@ class Sockets:
     async def drained(self, listener):
         await self.is_drained.wait()
 
-    async def cut(self, listener):
+    async def disconnect_listener(self, listener):
         self.was_cut.append(listener.sid)
         self.relay.leave(listener)
 
@@ -134,9 +134,9 @@ async def test_hints_that_swapped_are_told_in_order_without_asking_the_log(socke
     reads = []
     monkeypatch.setattr(sockets.relay, "_read", lambda *args: reads.append(args))
 
-    sockets.relay.hinted([second])
+    sockets.relay.on_hint([second])
     await asyncio.sleep(0)  # the reader has begun, and finds a gap
-    sockets.relay.hinted([first])
+    sockets.relay.on_hint([first])
 
     await sockets.until("a", [2, 3])
     assert not reads
@@ -146,7 +146,7 @@ async def test_a_hint_that_was_lost_is_made_up_for_by_the_next_one(sockets, inst
     await sockets.join("a", instance)
     _, _, third = await database(unhinted, instance, 3)
 
-    sockets.relay.hinted([third])
+    sockets.relay.on_hint([third])
 
     await sockets.until("a", [2, 3, 4])
 
@@ -156,7 +156,7 @@ async def test_hints_given_twice_and_late_tell_nothing_again(sockets, instance):
     events = await database(record, instance, 3)
     await sockets.until("a", [2, 3, 4])
 
-    sockets.relay.hinted([*events, *reversed(events)])
+    sockets.relay.on_hint([*events, *reversed(events)])
     await database(record, instance, 1)
 
     await sockets.until("a", [2, 3, 4, 5])
@@ -189,12 +189,12 @@ async def test_who_joins_between_two_events_of_one_turn_is_told_each_once(socket
     await sockets.join("first", owner)
     joining = []
 
-    def tell(namespace, room, event, place_of_it, offset, tell=sockets.tell):
+    def tell(namespace, room, event, place_of_it, offset, tell=sockets.emit_event):
         tell(namespace, room, event, place_of_it, offset)
         if not joining:
             joining.append(asyncio.create_task(sockets.join("late", owner, position=place)))
 
-    sockets.tell = tell
+    sockets.emit_event = tell
     await database(record, instance, 5)
     await sockets.until("first", [2, 3, 4, 5, 6])
     await joining[0]
@@ -212,7 +212,7 @@ async def test_a_listener_that_is_set_back_is_told_again_from_there(sockets, ins
     sockets.told["slow"].clear()
     sockets.is_drained.clear()
 
-    assert sockets.relay.set_back(listener, 2), "3 and 4 were dropped"
+    assert sockets.relay.rewind(listener, 2), "3 and 4 were dropped"
     following = asyncio.create_task(sockets.relay.follow(listener))
     await database(record, instance)
     await sockets.until("quick", [2, 3, 4, 5])
@@ -359,7 +359,7 @@ async def test_a_pruned_stretch_counts_as_past(sockets, instance, unhinted):
     events = await database(unhinted, instance, 4)
     await database(Event.objects.filter(seq__lte=4).delete)
 
-    sockets.relay.hinted([events[-1]])
+    sockets.relay.on_hint([events[-1]])
     await database(record, instance, 1)
 
     await sockets.until("a", [5, 6])

@@ -9,7 +9,7 @@ import pytest
 from instances.events import EventType
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.database import Pool
-from realtime.fanout.authorization import open_doors
+from realtime.fanout.authorization import authorize_many
 from realtime.log.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
@@ -174,7 +174,7 @@ def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, no
     namespaces = inside.application.namespaces
 
     def slowly(knocks):
-        doors = open_doors(knocks)
+        doors = authorize_many(knocks)
         key.revoke()
         until(lambda: namespaces.revision == AccessRevision.current())
         return doors

@@ -81,7 +81,7 @@ class Crowd:
     def tell(self, namespace):
         feed = self.feed(namespace)
         event = Event(instance_id=feed.instance_id, seq=feed.position + 1, type="call", envelope=b"{}", is_heard=True)
-        self.relay.hinted([event])
+        self.relay.on_hint([event])
         self.server.eio.outbox.flush()
 
 

@@ -187,7 +187,7 @@ def test_an_acknowledgement_comes_after_the_events_before_it(instance):
 
         async def event_then_answer():
             server = inside.application.server
-            server.tell("/loja", next(iter(server.rooms)), told, told.seq, None)
+            server.emit_event("/loja", next(iter(server.rooms)), told, told.seq, None)
             await server.emit("answer", {}, namespace="/loja")
 
         told = Event(type="call", seq=1, envelope=json.dumps({"event": "call"}).encode())
