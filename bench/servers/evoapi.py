@@ -131,4 +131,4 @@ if __name__ == "__main__":
             "round": feed.feed,
             "recorded": recorded,
         }
-        control.run(serve.Server(config), commands)
+        control.run(serve.GracefulServer(config), commands)

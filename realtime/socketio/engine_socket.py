@@ -18,7 +18,7 @@ from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
 from realtime.socketio.packets import ClientPacket, TurnBudget, decode_body, read_body, split
-from realtime.wire.outbox import EMPTY, Link, Outbox, frame, text_frame
+from realtime.wire.outbox import EMPTY, Outbox, WebSocketTransport, frame, text_frame
 from realtime.wire.websocket import EXTENSION
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
@@ -99,7 +99,7 @@ class EngineSocket(AsyncSocket):
         super().__init__(server, sid)
         self.last_ping = None
         #: Where the server lends it: the transport of a websocket.
-        self.link: Link | None = None
+        self.transport: WebSocketTransport | None = None
         #: Whether packets go out directly: over a websocket with a link, which can be written to.
         self.is_writable = False
         #: What it is owed in this turn of the loop.
@@ -136,17 +136,17 @@ class EngineSocket(AsyncSocket):
             self.owed += 0 if self._poll else packet.size
         if self._poll:
             self._release(None)
-        elif self.link and not self._giving_up:
-            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
+        elif self.transport and not self._giving_up:
+            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
 
     async def send(self, pkt: Packet) -> None:
         self.push(pkt)
 
     def write(self, data: bytes) -> None:
         """The outbox's: frames for the websocket."""
-        if self.link:
-            self.link.write(data)
-            if self.link.is_paused:
+        if self.transport:
+            self.transport.write(data)
+            if self.transport.is_paused:
                 self.is_writable = False
 
     def _flush(self) -> None:
@@ -174,11 +174,11 @@ class EngineSocket(AsyncSocket):
             self._giving_up.cancel()
             self._giving_up = None
         self._flush()
-        while self.link and self.queue and not self.link.is_paused:
-            self.link.write(b"".join(map(_framed, self._take())))
-        if self.link and self.link.is_paused:
+        while self.transport and self.queue and not self.transport.is_paused:
+            self.transport.write(b"".join(map(_framed, self._take())))
+        if self.transport and self.transport.is_paused:
             if self.queue:
-                self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.link.reset)
+                self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
         elif self.is_ending or self.closed:
             self._close_websocket()
         else:
@@ -247,11 +247,11 @@ class EngineSocket(AsyncSocket):
             self._release([])
         elif self.is_writable:
             self._flush()
-        if self.link:
+        if self.transport:
             if self.is_writable:
                 self._close_websocket()
             else:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
 
     async def close(self, wait: bool = True, abort: bool = True, reason: str | None = None) -> None:
         """End the session at once; nothing will come any more. Nobody waits for its transport."""
@@ -278,8 +278,8 @@ class EngineSocket(AsyncSocket):
         websocket, self._websocket = self._websocket, None
         if websocket:
             self.server.spawn(websocket.close())
-            if self.link and self.link.is_paused:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.link.reset)
+            if self.transport and self.transport.is_paused:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
 
     # Receiving
 
@@ -382,18 +382,18 @@ class EngineSocket(AsyncSocket):
 
     async def serve_websocket(self, environ: dict[str, Any]) -> None:
         """Accept a websocket, and be on it until it ends. Beside polling it must show first that packets pass."""
-        link = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
+        transport = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
         if self.upgrading or self.upgraded:
             handler = WebSocket.close  # it is on another one
         elif self.connected:
             self.upgrading = True
-            handler = partial(self._upgrade, link=link)
+            handler = partial(self._upgrade, transport=transport)
         else:
             self.connected = True
-            handler = partial(self._be_on, link=link)
+            handler = partial(self._be_on, transport=transport)
         await WebSocket(handler, self.server)(environ)
 
-    async def _upgrade(self, ws: WebSocket, link: Link | None) -> None:
+    async def _upgrade(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
         try:
             async with asyncio.timeout(UPGRADE_TIMEOUT):
                 has_moved = await self._has_moved(ws)
@@ -402,7 +402,7 @@ class EngineSocket(AsyncSocket):
         finally:
             self.upgrading = False
         if has_moved and not self.closed:
-            await self._be_on(ws, link)
+            await self._be_on(ws, transport)
         else:
             await ws.close()
 
@@ -413,14 +413,14 @@ class EngineSocket(AsyncSocket):
         self._release([Packet(NOOP)])
         return bool(await ws.wait() == f"{UPGRADE}")
 
-    async def _be_on(self, ws: WebSocket, link: Link | None) -> None:
+    async def _be_on(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
         self.upgraded = True
         self._websocket = ws
         writer = None
-        if link:
-            self.link = link
-            link.on_resume = self._resumed
-            if not link.is_paused:
+        if transport:
+            self.transport = transport
+            transport.on_resume = self._resumed
+            if not transport.is_paused:
                 self._resumed()
         else:
             writer = self.server.spawn(self._write_all(ws))

@@ -43,12 +43,12 @@ def _framed(opcode: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
 
 
-class Batch:
+class FrameChain:
     """Frames in their order: a link of a chain that all connections with the same frames share."""
 
     __slots__ = ("_joined", "before", "frame", "size")
 
-    def __init__(self, before: Batch | None, frame: bytes) -> None:
+    def __init__(self, before: FrameChain | None, frame: bytes) -> None:
         self.before = before
         self.frame = frame
         #: Bytes in all.
@@ -58,7 +58,7 @@ class Batch:
     def join(self) -> bytes:
         if self._joined is None:
             frames = []
-            batch: Batch | None = self
+            batch: FrameChain | None = self
             while batch is not None:
                 frames.append(batch.frame)
                 batch = batch.before
@@ -67,18 +67,18 @@ class Batch:
 
 
 #: Nothing.
-EMPTY = Batch(None, b"")
+EMPTY = FrameChain(None, b"")
 
 
 class Writable(Protocol):
     """Whoever can be pushed to."""
 
-    batch: Batch
+    batch: FrameChain
 
     def write(self, data: bytes) -> None: ...
 
 
-class Link(Protocol):
+class WebSocketTransport(Protocol):
     """A websocket's transport, for what cannot be said in ASGI."""
 
     #: Whether the transport holds more than it likes to.
@@ -108,14 +108,14 @@ class Outbox:
         """Owe these connections a frame, after what they are owed already."""
         was_empty = not self._owed
         owe = self._owed.append
-        steps: dict[Batch, Batch] = {}
+        steps: dict[FrameChain, FrameChain] = {}
         last = step = None
         for connection in connections:
             batch = connection.batch
             if batch is not last:
                 last, step = batch, steps.get(batch)
                 if step is None:
-                    step = steps[batch] = Batch(batch, frame)
+                    step = steps[batch] = FrameChain(batch, frame)
             if batch is EMPTY:
                 owe(connection)
             connection.batch = step  # type: ignore[assignment]

@@ -56,7 +56,7 @@ def _do_nothing() -> None:
     pass
 
 
-class State(Enum):
+class Phase(Enum):
     """What the application may send."""
 
     CONNECTING = auto()
@@ -94,7 +94,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._app = config.loaded_app
         self._loop = asyncio.get_running_loop()
         self._server = server_state
-        self._state = State.CONNECTING
+        self._state = Phase.CONNECTING
         #: None once nothing more is read.
         self._reader: Reader | None = Reader(config.ws_max_size)
         #: What the application is told next, one message at a time, and that it is over.
@@ -148,7 +148,7 @@ class WebSocketProtocol(asyncio.Protocol):
         code = NORMAL
         try:
             await self._app(scope, self.receive, self.send)
-            if self._state in (State.CONNECTING, State.REFUSING):
+            if self._state in (Phase.CONNECTING, Phase.REFUSING):
                 logger.error("ASGI callable returned without completing handshake.")
         except ClientDisconnected:
             pass
@@ -159,9 +159,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _stop(self, code: int) -> None:
         """The application has nothing more to say."""
-        if self._state in (State.CONNECTING, State.REFUSING):
+        if self._state in (Phase.CONNECTING, Phase.REFUSING):
             self._answer(500, (), b"Internal Server Error")
-        elif self._state is State.OPEN:
+        elif self._state is Phase.OPEN:
             self._close(code, "")
 
     # uvicorn's and the transport's
@@ -172,7 +172,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._state = State.CLOSED
+        self._state = Phase.CLOSED
         self._tell_end(NO_CLOSE)
         if self._closing:
             self._closing.cancel()
@@ -182,12 +182,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """uvicorn stops."""
-        if self._state is State.OPEN:
+        if self._state is Phase.OPEN:
             self.write(close_frame(RESTART))
             self._tell_end(RESTART)
-        elif self._state in (State.CONNECTING, State.REFUSING):
+        elif self._state in (Phase.CONNECTING, Phase.REFUSING):
             self._answer(500, (), b"Internal Server Error")
-        self._state, self._reader = State.CLOSED, None
+        self._state, self._reader = Phase.CLOSED, None
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -208,7 +208,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._reader is None:
             return
         self._reader.feed(data)
-        if self._event is None and self._state is not State.CONNECTING:
+        if self._event is None and self._state is not Phase.CONNECTING:
             self._read_on()
         else:
             self.transport.pause_reading()
@@ -218,7 +218,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._soon:
             self._soon.cancel()
             self._soon = None
-        if self._state in (State.CONNECTING, State.REFUSING):
+        if self._state in (Phase.CONNECTING, Phase.REFUSING):
             return
         try:
             for _ in range(FRAMES_PER_TURN):
@@ -250,7 +250,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._pong = payload
             else:
                 self.write(control_frame(PONG, payload))
-        elif opcode != PONG and self._state is not State.CLOSING:
+        elif opcode != PONG and self._state is not Phase.CLOSING:
             self._event = {"type": "websocket.receive", "text" if opcode == TEXT else "bytes": payload}
             self._wake()
 
@@ -258,10 +258,10 @@ class WebSocketProtocol(asyncio.Protocol):
         code, reason = read_close(payload)
         self._reader = None
         self.write(control_frame(CLOSE, payload))
-        if self._state is not State.CLOSING:
+        if self._state is not Phase.CLOSING:
             self._end = None  # that it is lost, too, came after
             self._tell_end(code, reason)
-        self._state = State.CLOSED
+        self._state = Phase.CLOSED
         self.transport.close()
         if self.is_paused:
             self._give_up_later()
@@ -271,7 +271,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._reader = None
         self.write(close_frame(code, reason))
         self._tell_end(code, reason)
-        self._state = State.CLOSED
+        self._state = Phase.CLOSED
         if not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
             self._give_up_later()
@@ -311,7 +311,7 @@ class WebSocketProtocol(asyncio.Protocol):
     # What goes out
 
     def write(self, frames: bytes) -> None:
-        if self._state is State.OPEN and not self.transport.is_closing():
+        if self._state is Phase.OPEN and not self.transport.is_closing():
             if self._accept:
                 frames, self._accept = self._accept + frames, b""
             self.transport.write(frames)
@@ -325,25 +325,25 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def send(self, message: dict[str, Any]) -> None:
         """ASGI's. Raises ClientDisconnected, and RuntimeError for what may not be sent."""
-        while self.is_paused and self._state is not State.CLOSED:
+        while self.is_paused and self._state is not Phase.CLOSED:
             self._writable = self._writable or asyncio.Event()
             self._writable.clear()
             await self._writable.wait()
         kind = message["type"]
-        if self._state is State.CLOSED:
+        if self._state is Phase.CLOSED:
             raise ClientDisconnected
-        elif self._state is State.OPEN and kind == "websocket.send":
+        elif self._state is Phase.OPEN and kind == "websocket.send":
             data = message.get("bytes")
             self.write(frame(message["text"] if data is None else data))
-        elif self._state is State.OPEN and kind == "websocket.close":
+        elif self._state is Phase.OPEN and kind == "websocket.close":
             self._close(message.get("code", NORMAL), message.get("reason") or "")
-        elif self._state is State.CONNECTING and kind == "websocket.accept":
+        elif self._state is Phase.CONNECTING and kind == "websocket.accept":
             self._open(message)
-        elif self._state is State.CONNECTING and kind == "websocket.close":
+        elif self._state is Phase.CONNECTING and kind == "websocket.close":
             self._answer(403, (), b"")
-        elif self._state is State.CONNECTING and kind == "websocket.http.response.start":
-            self._state, self._refusal = State.REFUSING, message | {"body": b""}
-        elif self._state is State.REFUSING and kind == "websocket.http.response.body":
+        elif self._state is Phase.CONNECTING and kind == "websocket.http.response.start":
+            self._state, self._refusal = Phase.REFUSING, message | {"body": b""}
+        elif self._state is Phase.REFUSING and kind == "websocket.http.response.body":
             self._refuse(message)
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}': the websocket is {self._state.name.lower()}.")
@@ -353,7 +353,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if message.get("subprotocol"):
             headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode("latin-1")))
         self._accept = self._head(101, [*headers, *message.get("headers", ())])
-        self._state = State.OPEN
+        self._state = Phase.OPEN
         self._loop.call_soon(self._send_accept)
         self._read_on()
 
@@ -363,7 +363,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _close(self, code: int, reason: str) -> None:
         self.write(close_frame(code, reason))
-        self._state = State.CLOSING
+        self._state = Phase.CLOSING
         self._tell_end(code, reason)
         self._event = None
         self._give_up_later()
@@ -381,7 +381,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Refuse the connection."""
-        self._state, self._reader = State.CLOSING, None
+        self._state, self._reader = Phase.CLOSING, None
         self._tell_end(NO_CLOSE)
         if not self.transport.is_closing():
             told = [header for header in headers if header[0].lower() not in (b"content-length", b"connection")]

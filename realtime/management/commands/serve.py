@@ -21,7 +21,7 @@ except ImportError:  # not on Windows
 GRACE = 5
 
 
-class Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """First let the clients go, who come back by themselves: a poll that waits would use up the whole grace."""
         for application in SocketIO.running:
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         if workers > 1:
             Multiprocess(config, sockets=[config.bind_socket()]).run()
             return
-        server = Server(config)
+        server = GracefulServer(config)
         server.run()
         if not server.started:
             raise SystemExit(3)  # it has said why
