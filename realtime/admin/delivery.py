@@ -195,13 +195,13 @@ class DeliveryAdmin(LongListAdmin):
         return TemplateResponse(request, "admin/realtime/delivery/resend.html", context)
 
     def _resend(self, request: HttpRequest, form: ChosenForm | RangeForm) -> None:
-        wanted, elsewhere = form.deliveries, form.elsewhere
+        wanted, override = form.deliveries, form.override
         with transaction.atomic():
-            if elsewhere is None:
+            if override is None:
                 ids = wanted.order_by().values_list("endpoint_id", flat=True).distinct()
                 wanted = wanted.exclude(state=State.PENDING).filter(endpoint_id__in=list(endpoints_of(set(ids))))
-            count = resend(wanted, MAX_RESENT, in_admin(request), elsewhere)
-            place = f" to {urlsplit(elsewhere.url).hostname}" if elsewhere else ""
+            count = resend(wanted, MAX_RESENT, in_admin(request), override)
+            place = f" to {urlsplit(override.url).hostname}" if override else ""
             LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{place}: {count}.")  # type: ignore[arg-type]
         more = " There are more: the same again sends what is left." if count == MAX_RESENT else ""
         self.message_user(

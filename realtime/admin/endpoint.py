@@ -15,8 +15,8 @@ from instances.admin import SubscriptionAdmin, address
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import in_admin
-from realtime.delivery.models import DELETED, Delivery, State, owed_counts
-from realtime.delivery.resend import revive, send_test
+from realtime.delivery.models import DELETED, Delivery, State, pending_counts
+from realtime.delivery.resend import requeue_dead, send_test
 
 admin.site.unregister(Subscription)
 
@@ -41,7 +41,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         rows = changelist.result_list = list(changelist.result_list)
-        counts = owed_counts([one.pk for one in rows if one.is_endpoint])
+        counts = pending_counts([one.pk for one in rows if one.is_endpoint])
         for one in rows:
             one.owed = counts
         return changelist
@@ -66,7 +66,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         if not subscription.is_endpoint:
             return "-"
         if not hasattr(subscription, "owed"):
-            subscription.owed = owed_counts([subscription.pk])
+            subscription.owed = pending_counts([subscription.pk])
         url = address("changelist", Delivery, endpoint_id=subscription.pk, state__exact=state.value)
         return format_html('<a href="{}">{}</a>', url, subscription.owed.get((subscription.pk, state.value), 0))
 
@@ -78,7 +78,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
                 self.message_user(request, f"{name} is off: switch it on first.", messages.ERROR)
                 continue
             with transaction.atomic():
-                if count := revive(endpoint.pk):
+                if count := requeue_dead(endpoint.pk):
                     self.log_change(request, endpoint, f"Sent again what had died: {count}.")
             level = messages.SUCCESS if count else messages.WARNING
             self.message_user(request, f"{name}: {count} due again.", level)

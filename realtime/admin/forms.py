@@ -18,7 +18,7 @@ from instances.outbound.webhook_secrets import check_secret
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.endpoints import is_id
 from realtime.delivery.models import Delivery, State
-from realtime.delivery.resend import Elsewhere, in_range
+from realtime.delivery.resend import TargetOverride, in_range
 
 
 class MomentField(forms.DateTimeField):
@@ -57,9 +57,9 @@ class TargetOverrideForm(forms.Form):
             self.add_error("secret", "A URL wants a secret.")
 
     @property
-    def elsewhere(self) -> Elsewhere | None:
+    def override(self) -> TargetOverride | None:
         told = self.cleaned_data
-        return Elsewhere(told["url"], told["secret"], is_operators=True) if told["url"] else None
+        return TargetOverride(told["url"], told["secret"], is_operators=True) if told["url"] else None
 
 
 def _checked(check: Any, value: str) -> None:

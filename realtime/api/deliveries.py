@@ -33,7 +33,7 @@ from realtime.api.responses import (
     whole_delivery,
 )
 from realtime.delivery.models import Attempt, Delivery
-from realtime.delivery.resend import MAX_RESENT, Elsewhere, in_range, live_endpoints, resend, send_test
+from realtime.delivery.resend import MAX_RESENT, TargetOverride, in_range, live_endpoints, resend, send_test
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +93,10 @@ class ResendOne(APIView):
         with transaction.atomic():
             instance = lock_instance(request)
             delivery = delivery_of(request, pk)
-            elsewhere = _elsewhere(request, told)
-            if elsewhere is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
+            override = _override(request, told)
+            if override is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
                 raise ApiError("Its endpoint is off or gone; a url can be given to send it to", 409)
-            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, elsewhere)
+            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
         return Response(delivery_row(new, None), status=201)
 
@@ -118,14 +118,14 @@ class Resend(APIView):
             else:
                 limits = {name: told[name] for name in ("since", "until", "state", "endpoint") if name in told}
                 wanted = in_range(wanted, instance.pk, **limits)
-            elsewhere = _elsewhere(request, told)
-            if elsewhere is None:
+            override = _override(request, told)
+            if override is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
-            count = resend(wanted, MAX_RESENT, request.auth.actor, elsewhere)
+            count = resend(wanted, MAX_RESENT, request.auth.actor, override)
         return Response({"count": count, "hasMore": "ids" not in told and count == MAX_RESENT}, status=201)
 
 
-def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | None:
+def _override(request: InstanceRequest, told: dict[str, Any]) -> TargetOverride | None:
     """Where the caller wants it sent instead, if anywhere; it is noted who did."""
     if "url" not in told:
         return None
@@ -135,7 +135,7 @@ def _elsewhere(request: InstanceRequest, told: dict[str, Any]) -> Elsewhere | No
     # neither path nor query: they are often the receiver's password
     place = urlsplit(told["url"]).hostname
     logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.actor)
-    return Elsewhere(told["url"], told["secret"], request.auth.is_for_all)
+    return TargetOverride(told["url"], told["secret"], request.auth.is_for_all)
 
 
 class SendTest(APIView):

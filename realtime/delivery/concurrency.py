@@ -13,7 +13,7 @@ MAX_IN_FLIGHT, MAX_PER_ENDPOINT = 1000, 20
 MAX_PER_FAILING, MAX_PER_UNKNOWN = 2, 5
 #: Of all places, those that endpoints have to share that fail or are slow; and those that are kept for endpoints whose
 #: last attempt went well.
-MAX_TROUBLED, KEPT = MAX_IN_FLIGHT // 2, MAX_IN_FLIGHT // 10
+MAX_DEGRADED, KEPT = MAX_IN_FLIGHT // 2, MAX_IN_FLIGHT // 10
 #: Seconds after which an attempt is slow.
 SLOW = 2.0
 #: An endpoint may have a part of the places that are free, and not of all: so the more of them want many, the fewer
@@ -25,7 +25,7 @@ PART = 25
 LARGE, MAX_LARGE = 64 * 1024, 64 * 1024 * 1024
 
 
-class Places:
+class ConcurrencyLimiter:
     """Counts the attempts that are under way, and remembers how endpoints fared."""
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class Places:
         self._large += large
         return number
 
-    def answered(self, number: int, is_well: bool) -> None:
+    def answered(self, number: int, is_healthy: bool) -> None:
         """The place stays taken until the outcome is stored."""
         endpoint_id, _, began = self._attempts[number]
         is_slow = time.monotonic() - began > SLOW
-        for name, is_so in {"failing": not is_well, "slow": is_slow, "well": is_well and not is_slow}.items():
+        for name, is_so in {"failing": not is_healthy, "slow": is_slow, "well": is_healthy and not is_slow}.items():
             if is_so:
                 self._known[name].add(endpoint_id)
             else:
@@ -71,15 +71,15 @@ class Places:
         if not self._in_flight[endpoint_id]:
             del self._in_flight[endpoint_id]
 
-    def look(self) -> Look:
-        troubled = self._known["failing"] | self._known["slow"] | self._late()
-        return Look(
+    def look(self) -> Availability:
+        degraded = self._known["failing"] | self._known["slow"] | self._late()
+        return Availability(
             in_flight=Counter(self._in_flight),
             large=self._large,
             failing=frozenset(self._known["failing"]),
             taking=frozenset(self._known["well"] | self._known["slow"]),
-            troubled=frozenset(troubled),
-            well=frozenset(self._known["well"] - troubled),
+            degraded=frozenset(degraded),
+            healthy=frozenset(self._known["well"] - degraded),
         )
 
     def _late(self) -> set[int]:
@@ -88,7 +88,7 @@ class Places:
         return {endpoint_id for endpoint_id, _, _ in takewhile(lambda one: one[2] < before, self._attempts.values())}
 
 
-class Look:
+class Availability:
     """The places as they are, for one look at what is due; it counts what is taken meanwhile."""
 
     def __init__(
@@ -97,17 +97,17 @@ class Look:
         large: int,
         failing: frozenset[int],
         taking: frozenset[int],
-        troubled: frozenset[int],
-        well: frozenset[int],
+        degraded: frozenset[int],
+        healthy: frozenset[int],
     ) -> None:
         self._in_flight = in_flight
         self._free = MAX_IN_FLIGHT - in_flight.total()
-        self._free_troubled = MAX_TROUBLED - sum(in_flight[one] for one in troubled)
+        self._free_degraded = MAX_DEGRADED - sum(in_flight[one] for one in degraded)
         self._large = large
         self._failing = failing
         self._taking = taking
-        self._troubled = troubled
-        self._well = well
+        self._degraded = degraded
+        self._healthy = healthy
 
     @property
     def large(self) -> int:
@@ -116,9 +116,9 @@ class Look:
 
     def free(self, endpoint_id: int) -> int:
         """How many more attempts the endpoint may have."""
-        free = self._free if endpoint_id in self._well else self._free - KEPT
-        if endpoint_id in self._troubled:
-            free = min(free, self._free_troubled)
+        free = self._free if endpoint_id in self._healthy else self._free - KEPT
+        if endpoint_id in self._degraded:
+            free = min(free, self._free_degraded)
         most = MAX_PER_ENDPOINT if endpoint_id in self._taking else MAX_PER_UNKNOWN
         if endpoint_id in self._failing:
             most = MAX_PER_FAILING
@@ -127,11 +127,11 @@ class Look:
 
     def full(self) -> list[int]:
         """Endpoints that are known to be allowed no more."""
-        return [one for one in {*self._in_flight, *self._troubled} if not self.free(one)]
+        return [one for one in {*self._in_flight, *self._degraded} if not self.free(one)]
 
     def take(self, endpoint_id: int, sizes: Iterable[int]) -> None:
         for size in sizes:
             self._in_flight[endpoint_id] += 1
             self._free -= 1
-            self._free_troubled -= endpoint_id in self._troubled
+            self._free_degraded -= endpoint_id in self._degraded
             self._large += size if size > LARGE else 0

@@ -23,12 +23,12 @@ from django.utils import timezone
 from instances.errors import DATABASE_ERRORS
 from realtime.database import Pool, database
 from realtime.delivery import wakeup
-from realtime.delivery.concurrency import Look, Places
-from realtime.delivery.endpoint_health import _failing, _note_failing, _note_well, _switch_off
+from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
+from realtime.delivery.endpoint_health import failing_endpoints, note_failure, note_success, switch_off
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import LEASE, Attempt, Delivery, Result, State
+from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State
 from realtime.delivery.transports import retry
-from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict, transports
+from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, transports
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ ENDPOINTS_AT_ONCE = 100
 #: Seconds between two looks for what is due when nobody says that there is something.
 INTERVAL = 1.0
 #: Seconds for which an endpoint is passed over that gave nothing: others hold what is due, or there is no memory.
-BARREN = 0.25
+COOLING_DOWN = 0.25
 #: Seconds between two renewals of the lease on what is in flight.
 RENEWAL = LEASE / 3
 #: Results that are stored together, at most.
@@ -46,7 +46,7 @@ BATCH = 200
 _random = random.Random()
 
 
-class Attempted(NamedTuple):
+class FinishedAttempt(NamedTuple):
     delivery: Delivery
     #: None: it is off, or gone.
     endpoint: Endpoint | None
@@ -60,10 +60,10 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._lease = secrets.token_hex(8)
-        self._places = Places()
+        self._places = ConcurrencyLimiter()
         self._barren: dict[int, float] = {}
         self._woken = asyncio.Event()
-        self._results: list[tuple[int, Attempted]] = []
+        self._results: list[tuple[int, FinishedAttempt]] = []
         self._has_results = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -71,9 +71,9 @@ class Dispatcher:
         """Until it is cancelled; then what it has not sent is due for others at once."""
         listener = self._wake_from_thread()
         wakeup.listeners.add(listener)
-        beside = [asyncio.ensure_future(one()) for one in (self._settle_for_ever, self._renew_for_ever)]
+        beside = [asyncio.ensure_future(one()) for one in (self._store_results_forever, self._renew_forever)]
         try:
-            await self._remember_failing()
+            await self._load_failing()
             while True:
                 self._woken.clear()
                 if not await self._take_some():
@@ -86,15 +86,15 @@ class Dispatcher:
             await asyncio.gather(*running, return_exceptions=True)
             await self._stop()
 
-    async def _remember_failing(self) -> None:
+    async def _load_failing(self) -> None:
         """Who failed before this process began gets no more places than it had."""
         with suppress(DatabaseError):  # the first look will tell
-            self._places.remember_failing(await database(_failing, pool=Pool.SENDS))
+            self._places.remember_failing(await database(failing_endpoints, pool=Pool.SENDS))
 
     async def _stop(self) -> None:
         try:
             if self._results:
-                await database(_settle, [attempted for _, attempted in self._results], pool=Pool.SENDS)
+                await database(_store_results, [attempted for _, attempted in self._results], pool=Pool.SENDS)
             await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
         except DatabaseError as error:
             logger.error("What was in flight is sent again when its lease is over: %s", error)
@@ -102,7 +102,7 @@ class Dispatcher:
             for transport in transports().values():
                 await transport.close()
 
-    async def _renew_for_ever(self) -> None:
+    async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL)
             if self._places:
@@ -136,7 +136,7 @@ class Dispatcher:
         except Exception:
             logger.exception("What is to be delivered could not be read; trying again")
             return False
-        self._barren |= dict.fromkeys(barren, time.monotonic() + BARREN)
+        self._barren |= dict.fromkeys(barren, time.monotonic() + COOLING_DOWN)
         for delivery, endpoint in claimed:
             place = self._places.begin(delivery.endpoint_id, delivery.size)
             task = asyncio.ensure_future(self._deliver(delivery, endpoint, place))
@@ -146,34 +146,34 @@ class Dispatcher:
 
     async def _deliver(self, delivery: Delivery, endpoint: Endpoint | None, place: int) -> None:
         at, began = timezone.now(), time.monotonic()
-        outcome = Outcome(Verdict.DEAD, error="The endpoint is switched off or gone")
+        outcome = Outcome(Result.DEAD, error="The endpoint is switched off or gone")
         try:
             if endpoint is not None:
-                parcel = Parcel(delivery.event_id, delivery.type, bytes(delivery.body), delivery.attempts + 1)
-                outcome = await transports()[endpoint.transport].send(parcel, endpoint)
+                message = OutgoingMessage(delivery.event_id, delivery.type, bytes(delivery.body), delivery.attempts + 1)
+                outcome = await transports()[endpoint.transport].send(message, endpoint)
         except Exception:
             logger.exception("A transport has failed")
-            outcome = Outcome(Verdict.RETRY, error="The transport failed here; the server's log says how")
-        self._places.answered(place, outcome.verdict is Verdict.DELIVERED)
-        self._results.append((place, Attempted(delivery, endpoint, outcome, at, time.monotonic() - began)))
+            outcome = Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
+        self._places.answered(place, outcome.result is Result.DELIVERED)
+        self._results.append((place, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - began)))
         self._has_results.set()
 
-    async def _settle_for_ever(self) -> None:
+    async def _store_results_forever(self) -> None:
         while True:
             await self._has_results.wait()
             self._has_results.clear()
             while self._results:
                 batch, self._results = self._results[:BATCH], self._results[BATCH:]
-                await self._settle(batch)
+                await self._store_results(batch)
 
-    async def _settle(self, batch: list[tuple[int, Attempted]]) -> None:
+    async def _store_results(self, batch: list[tuple[int, FinishedAttempt]]) -> None:
         """Store results; while the database is away they are kept, and their endpoints' places taken.
 
         One that can never be stored must not hold up the others: its delivery stays claimed until this process stops.
         """
         while True:
             try:
-                await database(_settle, [attempted for _, attempted in batch], pool=Pool.SENDS)
+                await database(_store_results, [attempted for _, attempted in batch], pool=Pool.SENDS)
                 break
             except DATABASE_ERRORS as error:
                 logger.error("What came of deliveries could not be stored; trying again: %s", error)
@@ -181,7 +181,7 @@ class Dispatcher:
             except Exception:
                 if len(batch) > 1:
                     for one in batch:
-                        await self._settle([one])
+                        await self._store_results([one])
                     return
                 logger.exception("What came of delivery %s could not be stored", batch[0][1].delivery.pk)
                 break
@@ -190,7 +190,9 @@ class Dispatcher:
         self._woken.set()
 
 
-def _claim(lease: str, look: Look, barren: list[int]) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
+def _claim(
+    lease: str, look: Availability, barren: list[int]
+) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
     """What is due, with its endpoints as they are now; and the endpoints that gave nothing, though something is due."""
     claimed: list[Delivery] = []
     fruitless = []
@@ -207,24 +209,24 @@ def _claim(lease: str, look: Look, barren: list[int]) -> tuple[list[tuple[Delive
     return [(one, endpoints.get(one.endpoint_id)) for one in claimed], fruitless
 
 
-def _settle(batch: list[Attempted]) -> None:
+def _store_results(batch: list[FinishedAttempt]) -> None:
     """Store results and, apart from that, switch off what does not work: for an event the instance is locked first."""
     by_endpoint = defaultdict(list)
     for attempted in batch:
         if attempted.delivery.endpoint_id > 0:
-            by_endpoint[attempted.delivery.endpoint_id].append(attempted.outcome.verdict)
+            by_endpoint[attempted.delivery.endpoint_id].append(attempted.outcome.result)
     with transaction.atomic():
-        Delivery.objects.settle([_result(attempted) for attempted in batch])
-        _note_well([one for one, verdicts in by_endpoint.items() if Verdict.DELIVERED in verdicts])
+        Delivery.objects.store_results([_result(attempted) for attempted in batch])
+        note_success([one for one, results in by_endpoint.items() if Result.DELIVERED in results])
         # sorted: in one order all processes lock them
-        failed = sorted(one for one, verdicts in by_endpoint.items() if Verdict.DELIVERED not in verdicts)
-        useless = [(one, reason) for one in failed if (reason := _note_failing(one, by_endpoint[one]))]
+        failed = sorted(one for one, results in by_endpoint.items() if Result.DELIVERED not in results)
+        useless = [(one, reason) for one in failed if (reason := note_failure(one, by_endpoint[one]))]
     for endpoint_id, reason in useless:
         with transaction.atomic():
-            _switch_off(endpoint_id, reason)
+            switch_off(endpoint_id, reason)
 
 
-def _result(attempted: Attempted) -> Result:
+def _result(attempted: FinishedAttempt) -> AttemptResult:
     delivery, endpoint, outcome, at, seconds = attempted
     number = delivery.attempts + 1
     attempt = Attempt(
@@ -237,10 +239,10 @@ def _result(attempted: Attempted) -> Result:
         error=outcome.error,
     )
     now = timezone.now()
-    if outcome.verdict is Verdict.DELIVERED:
-        return Result(delivery, State.DELIVERED, now, attempt)
-    delay = retry.delay(number, _random) if outcome.verdict is Verdict.RETRY else None
+    if outcome.result is Result.DELIVERED:
+        return AttemptResult(delivery, State.DELIVERED, now, attempt)
+    delay = retry.delay(number, _random) if outcome.result is Result.RETRY else None
     if delay is None:
-        return Result(delivery, State.DEAD if endpoint else State.DROPPED, now, attempt)
+        return AttemptResult(delivery, State.DEAD if endpoint else State.DROPPED, now, attempt)
     wait = max(delay, outcome.retry_after or 0)
-    return Result(delivery, State.PENDING, now + timedelta(seconds=wait), attempt)
+    return AttemptResult(delivery, State.PENDING, now + timedelta(seconds=wait), attempt)

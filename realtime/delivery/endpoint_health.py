@@ -10,7 +10,7 @@ from django.utils import timezone
 from instances.events import EventType, announce
 from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery, State
-from realtime.delivery.transports.base import Verdict
+from realtime.delivery.transports.base import Result
 
 logger = logging.getLogger(__name__)
 
@@ -22,33 +22,33 @@ OUTAGE = timedelta(minutes=1)
 PATIENCE = timedelta(days=5)
 
 
-def _failing() -> list[int]:
+def failing_endpoints() -> list[int]:
     rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
     return list(rows.values_list("pk", flat=True))
 
 
-def _note_well(endpoint_ids: list[int]) -> None:
+def note_success(endpoint_ids: list[int]) -> None:
     """They work; and whoever has failed for a while gets at once what waits for its next attempt."""
     now = timezone.now()
     failing = Subscription.objects.filter(pk__in=endpoint_ids).exclude(failing_since=None).order_by("pk")
     for endpoint_id, since in failing.values_list("pk", "failing_since"):
         Subscription.objects.filter(pk=endpoint_id).update(failing_since=None)
         if since and since < now - OUTAGE:
-            Delivery.objects.hurry(endpoint_id)
+            Delivery.objects.retry_now(endpoint_id)
 
 
-def _note_failing(endpoint_id: int, verdicts: list[Verdict]) -> str:
+def note_failure(endpoint_id: int, results: list[Result]) -> str:
     """Returns why it is to be switched off: it is gone, or has failed for days."""
     now = timezone.now()
     Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
-    if Verdict.GONE in verdicts:
+    if Result.GONE in results:
         return "It answered 410 Gone"
     if Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True).exists():
         return f"Nothing could be delivered for {PATIENCE.days} days"
     return ""
 
 
-def _switch_off(endpoint_id: int, reason: str) -> None:
+def switch_off(endpoint_id: int, reason: str) -> None:
     """And say so, by an event."""
     instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
     endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()

@@ -14,7 +14,7 @@ from realtime.delivery.models import Delivery, FormerEndpoint
 from realtime.delivery.transports.base import Endpoint, transports
 
 
-def owe(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
+def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
     """Write what endpoints are owed of these events, in the caller's transaction; returns how many deliveries.
 
     `events` (realtime.log.models.Event) are one instance's, `subscriptions` all that may want them.

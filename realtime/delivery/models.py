@@ -45,7 +45,7 @@ def _first(column: str, endpoint: str) -> str:
         ORDER BY seq, id LIMIT 1)"""  # noqa: S608
 
 
-class Result(NamedTuple):
+class AttemptResult(NamedTuple):
     """What an attempt changes."""
 
     delivery: Delivery
@@ -165,7 +165,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         waiting = self._waiting(endpoint_ids)
         waiting.update(state=state, finished_at=timezone.now(), reason=reason)
 
-    def hurry(self, endpoint_id: int) -> None:
+    def retry_now(self, endpoint_id: int) -> None:
         """What waits for its next attempt at this endpoint is due at once."""
         self._waiting([endpoint_id]).update(due_at=timezone.now())
 
@@ -178,7 +178,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         can_skip = connection.features.has_select_for_update_skip_locked
         return Delivery.objects.filter(pk__in=self.select_for_update(skip_locked=can_skip).values("pk"))
 
-    def settle(self, results: Sequence[Result]) -> None:
+    def store_results(self, results: Sequence[AttemptResult]) -> None:
         """Store what came of attempts; a lease that was lost meanwhile changes nothing but the record."""
         now = _now()
         results = sorted(results, key=lambda result: result.delivery.pk)  # in which all lock them
@@ -307,7 +307,7 @@ class FormerEndpoint(models.Model):
         return orjson.loads(self.secrets.reveal()) if self.secrets else {}
 
 
-def owed_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
+def pending_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
     """How many deliveries are pending and dead, by endpoint and state.
 
     The states are written out: SQLite uses a partial index only where it can read its condition.

@@ -31,7 +31,7 @@ ONE_OFF = 2**62
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class TargetOverride:
     """Where deliveries go that are not to go where they went."""
 
     url: str
@@ -41,12 +41,14 @@ class Elsewhere:
     is_operators: bool
 
 
-def resend(deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, elsewhere: Elsewhere | None = None) -> int:
+def resend(
+    deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, override: TargetOverride | None = None
+) -> int:
     """Owe up to `limit` of these once more, the oldest first, under the same ids and with the same bytes.
 
     Returns how many they are. One statement copies them: no body comes here. `asked_by`: for the record.
     """
-    new = _fresh(asked_by) | (_to(elsewhere) if elsewhere else {})
+    new = _fresh(asked_by) | (_to(override) if override else {})
     aliases = {f"new_{name}": value for name, value in new.items()}
     copied = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
     kept = [name for name in copied if name not in new]
@@ -78,24 +80,24 @@ def _fresh(asked_by: str) -> dict[str, Any]:
     }
 
 
-def _to(elsewhere: Elsewhere) -> dict[str, Any]:
+def _to(override: TargetOverride) -> dict[str, Any]:
     """Without the headers of any endpoint."""
     endpoint = FormerEndpoint.objects.create(
         pk=ONE_OFF + secrets.randbits(61),
         transport=Subscription.WEBHOOK,
-        options={"url": elsewhere.url, "byEvents": False, "base64": False, "ordered": False},
-        secrets=Secret(orjson.dumps({"signing": [elsewhere.secret]}).decode()),
+        options={"url": override.url, "byEvents": False, "base64": False, "ordered": False},
+        secrets=Secret(orjson.dumps({"signing": [override.secret]}).decode()),
     )
     return {
         "endpoint_id": Value(endpoint.pk),
         "transport": Value(endpoint.transport),
-        "destination": Value(elsewhere.url),
+        "destination": Value(override.url),
         "is_ordered": Value(False),
-        "is_operators": Value(elsewhere.is_operators),
+        "is_operators": Value(override.is_operators),
     }
 
 
-def revive(endpoint_id: int) -> int:
+def requeue_dead(endpoint_id: int) -> int:
     """Make what died at this endpoint due now, with all its attempts before it; returns how many they are.
 
     Bytes and ids stay, and what was tried before stays on record. What somebody has had repeated is left out.

@@ -14,7 +14,7 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert, select
 from realtime.delivery import wakeup
-from realtime.delivery.enqueue import owe
+from realtime.delivery.enqueue import enqueue
 from realtime.envelope import EventNumber, render
 from realtime.log.bus import bus
 from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, clock, coalesced
@@ -313,7 +313,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
             event.epoch = number.epoch
         # no partial: Django asks a robust hook that fails for its name
         transaction.on_commit(lambda: bus.hint(events), robust=True)
-        if owe(instance, events, subscriptions):
+        if enqueue(instance, events, subscriptions):
             transaction.on_commit(lambda: wakeup.wake(), robust=True)
         return events
 

@@ -107,7 +107,7 @@ class Outbox:
     def push(self, connections: Iterable[Writable], frame: bytes) -> None:
         """Owe these connections a frame, after what they are owed already."""
         was_empty = not self._owed
-        owe = self._owed.append
+        enqueue = self._owed.append
         steps: dict[FrameChain, FrameChain] = {}
         last = step = None
         for connection in connections:
@@ -117,7 +117,7 @@ class Outbox:
                 if step is None:
                     step = steps[batch] = FrameChain(batch, frame)
             if batch is EMPTY:
-                owe(connection)
+                enqueue(connection)
             connection.batch = step  # type: ignore[assignment]
         if was_empty and self._owed:
             self._plan()

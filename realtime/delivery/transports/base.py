@@ -22,7 +22,7 @@ from instances.models import Subscription
 MAX_ANSWER, MAX_EXCERPT = 64 * 1024, 2000
 
 
-class Verdict(Enum):
+class Result(Enum):
     DELIVERED = "delivered"
     #: Worth another attempt, later.
     RETRY = "retry"
@@ -36,7 +36,7 @@ class Verdict(Enum):
 class Outcome:
     """What came of an attempt."""
 
-    verdict: Verdict
+    result: Result
     #: HTTP's, where there was an answer.
     status: int | None = None
     #: The beginning of the answer.
@@ -81,7 +81,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class OutgoingMessage:
     """A delivery on its way: the stored bytes, and what is told beside them."""
 
     #: The event's id: the same in each attempt, and however often the event is sent.
@@ -121,7 +121,7 @@ class Transport(ABC):
         return bool(endpoint.options.get("ordered"))
 
     @abstractmethod
-    async def send(self, parcel: Parcel, endpoint: Endpoint) -> Outcome:
+    async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         """One attempt. Raises nothing; what fails is an outcome."""
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from yarl import URL
 
 from instances.events import EventType
 from instances.models import Subscription
-from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Transport, Verdict
+from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, Transport
 from realtime.envelope import encode
 
 with suppress(ImportError):  # optional: settings demands it where RABBITMQ_ENABLED is true
@@ -96,13 +96,13 @@ class RabbitMQ(Transport):
             return []
         return [Endpoint(GLOBAL, self.name, {}, {}, settings.RABBITMQ_EVENTS)]
 
-    async def send(self, parcel: Parcel, endpoint: Endpoint) -> Outcome:
+    async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         if not settings.RABBITMQ_ENABLED:
-            return Outcome(Verdict.RETRY, error="RabbitMQ is off: RABBITMQ_ENABLED is not true")
-        route = Route.of(parcel.type, endpoint)
+            return Outcome(Result.RETRY, error="RabbitMQ is off: RABBITMQ_ENABLED is not true")
+        route = Route.of(message.type, endpoint)
         if len(route.queue.encode()) > MAX_NAME:
-            return Outcome(Verdict.DEAD, error=f"The queue's name would be longer than AMQP's {MAX_NAME} bytes")
-        publishing = asyncio.ensure_future(self._broker.publish(route, parcel, endpoint.id))
+            return Outcome(Result.DEAD, error=f"The queue's name would be longer than AMQP's {MAX_NAME} bytes")
+        publishing = asyncio.ensure_future(self._broker.publish(route, message, endpoint.id))
         try:
             await asyncio.wait({publishing}, timeout=TIMEOUT)
             return _outcome(publishing)
@@ -116,24 +116,24 @@ class RabbitMQ(Transport):
 
 def _outcome(publishing: asyncio.Future[None]) -> Outcome:
     if not publishing.done():
-        return Outcome(Verdict.RETRY, error=f"The broker did not confirm it within {TIMEOUT:g} seconds")
+        return Outcome(Result.RETRY, error=f"The broker did not confirm it within {TIMEOUT:g} seconds")
     if publishing.cancelled():  # so aiormq ends what waits for a connection that it closes
-        return Outcome(Verdict.RETRY, error="The connection to the broker was closed")
+        return Outcome(Result.RETRY, error="The connection to the broker was closed")
     error = publishing.exception()
     if error is None:
-        return Outcome(Verdict.DELIVERED)
+        return Outcome(Result.DELIVERED)
     if isinstance(error, aiormq.exceptions.PublishError):
-        return Outcome(Verdict.RETRY, error="The broker returned it: its queue is gone, and will be declared again")
+        return Outcome(Result.RETRY, error="The broker returned it: its queue is gone, and will be declared again")
     if isinstance(error, aiormq.exceptions.DeliveryError):
-        return Outcome(Verdict.RETRY, error="The broker refused it (basic.nack)")
+        return Outcome(Result.RETRY, error="The broker refused it (basic.nack)")
     if isinstance(error, RuntimeError):  # aiormq's, of a connection or channel that closes
-        return Outcome(Verdict.RETRY, error="The connection to the broker was closed")
+        return Outcome(Result.RETRY, error="The connection to the broker was closed")
     if not isinstance(error, (Away, aiormq.AMQPError, OSError)):
         raise error
     told = _words(error)
     # a bound of the broker's own; the same bytes will never pass it
     is_too_large = isinstance(error, aiormq.ChannelPreconditionFailed) and "larger than" in told
-    return Outcome(Verdict.DEAD if is_too_large else Verdict.RETRY, error=told)
+    return Outcome(Result.DEAD if is_too_large else Result.RETRY, error=told)
 
 
 def _words(error: BaseException) -> str:
@@ -166,13 +166,13 @@ class Broker:
         #: What the last try to connect met, and until when that is taken as the answer.
         self._trouble, self._pause_until = "", 0.0
 
-    async def publish(self, route: Route, parcel: Parcel, endpoint_id: int) -> None:
+    async def publish(self, route: Route, message: OutgoingMessage, endpoint_id: int) -> None:
         """Returns when the broker has confirmed it. Raises Away, aiormq's errors, OSError and RuntimeError."""
         connection = await self._connected()
         lane = self._lane(endpoint_id)
         lane.users += 1
         try:
-            await lane.publish(connection, route, parcel)
+            await lane.publish(connection, route, message)
         finally:
             lane.users -= 1
 
@@ -256,7 +256,7 @@ class Lane:
         self._declared: set[Route] = set()
         self._lock = asyncio.Lock()
 
-    async def publish(self, connection: aiormq.Connection, route: Route, parcel: Parcel) -> None:
+    async def publish(self, connection: aiormq.Connection, route: Route, message: OutgoingMessage) -> None:
         async with self._lock:  # those behind it are sent behind it, too
             channel = await self._opened(connection)
             if route not in self._declared:
@@ -264,10 +264,10 @@ class Lane:
         try:
             # mandatory: a queue that somebody has deleted is noticed, instead of confirmed
             await channel.basic_publish(
-                parcel.body,
+                message.body,
                 exchange=route.exchange,
                 routing_key=route.key,
-                properties=_properties(parcel),
+                properties=_properties(message),
                 mandatory=True,
             )
         except aiormq.exceptions.PublishError:
@@ -297,13 +297,13 @@ class Lane:
             await self._channel.close()
 
 
-def _properties(parcel: Parcel) -> aiormq.spec.Basic.Properties:
-    seq = parcel.id.rpartition(".")[2]
+def _properties(message: OutgoingMessage) -> aiormq.spec.Basic.Properties:
+    seq = message.id.rpartition(".")[2]
     return aiormq.spec.Basic.Properties(
         content_type="application/json",
         delivery_mode=2,  # kept on disk
-        message_id=parcel.id,
-        message_type=parcel.type,
+        message_id=message.id,
+        message_type=message.type,
         timestamp=datetime.now(UTC),
         headers={"seq": int(seq)} if seq.isdecimal() else {},
     )

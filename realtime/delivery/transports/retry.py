@@ -9,7 +9,7 @@ from random import Random
 
 from django.conf import settings
 
-from realtime.delivery.transports.base import Verdict
+from realtime.delivery.transports.base import Result
 
 #: Seconds before the second attempt, the third and so on: Standard Webhooks' schedule, ended after 72 hours.
 SCHEDULE = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 20 * 3600 + 24 * 60 + 55)
@@ -65,14 +65,14 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def verdict(status: int) -> Verdict:
+def result_of_status(status: int) -> Result:
     """What an HTTP status means. 401, 403 and 404 are worth a retry: a proxy or a workflow that sleeps answers so."""
     if 200 <= status < 300:
-        return Verdict.DELIVERED
+        return Result.DELIVERED
     if status == 410:
-        return Verdict.GONE
+        return Result.GONE
     final = settings.WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES
-    return Verdict.DEAD if status in (DEAD_STATUSES if final is None else final) else Verdict.RETRY
+    return Result.DEAD if status in (DEAD_STATUSES if final is None else final) else Result.RETRY
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:

@@ -24,7 +24,7 @@ from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from realtime.delivery.transports import masking, retry, signing
-from realtime.delivery.transports.base import MAX_ANSWER, Endpoint, Outcome, Parcel, Transport, Verdict
+from realtime.delivery.transports.base import MAX_ANSWER, Endpoint, Outcome, OutgoingMessage, Result, Transport
 from realtime.delivery.transports.connections import new_session
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
@@ -87,12 +87,12 @@ class Webhook(Transport):
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
         return _without_password(_target(event_type.value, endpoint))[: ssrf_guard.MAX_URL]
 
-    async def send(self, parcel: Parcel, endpoint: Endpoint) -> Outcome:
+    async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         answer, sent, error = _Answer(), CIMultiDict[str](), ""
         try:
-            sent = _headers(parcel, endpoint)
+            sent = _headers(message, endpoint)
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
-                await self._post(_url(_target(parcel.type, endpoint)), parcel.body, sent, endpoint, answer)
+                await self._post(_url(_target(message.type, endpoint)), message.body, sent, endpoint, answer)
         except Exception as failure:
             error = _in_words(failure, answer)
         excerpt = await self._excerpt(answer, _secrets(endpoint, sent), is_whole=not error) if answer.body else ""
@@ -169,7 +169,7 @@ def _without_password(url: str) -> str:
         return url
 
 
-def _headers(parcel: Parcel, endpoint: Endpoint) -> CIMultiDict[str]:
+def _headers(message: OutgoingMessage, endpoint: Endpoint) -> CIMultiDict[str]:
     """Raises ValueError when nothing can be signed with the endpoint's secrets."""
     now = int(time.time())
     headers = CIMultiDict(HEADERS)
@@ -177,7 +177,7 @@ def _headers(parcel: Parcel, endpoint: Endpoint) -> CIMultiDict[str]:
     headers.update({name: value for name, value in stored.items() if name != JWT_KEY})
     if key := stored.get(JWT_KEY):
         headers["Authorization"] = f"Bearer {signing.token(key, now)}"
-    headers.update(signing.headers(parcel.id, now, parcel.body, endpoint.secrets.get("signing") or ()))
+    headers.update(signing.headers(message.id, now, message.body, endpoint.secrets.get("signing") or ()))
     return headers
 
 
@@ -193,19 +193,19 @@ class _Answer:
 
 def _outcome(answer: _Answer, error: str, excerpt: str) -> Outcome:
     """A 2xx whose answer was not all there is none: nobody knows what became of the event."""
-    verdict = Verdict.RETRY if answer.status is None else retry.verdict(answer.status)
-    if verdict is Verdict.DELIVERED:
-        verdict = Verdict.RETRY if error else verdict
+    result = Result.RETRY if answer.status is None else retry.result_of_status(answer.status)
+    if result is Result.DELIVERED:
+        result = Result.RETRY if error else result
     elif answer.status is not None and 300 <= answer.status < 400:
         error = error or "The answer is a redirect, and redirects are not followed"
     elif answer.status is not None and not 200 <= answer.status < 600:
         error = error or f"The answer has no status that ends a request: {answer.status:03}"
     return Outcome(
-        verdict=verdict,
+        result=result,
         status=answer.status,
         excerpt=excerpt,
         error=error,
-        retry_after=None if verdict is Verdict.DELIVERED else retry.retry_after(answer.retry_after, datetime.now(UTC)),
+        retry_after=None if result is Result.DELIVERED else retry.retry_after(answer.retry_after, datetime.now(UTC)),
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict
+from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
 from realtime.delivery.transports.webhook import Webhook
 from tests.inside import until
 from tests.receiver import Receiver
@@ -51,7 +51,7 @@ def send(webhook: Webhook, receiver: Receiver) -> Send:
         receiver.body = body
         endpoint = Endpoint(7, "webhook", {"url": receiver.url}, {"headers": headers} | secrets)
         async with asyncio.timeout(60):
-            return await webhook.send(Parcel("epoch.7", "call", b"{}", 1), endpoint)
+            return await webhook.send(OutgoingMessage("epoch.7", "call", b"{}", 1), endpoint)
 
     return send
 
@@ -162,7 +162,7 @@ async def test_what_cannot_be_looked_through_is_not_shown_and_says_why(send: Sen
     assert len(outcome.excerpt) < 200
     assert "secret" not in outcome.excerpt
     assert "geheim" not in outcome.excerpt
-    assert (outcome.verdict, outcome.status, outcome.error) == (Verdict.RETRY, 500, "")
+    assert (outcome.result, outcome.status, outcome.error) == (Result.RETRY, 500, "")
 
 
 async def test_the_most_that_fits_into_headers_is_looked_for(send: Send) -> None:

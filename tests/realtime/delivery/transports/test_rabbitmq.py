@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from realtime.delivery.transports import rabbitmq as module
-from realtime.delivery.transports.base import Endpoint, Outcome, Parcel, Verdict
+from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
 from realtime.delivery.transports.rabbitmq import RabbitMQ
 from tests.environment import RABBITMQ_URI, SETTINGS
 from tests.faults.proxy import Proxy
@@ -115,15 +115,17 @@ def proxy(settings: Any) -> Iterator[Proxy]:
     one.stop()
 
 
-def parcel(seq: int = 1, type: str = "messages.upsert", body: bytes = b'{"event":"messages.upsert"}') -> Parcel:
-    return Parcel(f"epoch.{seq}", type, body, 1)
+def parcel(
+    seq: int = 1, type: str = "messages.upsert", body: bytes = b'{"event":"messages.upsert"}'
+) -> OutgoingMessage:
+    return OutgoingMessage(f"epoch.{seq}", type, body, 1)
 
 
 def queue_of(endpoint: Endpoint, type: str = "messages.upsert") -> str:
     return f"{endpoint.options['exchange']}.{type}"
 
 
-DELIVERED = Outcome(Verdict.DELIVERED)
+DELIVERED = Outcome(Result.DELIVERED)
 
 
 # What is sent where
@@ -225,7 +227,7 @@ async def test_what_no_queue_takes_is_not_delivered_and_the_queue_is_declared_ag
     await channel.queue_delete(queue_of(endpoint))
 
     refused = await transport.send(parcel(2), endpoint)
-    assert (refused.verdict, refused.error[:23]) == (Verdict.RETRY, "The broker returned it:")
+    assert (refused.result, refused.error[:23]) == (Result.RETRY, "The broker returned it:")
     assert await transport.send(parcel(2), endpoint) == DELIVERED
     assert await consumer.ids(queue_of(endpoint)) == ["epoch.2"]
 
@@ -237,7 +239,7 @@ async def test_an_exchange_that_is_deleted_meanwhile_is_declared_again(transport
     await channel.exchange_delete(endpoint.options["exchange"])
 
     refused = await transport.send(parcel(2), endpoint)
-    assert refused.verdict is Verdict.RETRY
+    assert refused.result is Result.RETRY
     assert "NOT_FOUND" in refused.error
     assert await transport.send(parcel(2), endpoint) == DELIVERED
 
@@ -253,7 +255,7 @@ async def test_what_the_broker_refuses_is_not_delivered(transport, consumer):
 
     outcomes = [await transport.send(parcel(seq), endpoint) for seq in range(2, 6)]
     assert outcomes[0] == DELIVERED
-    assert outcomes[-1] == Outcome(Verdict.RETRY, error="The broker refused it (basic.nack)")
+    assert outcomes[-1] == Outcome(Result.RETRY, error="The broker refused it (basic.nack)")
 
 
 async def test_an_exchange_of_another_kind_is_the_trouble_of_its_endpoint_alone(transport, consumer):
@@ -263,7 +265,7 @@ async def test_an_exchange_of_another_kind_is_the_trouble_of_its_endpoint_alone(
 
     sending = [transport.send(parcel(seq), endpoint) for seq in range(30) for endpoint in (wrong, right)]
     outcomes = await asyncio.gather(*sending)
-    assert {outcome.verdict for outcome in outcomes[::2]} == {Verdict.RETRY}
+    assert {outcome.result for outcome in outcomes[::2]} == {Result.RETRY}
     assert any("PRECONDITION_FAILED" in outcome.error for outcome in outcomes[::2])
     assert set(outcomes[1::2]) == {DELIVERED}
 
@@ -277,18 +279,18 @@ async def test_the_same_event_for_two_endpoints_is_two_messages(transport, consu
     await channel.queue_delete(queue_of(gone))
 
     outcomes = await asyncio.gather(*(transport.send(parcel(2), endpoint) for endpoint in (gone, here)))
-    assert [outcome.verdict for outcome in outcomes] == [Verdict.RETRY, Verdict.DELIVERED]
+    assert [outcome.result for outcome in outcomes] == [Result.RETRY, Result.DELIVERED]
 
 
 async def test_a_name_that_amqp_cannot_hold_is_given_up_in_words(transport):
     outcome = await transport.send(parcel(), Endpoint(7, "rabbitmq", {"exchange": "é" * 125}, {}))
-    assert (outcome.verdict, "255 bytes" in outcome.error) == (Verdict.DEAD, True)
+    assert (outcome.result, "255 bytes" in outcome.error) == (Result.DEAD, True)
 
 
 async def test_nothing_is_sent_where_rabbitmq_is_off(transport, settings):
     settings.RABBITMQ_ENABLED = False
     outcome = await transport.send(parcel(), Endpoint(7, "rabbitmq", {"exchange": "loja"}, {}))
-    assert (outcome.verdict, "RABBITMQ_ENABLED" in outcome.error) == (Verdict.RETRY, True)
+    assert (outcome.result, "RABBITMQ_ENABLED" in outcome.error) == (Result.RETRY, True)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ async def test_a_broker_that_lets_nobody_in_says_why_without_the_password(
     settings.RABBITMQ_URI = f"amqp://{user}@{uri.hostname}:{uri.port or 5672}/{vhost}"
     with caplog.at_level(logging.DEBUG, "realtime"):
         outcome = await transport.send(parcel(), consumer.endpoint())
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert words in outcome.error
     assert words in caplog.text
     assert "very-secret-word" not in outcome.error + caplog.text
@@ -328,7 +330,7 @@ async def test_a_broker_that_is_away_is_not_knocked_at_by_everybody(transport, c
     outcomes = []
     for _ in range(3):
         outcomes += await asyncio.gather(*(transport.send(parcel(), endpoint) for endpoint in endpoints))
-    assert {outcome.verdict for outcome in outcomes} == {Verdict.RETRY}
+    assert {outcome.result for outcome in outcomes} == {Result.RETRY}
     assert all("cannot be reached" in outcome.error for outcome in outcomes)
     assert knocks == 1
     assert len(caplog.records) == 1
@@ -352,7 +354,7 @@ async def test_a_line_that_breaks_before_the_confirmation_is_seen_at_once_and_me
     proxy.reset_all()
     outcomes = await asyncio.gather(*sending)
     assert time.monotonic() - began < module.TIMEOUT / 2
-    assert {outcome.verdict for outcome in outcomes} == {Verdict.RETRY}
+    assert {outcome.result for outcome in outcomes} == {Result.RETRY}
     assert all(outcome.error for outcome in outcomes)
 
     again = [await transport.send(parcel(seq), endpoint) for seq in range(1, 21)]
@@ -385,7 +387,7 @@ async def test_a_broker_that_accepts_and_says_nothing_is_given_up(transport, con
     monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.5)
     proxy.is_swallowing = True
     outcome = await transport.send(parcel(), consumer.endpoint())
-    assert (outcome.verdict, "no answer in 0.5 seconds" in outcome.error) == (Verdict.RETRY, True)
+    assert (outcome.result, "no answer in 0.5 seconds" in outcome.error) == (Result.RETRY, True)
 
 
 async def test_a_caller_that_is_cancelled_is_cancelled(transport, consumer, proxy):
@@ -449,7 +451,7 @@ async def test_amqps_is_spoken_with_brokers_whose_certificate_is_good(
     if is_known:
         assert outcome == DELIVERED
     else:
-        assert (outcome.verdict, "CERTIFICATE_VERIFY_FAILED" in outcome.error) == (Verdict.RETRY, True)
+        assert (outcome.result, "CERTIFICATE_VERIFY_FAILED" in outcome.error) == (Result.RETRY, True)
 
 
 # Bounds

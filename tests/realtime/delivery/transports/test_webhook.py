@@ -30,7 +30,7 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from instances.events import EventType
 from instances.outbound.webhook_secrets import new_secret
 from realtime.delivery.transports import retry, signing
-from realtime.delivery.transports.base import Endpoint, Parcel, Verdict
+from realtime.delivery.transports.base import Endpoint, OutgoingMessage, Result
 from realtime.delivery.transports.webhook import Webhook
 
 pytestmark = pytest.mark.any_database
@@ -117,7 +117,7 @@ def endpoint(url, id=7, secrets=None, **options):
 
 
 def parcel(body=BODY, type="messages.upsert"):
-    return Parcel("epoch.7", type, body, 1)
+    return OutgoingMessage("epoch.7", type, body, 1)
 
 
 async def send(webhook, receiver, **options):
@@ -130,7 +130,7 @@ async def send(webhook, receiver, **options):
 
 async def test_the_stored_bytes_are_posted_and_a_2xx_is_a_delivery(webhook, receiver):
     outcome = await send(webhook, receiver)
-    assert outcome.verdict is Verdict.DELIVERED
+    assert outcome.result is Result.DELIVERED
     assert (outcome.status, outcome.excerpt, outcome.error) == (200, "ok", "")
     [request] = receiver.requests
     assert (request.method, request.path, request.body) == ("POST", "/hook", BODY)
@@ -143,7 +143,7 @@ async def test_the_stored_bytes_are_posted_and_a_2xx_is_a_delivery(webhook, rece
 async def test_a_large_body_arrives_whole(webhook, receiver):
     body = os.urandom(3_000_000)
     outcome = await webhook.send(parcel(body), endpoint(receiver.url))
-    assert outcome.verdict is Verdict.DELIVERED
+    assert outcome.result is Result.DELIVERED
     assert receiver.requests[0].body == body
 
 
@@ -190,7 +190,7 @@ async def test_the_key_for_tokens_is_not_sent_and_signs_one_for_now(webhook, rec
 )
 async def test_by_events_the_path_ends_with_the_events_name(webhook, receiver, type, slug):
     outcome = await webhook.send(parcel(type=type), endpoint(receiver.url, byEvents=True))
-    assert outcome.verdict is Verdict.DELIVERED
+    assert outcome.result is Result.DELIVERED
     assert receiver.requests[0].path == f"/hook/{slug}"
     target = webhook.destination(EventType.MESSAGES_UPSERT, endpoint("https://a.example/in", byEvents=True))
     assert target == "https://a.example/in/messages-upsert"
@@ -211,7 +211,7 @@ async def test_cookies_of_an_answer_are_not_sent_back(webhook, receiver):
 
 async def test_a_proxy_in_the_environment_is_not_used(webhook, receiver, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+    assert (await send(webhook, receiver)).result is Result.DELIVERED
 
 
 def test_the_body_has_evolutions_keys_in_its_order():
@@ -263,26 +263,26 @@ def test_urls_are_not_kept_in_memory():
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("status", "result"),
     [
-        *[(status, Verdict.DELIVERED) for status in (200, 201, 202, 204, 299)],
-        *[(status, Verdict.RETRY) for status in (300, 301, 302, 303, 304, 307, 308)],
-        *[(status, Verdict.RETRY) for status in (401, 403, 404, 405, 408, 409, 413, 425, 429, 451)],
-        *[(status, Verdict.RETRY) for status in (500, 501, 502, 503, 504, 599, 999)],
-        *[(status, Verdict.DEAD) for status in (400, 422)],
-        (410, Verdict.GONE),
+        *[(status, Result.DELIVERED) for status in (200, 201, 202, 204, 299)],
+        *[(status, Result.RETRY) for status in (300, 301, 302, 303, 304, 307, 308)],
+        *[(status, Result.RETRY) for status in (401, 403, 404, 405, 408, 409, 413, 425, 429, 451)],
+        *[(status, Result.RETRY) for status in (500, 501, 502, 503, 504, 599, 999)],
+        *[(status, Result.DEAD) for status in (400, 422)],
+        (410, Result.GONE),
     ],
 )
-async def test_a_status_is_a_verdict(webhook, receiver, status, verdict):
+async def test_a_status_is_a_verdict(webhook, receiver, status, result):
     receiver.answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status
     outcome = await send(webhook, receiver)
-    assert (outcome.status, outcome.verdict) == (status, verdict)
+    assert (outcome.status, outcome.result) == (status, result)
 
 
 async def test_a_redirect_is_not_followed(webhook, receiver):
     receiver.answer = f"HTTP/1.1 307 X\r\nLocation: {receiver.url}/other\r\nContent-Length: 0\r\n\r\n".encode()
     outcome = await send(webhook, receiver)
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert "redirect" in outcome.error
     assert len(receiver.requests) == 1
 
@@ -406,7 +406,7 @@ async def test_what_comes_on_a_connection_that_rests_is_no_answer(webhook, setti
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         for _ in range(2):
             said_more.clear()
-            assert (await webhook.send(parcel(), endpoint(url))).verdict is Verdict.DELIVERED
+            assert (await webhook.send(parcel(), endpoint(url))).result is Result.DELIVERED
             said_more.wait(PATIENCE)
             await asyncio.sleep(0.05 if is_seen else 0)
         await webhook.close()
@@ -444,7 +444,7 @@ async def test_a_success_before_the_event_was_sent_whole_waits_for_the_rest(webh
         read.set_result(len(await reader.readexactly(length)))
 
     async with answers_first(read_on) as url:
-        assert (await webhook.send(parcel(body), endpoint(url, id=0))).verdict is Verdict.DELIVERED
+        assert (await webhook.send(parcel(body), endpoint(url, id=0))).result is Result.DELIVERED
         assert await asyncio.wait_for(read, PATIENCE) == len(body)
 
 
@@ -456,7 +456,7 @@ async def test_a_success_of_one_who_never_reads_is_none(webhook, settings):
 
     async with answers_first(never_read) as url:
         outcome = await webhook.send(parcel(b"x" * 50_000_000), endpoint(url, id=0))
-    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "There was no answer within 0.5 seconds")
+    assert (outcome.result, outcome.error) == (Result.RETRY, "There was no answer within 0.5 seconds")
 
 
 async def test_a_success_of_one_who_hangs_up_before_it_has_the_event_is_none(webhook):
@@ -465,7 +465,7 @@ async def test_a_success_of_one_who_hangs_up_before_it_has_the_event_is_none(web
 
     async with answers_first(hang_up) as url:
         outcome = await webhook.send(parcel(b"x" * 50_000_000), endpoint(url, id=0))
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error.startswith("The connection broke before")
 
 
@@ -475,10 +475,10 @@ async def test_an_answer_that_is_all_frame_and_no_body_ends(webhook, receiver):
     )
     began = time.monotonic()
     outcome = await send(webhook, receiver)
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert time.monotonic() - began < PATIENCE / 3
     receiver.answer = flood(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 65536)
-    assert (await send(webhook, receiver)).verdict is Verdict.RETRY
+    assert (await send(webhook, receiver)).result is Result.RETRY
     assert await receiver.is_left_alone()
 
 
@@ -486,7 +486,7 @@ async def test_an_answer_that_is_all_frame_and_no_body_ends(webhook, receiver):
 async def test_a_status_that_ends_no_request_is_said_so(webhook, receiver, status):
     receiver.answer = b"HTTP/1.1 %03d X\r\nContent-Length: 0\r\n\r\n" % status
     outcome = await send(webhook, receiver)
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error
 
 
@@ -549,7 +549,7 @@ async def test_one_deadline_is_for_all_of_an_attempt(webhook, receiver, settings
     began = time.monotonic()
     outcome = await send(webhook, receiver)
     assert time.monotonic() - began < 5
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert "within 0.3 seconds" in outcome.error
     assert await receiver.is_left_alone()
 
@@ -582,14 +582,14 @@ async def test_an_answer_that_is_none_is_an_outcome(webhook, receiver, answer, c
     began = time.monotonic()
     outcome = await send(webhook, receiver)
     assert time.monotonic() - began < 8, "it waited for the deadline"
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error or outcome.status == 101
     assert "failed" not in outcome.error
     assert "127.0.0.1" not in outcome.error
     assert await receiver.is_left_alone()
     assert not caplog.records
     receiver.answer = OK
-    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+    assert (await send(webhook, receiver)).result is Result.DELIVERED
 
 
 @pytest.mark.parametrize(
@@ -603,7 +603,7 @@ async def test_an_answer_that_is_none_is_an_outcome(webhook, receiver, answer, c
 async def test_of_an_answer_without_end_the_beginning_is_read(webhook, receiver, beginning):
     receiver.answer = flood(beginning, b"x" * 65536)
     outcome = await send(webhook, receiver)
-    assert (outcome.verdict, outcome.status, outcome.excerpt) == (Verdict.DELIVERED, 200, "x" * 2000)
+    assert (outcome.result, outcome.status, outcome.excerpt) == (Result.DELIVERED, 200, "x" * 2000)
     assert await receiver.is_left_alone()
 
 
@@ -641,7 +641,7 @@ async def test_little_of_an_answer_waits_to_be_read_in_one_piece(webhook, settin
 async def test_an_answer_too_many_is_not_taken_for_the_next_events(webhook, receiver):
     receiver.answer = OK + b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
     for _ in range(3):
-        assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+        assert (await send(webhook, receiver)).result is Result.DELIVERED
 
 
 async def test_a_receiver_that_does_not_read_is_given_up(webhook, receiver, settings):
@@ -657,7 +657,7 @@ async def test_a_receiver_that_does_not_read_is_given_up(webhook, receiver, sett
     deaf = await asyncio.start_server(not_reading, "127.0.0.1", 0, limit=1024)
     port = deaf.sockets[0].getsockname()[1]
     outcome = await webhook.send(parcel(b"x" * 16_000_000), endpoint(f"http://127.0.0.1:{port}/"))
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     done.set()
     deaf.close()
     await deaf.wait_closed()
@@ -666,7 +666,7 @@ async def test_a_receiver_that_does_not_read_is_given_up(webhook, receiver, sett
 async def test_what_nobody_listens_at_is_an_outcome(webhook, receiver):
     await receiver.stop()
     outcome = await send(webhook, receiver)
-    assert (outcome.verdict, outcome.status) == (Verdict.RETRY, None)
+    assert (outcome.result, outcome.status) == (Result.RETRY, None)
     assert outcome.error == "There was no connection to the host: Connection refused"
 
 
@@ -676,7 +676,7 @@ async def test_a_name_without_an_address_is_an_outcome(webhook, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     outcome = await webhook.send(parcel(), endpoint("http://nowhere.example/"))
-    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "The host of the URL was not found")
+    assert (outcome.result, outcome.error) == (Result.RETRY, "The host of the URL was not found")
 
 
 @pytest.mark.parametrize(
@@ -684,17 +684,17 @@ async def test_a_name_without_an_address_is_an_outcome(webhook, monkeypatch):
 )
 async def test_a_url_that_cannot_be_dialled_is_an_outcome(webhook, url, caplog):
     outcome = await webhook.send(parcel(), endpoint(url))
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error.startswith("The ")
     assert not caplog.records
 
 
 async def test_secrets_that_sign_nothing_are_an_outcome_that_does_not_tell_them(webhook, receiver):
     outcome = await send(webhook, receiver, secrets={"signing": ["whsec_not-base64-é"]})
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert "whsec" not in outcome.error
     outcome = await send(webhook, receiver, secrets={"headers": {"X-A": "secret\r\nX-B: y"}})
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert "secret\r" not in outcome.error
     assert receiver.requests == []
 
@@ -707,7 +707,7 @@ async def test_a_host_without_tls_is_an_outcome(webhook, receiver):
 
     plain = await asyncio.start_server(in_plain, "127.0.0.1", 0)
     outcome = await webhook.send(parcel(), endpoint(f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"))
-    assert (outcome.verdict, outcome.error) == (Verdict.RETRY, "There was no encrypted connection to the host")
+    assert (outcome.result, outcome.error) == (Result.RETRY, "There was no encrypted connection to the host")
     plain.close()
     await plain.wait_closed()
 
@@ -732,7 +732,7 @@ def self_signed(tmp_path):
 async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(webhook, receiver, self_signed):
     server = await asyncio.start_server(receiver._serve, "127.0.0.1", 0, ssl=self_signed)
     outcome = await webhook.send(parcel(), endpoint(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error.startswith("The certificate of the host is not valid: self")
     assert receiver.requests == []
     server.close()
@@ -745,20 +745,20 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(webhook, re
 async def test_a_tenants_url_that_leads_inside_reaches_nothing(webhook, receiver, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     outcome = await send(webhook, receiver)
-    assert outcome.verdict is Verdict.RETRY
+    assert outcome.result is Result.RETRY
     assert outcome.error == "The URL leads to an address that is not public"
     assert receiver.requests == []
 
 
 async def test_the_operators_url_may_lead_inside(webhook, receiver, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
-    assert (await send(webhook, receiver, id=0)).verdict is Verdict.DELIVERED
+    assert (await send(webhook, receiver, id=0)).result is Result.DELIVERED
 
 
 async def test_a_connection_of_the_operators_is_not_lent_to_a_tenant(webhook, receiver, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     await send(webhook, receiver, id=0)
-    assert (await send(webhook, receiver, id=7)).verdict is Verdict.RETRY
+    assert (await send(webhook, receiver, id=7)).result is Result.RETRY
     assert len(receiver.requests) == 1
 
 
@@ -772,12 +772,12 @@ async def test_a_thousand_receivers_that_hang_leave_nothing_behind(webhook, rece
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     outcomes = await asyncio.gather(*(send(webhook, receiver) for _ in range(1000)))
-    assert {outcome.verdict for outcome in outcomes} == {Verdict.RETRY}
+    assert {outcome.result for outcome in outcomes} == {Result.RETRY}
     assert await receiver.is_left_alone()
     await asyncio.sleep(0.1)
     assert len(os.listdir("/proc/self/fd")) <= before + 5
     receiver.answer = OK
-    assert (await send(webhook, receiver)).verdict is Verdict.DELIVERED
+    assert (await send(webhook, receiver)).result is Result.DELIVERED
 
 
 async def test_those_that_hang_hold_up_nobody(webhook, receiver, settings):
@@ -786,7 +786,7 @@ async def test_those_that_hang_hold_up_nobody(webhook, receiver, settings):
     hanging.answer = silent()
     stuck = [asyncio.create_task(send(webhook, hanging)) for _ in range(300)]
     outcomes = await asyncio.gather(*(send(webhook, receiver) for _ in range(300)))
-    assert {outcome.verdict for outcome in outcomes} == {Verdict.DELIVERED}
+    assert {outcome.result for outcome in outcomes} == {Result.DELIVERED}
     assert not any(task.done() for task in stuck)
     for task in stuck:
         task.cancel()
@@ -805,9 +805,9 @@ def test_each_event_loop_has_connections_of_its_own(settings):
         outcome = await send(webhook, receiver)
         await webhook.close()
         await receiver.stop()
-        return outcome.verdict
+        return outcome.result
 
-    assert [asyncio.run(once()) for _ in range(2)] == [Verdict.DELIVERED] * 2
+    assert [asyncio.run(once()) for _ in range(2)] == [Result.DELIVERED] * 2
     assert not webhook._sessions
 
 
@@ -852,10 +852,10 @@ def test_evolutions_jitter_never_makes_a_wait_shorter_than_the_first(settings):
 
 def test_evolutions_final_statuses_are_obeyed(settings):
     settings.WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = frozenset({404, 410, 200})
-    assert retry.verdict(404) is Verdict.DEAD
-    assert retry.verdict(400) is Verdict.RETRY
-    assert retry.verdict(410) is Verdict.GONE
-    assert retry.verdict(200) is Verdict.DELIVERED
+    assert retry.result_of_status(404) is Result.DEAD
+    assert retry.result_of_status(400) is Result.RETRY
+    assert retry.result_of_status(410) is Result.GONE
+    assert retry.result_of_status(200) is Result.DELIVERED
 
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
