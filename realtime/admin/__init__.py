@@ -9,8 +9,8 @@ from realtime.admin.log import EventAdmin, StreamAdmin
 __all__ = [
     "BoundedPaginator",
     "DeliveryAdmin",
+    "EndpointSubscriptionAdmin",
     "EventAdmin",
     "LoggedInstanceAdmin",
-    "EndpointSubscriptionAdmin",
     "StreamAdmin",
 ]

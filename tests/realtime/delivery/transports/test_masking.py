@@ -179,7 +179,7 @@ async def longest_turn() -> AsyncIterator[list[float]]:
     """Seconds of processor time that one turn of the event loop took at most; of others' load nothing is counted."""
     longest, is_over = [0.0], False
 
-    async def watch_access() -> None:
+    async def watch() -> None:
         last = time.thread_time()
         while not is_over:
             await asyncio.sleep(0)
