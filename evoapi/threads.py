@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any, NamedTuple
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from instances.asgi import Receive, Scope, Send, header_variables, respond
 
 
 class WsgiResponse(NamedTuple):
@@ -34,16 +33,15 @@ class InThreads:
         self.application = application
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="wsgi")
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return
         body = message.get("body", b"")
         answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, scope, body)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await respond(send, answer.status, answer.headers, answer.body)
 
-    def _answer(self, scope: dict[str, Any], body: bytes) -> WsgiResponse:
+    def _answer(self, scope: Scope, body: bytes) -> WsgiResponse:
         told: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
@@ -60,7 +58,7 @@ class InThreads:
         return WsgiResponse(int(status[:3]), encoded, answer)
 
 
-def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+def _environ(scope: Scope, body: bytes) -> dict[str, Any]:
     server, client = scope.get("server") or ("localhost", 80), scope.get("client") or ("", 0)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
@@ -80,10 +78,4 @@ def _environ(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
-    headers: dict[str, list[str]] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            name = f"HTTP_{name}"
-        headers.setdefault(name, []).append(raw_value.decode("latin-1"))
-    return environ | {name: ",".join(values) for name, values in headers.items()}
+    return environ | header_variables(scope["headers"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -13,6 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors
+from instances.asgi import Application, Receive, Scope, Send, respond
 from instances.models import Fingerprint
 from instances.outbound import client as http
 from realtime.database import database
@@ -28,9 +28,6 @@ from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 PATH = "/socket.io/"
 
@@ -53,7 +50,7 @@ class SocketIO:
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(sse.PATH):
@@ -65,7 +62,7 @@ class SocketIO:
         else:
             await self.server.handle_request(scope, receive, send)
 
-    async def _other(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.other and scope["type"] == "http":
             await self.other(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -151,5 +148,4 @@ async def _respond(send: Send, status: int, body: bytes, content_type: str = "ap
         (b"access-control-allow-origin", b"*"),
         (b"cache-control", b"public, max-age=3600" if status == 200 else b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await respond(send, status, headers, body)

@@ -25,8 +25,8 @@ from rest_framework.views import APIView
 from instances import errors
 from instances.access.cache import AccessCache, StaleAccess
 from instances.access.client_address import client_address
+from instances.asgi import Application, ClientDisconnected, Receive, Scope, Send, read_body, respond
 from instances.ingress.batch import IngressResponse, Work, enter
-from instances.ingress.body_limit import Application, Receive, Send
 from instances.ingress.queue import IngressQueue
 
 logger = logging.getLogger(__name__)
@@ -143,24 +143,24 @@ class IngressRouter:
         self.intake = IngressQueue()
         self._allowed_hosts: set[str] = set()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         door, name = self._door(scope)
         headers = AsgiHeaders(scope["headers"])
         if door is None or not self._is_ours(headers.get("host", "")):
             await self.other(scope, receive, send)
             return
-        body = await _body(receive)
-        if body is None:
+        try:
+            body = await read_body(receive)
+        except ClientDisconnected:
             return
         peer = scope["client"][0] if scope.get("client") else ""
         call = IngressRequest(scope["path"], name, headers, peer, body)
         answer = await self._answer(door, call)
         length = (b"content-length", str(len(answer.body)).encode())
         told = [*SECURITY, length, *_allowed_origin(headers.get("origin"))]
-        await send({"type": "http.response.start", "status": answer.status, "headers": told})
-        await send({"type": "http.response.body", "body": answer.body})
+        await respond(send, answer.status, told, answer.body)
 
-    def _door(self, scope: dict[str, Any]) -> tuple[IngressEndpoint | None, str]:
+    def _door(self, scope: Scope) -> tuple[IngressEndpoint | None, str]:
         if scope["method"] == "POST":
             for door in self.doors:
                 name = door.name_in(scope["path"])
@@ -187,18 +187,6 @@ class IngressRouter:
                 logger.exception("%s has failed", call.path)
                 answer = IngressResponse(500, errors.error_response(500, "Internal Server Error").content)
             return answer
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body, None if its sender left."""
-    pieces = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(pieces)
 
 
 def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.conf import settings
 
 from instances import errors
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+from instances.asgi import (
+    Application,
+    BodyTooLarge,
+    ClientDisconnected,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    respond,
+)
 
 #: The headers without which a request has no body.
 LENGTHS = {b"content-length", b"transfer-encoding"}
@@ -32,10 +38,6 @@ MAX_CONTENT_TYPE_SIZE = 1024
 
 #: A charset that Python knows and that is none (`hex`) would fail inside Django; JSON and forms come in UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
-
-
-class TooLarge(Exception):
-    """Raised for a body over MAX_BODY_BYTES."""
 
 
 class Transfer:
@@ -67,7 +69,7 @@ class BodyLimit:
     def __init__(self, app: Application) -> None:
         self.app = app
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > MAX_CONTENT_TYPE_SIZE:
             await self._refuse(send, 431, f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes")
             return
@@ -77,13 +79,13 @@ class BodyLimit:
             return
         try:
             body = await self._read(scope, receive)
-        except TooLarge:
+        except ClientDisconnected:
+            return
+        except BodyTooLarge:
             await self._refuse(send, 413, "request entity too large")
             return
         except TimeoutError:
             await self._refuse(send, 408, "The request was not complete in time")
-            return
-        if body is None:
             return
         headers = [header for header in scope["headers"] if header[0] not in LENGTHS]
         headers.append((b"content-length", str(len(body)).encode()))
@@ -95,35 +97,29 @@ class BodyLimit:
 
         await self.app(scope | {"headers": headers}, receive_whole, send)
 
-    async def _read(self, scope: dict[str, Any], receive: Receive) -> bytes | None:
-        """The body, or None when its sender left in the middle of it. Raises TooLarge, TimeoutError."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Read the body. Raises BodyTooLarge, TimeoutError and ClientDisconnected."""
         # without its zeros: Python converts no more than 4,300 digits
         announced = dict(scope["headers"]).get(b"content-length", b"0").lstrip(b"0")
         if announced.isdigit() and (len(announced) > 18 or int(announced) > settings.MAX_BODY_BYTES):
-            raise TooLarge
-        body = bytearray()
+            raise BodyTooLarge
         clock = asyncio.get_running_loop().time
         transfer = Transfer(clock(), BODY_PATIENCE)
-        while True:
+
+        async def receive_in_time() -> Message:
             async with asyncio.timeout_at(transfer.deadline):
                 message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            piece = message.get("body", b"")
-            transfer.move(len(piece), clock())
-            body += piece
-            if len(body) > settings.MAX_BODY_BYTES:
-                raise TooLarge
-            if not message.get("more_body", False):
-                return bytes(body)
+            transfer.move(len(message.get("body", b"")), clock())
+            return message
+
+        return await read_body(receive_in_time, max_size=settings.MAX_BODY_BYTES)
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
         answer = errors.error_response(status, [message])
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         if settings.CORS_ALLOW_ALL_ORIGINS:
             headers.append((b"access-control-allow-origin", b"*"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.content})
+        await respond(send, status, headers, answer.content)
 
 
 def _without_charset(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,6 +17,7 @@ from socketio.exceptions import ConnectionRefusedError
 
 from instances import errors
 from instances.access.client_address import client_address
+from instances.asgi import Receive, Scope, Send, respond
 from instances.events import EventType
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
@@ -35,9 +35,6 @@ PATH = "/event/stream/"
 #: Seconds after which a line that means nothing is sent, so that nobody on the way takes the connection for dead.
 HEARTBEAT = 15
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
 
 class EventStream:
     def __init__(self, relay: Relay, namespaces: Namespaces) -> None:
@@ -45,10 +42,9 @@ class EventStream:
         self.namespaces = namespaces
         self._open: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "OPTIONS":
-            await _start(send, 204, [(b"access-control-allow-headers", b"apikey, last-event-id")])
-            await send({"type": "http.response.body"})
+            await respond(send, 204, _with_cors([(b"access-control-allow-headers", b"apikey, last-event-id")]))
             return
         if scope["method"] != "GET":
             await _refuse(send, 404, [f"Cannot {scope['method']} {scope['path']}"])
@@ -67,9 +63,7 @@ class EventStream:
         audience = Audience(events=event_types(_listed(query, "events")) if "events" in query else None)
         await self._serve(join, audience, receive, send)
 
-    async def _authorize(
-        self, scope: dict[str, Any], headers: dict[bytes, str], query: dict[str, list[str]]
-    ) -> Membership:
+    async def _authorize(self, scope: Scope, headers: dict[bytes, str], query: dict[str, list[str]]) -> Membership:
         """Raises ApiError as REST would."""
         name = scope["path"].removeprefix(PATH)
         keys = tuple(headers[place] for place in (b"apikey",) if place in headers)
@@ -119,7 +113,8 @@ class EventStream:
             telling.cancel()
 
     async def _tell(self, listener: Listener, send: Send) -> None:
-        await _start(send, 200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        headers = _with_cors([(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
         feed = await self.relay.open(listener)
         while True:
@@ -157,12 +152,10 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-    if settings.CORS_ALLOW_ALL_ORIGINS:
-        headers = [*headers, (b"access-control-allow-origin", b"*")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+def _with_cors(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [*headers, (b"access-control-allow-origin", b"*")] if settings.CORS_ALLOW_ALL_ORIGINS else headers
 
 
 async def _refuse(send: Send, status: int, message: Any) -> None:
-    await _start(send, status, [(b"content-type", b"application/json")])
-    await send({"type": "http.response.body", "body": errors.error_response(status, message).content})
+    body = errors.error_response(status, message).content
+    await respond(send, status, _with_cors([(b"content-type", b"application/json")]), body)

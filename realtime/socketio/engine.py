@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,13 +16,11 @@ import engineio
 from engineio import exceptions
 from engineio.packet import OPEN, Packet
 
+from instances.asgi import Receive, Scope, Send, header_variables
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.random_bytes import random_bytes
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.wire.outbox import Outbox
-
-Receive = Callable[..., Any]
-Send = Callable[..., Any]
 
 
 class Engine(engineio.AsyncServer):
@@ -49,7 +46,7 @@ class Engine(engineio.AsyncServer):
         self.sequence_number = (self.sequence_number + 1) & 0xFFFFFF
         return urlsafe_b64encode(random_bytes(12) + self.sequence_number.to_bytes(3)).decode()
 
-    async def handle_request(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI request to its path, HTTP or websocket."""
         message = await receive()
         if message["type"] in ("http.disconnect", "websocket.disconnect"):
@@ -156,7 +153,7 @@ def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
     return {name: filled for name, values in query.items() if (filled := [value for value in values if value])}
 
 
-def _environ(scope: dict[str, Any], message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:
+def _environ(scope: Scope, message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:
     """A request as python-engineio knows it; headers that are no text are left out."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.get("method", "GET"),
@@ -166,11 +163,4 @@ def _environ(scope: dict[str, Any], message: dict[str, Any], receive: Receive, s
         "asgi.scope": scope,
         "evoapi.message": message,
     }
-    headers: dict[str, list[str]] = {}
-    for name, value in scope["headers"]:
-        try:
-            key, text = f"HTTP_{name.decode().upper().replace('-', '_')}", value.decode()
-        except UnicodeDecodeError:
-            continue
-        headers.setdefault(key, []).append(text)
-    return environ | {name: ",".join(values) for name, values in headers.items()}
+    return environ | header_variables(scope["headers"], "utf-8")

@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 from engineio import exceptions
 from engineio.packet import Packet
 
+from instances import asgi
+
 SEPARATOR = "\x1e"
 
 #: Seconds that a client may take to send a body.
@@ -57,17 +59,13 @@ class TurnBudget:
 async def read_body(environ: dict[str, Any], max_size: int) -> bytes:
     """Read a request's body. Raises ContentTooLongError beyond `max_size` bytes, TimeoutError, and EngineIOError where
     its sender has left."""
-    message, body = environ["evoapi.message"], bytearray()
-    async with asyncio.timeout(BODY_TIMEOUT):
-        while True:
-            if message["type"] == "http.disconnect":
-                raise exceptions.EngineIOError
-            body += message.get("body", b"")
-            if len(body) > max_size:
-                raise exceptions.ContentTooLongError
-            if not message.get("more_body"):
-                return bytes(body)
-            message = await environ["asgi.receive"]()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await asgi.read_body(environ["asgi.receive"], environ["evoapi.message"], max_size)
+    except asgi.ClientDisconnected:
+        raise exceptions.EngineIOError from None
+    except asgi.BodyTooLarge:
+        raise exceptions.ContentTooLongError from None
 
 
 async def decode_body(body: bytes) -> str:

@@ -1,0 +1,65 @@
+"""ASGI's types, and what every ASGI endpoint here does with them: https://asgi.readthedocs.io/en/latest/specs/www.html."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Names in lower case, as ASGI has them, and values.
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class ClientDisconnected(Exception):
+    """Raised when a client has left before its request was complete."""
+
+
+class BodyTooLarge(Exception):
+    """Raised for a body over the limit."""
+
+
+async def read_body(receive: Receive, first: Message | None = None, max_size: int | None = None) -> bytes:
+    """Read the whole body of a request; `first` is a message that was received already.
+
+    Raises ClientDisconnected, and BodyTooLarge beyond `max_size` bytes.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    message = first or await receive()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if max_size is not None and size > max_size:
+            raise BodyTooLarge
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        message = await receive()
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
+    """Send a response with its whole body."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def header_variables(headers: Headers, encoding: str = "latin-1") -> dict[str, str]:
+    """Return headers as PEP 3333 names them in `environ`, the values of one name joined by commas.
+
+    Headers that are no text in this encoding are left out.
+    """
+    values: dict[str, list[str]] = {}
+    for raw_name, raw_value in headers:
+        try:
+            name, value = raw_name.decode(encoding).upper().replace("-", "_"), raw_value.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = f"HTTP_{name}"
+        values.setdefault(name, []).append(value)
+    return {name: ",".join(each) for name, each in values.items()}
