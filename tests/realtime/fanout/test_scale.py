@@ -56,7 +56,7 @@ class Crowd:
 
     async def join(self, name, namespace):
         session = self.server.eio.sockets[name] = EngineSocket(self.server.eio, name)
-        session.link, session.is_writable = Written(), True
+        session.transport, session.is_writable = Written(), True
         await self.server._handle_eio_connect(name, {"asgi.scope": {"headers": []}})
         await self.server._handle_connect(name, namespace, None)
         feed = self.feed(namespace)
@@ -101,7 +101,7 @@ async def cost_among(others, namespaces):
         profile.enable()
         listener = await crowd.join(name, "/mine")
         crowd.tell("/mine")
-        written = crowd.server.eio.sockets[name].link.data
+        written = crowd.server.eio.sockets[name].transport.data
         await crowd.leave(listener)
         profile.disable()
         assert written.count(b'42/mine,["call",{}]') == 1

@@ -1,0 +1,355 @@
+"""Contracts with libraries below their public surface: one test for each row of docs/upgrading.md.
+
+A test here fails when a new version of a library changes what we rely on, with a sentence that says what to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from importlib.metadata import version
+from typing import Any
+
+import aiohttp
+import engineio
+import httptools
+import pytest
+import socketio
+import uvicorn
+from aiohttp.client_proto import ResponseHandler
+from django.db import connection, transaction
+from django.db.backends.postgresql import base as django_postgresql
+from django.db.backends.sqlite3 import base as django_sqlite
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.generators import EndpointEnumerator
+from drf_spectacular.openapi import AutoSchema
+from engineio.async_drivers.asgi import WebSocket
+from engineio.async_socket import AsyncSocket
+from engineio.packet import Packet
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from tests.server import ROOT
+
+pytestmark = pytest.mark.any_database
+
+
+def missing(owner: Any, *names: str) -> list[str]:
+    """Return the names of these that the library does not have any more."""
+    return [name for name in names if not hasattr(owner, name)]
+
+
+def takes(function: Any, *parameters: str) -> bool:
+    """Return whether the function still begins with these parameters, after `self`."""
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    return names[: len(parameters)] == list(parameters)
+
+
+def has_moved(library: str, what: Any, file: str) -> str:
+    return f"{library} {version(library)} has changed {what}: {file} relies on it (docs/upgrading.md)"
+
+
+# uvicorn and httptools
+
+
+def http_protocol() -> HttpToolsProtocol:
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    config = uvicorn.Config(application, interface="asgi3", lifespan="off", log_config=None)
+    config.load()
+    return HttpToolsProtocol(config=config, server_state=ServerState(), app_state={})
+
+
+async def test_uvicorn_parses_http_through_the_hooks_that_we_extend():
+    hooks = (
+        *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_header"),
+        *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "pause_writing"),
+        *("resume_writing", "shutdown", "send_400_response", "_start_asgi_task", "_should_upgrade"),
+        *("_unsupported_upgrade_warning", "_unset_keepalive_if_required"),
+    )
+    state = ("parser", "pipeline", "cycle", "scope", "headers", "flow", "connections", "loop", "transport", "logger")
+    gone = missing(HttpToolsProtocol, *hooks) + missing(http_protocol(), *state)
+    assert not gone, has_moved("uvicorn", gone, "realtime/wire/http.py")
+    assert takes(HttpToolsProtocol._start_asgi_task, "cycle", "app"), has_moved(
+        "uvicorn", "HttpToolsProtocol._start_asgi_task", "realtime/wire/http.py"
+    )
+
+
+def test_uvicorn_tells_how_far_a_response_is():
+    parameters = inspect.signature(RequestResponseCycle.__init__).parameters
+    source = inspect.getsource(RequestResponseCycle)
+    gone = [name for name in ("scope", "message_event") if name not in parameters]
+    gone += [name for name in ("response_started", "response_complete", "disconnected") if f"self.{name}" not in source]
+    assert not gone, has_moved("uvicorn", f"RequestResponseCycle: {gone}", "realtime/wire/http.py")
+
+
+def test_uvicorn_pauses_reading_by_flow_control():
+    gone = missing(FlowControl, "pause_reading", "resume_reading")
+    gone += [] if takes(FlowControl.__init__, "transport") else ["__init__"]
+    assert not gone, has_moved("uvicorn", f"FlowControl: {gone}", "realtime/wire/http.py")
+
+
+def test_uvicorn_has_status_lines_as_bytes():
+    assert STATUS_LINE[431] == b"HTTP/1.1 431 Request Header Fields Too Large\r\n", has_moved(
+        "uvicorn", "STATUS_LINE", "realtime/wire/http.py and websocket.py"
+    )
+
+
+def test_uvicorn_makes_protocols_from_config_and_state():
+    assert takes(HttpToolsProtocol.__init__, "config", "server_state", "app_state"), has_moved(
+        "uvicorn", "the constructor of protocols", "realtime/wire/http.py and websocket.py"
+    )
+    gone = missing(ServerState(), "connections", "tasks", "default_headers")
+    assert not gone, has_moved("uvicorn", f"ServerState: {gone}", "realtime/wire/websocket.py")
+
+
+def test_uvicorn_shuts_down_by_a_method_of_its_server():
+    assert takes(uvicorn.Server.shutdown, "sockets"), has_moved(
+        "uvicorn", "Server.shutdown", "realtime/management/commands/serve.py"
+    )
+
+
+class Parsed:
+    """Notes what httptools calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.calls.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.calls.append("headers")
+
+    def on_body(self, body: bytes) -> None:
+        self.calls.append(body)
+
+    def on_chunk_complete(self) -> None:
+        self.calls.append("chunk")
+
+    def on_message_complete(self) -> None:
+        self.calls.append("message")
+
+
+def test_httptools_says_where_an_upgrade_request_ends():
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    parser = httptools.HttpRequestParser(Parsed())
+    with pytest.raises(httptools.HttpParserUpgrade) as upgrade:
+        parser.feed_data(head + b"\x81\x00")
+    assert upgrade.value.args[0] == len(head), has_moved(
+        "httptools", "the offset in HttpParserUpgrade", "realtime/wire/http.py"
+    )
+
+
+def test_httptools_reports_chunks_and_trailers():
+    parsed = Parsed()
+    parser = httptools.HttpRequestParser(parsed)
+    parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n")
+    begun = parsed.calls.index("headers")
+    assert parsed.calls[begun:] == ["headers", b"x", "chunk", (b"A", b"b"), "chunk", "message"], has_moved(
+        "httptools", f"its callbacks: {parsed.calls}", "realtime/wire/http.py"
+    )
+
+
+def test_httptools_stops_at_an_exception_of_a_callback():
+    class Full(Parsed):
+        def on_header(self, name: bytes, value: bytes) -> None:
+            super().on_header(name, value)
+            raise RuntimeError
+
+    parsed = Full()
+    with pytest.raises(httptools.HttpParserError):
+        httptools.HttpRequestParser(parsed).feed_data(b"GET / HTTP/1.1\r\nA: b\r\nA: b\r\nA: b\r\n\r\n")
+    assert parsed.calls == [(b"A", b"b")], has_moved(
+        "httptools", "what an exception in a callback does", "realtime/wire/http.py"
+    )
+
+
+# python-engineio
+
+
+def test_engineio_answers_requests_through_the_methods_that_we_use():
+    server = engineio.AsyncServer(async_mode="asgi")
+    methods = ("_ok", "_bad_request", "_unauthorized", "_make_response", "_trigger_event", "_cors_allowed_origins")
+    more = ("_upgrades", "_gzip", "_deflate", "create_queue", "generate_id", "handle_request")
+    state = ("sockets", "reason", "sequence_number", "http_compression", "compression_threshold", "compression_methods")
+    gone = missing(server, *methods, *more, *state, "ping_interval", "ping_timeout", "ping_interval_grace_period")
+    assert not gone, has_moved("python-engineio", gone, "realtime/socketio/engine.py")
+    response = server._ok()
+    assert {"status", "headers", "response"} <= set(response), has_moved(
+        "python-engineio", "the dictionary of a response", "realtime/socketio/engine.py"
+    )
+
+
+def test_engineio_sockets_have_the_state_that_we_keep():
+    socket = AsyncSocket(engineio.AsyncServer(async_mode="asgi"), "sid")
+    gone = missing(socket, "sid", "queue", "last_ping", "connected", "upgrading", "upgraded", "closing", "closed")
+    gone += missing(AsyncSocket, "poll", "receive", "send", "close", "schedule_ping")
+    gone += missing(AsyncSocket, "handle_get_request", "handle_post_request")
+    assert not gone, has_moved("python-engineio", gone, "realtime/socketio/engine_socket.py")
+
+
+def test_engineio_wraps_an_asgi_websocket():
+    gone = missing(WebSocket, "wait", "send", "close", "__call__")
+    gone += [] if takes(WebSocket.__init__, "handler", "server") else ["__init__"]
+    assert not gone, has_moved("python-engineio", f"asgi.WebSocket: {gone}", "realtime/socketio/engine_socket.py")
+
+
+def test_engineio_packets_are_encoded_once_and_parse_their_json_by_a_class_attribute():
+    packet = Packet(4, "text")
+    assert packet.encode() == "4text", has_moved("python-engineio", "Packet.encode", "realtime/socketio")
+    assert hasattr(packet, "encode_cache"), has_moved("python-engineio", "Packet.encode_cache", "realtime/socketio")
+    assert hasattr(Packet, "json"), has_moved("python-engineio", "Packet.json", "realtime/socketio/packets.py")
+    assert Packet(encoded_packet="4text").data == "text", has_moved(
+        "python-engineio", "Packet(encoded_packet=…)", "realtime/socketio/packets.py"
+    )
+
+
+# python-socketio
+
+
+def test_socketio_handles_packets_through_the_methods_that_we_override():
+    server = socketio.AsyncServer(async_mode="asgi")
+    signatures = {
+        "_send_packet": ("eio_sid", "pkt"),
+        "_handle_eio_connect": ("eio_sid", "environ"),
+        "_handle_eio_message": ("eio_sid", "data"),
+        "_handle_eio_disconnect": ("eio_sid", "reason"),
+        "_handle_connect": ("eio_sid", "namespace", "data"),
+        "_handle_disconnect": ("eio_sid", "namespace", "reason"),
+        "_handle_event": ("eio_sid", "namespace", "id", "data"),
+        "_handle_event_internal": ("server", "sid", "eio_sid", "data", "namespace", "id"),
+        "_engineio_server_class": (),
+    }
+    gone = missing(server, *signatures, "_trigger_event", "environ", "_binary_packet", "not_handled", "packet_class")
+    assert not gone, has_moved("python-socketio", gone, "realtime/socketio/server.py")
+    changed = [name for name, parameters in signatures.items() if not takes(getattr(server, name), *parameters)]
+    assert not changed, has_moved("python-socketio", f"the parameters of {changed}", "realtime/socketio/server.py")
+
+
+def test_socketio_keeps_clients_in_its_manager():
+    manager = socketio.AsyncManager()
+    gone = missing(manager, "basic_disconnect", "basic_leave_room", "callbacks", "pending_disconnect", "is_connected")
+    gone += missing(manager, "sid_from_eio_sid", "eio_sid_from_sid", "disconnect")
+    assert not gone, has_moved("python-socketio", gone, "realtime/socketio/server.py")
+
+
+def test_socketio_names_the_namespace_to_a_namespace_handler_for_all():
+    class All(socketio.AsyncNamespace):
+        async def trigger_event(self, event: str, *args: Any) -> Any:
+            return event, args
+
+    server = socketio.AsyncServer(async_mode="asgi", namespaces="*")
+    server.register_namespace(All("*"))
+    called = asyncio.run(server._trigger_event("connect", "/loja", "sid", {}))
+    assert called == ("connect", ("/loja", "sid", {})), has_moved(
+        "python-socketio", "the arguments of a catch-all namespace", "realtime/fanout/namespaces.py"
+    )
+
+
+# aiohttp
+
+
+async def test_aiohttp_makes_connections_of_a_protocol_class():
+    connector = aiohttp.TCPConnector(socket_factory=lambda info: None)  # type: ignore[arg-type, return-value]
+    gone = missing(connector, "_factory", "_loop")
+    gone += missing(ResponseHandler, "set_response_params", "data_received", "is_connected", "should_close", "read")
+    await connector.close()
+    assert not gone, has_moved("aiohttp", gone, "realtime/delivery/transports/connections.py")
+
+
+def test_aiohttp_reads_a_response_by_start():
+    source = inspect.getsource(aiohttp.ClientResponse.start)
+    is_same = takes(aiohttp.ClientResponse.start, "connection") and "protocol.read()" in source
+    assert is_same, has_moved("aiohttp", "ClientResponse.start", "realtime/delivery/transports/connections.py")
+    assert "_writer" in inspect.getsource(aiohttp.ClientResponse), has_moved(
+        "aiohttp", "ClientResponse._writer", "realtime/delivery/transports/connections.py"
+    )
+
+
+# aiormq and pamqp
+
+
+def test_pamqp_checks_names_by_a_table_that_can_be_widened():
+    pytest.importorskip("aiormq")
+    from pamqp import commands, constants
+
+    import realtime.delivery.transports.rabbitmq  # noqa: F401 (widens it)
+
+    assert {"exchange-name", "queue-name"} <= set(constants.DOMAIN_REGEX), has_moved(
+        "pamqp", "constants.DOMAIN_REGEX", "realtime/delivery/transports/rabbitmq.py"
+    )
+    declared = commands.Queue.Declare(queue="loja são paulo.messages.upsert").marshal()
+    assert "são".encode() in declared, has_moved(
+        "pamqp", "how names are checked", "realtime/delivery/transports/rabbitmq.py"
+    )
+
+
+def test_aiormq_says_by_these_errors_and_properties_what_became_of_a_message():
+    aiormq = pytest.importorskip("aiormq")
+    from aiormq.channel import Channel
+
+    gone = missing(aiormq.Connection, "is_opened", "connect", "channel", "close")
+    gone += missing(Channel, "is_closed", "basic_publish", "exchange_declare", "queue_declare", "queue_bind", "close")
+    gone += missing(
+        aiormq.exceptions, "PublishError", "DeliveryError", "InvalidFrameError", "ChannelPreconditionFailed"
+    )
+    assert not gone, has_moved("aiormq", gone, "realtime/delivery/transports/rabbitmq.py")
+
+
+# drf-spectacular
+
+
+def test_spectacular_describes_views_through_the_methods_that_we_override():
+    assert takes(AutoSchema._get_response_bodies, "direction"), has_moved(
+        "drf-spectacular", "AutoSchema._get_response_bodies", "instances/api/openapi.py"
+    )
+    gone = missing(AutoSchema, "_get_response_for_code", "_map_serializer_field", "map_parsers", "get_operation_id")
+    gone += missing(OpenApiSerializerFieldExtension, "_matches", "map_serializer_field")
+    assert not gone, has_moved("drf-spectacular", gone, "instances/api/openapi.py")
+    assert takes(EndpointEnumerator._get_api_endpoints, "patterns", "prefix"), has_moved(
+        "drf-spectacular", "EndpointEnumerator._get_api_endpoints", "instances/api/openapi.py"
+    )
+
+
+# Django
+
+
+@pytest.mark.django_db(transaction=True)
+def test_django_keeps_commit_hooks_with_their_savepoints():
+    def hook() -> None:
+        pass
+
+    with transaction.atomic():
+        transaction.on_commit(hook, robust=True)
+        with transaction.atomic():
+            transaction.on_commit(hook)
+        hooks = list(connection.run_on_commit)
+    assert [(len(sids), function, robust) for sids, function, robust in hooks] == [
+        (0, hook, True),
+        (1, hook, False),
+    ], has_moved("django", "connection.run_on_commit", "instances/ingress and realtime/log/recorder.py")
+
+
+def test_django_begins_and_ends_transactions_on_sqlite_by_these_methods():
+    names = ("_start_transaction_under_autocommit", "_commit", "_rollback", "_close")
+    gone = missing(django_sqlite.DatabaseWrapper, *names)
+    assert not gone, has_moved("django", gone, "evoapi/sqlite/base.py")
+
+
+def test_django_connects_to_postgresql_through_its_pool():
+    gone = missing(django_postgresql.DatabaseWrapper, "get_new_connection", "pool")
+    gone += [] if takes(django_postgresql.DatabaseWrapper.get_new_connection, "conn_params") else ["its arguments"]
+    assert not gone, has_moved("django", f"PostgreSQL's DatabaseWrapper: {gone}", "evoapi/postgresql/base.py")
+
+
+# The document
+
+
+def test_every_row_of_the_document_has_its_test():
+    document = (ROOT / "docs" / "upgrading.md").read_text()
+    named = re.findall(r"`(test_[a-z_]+)`", document)
+    here = [name for name in globals() if name.startswith("test_") and "every_row" not in name]
+    assert sorted(named) == sorted(here)
