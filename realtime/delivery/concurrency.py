@@ -1,4 +1,4 @@
-"""Who may have how many attempts under way: what hangs, is slow or fails must not take up the places of the others."""
+"""Limits the attempts in flight: endpoints that hang, are slow or fail must not take up the slots of the others."""
 
 from __future__ import annotations
 
@@ -9,127 +9,131 @@ from itertools import count, takewhile
 
 #: Attempts that one process makes at a time, in all and to one endpoint.
 MAX_IN_FLIGHT, MAX_PER_ENDPOINT = 1000, 20
-#: The same to one whose last attempt failed, and to one of which nothing is known yet.
+#: Attempts at a time to an endpoint whose last attempt failed, and to one without a finished attempt.
 MAX_PER_FAILING, MAX_PER_UNKNOWN = 2, 5
-#: Of all places, those that endpoints have to share that fail or are slow; and those that are kept for endpoints whose
-#: last attempt went well.
-MAX_DEGRADED, KEPT = MAX_IN_FLIGHT // 2, MAX_IN_FLIGHT // 10
+#: Slots that all degraded (failing or slow) endpoints share, and slots that are reserved for healthy endpoints.
+MAX_DEGRADED, RESERVED = MAX_IN_FLIGHT // 2, MAX_IN_FLIGHT // 10
 #: Seconds after which an attempt is slow.
 SLOW = 2.0
-#: An endpoint may have a part of the places that are free, and not of all: so the more of them want many, the fewer
-#: each may have, and there is always something left for the next one.
+#: The share of the free slots that an endpoint may have, as a divisor. The more endpoints compete for slots, the fewer
+#: each may have, and some are always left for the next one.
 #: "Dynamic queue length thresholds for shared-memory packet switches" (Choudhury, Hahne, 1998)
-PART = 25
+SHARE = 25
 
-#: Bytes from which a body is large, and of large bodies that are in memory at a time.
+#: The size in bytes above which a body is large, and bytes of large bodies that are in memory at a time.
 LARGE, MAX_LARGE = 64 * 1024, 64 * 1024 * 1024
 
 
 class ConcurrencyLimiter:
-    """Counts the attempts that are under way, and remembers how endpoints fared."""
+    """Counts attempts in flight, and keeps the health of endpoints."""
 
     def __init__(self) -> None:
-        self._numbers = count()
-        #: Endpoint, large bytes and beginning of each attempt; the first is the oldest.
+        self._slots = count()
+        #: Endpoint, large bytes and start of the attempt in each slot, the oldest first.
         self._attempts: dict[int, tuple[int, int, float]] = {}
         self._in_flight: Counter[int] = Counter()
         self._large = 0
-        #: Endpoints by how their last attempt went.
-        self._known: dict[str, set[int]] = {"failing": set(), "slow": set(), "well": set()}
+        #: Endpoints by the outcome of their last attempt.
+        self._known: dict[str, set[int]] = {"failing": set(), "slow": set(), "healthy": set()}
 
     def __bool__(self) -> bool:
-        """Whether any place is taken."""
+        """True if any slot is taken."""
         return bool(self._attempts)
 
-    def remember_failing(self, endpoint_ids: Iterable[int]) -> None:
-        """They failed before this process began."""
+    def load_failing(self, endpoint_ids: Iterable[int]) -> None:
+        """Mark endpoints as failing that failed before this process started."""
         self._known["failing"].update(endpoint_ids)
 
-    def begin(self, endpoint_id: int, size: int) -> int:
-        """Takes a place for an attempt with so many bytes; returns the number that the others want."""
-        number = next(self._numbers)
+    def acquire(self, endpoint_id: int, size: int) -> int:
+        """Take a slot for an attempt with a body of `size` bytes; returns the slot."""
+        slot = next(self._slots)
         large = size if size > LARGE else 0
-        self._attempts[number] = endpoint_id, large, time.monotonic()
+        self._attempts[slot] = endpoint_id, large, time.monotonic()
         self._in_flight[endpoint_id] += 1
         self._large += large
-        return number
+        return slot
 
-    def answered(self, number: int, is_healthy: bool) -> None:
-        """The place stays taken until the outcome is stored."""
-        endpoint_id, _, began = self._attempts[number]
-        is_slow = time.monotonic() - began > SLOW
-        for name, is_so in {"failing": not is_healthy, "slow": is_slow, "well": is_healthy and not is_slow}.items():
-            if is_so:
+    def record(self, slot: int, is_success: bool) -> None:
+        """Record the outcome of an attempt; its slot stays taken until the result is stored."""
+        endpoint_id, _, start = self._attempts[slot]
+        is_slow = time.monotonic() - start > SLOW
+        health = {"failing": not is_success, "slow": is_slow, "healthy": is_success and not is_slow}
+        for name, applies in health.items():
+            if applies:
                 self._known[name].add(endpoint_id)
             else:
                 self._known[name].discard(endpoint_id)
 
-    def end(self, number: int) -> None:
-        endpoint_id, large, _ = self._attempts.pop(number)
+    def release(self, slot: int) -> None:
+        """Free a slot."""
+        endpoint_id, large, _ = self._attempts.pop(slot)
         self._in_flight[endpoint_id] -= 1
         self._large -= large
         if not self._in_flight[endpoint_id]:
             del self._in_flight[endpoint_id]
 
-    def look(self) -> Availability:
+    def availability(self) -> Availability:
+        """Return a snapshot of the free slots."""
         degraded = self._known["failing"] | self._known["slow"] | self._late()
         return Availability(
             in_flight=Counter(self._in_flight),
             large=self._large,
             failing=frozenset(self._known["failing"]),
-            taking=frozenset(self._known["well"] | self._known["slow"]),
+            responding=frozenset(self._known["healthy"] | self._known["slow"]),
             degraded=frozenset(degraded),
-            healthy=frozenset(self._known["well"] - degraded),
+            healthy=frozenset(self._known["healthy"] - degraded),
         )
 
     def _late(self) -> set[int]:
-        """Those that have let an attempt wait."""
+        """Return endpoints with an attempt in flight that is slow."""
         before = time.monotonic() - SLOW
-        return {endpoint_id for endpoint_id, _, _ in takewhile(lambda one: one[2] < before, self._attempts.values())}
+        late = takewhile(lambda attempt: attempt[2] < before, self._attempts.values())
+        return {endpoint_id for endpoint_id, _, _ in late}
 
 
 class Availability:
-    """The places as they are, for one look at what is due; it counts what is taken meanwhile."""
+    """A snapshot of the free slots for one poll, which counts the slots that the poll reserves."""
 
     def __init__(
         self,
         in_flight: Counter[int],
         large: int,
         failing: frozenset[int],
-        taking: frozenset[int],
+        responding: frozenset[int],
         degraded: frozenset[int],
         healthy: frozenset[int],
     ) -> None:
         self._in_flight = in_flight
         self._free = MAX_IN_FLIGHT - in_flight.total()
-        self._free_degraded = MAX_DEGRADED - sum(in_flight[one] for one in degraded)
+        self._free_degraded = MAX_DEGRADED - sum(in_flight[endpoint_id] for endpoint_id in degraded)
         self._large = large
         self._failing = failing
-        self._taking = taking
+        self._responding = responding
         self._degraded = degraded
         self._healthy = healthy
 
     @property
     def large(self) -> int:
-        """Bytes of large bodies for which there is memory."""
+        """The bytes of large bodies that still fit into memory."""
         return max(MAX_LARGE - self._large, 0)
 
     def free(self, endpoint_id: int) -> int:
-        """How many more attempts the endpoint may have."""
-        free = self._free if endpoint_id in self._healthy else self._free - KEPT
+        """Return the number of slots that are free for an endpoint."""
+        free = self._free if endpoint_id in self._healthy else self._free - RESERVED
         if endpoint_id in self._degraded:
             free = min(free, self._free_degraded)
-        most = MAX_PER_ENDPOINT if endpoint_id in self._taking else MAX_PER_UNKNOWN
+        limit = MAX_PER_ENDPOINT if endpoint_id in self._responding else MAX_PER_UNKNOWN
         if endpoint_id in self._failing:
-            most = MAX_PER_FAILING
-        share = min(most, max(free // PART, 1)) - self._in_flight[endpoint_id]
+            limit = MAX_PER_FAILING
+        share = min(limit, max(free // SHARE, 1)) - self._in_flight[endpoint_id]
         return max(min(share, free), 0)
 
     def full(self) -> list[int]:
-        """Endpoints that are known to be allowed no more."""
-        return [one for one in {*self._in_flight, *self._degraded} if not self.free(one)]
+        """Return endpoints that have no free slot, of those with attempts in flight or degraded."""
+        return [endpoint_id for endpoint_id in {*self._in_flight, *self._degraded} if not self.free(endpoint_id)]
 
-    def take(self, endpoint_id: int, sizes: Iterable[int]) -> None:
+    def reserve(self, endpoint_id: int, sizes: Iterable[int]) -> None:
+        """Count a slot for each body, of these sizes in bytes, that was claimed for an endpoint."""
         for size in sizes:
             self._in_flight[endpoint_id] += 1
             self._free -= 1

@@ -1,7 +1,7 @@
-"""Sends what endpoints are owed: hundreds at a time, each within its bound, so that a dead one holds up nobody.
+"""Sends pending deliveries: hundreds at a time, within a limit for each endpoint, so that a dead one delays no other.
 
-Deliveries are claimed with a lease and settled in batches, each in one transaction. What a process that dies had
-claimed is due again when the lease is over.
+Deliveries are claimed with a lease, and results are stored in batches, each in one transaction. When a process dies,
+the deliveries it has claimed are due again at the end of the lease.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import random
 import secrets
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 from django.db import transaction
@@ -24,7 +25,7 @@ from instances.errors import DATABASE_ERRORS
 from realtime.database import Pool, database
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
-from realtime.delivery.endpoint_health import failing_endpoints, note_failure, note_success, switch_off
+from realtime.delivery.endpoint_health import disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State
 from realtime.delivery.transports import retry
@@ -32,23 +33,25 @@ from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage
 
 logger = logging.getLogger(__name__)
 
-#: Endpoints that one look takes up.
+#: Endpoints that one poll claims for.
 ENDPOINTS_AT_ONCE = 100
-#: Seconds between two looks for what is due when nobody says that there is something.
+#: Seconds between two polls for due deliveries without a wakeup.
 INTERVAL = 1.0
-#: Seconds for which an endpoint is passed over that gave nothing: others hold what is due, or there is no memory.
+#: Seconds for which an endpoint cools down without a claimable delivery: others have claimed them, or memory is short.
 COOLING_DOWN = 0.25
-#: Seconds between two renewals of the lease on what is in flight.
+#: Seconds between two renewals of the lease.
 RENEWAL = LEASE / 3
-#: Results that are stored together, at most.
+#: Results that are stored in one transaction, at most.
 BATCH = 200
-#: Spreads attempts over time.
+#: The jitter of retries.
 _random = random.Random()
 
 
 class FinishedAttempt(NamedTuple):
+    """An attempt that was made, and its outcome."""
+
     delivery: Delivery
-    #: None: it is off, or gone.
+    #: None for an endpoint that is disabled or deleted.
     endpoint: Endpoint | None
     outcome: Outcome
     at: datetime
@@ -56,48 +59,50 @@ class FinishedAttempt(NamedTuple):
 
 
 class Dispatcher:
-    """Runs on an event loop, in the server or in `manage.py deliver`; several may, on one database."""
+    """Runs on an event loop, in the server or in `manage.py deliver`; several may share one database."""
 
     def __init__(self) -> None:
         self._lease = secrets.token_hex(8)
-        self._places = ConcurrencyLimiter()
-        self._barren: dict[int, float] = {}
-        self._woken = asyncio.Event()
-        self._results: list[tuple[int, FinishedAttempt]] = []
-        self._has_results = asyncio.Event()
+        self._limiter = ConcurrencyLimiter()
+        #: Endpoints that are cooling down, and the time (time.monotonic) until when.
+        self._cooling_down: dict[int, float] = {}
+        self._wakeup = asyncio.Event()
+        #: Finished attempts whose results are not stored yet, with their slots.
+        self._finished: list[tuple[int, FinishedAttempt]] = []
+        self._has_finished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled; then what it has not sent is due for others at once."""
-        listener = self._wake_from_thread()
+        """Send deliveries until cancelled; then unsent deliveries are released to other processes at once."""
+        listener = self._wakeup_from_thread()
         wakeup.listeners.add(listener)
-        beside = [asyncio.ensure_future(one()) for one in (self._store_results_forever, self._renew_forever)]
+        background = [asyncio.ensure_future(loop()) for loop in (self._store_results_forever, self._renew_forever)]
         try:
             await self._load_failing()
             while True:
-                self._woken.clear()
-                if not await self._take_some():
-                    await self._rest()
+                self._wakeup.clear()
+                if not await self._start_attempts():
+                    await self._wait_for_wakeup()
         finally:
             wakeup.listeners.discard(listener)
-            running = [*beside, *self._tasks]
+            running = [*background, *self._tasks]
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await self._stop()
 
     async def _load_failing(self) -> None:
-        """Who failed before this process began gets no more places than it had."""
-        with suppress(DatabaseError):  # the first look will tell
-            self._places.remember_failing(await database(failing_endpoints, pool=Pool.SENDS))
+        """Limit the endpoints that failed before this process started."""
+        with suppress(DatabaseError):  # the first poll reports it
+            self._limiter.load_failing(await database(failing_endpoints, pool=Pool.SENDS))
 
     async def _stop(self) -> None:
         try:
-            if self._results:
-                await database(_store_results, [attempted for _, attempted in self._results], pool=Pool.SENDS)
+            if self._finished:
+                await database(_store_results, [attempt for _, attempt in self._finished], pool=Pool.SENDS)
             await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
         except DatabaseError as error:
-            logger.error("What was in flight is sent again when its lease is over: %s", error)
+            logger.error("Deliveries in flight are sent again when their lease ends: %s", error)
         finally:
             for transport in transports().values():
                 await transport.close()
@@ -105,7 +110,7 @@ class Dispatcher:
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL)
-            if self._places:
+            if self._limiter:
                 try:
                     await database(Delivery.objects.renew, self._lease, pool=Pool.SENDS)
                 except DATABASE_ERRORS as error:
@@ -113,39 +118,41 @@ class Dispatcher:
                 except Exception:
                     logger.exception("The lease could not be renewed")
 
-    def _wake_from_thread(self) -> Any:
+    def _wakeup_from_thread(self) -> Callable[[], object]:
         loop = asyncio.get_running_loop()
-        return lambda: loop.call_soon_threadsafe(self._woken.set)
+        return lambda: loop.call_soon_threadsafe(self._wakeup.set)
 
-    async def _rest(self) -> None:
+    async def _wait_for_wakeup(self) -> None:
         with suppress(TimeoutError):
-            # not wait_for, which before Python 3.12 may keep a cancellation to itself
+            # not wait_for, which loses a cancellation that meets a wakeup before Python 3.12
             async with asyncio.timeout(INTERVAL):
-                await self._woken.wait()
+                await self._wakeup.wait()
 
-    async def _take_some(self) -> bool:
-        """Claim what is due and may be sent now; returns whether another look may find more."""
+    async def _start_attempts(self) -> bool:
+        """Claim due deliveries and start their attempts; returns whether another poll may claim more."""
         now = time.monotonic()
-        self._barren = {one: until for one, until in self._barren.items() if until > now}
-        look = self._places.look()
+        self._cooling_down = {pk: until for pk, until in self._cooling_down.items() if until > now}
+        available = self._limiter.availability()
         try:
-            claimed, barren = await database(_claim, self._lease, look, list(self._barren), pool=Pool.SENDS)
+            claimed, unclaimable = await database(
+                _claim, self._lease, available, list(self._cooling_down), pool=Pool.SENDS
+            )
         except DATABASE_ERRORS as error:
-            logger.error("What is to be delivered could not be read; trying again: %s", error)
+            logger.error("Due deliveries could not be read; trying again: %s", error)
             return False
         except Exception:
-            logger.exception("What is to be delivered could not be read; trying again")
+            logger.exception("Due deliveries could not be read; trying again")
             return False
-        self._barren |= dict.fromkeys(barren, time.monotonic() + COOLING_DOWN)
+        self._cooling_down |= dict.fromkeys(unclaimable, time.monotonic() + COOLING_DOWN)
         for delivery, endpoint in claimed:
-            place = self._places.begin(delivery.endpoint_id, delivery.size)
-            task = asyncio.ensure_future(self._deliver(delivery, endpoint, place))
+            slot = self._limiter.acquire(delivery.endpoint_id, delivery.size)
+            task = asyncio.ensure_future(self._attempt(delivery, endpoint, slot))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return bool(claimed or barren)
+        return bool(claimed or unclaimable)
 
-    async def _deliver(self, delivery: Delivery, endpoint: Endpoint | None, place: int) -> None:
-        at, began = timezone.now(), time.monotonic()
+    async def _attempt(self, delivery: Delivery, endpoint: Endpoint | None, slot: int) -> None:
+        at, start = timezone.now(), time.monotonic()
         outcome = Outcome(Result.DEAD, error="The endpoint is switched off or gone")
         try:
             if endpoint is not None:
@@ -154,80 +161,84 @@ class Dispatcher:
         except Exception:
             logger.exception("A transport has failed")
             outcome = Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
-        self._places.answered(place, outcome.result is Result.DELIVERED)
-        self._results.append((place, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - began)))
-        self._has_results.set()
+        self._limiter.record(slot, outcome.result is Result.DELIVERED)
+        self._finished.append((slot, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - start)))
+        self._has_finished.set()
 
     async def _store_results_forever(self) -> None:
         while True:
-            await self._has_results.wait()
-            self._has_results.clear()
-            while self._results:
-                batch, self._results = self._results[:BATCH], self._results[BATCH:]
+            await self._has_finished.wait()
+            self._has_finished.clear()
+            while self._finished:
+                batch, self._finished = self._finished[:BATCH], self._finished[BATCH:]
                 await self._store_results(batch)
 
     async def _store_results(self, batch: list[tuple[int, FinishedAttempt]]) -> None:
-        """Store results; while the database is away they are kept, and their endpoints' places taken.
+        """Store results, then free their slots; while the database is away, both are kept.
 
-        One that can never be stored must not hold up the others: its delivery stays claimed until this process stops.
+        A result that can never be stored must not delay the others: its delivery stays claimed until the process stops.
         """
         while True:
             try:
-                await database(_store_results, [attempted for _, attempted in batch], pool=Pool.SENDS)
+                await database(_store_results, [attempt for _, attempt in batch], pool=Pool.SENDS)
                 break
             except DATABASE_ERRORS as error:
-                logger.error("What came of deliveries could not be stored; trying again: %s", error)
+                logger.error("Results of deliveries could not be stored; trying again: %s", error)
                 await asyncio.sleep(INTERVAL)
             except Exception:
                 if len(batch) > 1:
-                    for one in batch:
-                        await self._store_results([one])
+                    for item in batch:
+                        await self._store_results([item])
                     return
-                logger.exception("What came of delivery %s could not be stored", batch[0][1].delivery.pk)
+                logger.exception("The result of delivery %s could not be stored", batch[0][1].delivery.pk)
                 break
-        for place, _ in batch:
-            self._places.end(place)
-        self._woken.set()
+        for slot, _ in batch:
+            self._limiter.release(slot)
+        self._wakeup.set()
 
 
 def _claim(
-    lease: str, look: Availability, barren: list[int]
+    lease: str, available: Availability, cooling_down: list[int]
 ) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
-    """What is due, with its endpoints as they are now; and the endpoints that gave nothing, though something is due."""
+    """Claim due deliveries; returns them with their current endpoints, and the endpoints without a claimable one."""
     claimed: list[Delivery] = []
-    fruitless = []
+    unclaimable = []
     with transaction.atomic():
-        for endpoint_id, is_ordered in Delivery.objects.due(ENDPOINTS_AT_ONCE, without=[*look.full(), *barren]):
-            free = look.free(endpoint_id)
+        due = Delivery.objects.due(ENDPOINTS_AT_ONCE, excluding=[*available.full(), *cooling_down])
+        for endpoint_id, is_ordered in due:
+            free = available.free(endpoint_id)
             claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
-            found = claim(endpoint_id, free, lease, look.large) if free else []
-            look.take(endpoint_id, [one.size for one in found])
-            claimed += found
-            if not found:  # also for want of a place: such ones must not fill the next look
-                fruitless.append(endpoint_id)
-    endpoints = endpoints_of({one.endpoint_id for one in claimed}) if claimed else {}
-    return [(one, endpoints.get(one.endpoint_id)) for one in claimed], fruitless
+            deliveries = claim(endpoint_id, free, lease, available.large) if free else []
+            available.reserve(endpoint_id, [delivery.size for delivery in deliveries])
+            claimed += deliveries
+            if not deliveries:  # also without a free slot: such endpoints must not fill the next poll
+                unclaimable.append(endpoint_id)
+    endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
+    return [(delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed], unclaimable
 
 
 def _store_results(batch: list[FinishedAttempt]) -> None:
-    """Store results and, apart from that, switch off what does not work: for an event the instance is locked first."""
-    by_endpoint = defaultdict(list)
-    for attempted in batch:
-        if attempted.delivery.endpoint_id > 0:
-            by_endpoint[attempted.delivery.endpoint_id].append(attempted.outcome.result)
+    """Store results and the health of endpoints, then disable endpoints that are gone or fail for days.
+
+    Disabling takes a transaction of its own: its event locks the instance first.
+    """
+    results_of = defaultdict(list)
+    for attempt in batch:
+        if attempt.delivery.endpoint_id > 0:
+            results_of[attempt.delivery.endpoint_id].append(attempt.outcome.result)
     with transaction.atomic():
-        Delivery.objects.store_results([_result(attempted) for attempted in batch])
-        note_success([one for one, results in by_endpoint.items() if Result.DELIVERED in results])
-        # sorted: in one order all processes lock them
-        failed = sorted(one for one, results in by_endpoint.items() if Result.DELIVERED not in results)
-        useless = [(one, reason) for one in failed if (reason := note_failure(one, by_endpoint[one]))]
-    for endpoint_id, reason in useless:
+        Delivery.objects.store_results([_result(attempt) for attempt in batch])
+        record_success([pk for pk, results in results_of.items() if Result.DELIVERED in results])
+        # sorted: all processes lock them in one order
+        failed = sorted(pk for pk, results in results_of.items() if Result.DELIVERED not in results)
+        to_disable = [(pk, reason) for pk in failed if (reason := record_failure(pk, results_of[pk]))]
+    for endpoint_id, reason in to_disable:
         with transaction.atomic():
-            switch_off(endpoint_id, reason)
+            disable(endpoint_id, reason)
 
 
-def _result(attempted: FinishedAttempt) -> AttemptResult:
-    delivery, endpoint, outcome, at, seconds = attempted
+def _result(finished: FinishedAttempt) -> AttemptResult:
+    delivery, endpoint, outcome, at, seconds = finished
     number = delivery.attempts + 1
     attempt = Attempt(
         delivery=delivery,

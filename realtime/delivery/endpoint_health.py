@@ -1,4 +1,4 @@
-"""How endpoints fare: failures in a row, and when one is switched off."""
+"""The health of endpoints: records consecutive failures, and disables an endpoint that is gone or fails for days."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from realtime.delivery.transports.base import Result
 
 logger = logging.getLogger(__name__)
 
-#: After how long a failure what waits for its next attempt is sent as soon as one has succeeded.
+#: The length of a failure after which a success makes deliveries that wait for their next attempt due at once.
 OUTAGE = timedelta(minutes=1)
-
-
-#: How long an endpoint may fail until it is switched off.
+#: The length of a failure after which an endpoint is disabled.
 PATIENCE = timedelta(days=5)
 
 
 def failing_endpoints() -> list[int]:
+    """Return the ids of enabled endpoints whose last attempt failed."""
     rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
     return list(rows.values_list("pk", flat=True))
 
 
-def note_success(endpoint_ids: list[int]) -> None:
-    """They work; and whoever has failed for a while gets at once what waits for its next attempt."""
+def record_success(endpoint_ids: list[int]) -> None:
+    """Mark endpoints as healthy; after an outage, their waiting deliveries are retried now."""
     now = timezone.now()
     failing = Subscription.objects.filter(pk__in=endpoint_ids).exclude(failing_since=None).order_by("pk")
     for endpoint_id, since in failing.values_list("pk", "failing_since"):
@@ -37,8 +36,8 @@ def note_success(endpoint_ids: list[int]) -> None:
             Delivery.objects.retry_now(endpoint_id)
 
 
-def note_failure(endpoint_id: int, results: list[Result]) -> str:
-    """Returns why it is to be switched off: it is gone, or has failed for days."""
+def record_failure(endpoint_id: int, results: list[Result]) -> str:
+    """Mark an endpoint as failing; returns the reason to disable it, or an empty string."""
     now = timezone.now()
     Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
     if Result.GONE in results:
@@ -48,8 +47,8 @@ def note_failure(endpoint_id: int, results: list[Result]) -> str:
     return ""
 
 
-def switch_off(endpoint_id: int, reason: str) -> None:
-    """And say so, by an event."""
+def disable(endpoint_id: int, reason: str) -> None:
+    """Disable an endpoint, end its pending deliveries and announce `endpoint.disabled`; needs a transaction."""
     instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
     endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()
     if endpoint is None:
@@ -59,5 +58,5 @@ def switch_off(endpoint_id: int, reason: str) -> None:
     Delivery.objects.give_up([endpoint_id], State.DEAD, f"Its endpoint was switched off: {reason}")
     logger.warning("The %s endpoint %s was switched off: %s", endpoint.transport, endpoint_id, reason)
     if instance:
-        told = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}
-        announce(EventType.ENDPOINT_DISABLED, instance, told)
+        data = {"endpoint": endpoint_id, "transport": endpoint.transport, "reason": reason}
+        announce(EventType.ENDPOINT_DISABLED, instance, data)

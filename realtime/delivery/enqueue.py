@@ -1,4 +1,4 @@
-"""Which endpoints an event goes to: their deliveries are written in the event's transaction."""
+"""Enqueues an event for the endpoints that want it, in the event's transaction."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from realtime.delivery.transports.base import Endpoint, transports
 
 
 def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
-    """Write what endpoints are owed of these events, in the caller's transaction; returns how many deliveries.
+    """Store the deliveries of these events, in the caller's transaction; returns their number.
 
-    `events` (realtime.log.models.Event) are one instance's, `subscriptions` all that may want them.
+    `events` (realtime.log.models.Event) belong to one instance, `subscriptions` are all that may want them.
     """
-    known = transports()
-    endpoints = [one for one in subscriptions if one.is_endpoint and one.is_enabled and one.transport in known]
-    trusted = [one for transport in known.values() for one in transport.global_endpoints()]
-    if not endpoints and not trusted:
+    registered = transports()
+    wanted = [s for s in subscriptions if s.is_endpoint and s.is_enabled and s.transport in registered]
+    trusted = [endpoint for transport in registered.values() for endpoint in transport.global_endpoints()]
+    if not wanted and not trusted:
         return 0
-    owed = []
-    # without secrets: what is stored needs none, and to decrypt them would take time inside the event's transaction
-    bare = [(one, Endpoint.of(one, secrets={})) for one in endpoints]
+    deliveries = []
+    # without secrets: stored bytes need none, and decrypting them would take time inside the event's transaction
+    endpoints = [(subscription, Endpoint.of(subscription, secrets={})) for subscription in wanted]
     for event in events:
         event_type = EventType(event.type)
-        wanting = [endpoint for one, endpoint in bare if one.wants(event_type)]
-        wanting += [one for one in trusted if one.wants(event_type)]
+        wanting = [endpoint for subscription, endpoint in endpoints if subscription.wants(event_type)]
+        wanting += [endpoint for endpoint in trusted if endpoint.wants(event_type)]
         envelope = orjson.loads(event.envelope) if wanting else {}
-        owed += [delivery(instance, event.seq, envelope, event_type, endpoint) for endpoint in wanting]
+        deliveries += [new_delivery(instance, event.seq, envelope, event_type, endpoint) for endpoint in wanting]
         if event_type is EventType.REMOVE_INSTANCE:
-            for subscription in endpoints:
+            for subscription in wanted:
                 if subscription.instance_id:
-                    FormerEndpoint.keep(subscription)
-    insert(owed)
-    return len(owed)
+                    FormerEndpoint.store(subscription)
+    insert(deliveries)
+    return len(deliveries)
 
 
-def delivery(
+def new_delivery(
     instance: Instance, seq: int, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
 ) -> Delivery:
-    """What an endpoint is owed of an event; the caller stores it."""
+    """Return the delivery of an event to an endpoint, unsaved."""
     transport = transports()[endpoint.transport]
     body = transport.body(dict(envelope), endpoint)
     return Delivery(
@@ -64,14 +64,16 @@ def delivery(
 
 
 def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:
-    """Endpoints as they are now, by id; those that are off or gone are left out, but for a deleted instance's."""
-    trusted = [one for transport in transports().values() for one in transport.global_endpoints()]
-    found = {one.id: one for one in trusted if one.id in ids}
-    former = FormerEndpoint.objects.in_bulk(list(ids))
-    found |= {one.pk: Endpoint(one.pk, one.transport, one.options, one.all_secrets) for one in former.values()}
-    rows = Subscription.objects.endpoints().in_bulk(list(ids))
-    for one in rows.values():
-        found.pop(one.pk, None)
-        if one.is_enabled and one.transport in transports():
-            found[one.pk] = Endpoint.of(one)
+    """Return the current endpoints by id, without those that are disabled or deleted.
+
+    Endpoints of a deleted instance are there: its last events are still sent.
+    """
+    trusted = [endpoint for transport in transports().values() for endpoint in transport.global_endpoints()]
+    found = {endpoint.id: endpoint for endpoint in trusted if endpoint.id in ids}
+    for former in FormerEndpoint.objects.in_bulk(list(ids)).values():
+        found[former.pk] = Endpoint(former.pk, former.transport, former.options, former.all_secrets)
+    for subscription in Subscription.objects.endpoints().in_bulk(list(ids)).values():
+        found.pop(subscription.pk, None)
+        if subscription.is_enabled and subscription.transport in transports():
+            found[subscription.pk] = Endpoint.of(subscription)
     return found

@@ -1,4 +1,4 @@
-"""What endpoints are owed: a row for each event and endpoint, written with the event, with bytes of its own."""
+"""Deliveries: a row for each event and endpoint, written in the event's transaction, with the bytes to send."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ from instances.sql import insert
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
 from realtime.delivery.transports.base import transports
 
-#: Seconds for which a process may keep what it has claimed without saying that it still has it.
+#: Seconds for which a claim holds unless it is renewed.
 LEASE = 15
 
-
-#: Why what an endpoint is owed ends with it.
+#: The `reason` of deliveries that were pending when their endpoint was deleted.
 DELETED = "Its endpoint was deleted"
 
 
 class State(models.TextChoices):
     PENDING = "pending"
     DELIVERED = "delivered"
-    #: Given up after the last attempt, or refused for good. It is kept, and can be sent again.
+    #: Given up after the last attempt, or refused for good; kept, and can be sent again.
     DEAD = "dead"
-    #: Its endpoint is gone.
+    #: Not sent, because its endpoint is disabled or deleted.
     DROPPED = "dropped"
 
 
-#: SQL for the next instance that an endpoint is told of in order.
+#: SQL for the next instance with ordered deliveries pending for an endpoint.
 _NEXT_INSTANCE = """(SELECT instance_id FROM realtime_delivery
     WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} {more} ORDER BY instance_id LIMIT 1)"""
 
 
-def _first(column: str, endpoint: str) -> str:
+def _head_of_queue(column: str, endpoint: str) -> str:
+    """Return SQL for a column of the first pending delivery of an endpoint and `ordered_instances.instance`."""
     return f"""(SELECT {column} FROM realtime_delivery
-        WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} AND instance_id = told.instance
+        WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} AND instance_id = ordered_instances.instance
         ORDER BY seq, id LIMIT 1)"""  # noqa: S608
 
 
+def _following_instance(endpoint: str) -> str:
+    return _NEXT_INSTANCE.format(endpoint=endpoint, more="AND instance_id > ordered_instances.instance")
+
+
 class AttemptResult(NamedTuple):
-    """What an attempt changes."""
+    """A delivery's state after an attempt, and the attempt's record."""
 
     delivery: Delivery
     state: str
@@ -58,76 +62,81 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def pending(self) -> DeliveryQuerySet:
         return self.filter(state=State.PENDING)
 
-    def due(self, limit: int, without: Sequence[int] = ()) -> list[tuple[int, bool]]:
-        """Endpoints that something can be claimed for, at most so many, the longest due first.
+    def due(self, limit: int, excluding: Sequence[int] = ()) -> list[tuple[int, bool]]:
+        """Return up to `limit` endpoints with deliveries that are due, the longest due first.
 
-        With each, whether it is by `claim_first` (where it is told in order) or by `claim`. What waits behind the first
-        one of an instance is due for nobody. Goes from endpoint to endpoint, and there from instance to instance,
-        through indexes: a backlog is not walked.
+        Each comes with whether it is ordered: `claim_first` claims for those, `claim` for the others. Behind the first
+        pending delivery of an instance nothing of an ordered endpoint is due. The query goes from endpoint to
+        endpoint, and there from instance to instance, through indexes: a backlog is not scanned.
         """
-        others = f"AND endpoint NOT IN ({_places(without)})" if without else ""
+        others = f"AND endpoint NOT IN ({_placeholders(excluding)})" if excluding else ""
         names = _transports_on()
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
-                WITH RECURSIVE owed(endpoint) AS (
+                WITH RECURSIVE pending_endpoints(endpoint) AS (
                     SELECT MIN(endpoint_id) FROM realtime_delivery WHERE state = 'pending'
                     UNION ALL
                     SELECT (SELECT MIN(endpoint_id) FROM realtime_delivery
-                            WHERE state = 'pending' AND endpoint_id > owed.endpoint)
-                    FROM owed WHERE owed.endpoint IS NOT NULL
-                ), told(endpoint, instance) AS (
-                    SELECT endpoint, {_NEXT_INSTANCE.format(endpoint="owed.endpoint", more="")}
-                    FROM owed WHERE endpoint IS NOT NULL {others}
+                            WHERE state = 'pending' AND endpoint_id > pending_endpoints.endpoint)
+                    FROM pending_endpoints WHERE pending_endpoints.endpoint IS NOT NULL
+                ), ordered_instances(endpoint, instance) AS (
+                    SELECT endpoint, {_NEXT_INSTANCE.format(endpoint="pending_endpoints.endpoint", more="")}
+                    FROM pending_endpoints WHERE endpoint IS NOT NULL {others}
                     UNION ALL
-                    SELECT endpoint,
-                           {_NEXT_INSTANCE.format(endpoint="told.endpoint", more="AND instance_id > told.instance")}
-                    FROM told WHERE told.instance IS NOT NULL
-                ), firsts(endpoint, is_ordered, due_at) AS (
+                    SELECT endpoint, {_following_instance("ordered_instances.endpoint")}
+                    FROM ordered_instances WHERE ordered_instances.instance IS NOT NULL
+                ), next_deliveries(endpoint, is_ordered, due_at) AS (
                     SELECT endpoint, FALSE, (SELECT MIN(due_at) FROM realtime_delivery
-                        WHERE state = 'pending' AND endpoint_id = owed.endpoint AND is_ordered = FALSE)
-                    FROM owed WHERE endpoint IS NOT NULL {others}
+                        WHERE state = 'pending' AND endpoint_id = pending_endpoints.endpoint AND is_ordered = FALSE)
+                    FROM pending_endpoints WHERE endpoint IS NOT NULL {others}
                     UNION ALL
-                    SELECT endpoint, TRUE, {_first("due_at", "told.endpoint")} FROM told WHERE told.instance IS NOT NULL
+                    SELECT endpoint, TRUE, {_head_of_queue("due_at", "ordered_instances.endpoint")}
+                    FROM ordered_instances WHERE ordered_instances.instance IS NOT NULL
                 )
-                SELECT endpoint, is_ordered FROM firsts WHERE due_at <= %s
+                SELECT endpoint, is_ordered FROM next_deliveries WHERE due_at <= %s
                   AND (SELECT transport FROM realtime_delivery
-                       WHERE state = 'pending' AND endpoint_id = firsts.endpoint LIMIT 1) IN ({_places(names)})
+                       WHERE state = 'pending' AND endpoint_id = next_deliveries.endpoint LIMIT 1)
+                      IN ({_placeholders(names)})
                 GROUP BY endpoint, is_ordered ORDER BY MIN(due_at), endpoint LIMIT %s
                 """,  # noqa: S608
-                [*without, *without, _now(), *names, limit],
+                [*excluding, *excluding, _now(), *names, limit],
             )
             return [(endpoint, bool(is_ordered)) for endpoint, is_ordered in cursor.fetchall()]
 
     def claim(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
-        """Take up to `limit` of an endpoint's that are due, in no order, for LEASE seconds: then they are due again.
+        """Claim up to `limit` due deliveries of an endpoint for LEASE seconds; ordered ones are left out.
 
-        What goes by a transport that is off in this process is left to others. `large`: bytes of large bodies
-        (realtime.delivery.concurrency.LARGE) that may be taken, of which one goes beyond; without any, those are left.
+        Unless the lease is renewed, they are due again when it ends. Deliveries by a transport that is off in this
+        process are left to other processes. `large` is the memory for large bodies in bytes
+        (realtime.delivery.concurrency.LARGE): while less than it is claimed, the next one is, whatever its size; with
+        0, large bodies are left out.
         """
-        return self._claim("one.endpoint_id = %s AND one.is_ordered = FALSE", [endpoint_id], limit, lease, large)
+        condition = "candidate.endpoint_id = %s AND candidate.is_ordered = FALSE"
+        return self._claim(condition, [endpoint_id], limit, lease, large)
 
     def claim_first(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
-        """The same of an endpoint that is told in order: of each instance only the first one that is pending."""
+        """Claim due deliveries of an ordered endpoint as `claim` does: of each instance only the first pending one."""
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
-                WITH RECURSIVE told(instance) AS (
+                WITH RECURSIVE ordered_instances(instance) AS (
                     SELECT {_NEXT_INSTANCE.format(endpoint="%s", more="")}
                     UNION ALL
-                    SELECT {_NEXT_INSTANCE.format(endpoint="%s", more="AND instance_id > told.instance")}
-                    FROM told WHERE told.instance IS NOT NULL
-                ), firsts(id, due_at) AS (
-                    SELECT {_first("id", "%s")}, {_first("due_at", "%s")} FROM told WHERE told.instance IS NOT NULL
+                    SELECT {_following_instance("%s")}
+                    FROM ordered_instances WHERE ordered_instances.instance IS NOT NULL
+                ), next_deliveries(id, due_at) AS (
+                    SELECT {_head_of_queue("id", "%s")}, {_head_of_queue("due_at", "%s")}
+                    FROM ordered_instances WHERE ordered_instances.instance IS NOT NULL
                 )
-                SELECT id FROM firsts WHERE due_at <= %s ORDER BY due_at LIMIT %s
+                SELECT id FROM next_deliveries WHERE due_at <= %s ORDER BY due_at LIMIT %s
                 """,  # noqa: S608
                 [*[endpoint_id] * 4, _now(), limit],
             )
             ids = [pk for (pk,) in cursor.fetchall()]
-        return self._claim(f"one.id IN ({_places(ids)})", ids, limit, lease, large) if ids else []
+        return self._claim(f"candidate.id IN ({_placeholders(ids)})", ids, limit, lease, large) if ids else []
 
-    def _claim(self, which: str, values: list[Any], limit: int, lease: str, large: int) -> list[Delivery]:
+    def _claim(self, condition: str, values: list[Any], limit: int, lease: str, large: int) -> list[Delivery]:
         names = _transports_on()
         locking = "FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
         claimed = Delivery.objects.raw(
@@ -135,53 +144,57 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             UPDATE realtime_delivery SET lease = %s, due_at = %s
             WHERE id IN (
                 SELECT id FROM (
-                    SELECT id, large, SUM(large) OVER (ORDER BY due_at, id) AS upto FROM (
-                        SELECT one.id, one.due_at, CASE WHEN one.size > {LARGE} THEN one.size ELSE 0 END AS large
-                        FROM realtime_delivery AS one
-                        WHERE one.state = 'pending' AND {which} AND one.due_at <= %s
-                          AND one.transport IN ({_places(names)}) AND (one.size <= {LARGE} OR %s)
-                        ORDER BY one.due_at, one.id LIMIT %s {locking}
+                    SELECT id, large, SUM(large) OVER (ORDER BY due_at, id) AS total FROM (
+                        SELECT candidate.id, candidate.due_at,
+                               CASE WHEN candidate.size > {LARGE} THEN candidate.size ELSE 0 END AS large
+                        FROM realtime_delivery AS candidate
+                        WHERE candidate.state = 'pending' AND {condition} AND candidate.due_at <= %s
+                          AND candidate.transport IN ({_placeholders(names)}) AND (candidate.size <= {LARGE} OR %s)
+                        ORDER BY candidate.due_at, candidate.id LIMIT %s {locking}
                     ) AS due
-                ) AS summed WHERE large = 0 OR upto - large < %s
+                ) AS summed WHERE large = 0 OR total - large < %s
             )
             RETURNING *
             """,  # noqa: S608
             [lease, _now(LEASE), *values, _now(), *names, large > 0, limit, large],
         )
-        return sorted(claimed, key=lambda one: one.pk)
+        return sorted(claimed, key=lambda delivery: delivery.pk)
 
     def renew(self, lease: str) -> None:
-        """Who holds this lease is still at it. What is being settled needs it no more, and is not waited for."""
+        """Extend a lease to LEASE seconds from now.
+
+        Rows that are locked are skipped, not waited for: their results are being stored, so they need no lease.
+        """
         with transaction.atomic():
-            held = self.pending().filter(lease=lease)._unlocked()
-            held.update(due_at=timezone.now() + timedelta(seconds=LEASE))
+            claimed = self.pending().filter(lease=lease)._unlocked()
+            claimed.update(due_at=timezone.now() + timedelta(seconds=LEASE))
 
     def release(self, lease: str) -> None:
-        """Who held this lease stops: what it has not sent is due at once."""
+        """End a lease: its pending deliveries are due at once."""
         self.pending().filter(lease=lease).update(due_at=timezone.now(), lease=None)
 
     def give_up(self, endpoint_ids: Iterable[int], state: State, reason: str) -> None:
-        """What waits for these endpoints ends in this state, and says why; it will not be sent."""
-        waiting = self._waiting(endpoint_ids)
-        waiting.update(state=state, finished_at=timezone.now(), reason=reason)
+        """Move the unclaimed deliveries of these endpoints to a final state, with the reason; they are not sent."""
+        unclaimed = self._unclaimed(endpoint_ids)
+        unclaimed.update(state=state, finished_at=timezone.now(), reason=reason)
 
     def retry_now(self, endpoint_id: int) -> None:
-        """What waits for its next attempt at this endpoint is due at once."""
-        self._waiting([endpoint_id]).update(due_at=timezone.now())
+        """Make the unclaimed deliveries of an endpoint due at once."""
+        self._unclaimed([endpoint_id]).update(due_at=timezone.now())
 
-    def _waiting(self, endpoint_ids: Iterable[int]) -> DeliveryQuerySet:
-        """What nobody holds; what somebody just takes is his to settle."""
+    def _unclaimed(self, endpoint_ids: Iterable[int]) -> DeliveryQuerySet:
+        """Return pending deliveries without a lease; rows that are being claimed are left to the claiming process."""
         return self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None)._unlocked()
 
     def _unlocked(self) -> DeliveryQuerySet:
-        """Those that no other transaction has locked: two that wait for each other's rows would be a deadlock."""
+        """Leave out rows that other transactions have locked: two that wait for each other's rows would deadlock."""
         can_skip = connection.features.has_select_for_update_skip_locked
         return Delivery.objects.filter(pk__in=self.select_for_update(skip_locked=can_skip).values("pk"))
 
     def store_results(self, results: Sequence[AttemptResult]) -> None:
-        """Store what came of attempts; a lease that was lost meanwhile changes nothing but the record."""
+        """Store the results of attempts; where the lease was lost meanwhile, only the attempt's record is added."""
         now = _now()
-        results = sorted(results, key=lambda result: result.delivery.pk)  # in which all lock them
+        results = sorted(results, key=lambda result: result.delivery.pk)  # the locking order of all processes
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(
                 """
@@ -204,7 +217,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """An event on its way to an endpoint."""
+    """An event that is to be sent, or was sent, to an endpoint."""
 
     event_id = models.CharField(max_length=64, help_text="The event's id, the same in each attempt.")
     instance_id = models.UUIDField()
@@ -255,7 +268,7 @@ class Delivery(models.Model):
 
 
 class Attempt(models.Model):
-    """One try to deliver, on record."""
+    """The record of an attempt to send a delivery."""
 
     delivery = models.ForeignKey(Delivery, models.CASCADE, related_name="tries")
     number = models.IntegerField(help_text="Begins anew when what died is sent again.")
@@ -274,13 +287,16 @@ class Attempt(models.Model):
 
     @classmethod
     def last_of(cls, deliveries: Iterable[Delivery]) -> dict[int, Attempt]:
-        """The last one of each, by the delivery's id, without excerpts."""
-        rows = cls.objects.filter(delivery__in=[one.pk for one in deliveries]).defer("excerpt").order_by("pk")
+        """Return the last attempt of each delivery by the delivery's id, with the excerpts deferred."""
+        rows = cls.objects.filter(delivery__in=[delivery.pk for delivery in deliveries]).defer("excerpt").order_by("pk")
         return {attempt.delivery_id: attempt for attempt in rows}
 
 
 class FormerEndpoint(models.Model):
-    """An endpoint that no subscription is: a deleted instance's, which is told so, or one named for one resending."""
+    """A snapshot of an endpoint that has no subscription.
+
+    It belongs to a deleted instance, whose last events are still sent, or is the target of one resending.
+    """
 
     id = models.BigIntegerField(primary_key=True)
     transport = models.CharField(max_length=32)
@@ -292,7 +308,8 @@ class FormerEndpoint(models.Model):
         return f"{self.transport} {self.pk}"
 
     @classmethod
-    def keep(cls, subscription: Subscription) -> None:
+    def store(cls, subscription: Subscription) -> None:
+        """Store a copy of a subscription under its id."""
         cls.objects.update_or_create(
             pk=subscription.pk,
             defaults={
@@ -308,15 +325,15 @@ class FormerEndpoint(models.Model):
 
 
 def pending_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
-    """How many deliveries are pending and dead, by endpoint and state.
+    """Count pending and dead deliveries by endpoint and state; endpoints without any are left out.
 
-    The states are written out: SQLite uses a partial index only where it can read its condition.
+    The states are literals in the SQL: SQLite uses a partial index only where the query repeats its condition.
     """
     if not endpoint_ids:
         return {}
     counts = [
-        f"SELECT endpoint_id, '{state}', COUNT(*) FROM realtime_delivery "  # noqa: S608 (all of it is our own)
-        f"WHERE state = '{state}' AND endpoint_id IN ({_places(endpoint_ids)}) GROUP BY endpoint_id"
+        f"SELECT endpoint_id, '{state}', COUNT(*) FROM realtime_delivery "  # noqa: S608 (nothing of it is input)
+        f"WHERE state = '{state}' AND endpoint_id IN ({_placeholders(endpoint_ids)}) GROUP BY endpoint_id"
         for state in (State.PENDING.value, State.DEAD.value)
     ]
     with connection.cursor() as cursor:
@@ -324,7 +341,7 @@ def pending_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:
         return {(endpoint, state): count for endpoint, state, count in cursor.fetchall()}
 
 
-def _places(values: Sized) -> str:
+def _placeholders(values: Sized) -> str:
     return ", ".join(["%s"] * len(values))
 
 
@@ -333,5 +350,5 @@ def _transports_on() -> list[str]:
 
 
 def _now(seconds: float = 0) -> Any:
-    """As the database stores it."""
+    """Return the time in `seconds` as the database stores it."""
     return connection.ops.adapt_datetimefield_value(timezone.now() + timedelta(seconds=seconds))

@@ -1,4 +1,4 @@
-"""Deliveries that somebody asks for: what was sent before, sent again, and test events."""
+"""Resends earlier deliveries, and sends test events, on request."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.delivery import wakeup
-from realtime.delivery.enqueue import delivery
+from realtime.delivery.enqueue import new_delivery
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.samples import sample
 from realtime.delivery.transports.base import Endpoint, transports
 
-#: Deliveries that one call sends again.
+#: Deliveries that one call resends, at most.
 MAX_RESENT = 10_000
 
-#: The ids of endpoints that were named for one resending begin here, where no row's will ever be.
+#: The lowest id of an endpoint that is the target of one resending; no row's id reaches it.
 ONE_OFF = 2**62
 
 
 @dataclass(frozen=True)
 class TargetOverride:
-    """Where deliveries go that are not to go where they went."""
+    """A target for resent deliveries other than their endpoint."""
 
     url: str
-    #: What they are signed with there.
+    #: The signing secret of the target.
     secret: str
-    #: Whether it is the operator who wants it so; then the URL is shown to nobody else.
+    #: True if the operator asks for it; the URL is then shown to the operator only.
     is_operators: bool
 
 
 def resend(
     deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, override: TargetOverride | None = None
 ) -> int:
-    """Owe up to `limit` of these once more, the oldest first, under the same ids and with the same bytes.
+    """Enqueue up to `limit` deliveries again, the oldest first; returns their number.
 
-    Returns how many they are. One statement copies them: no body comes here. `asked_by`: for the record.
+    Event ids and bytes stay. One SQL statement copies them, so no body is loaded. `asked_by` is recorded with each.
     """
-    new = _fresh(asked_by) | (_to(override) if override else {})
+    new = _pending_values(asked_by) | (_target_values(override) if override else {})
     aliases = {f"new_{name}": value for name, value in new.items()}
     copied = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
     kept = [name for name in copied if name not in new]
     rows = deliveries.order_by("pk").annotate(**aliases).values_list(*kept, *aliases)[:limit]
     try:
         statement, values = rows.query.sql_with_params()
-    except EmptyResultSet:  # Django sees that there can be none
+    except EmptyResultSet:  # Django knows that no row matches
         return 0
     columns = ", ".join(f'"{name}"' for name in [*kept, *new])
     with connection.cursor() as cursor:
@@ -65,7 +65,7 @@ def resend(
     return count
 
 
-def _fresh(asked_by: str) -> dict[str, Any]:
+def _pending_values(asked_by: str) -> dict[str, Any]:
     now = Value(timezone.now(), DateTimeField())
     return {
         "state": Value(State.PENDING.value),
@@ -80,8 +80,8 @@ def _fresh(asked_by: str) -> dict[str, Any]:
     }
 
 
-def _to(override: TargetOverride) -> dict[str, Any]:
-    """Without the headers of any endpoint."""
+def _target_values(override: TargetOverride) -> dict[str, Any]:
+    """Store an endpoint for the target, without stored headers; returns the values of its deliveries."""
     endpoint = FormerEndpoint.objects.create(
         pk=ONE_OFF + secrets.randbits(61),
         transport=Subscription.WEBHOOK,
@@ -98,13 +98,13 @@ def _to(override: TargetOverride) -> dict[str, Any]:
 
 
 def requeue_dead(endpoint_id: int) -> int:
-    """Make what died at this endpoint due now, with all its attempts before it; returns how many they are.
+    """Make the dead deliveries of an endpoint pending and due, with all attempts again; returns their number.
 
-    Bytes and ids stay, and what was tried before stays on record. What somebody has had repeated is left out.
+    Bytes, ids and the records of earlier attempts stay. Deliveries that were resent are left out.
     """
-    repeats = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
+    resent = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
     dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id)
-    count = dead.exclude(pk__in=repeats.values("resent_from")).update(
+    count = dead.exclude(pk__in=resent.values("resent_from")).update(
         state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason=""
     )
     transaction.on_commit(wakeup.wake, robust=True)
@@ -119,34 +119,34 @@ def in_range(
     state: Collection[str] = (State.DEAD.value,),
     endpoint: int | None = None,
 ) -> models.QuerySet[Delivery]:
-    """Those of an instance from `since` until before `until`, by when they were made, that nobody has sent again.
+    """Return an instance's deliveries that were created from `since` until before `until` and were not resent.
 
-    What was sent again and died again is a delivery of its own, and is among them.
+    A resent delivery is a delivery of its own: if it ended in one of these states, it is among them.
     """
-    asked = {"created_at__gte": since, "created_at__lt": until, "endpoint_id": endpoint}
-    repeats = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
+    optional = {"created_at__gte": since, "created_at__lt": until, "endpoint_id": endpoint}
+    resent = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
     found = deliveries.filter(instance_id=instance_id, state__in=state)
-    found = found.filter(**{name: value for name, value in asked.items() if value is not None})
-    return found.exclude(pk__in=repeats.values("resent_from"))
+    found = found.filter(**{name: value for name, value in optional.items() if value is not None})
+    return found.exclude(pk__in=resent.values("resent_from"))
 
 
 def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
-    """The ids of endpoints that are on: the instance's and, if asked for, those of all instances."""
+    """Return the ids of an instance's enabled endpoints and, `with_global`, of those of all instances."""
     rows = Subscription.objects.endpoints().filter(is_enabled=True)
     found = list(rows.filter(instance=instance).values_list("pk", flat=True))
     if with_global:
         found += rows.filter(instance=None).values_list("pk", flat=True)
-        found += [one.id for transport in transports().values() for one in transport.global_endpoints()]
+        found += [endpoint.id for transport in transports().values() for endpoint in transport.global_endpoints()]
     return found
 
 
 def send_test(
     instance: Instance, event_type: EventType, endpoints: Sequence[Subscription], asked_by: str
 ) -> list[Delivery]:
-    """Owe these a sample of an event, which no socket hears and no log keeps."""
+    """Enqueue a sample event for endpoints; it is neither logged nor emitted to sockets."""
     envelope = sample(instance, event_type)
-    deliveries = [delivery(instance, 0, envelope, event_type, Endpoint.of(one)) for one in endpoints]
-    for one in deliveries:
-        one.is_ordered, one.asked_by = False, asked_by  # it must not hold up what is told in order
+    deliveries = [new_delivery(instance, 0, envelope, event_type, Endpoint.of(endpoint)) for endpoint in endpoints]
+    for delivery in deliveries:
+        delivery.is_ordered, delivery.asked_by = False, asked_by  # it must not block ordered deliveries
     transaction.on_commit(wakeup.wake, robust=True)
     return Delivery.objects.bulk_create(deliveries)

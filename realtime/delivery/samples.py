@@ -1,4 +1,4 @@
-"""An example of what each type of event tells, for test events: the people and numbers in them are nobody's."""
+"""Sample data of each event type, for test events; the people and numbers in it are made up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUP = "120363012345678901@g.us"
 
 
 def sample(instance: Instance, event_type: EventType) -> dict[str, Any]:
-    """An envelope as this type's events have it, marked `test`: it stands in no log, so its `seq` is 0."""
+    """Return a sample envelope with `test: true`; it is not in the log, so its `seq` is 0."""
     envelope = orjson.loads(render(instance, event_type, _data(instance)[event_type], EventNumber("test", 0, 0)))
     return envelope | {"id": f"test.{secrets.token_hex(8)}", "test": True}
 

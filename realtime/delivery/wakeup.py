@@ -1,15 +1,15 @@
-"""Wakes the dispatchers of this process when something is owed; a look once a second finds what nobody reports."""
+"""Wakes the dispatchers of this process when a delivery is committed; a poll each second finds those of others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-#: Called from any thread.
+#: Callbacks of dispatchers, called from any thread.
 listeners: set[Callable[[], object]] = set()
 
 
 def wake() -> None:
-    """Something is committed that is to be delivered."""
+    """Wake the dispatchers; called after the commit."""
     for listener in list(listeners):
         try:
             listener()

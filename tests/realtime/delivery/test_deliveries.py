@@ -1,13 +1,15 @@
-"""What endpoints are owed reaches them: at least once, with one id, whatever they answer and whoever dies."""
+"""Deliveries reach endpoints at least once, under one id, whatever the response and whichever process dies."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
 import time
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from django.db import transaction
@@ -15,11 +17,12 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime.delivery import dispatcher as dispatcher_module
+from realtime.delivery import wakeup
 from realtime.delivery.concurrency import MAX_PER_ENDPOINT
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
-from realtime.delivery.transports import retry
+from realtime.delivery.transports.base import Outcome, Result, transports
+from realtime.delivery.transports.webhook import Webhook
 from realtime.log.models import Event
 from realtime.log.retention import prune
 from tests.inside import Inside, until
@@ -43,9 +46,10 @@ def inside(transactional_db):
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch):
-    """Attempts follow each other at once, five of them."""
-    monkeypatch.setattr(retry, "delay", lambda attempt, draw: 0.05 if attempt < 5 else None)
+def short_retries(settings):
+    """Five attempts, each 50 ms after the one before."""
+    settings.WEBHOOK_RETRY_MAX_ATTEMPTS, settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = 5, 0.05
+    settings.WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF = False
 
 
 def endpoint(instance, receiver, events=("CALL",), **options):
@@ -66,7 +70,7 @@ def finished(count=1):
     return until(lambda: Delivery.objects.exclude(state=State.PENDING).count() >= count, 20)
 
 
-def test_an_event_is_owed_in_its_own_transaction_to_those_who_want_it(loja):
+def test_an_event_is_enqueued_in_its_transaction_for_the_endpoints_that_want_it(loja):
     with Receiver() as receiver:
         wanting = endpoint(loja, receiver)
         endpoint(loja, receiver, events=["MESSAGES_UPSERT"])
@@ -79,14 +83,14 @@ def test_an_event_is_owed_in_its_own_transaction_to_those_who_want_it(loja):
             record(loja, 2)
             transaction.set_rollback(True)
 
-    owed = Delivery.objects.order_by("endpoint_id")
-    assert [one.endpoint_id for one in owed] == [wanting.pk, everywhere.pk]
-    assert {(one.event_id, one.seq, one.type, one.state) for one in owed} == {
+    deliveries = Delivery.objects.order_by("endpoint_id")
+    assert [delivery.endpoint_id for delivery in deliveries] == [wanting.pk, everywhere.pk]
+    assert {(delivery.event_id, delivery.seq, delivery.type, delivery.state) for delivery in deliveries} == {
         (f"{event.epoch}.{event.seq}", event.seq, "call", State.PENDING)
     }
 
 
-def test_it_is_delivered_once_and_the_attempt_is_on_record(inside, loja):
+def test_an_event_is_delivered_once_and_the_attempt_is_recorded(inside, loja):
     with Receiver() as receiver:
         endpoint(loja, receiver)
         record(loja, *range(50))
@@ -95,13 +99,15 @@ def test_it_is_delivered_once_and_the_attempt_is_on_record(inside, loja):
 
         assert sorted(receiver.seqs()) == list(range(2, 52))
         assert len({request.id for request in receiver.requests}) == 50
-        assert {one.state for one in Delivery.objects.all()} == {State.DELIVERED}
+        assert {delivery.state for delivery in Delivery.objects.all()} == {State.DELIVERED}
         attempts = list(Attempt.objects.all())
-        assert {(one.number, one.status, one.excerpt, one.error) for one in attempts} == {(1, 200, "ok", "")}
+        assert {(attempt.number, attempt.status, attempt.excerpt, attempt.error) for attempt in attempts} == {
+            (1, 200, "ok", "")
+        }
         assert len(attempts) == 50
 
 
-def test_what_fails_is_tried_again_with_the_same_id_and_bytes_until_it_is_dead(inside, loja):
+def test_a_failed_delivery_is_retried_with_the_same_id_and_bytes_until_it_is_dead(inside, loja):
     with Receiver(lambda request: 500) as receiver:
         endpoint(loja, receiver)
         record(loja, 1)
@@ -111,11 +117,11 @@ def test_what_fails_is_tried_again_with_the_same_id_and_bytes_until_it_is_dead(i
         assert len({(request.id, request.body) for request in receiver.requests}) == 1
         [dead] = Delivery.objects.all()
         assert (dead.state, dead.attempts) == (State.DEAD, 5)
-        assert [(one.number, one.status) for one in dead.tries.all()] == [(n, 500) for n in range(1, 6)]
+        assert [(attempt.number, attempt.status) for attempt in dead.tries.all()] == [(n, 500) for n in range(1, 6)]
         assert Subscription.objects.endpoints().get().failing_since
 
 
-def test_a_dead_endpoint_holds_up_no_other(inside, loja):
+def test_an_endpoint_that_hangs_delays_no_other(inside, loja):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(20) and 500) as stuck, Receiver() as healthy:
         try:
@@ -128,60 +134,60 @@ def test_a_dead_endpoint_holds_up_no_other(inside, loja):
         assert len(stuck.requests) <= MAX_PER_ENDPOINT
 
 
-def waiting(endpoint_id, instance, seq, due_in=0.0, **fields):
+def pending(endpoint_id, instance, seq, due_in=0.0, **fields):
     due_at = timezone.now() + timedelta(seconds=due_in)
-    told = {"event_id": f"{'e' * 16}.{seq}", "instance_id": instance.pk, "name": instance.name, "type": "call"}
-    told |= {"transport": "webhook", "destination": "http://a.example", "body": b"{}", "size": 2}
-    return Delivery(endpoint_id=endpoint_id, seq=seq, due_at=due_at, **told | fields)
+    values = {"event_id": f"{'e' * 16}.{seq}", "instance_id": instance.pk, "name": instance.name, "type": "call"}
+    values |= {"transport": "webhook", "destination": "http://a.example", "body": b"{}", "size": 2}
+    return Delivery(endpoint_id=endpoint_id, seq=seq, due_at=due_at, **values | fields)
 
 
-def test_only_the_first_of_what_is_told_in_order_is_due(loja):
+def test_of_ordered_deliveries_only_the_first_of_each_instance_is_due(loja):
     other = Instance(name="other")
     other.save()
     Delivery.objects.bulk_create(
         [
-            *(waiting(1, loja, seq, 3600 if seq == 1 else 0, is_ordered=True) for seq in (1, 2, 3)),
-            *(waiting(2, loja, seq, is_ordered=True) for seq in (3, 1, 1, 2)),
-            *(waiting(2, other, seq, is_ordered=True) for seq in (7, 6)),
-            *(waiting(3, loja, seq) for seq in (1, 2)),
-            waiting(4, loja, 1, 3600),
-            waiting(5, loja, 1, transport="carrier pigeon"),
+            *(pending(1, loja, seq, 3600 if seq == 1 else 0, is_ordered=True) for seq in (1, 2, 3)),
+            *(pending(2, loja, seq, is_ordered=True) for seq in (3, 1, 1, 2)),
+            *(pending(2, other, seq, is_ordered=True) for seq in (7, 6)),
+            *(pending(3, loja, seq) for seq in (1, 2)),
+            pending(4, loja, 1, 3600),
+            pending(5, loja, 1, transport="carrier pigeon"),
         ]
     )
     assert set(Delivery.objects.due(10)) == {(2, True), (3, False)}
-    assert Delivery.objects.due(10, without=[2, 4]) == [(3, False)]
+    assert Delivery.objects.due(10, excluding=[2, 4]) == [(3, False)]
     assert len(Delivery.objects.due(1)) == 1
 
     assert not Delivery.objects.claim(2, 10, "a")
     assert not Delivery.objects.claim_first(1, 10, "a")
     assert not Delivery.objects.claim_first(3, 10, "a")
-    told = Delivery.objects.claim_first(2, 10, "a")
-    assert {(one.instance_id, one.seq) for one in told} == {(loja.pk, 1), (other.pk, 6)}
+    first = Delivery.objects.claim_first(2, 10, "a")
+    assert {(delivery.instance_id, delivery.seq) for delivery in first} == {(loja.pk, 1), (other.pk, 6)}
     assert not Delivery.objects.claim_first(2, 10, "b")
-    Delivery.objects.filter(pk__in=[one.pk for one in told]).update(state=State.DELIVERED)
+    Delivery.objects.filter(pk__in=[delivery.pk for delivery in first]).update(state=State.DELIVERED)
     again = Delivery.objects.claim_first(2, 10, "b")
-    assert {(one.instance_id, one.seq) for one in again} == {(loja.pk, 1), (other.pk, 7)}
+    assert {(delivery.instance_id, delivery.seq) for delivery in again} == {(loja.pk, 1), (other.pk, 7)}
 
 
-def test_large_bodies_are_claimed_as_far_as_there_is_memory_and_small_ones_always(loja):
+def test_large_bodies_are_claimed_while_they_fit_into_memory_and_small_ones_always(loja):
     large = {"body": b"x" * 100_000, "size": 100_000}
-    Delivery.objects.bulk_create([waiting(1, loja, seq, -seq, **(large if seq % 2 else {})) for seq in range(10)])
-    assert {one.seq for one in Delivery.objects.claim(1, 10, "a", large=0)} == {0, 2, 4, 6, 8}
-    assert [one.seq for one in Delivery.objects.claim(1, 10, "a", large=1)] == [9]
-    assert [one.seq for one in Delivery.objects.claim(1, 10, "a", large=150_000)] == [5, 7]
-    assert [one.seq for one in Delivery.objects.claim(1, 10, "a")] == [1, 3]
-    # in order, what there is no memory for keeps its place
-    Delivery.objects.bulk_create([waiting(2, loja, 1, is_ordered=True, **large), waiting(2, loja, 2, is_ordered=True)])
+    Delivery.objects.bulk_create([pending(1, loja, seq, -seq, **(large if seq % 2 else {})) for seq in range(10)])
+    assert {delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=0)} == {0, 2, 4, 6, 8}
+    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=1)] == [9]
+    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=150_000)] == [5, 7]
+    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a")] == [1, 3]
+    # an ordered delivery that does not fit into memory is not overtaken
+    Delivery.objects.bulk_create([pending(2, loja, 1, is_ordered=True, **large), pending(2, loja, 2, is_ordered=True)])
     assert not Delivery.objects.claim_first(2, 10, "a", large=0)
-    assert [one.seq for one in Delivery.objects.claim_first(2, 10, "a")] == [1]
+    assert [delivery.seq for delivery in Delivery.objects.claim_first(2, 10, "a")] == [1]
 
 
-def test_a_crowd_that_waits_holds_up_no_other(loja):
-    """Endpoints told in order whose first event waits for its next attempt, and some that nothing can be sent to."""
+def test_many_endpoints_that_wait_for_a_retry_delay_no_other(loja):
+    """Ordered endpoints whose first delivery waits for its next attempt, and endpoints of an unknown transport."""
     crowd = [(10_000 + n, 1, 3600, {"is_ordered": True}) for n in range(150)]
     crowd += [(10_000 + n, 2, -60, {"is_ordered": True}) for n in range(150)]
     crowd += [(20_000 + n, 1, -60, {"transport": "carrier pigeon"}) for n in range(150)]
-    Delivery.objects.bulk_create(waiting(pk, loja, seq, due_in, **fields) for pk, seq, due_in, fields in crowd)
+    Delivery.objects.bulk_create(pending(pk, loja, seq, due_in, **fields) for pk, seq, due_in, fields in crowd)
     with Receiver() as receiver:
         endpoint(loja, receiver)
         with Inside():
@@ -189,7 +195,7 @@ def test_a_crowd_that_waits_holds_up_no_other(loja):
             until(lambda: receiver.requests, 5)
 
 
-def test_those_who_hang_leave_places_to_others(loja, settings):
+def test_endpoints_that_hang_leave_slots_to_others(loja, settings):
     settings.WEBHOOK_REQUEST_TIMEOUT_MS = 60_000
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(30) and 200) as stuck, Receiver() as healthy:
@@ -207,21 +213,19 @@ def test_those_who_hang_leave_places_to_others(loja, settings):
             hanging.set()
 
 
-async def test_a_cancellation_is_not_lost_around_a_wake_up():
-    for turns in range(4):
-        resting = Dispatcher()
-        task = asyncio.ensure_future(resting._rest())
-        for _ in range(3):
-            await asyncio.sleep(0)
-        resting._woken.set()
+async def test_a_cancellation_that_meets_a_wakeup_is_not_lost(transactional_db):
+    for turns in range(6):
+        running = asyncio.ensure_future(Dispatcher().run())
+        await asyncio.sleep(0.2)  # nothing is due, so it waits for a wakeup
+        wakeup.wake()
         for _ in range(turns):
             await asyncio.sleep(0)
-        if task.cancel():  # it was not over
-            with pytest.raises(asyncio.CancelledError):
-                await task
+        running.cancel()
+        await asyncio.wait({running}, timeout=3)
+        assert running.cancelled()
 
 
-def test_an_ordered_endpoint_gets_one_after_the_other_whatever_fails(inside, loja):
+def test_an_ordered_endpoint_receives_events_in_order_whatever_fails(inside, loja):
     answers = iter([500, 200, 500, 500, 200] + [200] * 20)
     with Receiver(lambda request: next(answers)) as receiver:
         endpoint(loja, receiver, ordered=True)
@@ -231,7 +235,7 @@ def test_an_ordered_endpoint_gets_one_after_the_other_whatever_fails(inside, loj
         assert receiver.seqs() == [2, 2, 3, 3, 3, *range(4, 12)]
 
 
-def test_an_instance_that_is_deleted_is_told_of_to_its_endpoints(inside, loja):
+def test_the_deletion_of_an_instance_is_delivered_to_its_endpoints(inside, loja):
     with Receiver() as receiver:
         endpoint(loja, receiver, events=["INSTANCE_DELETE", "REMOVE_INSTANCE"])
         loja.delete()
@@ -241,8 +245,8 @@ def test_an_instance_that_is_deleted_is_told_of_to_its_endpoints(inside, loja):
         assert FormerEndpoint.objects.count() == 1
 
 
-@pytest.mark.parametrize("how", ["off", "deleted"])
-def test_what_is_owed_to_an_endpoint_that_is_off_or_gone_is_not_sent(loja, how):
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+def test_deliveries_to_a_disabled_or_deleted_endpoint_are_dropped(loja, how):
     with Receiver() as receiver:
         subscription = endpoint(loja, receiver)
         record(loja, 1)
@@ -257,7 +261,7 @@ def test_what_is_owed_to_an_endpoint_that_is_off_or_gone_is_not_sent(loja, how):
         assert Delivery.objects.get().state == State.DROPPED
 
 
-def test_an_endpoint_that_is_gone_is_switched_off_and_an_event_says_so(inside, loja):
+def test_an_endpoint_that_answers_410_is_disabled_and_an_event_is_recorded(inside, loja):
     with Receiver(lambda request: 410) as receiver:
         endpoint(loja, receiver)
         record(loja, 1)
@@ -269,7 +273,7 @@ def test_an_endpoint_that_is_gone_is_switched_off_and_an_event_says_so(inside, l
         assert Delivery.objects.get(type="call").state == State.DEAD
 
 
-def test_what_ends_with_its_endpoint_says_so(inside, loja):
+def test_deliveries_that_end_with_their_endpoint_have_a_reason(inside, loja):
     with Receiver(lambda request: 410) as receiver:
         endpoint(loja, receiver, ordered=True)
         record(loja, 1, 2, 3)
@@ -277,12 +281,12 @@ def test_what_ends_with_its_endpoint_says_so(inside, loja):
 
         first, *others = Delivery.objects.filter(type="call").order_by("seq")
         assert (first.attempts, first.reason) == (1, "")
-        assert {(one.state, one.attempts, one.reason) for one in others} == {
+        assert {(delivery.state, delivery.attempts, delivery.reason) for delivery in others} == {
             (State.DEAD, 0, "Its endpoint was switched off: It answered 410 Gone")
         }
 
 
-def test_an_endpoint_that_fails_for_days_is_switched_off(inside, loja):
+def test_an_endpoint_that_fails_for_days_is_disabled(inside, loja):
     with Receiver(lambda request: 503) as receiver:
         subscription = endpoint(loja, receiver)
         Subscription.objects.filter(pk=subscription.pk).update(failing_since=timezone.now() - timedelta(days=6))
@@ -293,7 +297,7 @@ def test_an_endpoint_that_fails_for_days_is_switched_off(inside, loja):
         assert Event.objects.filter(type="endpoint.disabled").count() == 1
 
 
-def test_one_delivery_ends_a_failure(inside, loja):
+def test_one_success_ends_a_failure(inside, loja):
     answers = iter([500, 200])
     with Receiver(lambda request: next(answers)) as receiver:
         endpoint(loja, receiver)
@@ -303,7 +307,7 @@ def test_one_delivery_ends_a_failure(inside, loja):
         assert Subscription.objects.endpoints().get().failing_since is None
 
 
-def test_what_a_dead_process_had_claimed_is_due_when_its_lease_is_over(loja, monkeypatch):
+def test_deliveries_of_a_dead_process_are_due_when_their_lease_ends(loja):
     with Receiver() as receiver:
         subscription = endpoint(loja, receiver)
         record(loja, 1)
@@ -318,20 +322,20 @@ def test_what_a_dead_process_had_claimed_is_due_when_its_lease_is_over(loja, mon
         assert Delivery.objects.get().state == State.DELIVERED
 
 
-def test_a_server_that_stops_gives_back_what_it_had_not_sent(loja):
+def test_a_server_that_stops_releases_unsent_deliveries(loja):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(20) and 200) as receiver:
         endpoint(loja, receiver)
         with Inside():
             record(loja, 1)
             until(lambda: receiver.requests)
-        [owed] = Delivery.objects.all()
-        assert (owed.state, owed.lease) == (State.PENDING, None)
-        assert owed.due_at <= timezone.now()
+        [delivery] = Delivery.objects.all()
+        assert (delivery.state, delivery.lease) == (State.PENDING, None)
+        assert delivery.due_at <= timezone.now()
         hanging.set()
 
 
-def test_several_who_claim_at_once_get_each_delivery_once(loja):
+def test_concurrent_claims_get_each_delivery_once(loja):
     with Receiver() as receiver:
         subscription = endpoint(loja, receiver)
     record(loja, *range(200))
@@ -341,7 +345,7 @@ def test_several_who_claim_at_once_get_each_delivery_once(loja):
         from django.db import connection
 
         while taken := Delivery.objects.claim(subscription.pk, 7, name):
-            claimed.extend(one.pk for one in taken)
+            claimed.extend(delivery.pk for delivery in taken)
         connection.close()
 
     threads = [threading.Thread(target=claim, args=(f"worker {number}",)) for number in range(4)]
@@ -353,9 +357,9 @@ def test_several_who_claim_at_once_get_each_delivery_once(loja):
     assert len(claimed) == len(set(claimed)) == 200
 
 
-def test_what_waits_is_sent_when_an_endpoint_is_back_after_an_outage(inside, loja, monkeypatch):
+def test_waiting_deliveries_are_retried_at_once_after_an_outage(inside, loja, settings):
     is_away = True
-    monkeypatch.setattr(retry, "delay", lambda attempt, draw: 3600)
+    settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = 3600
     with Receiver(lambda request: 503 if is_away else 200) as receiver:
         subscription = endpoint(loja, receiver)
         record(loja, 1, 2, 3)
@@ -368,15 +372,15 @@ def test_what_waits_is_sent_when_an_endpoint_is_back_after_an_outage(inside, loj
         assert sorted(receiver.seqs()) == [2, 2, 3, 3, 4, 4, 5]
 
 
-def test_what_is_finished_goes_with_the_log_and_what_is_pending_stays(loja):
+def test_finished_deliveries_are_pruned_with_the_log_and_pending_ones_stay(loja):
     long_ago = timezone.now() - timedelta(days=30)
     with Receiver() as receiver:
         endpoint(loja, receiver)
     record(loja, 1, 2, 3)
     done, dead, _ = Delivery.objects.order_by("pk")
-    for one, state in ((done, State.DELIVERED), (dead, State.DEAD)):
-        Attempt.objects.create(delivery=one, number=1, at=long_ago, duration_ms=1)
-        Delivery.objects.filter(pk=one.pk).update(state=state, finished_at=long_ago)
+    for delivery, state in ((done, State.DELIVERED), (dead, State.DEAD)):
+        Attempt.objects.create(delivery=delivery, number=1, at=long_ago, duration_ms=1)
+        Delivery.objects.filter(pk=delivery.pk).update(state=state, finished_at=long_ago)
     Delivery.objects.update(created_at=long_ago)
 
     assert prune().deliveries == 2
@@ -385,7 +389,7 @@ def test_what_is_finished_goes_with_the_log_and_what_is_pending_stays(loja):
     assert not Attempt.objects.exists()
 
 
-def test_the_endpoint_of_the_environment_is_told_of_all_instances(inside, loja, settings):
+def test_the_global_endpoint_receives_the_events_of_all_instances(inside, loja, settings):
     with Receiver() as receiver:
         settings.WEBHOOK_GLOBAL_ENABLED, settings.WEBHOOK_GLOBAL_URL = True, receiver.url
         settings.WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS, settings.WEBHOOK_EVENTS = True, frozenset({"CALL"})
@@ -401,8 +405,7 @@ def test_the_endpoint_of_the_environment_is_told_of_all_instances(inside, loja, 
         assert all(request.headers["webhook-signature"] for request in receiver.requests)
 
 
-def test_what_was_pending_outlives_a_server_that_is_killed(fresh_server):
-    """Each event at least once, under one id, whatever dies in the middle of it."""
+def test_pending_deliveries_outlive_a_server_that_is_killed(fresh_server):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(30) and 200) as receiver:
         server = fresh_server()
@@ -432,7 +435,7 @@ endpoint.save()
     assert begun <= MAX_PER_ENDPOINT
 
 
-def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
+def test_manage_py_deliver_sends_where_the_server_does_not(fresh_server):
     with Receiver() as receiver:
         server = fresh_server(DELIVERY_EMBEDDED="false")
         instance = server.create()
@@ -452,37 +455,51 @@ def test_a_process_of_its_own_delivers_where_the_server_does_not(fresh_server):
         assert [request.json["event"] for request in receiver.requests] == ["call"]
 
 
-def test_a_result_that_cannot_be_stored_holds_up_no_other(loja, transactional_db, monkeypatch):
-    store, poison = dispatcher_module._result, []
+class Faulty(Webhook):
+    """A transport with faults: an outcome that cannot be stored, and an error before a poll."""
 
-    def failing(attempted):
-        if attempted.delivery.seq in poison:
-            raise ValueError("There is no way to store this")
-        return store(attempted)
+    poison: ClassVar[list[int]] = []
+    failures: ClassVar[list[Exception]] = []
 
-    monkeypatch.setattr(dispatcher_module, "_result", failing)
+    @property
+    def is_on(self):
+        if self.failures:
+            raise self.failures.pop()
+        return True
+
+    async def send(self, message, endpoint):
+        outcome = await super().send(message, endpoint)
+        if json.loads(message.body)["seq"] in self.poison:
+            return Outcome(Result.RETRY, retry_after=float("inf"))
+        return outcome
+
+
+@pytest.fixture
+def faulty(settings):
+    settings.EVENT_TRANSPORTS = [f"{__name__}.Faulty"]
+    transports.cache_clear()
+    Faulty.poison, Faulty.failures = [], []
+    yield Faulty
+    transports.cache_clear()
+
+
+def test_a_result_that_cannot_be_stored_delays_no_other(loja, faulty):
     with Receiver() as receiver:
         endpoint(loja, receiver)
-        poison += [record(loja, *range(10))[3].seq]
+        faulty.poison = [record(loja, *range(10))[3].seq]
         with Inside():
             assert finished(9)
             record(loja, 10)
             assert finished(10)
-            assert list(Delivery.objects.pending().values_list("seq", flat=True)) == poison
+            assert list(Delivery.objects.pending().values_list("seq", flat=True)) == faulty.poison
 
 
-def test_a_look_that_fails_is_not_the_last(loja, transactional_db, monkeypatch):
-    claim, failures = dispatcher_module._claim, [ValueError("Nobody has thought of this")]
-
-    def failing(*told):
-        if failures:
-            raise failures.pop()
-        return claim(*told)
-
-    monkeypatch.setattr(dispatcher_module, "_claim", failing)
+def test_after_a_poll_that_fails_there_are_others(loja, faulty, caplog):
     with Receiver() as receiver, Inside():
         endpoint(loja, receiver)
+        faulty.failures = [ValueError("Unforeseen")]
         record(loja, 1)
         assert finished()
-    assert not failures
+    assert not faulty.failures
+    assert "Due deliveries could not be read" in caplog.text
     assert Delivery.objects.get().state == State.DELIVERED
