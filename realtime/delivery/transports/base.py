@@ -1,7 +1,7 @@
-"""What a transport is: one file here, and one line in settings.EVENT_TRANSPORTS.
+"""The interface of transports: each is one file here, and one line in settings.EVENT_TRANSPORTS.
 
-It says what an endpoint of its kind is sent and sends it. What is owed, when, how often and in which order is the
-dispatcher's; so is the record of it.
+A transport renders the bytes for an endpoint and sends them. The dispatcher decides what is sent, when, how often and
+in which order, and records it.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from django.utils.module_loading import import_string
 from instances.events import EventType
 from instances.models import Subscription
 
-#: Bytes of an answer that are read, and characters of it that are kept.
-MAX_ANSWER, MAX_EXCERPT = 64 * 1024, 2000
+#: Bytes of a response that are read, and characters of it that are stored.
+MAX_RESPONSE, MAX_EXCERPT = 64 * 1024, 2000
 
 
 class Result(Enum):
     DELIVERED = "delivered"
-    #: Worth another attempt, later.
+    #: Failed, and worth another attempt.
     RETRY = "retry"
-    #: It will not be taken, however often it is sent.
+    #: Refused for good: another attempt would end in the same way.
     DEAD = "dead"
-    #: Nothing is to be sent there any more.
+    #: Refused for good, as is all that follows: the endpoint is to be disabled.
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an attempt."""
+    """The outcome of an attempt."""
 
     result: Result
-    #: HTTP's, where there was an answer.
+    #: The HTTP status of the response, if there was one.
     status: int | None = None
-    #: The beginning of the answer.
+    #: The first MAX_EXCERPT characters of the response.
     excerpt: str = ""
-    #: What went wrong, in words; without keys and secrets.
+    #: A sentence about the failure, for people, without keys and secrets.
     error: str = ""
-    #: Seconds after which the endpoint asks to be tried again.
+    #: Seconds until the next attempt, as the endpoint asks.
     retry_after: float | None = None
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where to send, as it is now: a `Subscription`, or what the environment says of all instances."""
+    """The current settings of an endpoint: of a `Subscription`, or of the environment for all instances."""
 
     id: int
     transport: str
     options: dict[str, Any]
     secrets: dict[str, Any]
-    #: The names of the events that one of the environment's is sent.
+    #: The names of the event types that an endpoint of the environment wants.
     events: frozenset[str] = frozenset()
-    #: Whether it is told of all instances, and so nobody else's to see.
+    #: True if it receives the events of all instances; only the operator may see it.
     is_operators: bool = True
 
     @classmethod
     def of(cls, subscription: Subscription, secrets: dict[str, Any] | None = None) -> Endpoint:
-        """`secrets`: instead of those that are stored, which takes time to decrypt."""
+        """Return the endpoint of a subscription, with `secrets` in place of the stored ones: decrypting takes time."""
         return cls(
             subscription.pk,
             subscription.transport,
@@ -73,7 +73,7 @@ class Endpoint:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the operator gave it, in the environment, and not a tenant."""
+        """True if it comes from the environment, and not from a tenant."""
         return self.id <= 0
 
     def wants(self, event_type: EventType) -> bool:
@@ -82,54 +82,56 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A delivery on its way: the stored bytes, and what is told beside them."""
+    """The stored bytes of a delivery, and the metadata that is sent with them."""
 
-    #: The event's id: the same in each attempt, and however often the event is sent.
+    #: The event's id, the same in each attempt and each resending.
     id: str
     type: str
     body: bytes
-    #: From 1.
+    #: The number of the attempt, from 1.
     attempt: int
 
 
 class Transport(ABC):
-    #: As subscriptions name it.
+    """A way to send messages to endpoints; `settings.EVENT_TRANSPORTS` lists the classes."""
+
+    #: The value of `Subscription.transport`.
     name: ClassVar[str]
 
     @property
     def is_on(self) -> bool:
-        """Whether this process can send by it; what is owed is left to others, or waits."""
+        """True if this process can send; otherwise deliveries are left to other processes, or stay pending."""
         return True
 
     @abstractmethod
     def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
-        """What is stored for this endpoint when the event is recorded, and sent in each attempt.
+        """Render the bytes that are stored with the event and sent in each attempt.
 
-        `envelope` is the one that sockets get (realtime/envelope.py); it is shared, and must not be changed.
+        `envelope` (realtime/envelope.py) is the one that sockets receive; it is shared, and must not be changed.
         """
 
     @abstractmethod
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
-        """Where that goes, for people to read; without secrets."""
+        """Return the destination for people to read, without secrets."""
 
     def global_endpoints(self) -> list[Endpoint]:
-        """What the environment says is to be told of all instances. Its id is the transport's own: 0, -1, …"""
+        """Return the environment's endpoints for all instances, with ids of the transport's own: 0, -1, …"""
         return []
 
     def is_ordered(self, endpoint: Endpoint) -> bool:
-        """Whether an event waits until all before it have been taken, or given up."""
+        """True if a delivery waits until all before it are delivered or dead."""
         return bool(endpoint.options.get("ordered"))
 
     @abstractmethod
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
-        """One attempt. Raises nothing; what fails is an outcome."""
+        """Make an attempt. Raises nothing: a failure is an outcome."""
 
     async def close(self) -> None:
-        """The dispatcher stops."""
+        """Close the connections of the running event loop; called when the dispatcher stops."""
 
 
 @cache
 def transports() -> dict[str, Transport]:
-    """Those that are registered, by name."""
-    found = [import_string(path)() for path in settings.EVENT_TRANSPORTS]
-    return {transport.name: transport for transport in found}
+    """Return the registered transports by name."""
+    registered = [import_string(path)() for path in settings.EVENT_TRANSPORTS]
+    return {transport.name: transport for transport in registered}

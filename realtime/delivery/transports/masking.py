@@ -1,8 +1,8 @@
-"""Shows the beginning of a receiver's answer without the secrets that it repeats.
+"""Masks the secrets that a receiver repeats in its response.
 
-A receiver writes what it was sent as JSON, HTML, a URL or bytes of another charset, so both the answer and the secrets
-are searched with escapes undone and case folded, and as they are. The receiver chooses the one and a tenant the other:
-both are bounded, each search is plain and linear, and what cannot be searched within the bounds is not shown.
+A receiver may repeat a header as JSON, HTML, a URL or bytes of another charset, so response and secrets are compared
+with escapes undone and case folded, and as they are. The receiver chooses the response, and a tenant the secrets: both
+are bounded, each search is plain and linear, and a response that cannot be searched within the bounds is not shown.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from instances.outbound.webhook_headers import MASK, MAX_HEADERS, MAX_TOTAL
 from realtime.delivery.transports.base import MAX_EXCERPT
 
-#: Characters from which on a value is looked for. A shorter one would be found everywhere.
+#: Characters of the shortest value that is masked. A shorter one would be found everywhere.
 MIN_MASKED = 6
-#: Bytes of an answer that are looked through: enough for an excerpt in any script, and a long secret before it.
+#: Bytes of a response that are searched: enough for an excerpt in any script, and a long secret before it.
 MAX_SEARCHED = 4 * MAX_EXCERPT
-#: Characters of a secret that are looked for. Where they are found, as many as all of it has are masked.
+#: Characters of a secret that are searched for. Where they are found, its full length is masked.
 MAX_NEEDLE = 256
-#: Values, characters of them together, and ways to write them that are looked for.
+#: Values, their characters together, and their notations that are searched for.
 MAX_VALUES, MAX_CHARACTERS, MAX_NEEDLES = MAX_HEADERS + 10, 2 * MAX_TOTAL, 500
-#: Escapes that were escaped otherwise are undone so often, in a secret and in the answer, which escapes it again.
-ROUNDS, MORE_ROUNDS = 2, 4
-#: Escapes that are undone before others have a turn.
-PIECE = 200
+#: Levels of nested escapes that are undone, in a secret and in a response, which escapes the secret again.
+SECRET_LEVELS, RESPONSE_LEVELS = 2, 4
+#: Escapes that are undone in one slice.
+SLICE = 200
 
-#: An escape of JSON or Python, of a URL, or of HTML, also where it was escaped again in the same way. NUL is there in
-#: UTF-16. Each alternative begins with another character, and consumes what it has looked at.
+#: An escape of JSON or Python, of a URL, or of HTML, also where it was escaped again in the same way; NUL occurs in
+#: UTF-16. Each alternative begins with another character, and consumes all that it has matched.
 _ESCAPE = re.compile(
     r"""
     \\+ (?: u (?P<pair> [dD][89abAB][0-9a-fA-F]{2} \\+ u [dD][c-fC-F][0-9a-fA-F]{2} )
@@ -41,36 +41,36 @@ _ESCAPE = re.compile(
     """,
     re.VERBOSE,
 )
-_HIDDEN = re.compile(b"\1+")
+_MASKED = re.compile(b"\1+")
 
 
 class Unsearchable(Exception):
-    """Says why an answer cannot be looked through."""
+    """Raised with the reason why a response cannot be searched."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """Maps an answer in the form that is searched to the answer as it came."""
+    """A normalized response, with the offsets of its characters in the response."""
 
     folded: str
-    #: Of each character: where in the answer the character, or the escape, begins and ends that it came of.
+    #: For each character, the start and end of the character or escape in the response that it stands for.
     starts: Sequence[int]
     ends: Sequence[int]
 
 
-def excerpt(answer: bytes, secrets: Collection[str], is_whole: bool) -> Generator[None, None, str]:
-    """Decodes an answer and masks the secrets; returns up to MAX_EXCERPT characters, or a sentence why it does not.
+def excerpt(body: bytes, secrets: Collection[str], is_complete: bool) -> Generator[None, None, str]:
+    """Decode a response and mask the secrets; returns up to MAX_EXCERPT characters, or the reason why it does not.
 
-    It works in pieces of a few milliseconds, for Turns. `is_whole`: the answer did not break off, as it may have done
-    in the middle of a secret.
+    It yields every few milliseconds, for Turns. `is_complete`: False for a truncated response, which may end in the
+    middle of a secret.
     """
-    text = answer[:MAX_SEARCHED].decode(errors="replace")
+    text = body[:MAX_SEARCHED].decode(errors="replace")
     if secrets and len(text) >= MIN_MASKED:
         try:
             needles = yield from _needles(secrets)
         except Unsearchable as reason:
             return f"[The answer is not shown: {reason}]"
-        text = yield from _masked(text, needles, is_whole and len(answer) <= MAX_SEARCHED)
+        text = yield from _mask(text, needles, is_complete and len(body) <= MAX_SEARCHED)
     text = text[:MAX_EXCERPT]
     if text.replace("\n", "").isprintable():
         return text
@@ -83,11 +83,11 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-# What is looked for
+# The secrets
 
 
 def _needles(secrets: Collection[str]) -> Generator[None, None, set[str]]:
-    """Returns all that is looked for. Raises Unsearchable."""
+    """Return all notations of the secrets to search for. Raises Unsearchable."""
     if len(secrets) > MAX_VALUES or sum(map(len, secrets)) > MAX_CHARACTERS:
         raise Unsearchable("it may repeat the endpoint's headers, and they are too many or too long to be looked for")
     needles: set[str] = set()
@@ -104,14 +104,14 @@ def _needles(secrets: Collection[str]) -> Generator[None, None, set[str]]:
 
 
 def _credential(value: str) -> str:
-    """Returns the part behind a scheme ("Bearer …"), which receivers repeat alone."""
+    """Return the credentials behind a scheme ("Bearer …"): receivers repeat them alone."""
     return value.partition(" ")[2].strip()
 
 
 def _charsets(secret: str) -> Iterator[str]:
-    """Yields the secret as it is, with its bytes taken for Latin-1, and the other way round.
+    """Yield the secret, its UTF-8 decoded as Latin-1, and its Latin-1 decoded as UTF-8.
 
-    Beyond ASCII also in lower and upper case: those may have more letters.
+    A secret beyond ASCII is also yielded in lower and upper case, which may have more letters.
     """
     if secret.isascii():
         yield secret
@@ -123,17 +123,18 @@ def _charsets(secret: str) -> Iterator[str]:
 
 
 def _unescaped(secret: str) -> str:
-    """Undo escapes. Raises Unsearchable for a secret that is itself escaped in more ways than are undone."""
-    for _ in range(ROUNDS + 1):
-        text, secret = secret, _ESCAPE.sub(_meant, secret)
+    """Undo escapes. Raises Unsearchable for a secret with more than SECRET_LEVELS of nested escapes."""
+    for _ in range(SECRET_LEVELS + 1):
+        text, secret = secret, _ESCAPE.sub(_unescape, secret)
         if text == secret:
             return text
     raise Unsearchable("it may repeat a header whose value holds escapes within escapes")
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _unescape(escape: re.Match[str]) -> str:
+    """Return the character that an escape stands for."""
     match escape.lastgroup:
-        case None:  # backslashes: what they escape stands behind them, however many there are
+        case None:  # backslashes: the character that they escape follows, however many there are
             return ""
         case "tab":
             return "\t"
@@ -146,58 +147,58 @@ def _meant(escape: re.Match[str]) -> str:
 
 
 def _folded(text: str) -> str:
-    """Returns the text in one case, with a space for each character that stands for one; of the same length."""
+    """Return the text in one case, with a space for each character that encodes one; its length stays."""
     folded = text.lower() if text.isascii() else "".join(map(_fold, text))
     return folded.replace("\t", " ").replace("+", " ").replace("\xa0", " ")
 
 
 def _fold(character: str) -> str:
-    """Leaves alone what would become two characters: positions have to stay."""
+    """Fold the case of a character, unless that makes two of it: offsets must stay."""
     folded = character.casefold()
     return folded if len(folded) == 1 else character
 
 
-# Where it is looked for
+# The response
 
 
-def _masked(answer: str, needles: Collection[str], is_whole: bool) -> Generator[None, None, str]:
-    hidden = bytearray(len(answer))
-    positions = range(len(answer) + 1)
-    texts = [Text(_folded(answer), positions[:-1], positions[1:])]
+def _mask(response: str, needles: Collection[str], is_complete: bool) -> Generator[None, None, str]:
+    masked = bytearray(len(response))
+    offsets = range(len(response) + 1)
+    texts = [Text(_folded(response), offsets[:-1], offsets[1:])]
     yield
-    plain = yield from _plain(answer)
+    plain = yield from _without_escapes(response)
     if plain.folded != texts[0].folded:
         texts.append(plain)
     for text in texts:
         for needle in needles:
-            _hide(text, needle, hidden, is_whole)
+            _mark_all(text, needle, masked, is_complete)
             yield
     shown, last = [], 0
-    for run in _HIDDEN.finditer(hidden):
-        shown += [answer[last : run.start()], MASK]
+    for run in _MASKED.finditer(masked):
+        shown += [response[last : run.start()], MASK]
         last = run.end()
-    return "".join([*shown, answer[last:]])
+    return "".join([*shown, response[last:]])
 
 
-def _plain(answer: str) -> Generator[None, None, Text]:
-    """Undoes escapes, and remembers where they stood."""
-    text, starts, ends = answer, list(range(len(answer))), list(range(1, len(answer) + 1))
-    for _ in range(MORE_ROUNDS):
+def _without_escapes(response: str) -> Generator[None, None, Text]:
+    """Undo escapes, and keep their offsets."""
+    text, starts, ends = response, list(range(len(response))), list(range(1, len(response) + 1))
+    for _ in range(RESPONSE_LEVELS):
         pieces: list[str] = []
         new_starts: list[int] = []
         new_ends: list[int] = []
         last = 0
         for number, escape in enumerate(_ESCAPE.finditer(text), 1):
-            if number % PIECE == 0:
+            if number % SLICE == 0:
                 yield
-            meant = _meant(escape)
-            if meant == escape[0]:
+            character = _unescape(escape)
+            if character == escape[0]:
                 continue
-            at, behind = escape.span()
-            pieces += [text[last:at], meant]
-            new_starts += [*starts[last:at], *[starts[at]] * len(meant)]
-            new_ends += [*ends[last:at], *[ends[behind - 1]] * len(meant)]
-            last = behind
+            start, end = escape.span()
+            pieces += [text[last:start], character]
+            new_starts += [*starts[last:start], *[starts[start]] * len(character)]
+            new_ends += [*ends[last:start], *[ends[end - 1]] * len(character)]
+            last = end
         if not last:
             break
         text = "".join([*pieces, text[last:]])
@@ -206,21 +207,22 @@ def _plain(answer: str) -> Generator[None, None, Text]:
     return Text(_folded(text), starts, ends)
 
 
-def _hide(text: Text, needle: str, hidden: bytearray, is_whole: bool) -> None:
-    """Marks where it stands in the answer, and where it begins at the end of one that is cut off."""
-    begins = needle[:MAX_NEEDLE]
+def _mark_all(text: Text, needle: str, masked: bytearray, is_complete: bool) -> None:
+    """Mark each occurrence in the response; in a truncated one, also the beginning of the needle at its end."""
+    prefix = needle[:MAX_NEEDLE]
     size = len(text.folded)
-    at = text.folded.find(begins)
-    while at >= 0:
-        _mark(text, at, min(at + len(needle), size), hidden)
-        at = text.folded.find(begins, at + len(begins))
-    if not is_whole:
-        for length in range(min(len(begins), size), MIN_MASKED - 1, -1):
-            if begins.startswith(text.folded[size - length :]):
-                _mark(text, size - length, size, hidden)
+    found = text.folded.find(prefix)
+    while found >= 0:
+        _mark(text, found, min(found + len(needle), size), masked)
+        found = text.folded.find(prefix, found + len(prefix))
+    if not is_complete:
+        for length in range(min(len(prefix), size), MIN_MASKED - 1, -1):
+            if prefix.startswith(text.folded[size - length :]):
+                _mark(text, size - length, size, masked)
                 break
 
 
-def _mark(text: Text, at: int, until: int, hidden: bytearray) -> None:
-    start, end = text.starts[at], text.ends[until - 1]
-    hidden[start:end] = b"\1" * (end - start)
+def _mark(text: Text, first: int, end: int, masked: bytearray) -> None:
+    """Mark the characters of the response that the text's characters from `first` until before `end` stand for."""
+    start, stop = text.starts[first], text.ends[end - 1]
+    masked[start:stop] = b"\1" * (stop - start)

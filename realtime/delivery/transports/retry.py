@@ -1,4 +1,4 @@
-"""When an attempt is made again, and what an answer means: functions of their arguments and the settings."""
+"""Retry delays and the results of HTTP statuses, as functions of their arguments and the settings."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from django.conf import settings
 
 from realtime.delivery.transports.base import Result
 
-#: Seconds before the second attempt, the third and so on: Standard Webhooks' schedule, ended after 72 hours.
+#: Seconds before the second attempt, the third and so on: the schedule of Standard Webhooks, cut at 72 hours.
+#: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#deliverability-and-reliability
 SCHEDULE = (5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 20 * 3600 + 24 * 60 + 55)
-#: The part by which a wait is longer or shorter at most.
+#: The fraction by which a delay is longer or shorter, at most.
 JITTER = 0.2
-#: The longest wait that a receiver can ask for, in seconds.
+#: The longest delay that a receiver can ask for, in seconds.
 MAX_RETRY_AFTER = 24 * 3600
 
-#: A receiver that says this will say it again: it does not understand the event, however often it is sent.
+#: Statuses of a receiver that does not understand the event: it would refuse the next attempt, too.
 DEAD_STATUSES = frozenset((400, 422))
 
 
 def delay(attempt: int, rng: Random) -> float | None:
-    """Seconds from the attempt with this number, which failed, until the next one; None: it was the last.
+    """Return the seconds between a failed attempt (from 1) and the next one; None after the last.
 
-    Evolution API's formula if one of its WEBHOOK_RETRY_* variables for it is set, otherwise SCHEDULE.
+    Evolution API's formula applies if one of its WEBHOOK_RETRY_* variables for it is set, otherwise SCHEDULE.
     """
-    return _evolutions(attempt, rng) if _is_evolutions() else _standard(attempt, rng)
+    return _evolution_delay(attempt, rng) if _uses_evolution_delay() else _standard_delay(attempt, rng)
 
 
-def _standard(attempt: int, rng: Random) -> float | None:
+def _standard_delay(attempt: int, rng: Random) -> float | None:
     if attempt > len(SCHEDULE):
         return None
     return SCHEDULE[attempt - 1] * rng.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _is_evolutions() -> bool:
+def _uses_evolution_delay() -> bool:
     return any(
         value is not None
         for value in (
@@ -49,7 +50,7 @@ def _is_evolutions() -> bool:
     )
 
 
-def _evolutions(attempt: int, rng: Random) -> float | None:
+def _evolution_delay(attempt: int, rng: Random) -> float | None:
     if attempt >= _or(settings.WEBHOOK_RETRY_MAX_ATTEMPTS, 10):
         return None
     first = _or(settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS, 5.0)
@@ -66,7 +67,10 @@ def _or(value: float | None, default: float) -> float:
 
 
 def result_of_status(status: int) -> Result:
-    """What an HTTP status means. 401, 403 and 404 are worth a retry: a proxy or a workflow that sleeps answers so."""
+    """Return the result that an HTTP status stands for.
+
+    401, 403 and 404 are worth a retry: a proxy, or a workflow that is suspended, answers so.
+    """
     if 200 <= status < 300:
         return Result.DELIVERED
     if status == 410:
@@ -76,7 +80,7 @@ def result_of_status(status: int) -> Result:
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, from 0 to MAX_RETRY_AFTER; None if it says nothing sensible."""
+    """Return the seconds in a Retry-After header (RFC 9110, 10.2.3), up to MAX_RETRY_AFTER; None if it is not valid."""
     if not header:
         return None
     header = header.strip()
@@ -86,6 +90,6 @@ def retry_after(header: str | None, now: datetime) -> float | None:
         until = parsedate_to_datetime(header)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if until.tzinfo is None:  # HTTP's dates are in GMT, and some leave that out
+    if until.tzinfo is None:  # an HTTP date is in GMT, and some receivers leave that out
         until = until.replace(tzinfo=UTC)
     return min(max((until - now).total_seconds(), 0.0), float(MAX_RETRY_AFTER))

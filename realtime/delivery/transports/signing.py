@@ -1,4 +1,4 @@
-"""What is told beside a webhook's body: Standard Webhooks' signature and the token of `jwt_key`."""
+"""Headers that sign a webhook: the signature of Standard Webhooks, and the token of `jwt_key`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX
 
-#: Seconds for which such a token is good.
+#: Seconds for which a token is valid.
 JWT_LIFETIME = 600
 
 
@@ -19,15 +19,17 @@ JWT_LIFETIME = 600
 
 
 def headers(id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """`timestamp`: of this attempt, in seconds. Raises ValueError for a secret that `check_secret` refuses.
+    """Return the headers of Standard Webhooks; `timestamp` is the attempt's Unix time in seconds.
 
-    Without a secret the id and the timestamp are told all the same: receivers know repeats by the id.
+    Without a secret the id and the timestamp are there all the same: receivers recognize repeats by the id.
+    Raises ValueError for a secret that `check_secret` refuses.
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sent-to-consumers
     """
-    told = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
+    found = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
     if secrets:
         signed = b"%b.%d.%b" % (id.encode(), timestamp, body)
-        told["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets[:MAX_SECRETS])
-    return told
+        found["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets[:MAX_SECRETS])
+    return found
 
 
 def _signature(secret: str, signed: bytes) -> str:
@@ -42,7 +44,7 @@ def _key(secret: str) -> bytes:
 
 
 def token(key: str, now: int) -> str:
-    """A JSON Web Token (HS256) as Evolution API signs it; `now` in seconds."""
+    """Return a JSON Web Token (RFC 7519, HS256) with Evolution API's claims; `now` is the Unix time in seconds."""
     claims = {"iat": now, "exp": now + JWT_LIFETIME, "app": "evolution", "action": "webhook"}
     signed = _HS256 + b"." + _base64url(orjson.dumps(claims))
     return (signed + b"." + _base64url(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()

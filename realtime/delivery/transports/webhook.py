@@ -1,4 +1,4 @@
-"""Webhooks: an event is a POST, signed as Standard Webhooks has it, with Evolution API's body."""
+"""Webhooks: each event is a POST with Evolution API's body, signed as Standard Webhooks specifies."""
 
 from __future__ import annotations
 
@@ -24,42 +24,45 @@ from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from realtime.delivery.transports import masking, retry, signing
-from realtime.delivery.transports.base import MAX_ANSWER, Endpoint, Outcome, OutgoingMessage, Result, Transport
+from realtime.delivery.transports.base import MAX_RESPONSE, Endpoint, Outcome, OutgoingMessage, Result, Transport
 from realtime.delivery.transports.connections import new_session
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
 
 logger = logging.getLogger(__name__)
 
-#: What receivers that know only Evolution API read, in its order, and then ours.
-_TOLD_LAST = ("date_time", "sender", "server_url", "apikey", "id", "seq", "prev", "test")
+#: Members of the body behind the data: Evolution API's, in its order, then ours.
+_LAST_MEMBERS = ("date_time", "sender", "server_url", "apikey", "id", "seq", "prev", "test")
 
 HEADERS = {
     "Accept": "application/json, text/plain, */*",
-    "Accept-Encoding": "identity",  # people read the beginning of the answer, and nobody the rest
+    "Accept-Encoding": "identity",  # only the beginning of the response is read, and stored for people
     "Content-Type": "application/json",
     "User-Agent": "evoapi-webhook/1",
 }
 
-#: Headers that are nobody's secret, whoever stores them.
-_NO_SECRETS = {"content-type", "accept", "user-agent"}
-#: Bytes up to which a body is written at once; a longer one is in pieces, and lets the others in between.
-LARGE = 256 * 1024
+#: Stored headers that are not secret.
+_NOT_SECRET = {"content-type", "accept", "user-agent"}
+#: Bytes up to which a body is written at once; a longer one is written in pieces, so that the loop responds in between.
+MAX_SINGLE_WRITE = 256 * 1024
 
-#: Errors of sockets that say something to people.
-_TELLING = {getattr(errno, name) for name in ("ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT")}
+#: Errors of sockets that are shown to people.
+_SHOWN_ERRORS = {
+    getattr(errno, name) for name in ("ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT")
+}
 
 
 class Webhook(Transport):
-    """`options`: `url`, `byEvents`, `base64`, `ordered`. `secrets`: `headers`, `signing` (the newest first).
+    """The webhook transport.
 
-    `base64` says that media is wanted inside the event; no event here has any yet, so nothing reads it.
+    An endpoint's `options` are `url`, `byEvents`, `base64` and `ordered`; its `secrets` are `headers` and `signing`
+    (the newest first). `base64` asks for media inside the event; no event has any yet, so it is not read.
     """
 
     name = "webhook"
 
     def __init__(self) -> None:
-        """Raises ImproperlyConfigured for a WEBHOOK_GLOBAL_SECRET that nothing can be signed with."""
+        """Raise ImproperlyConfigured for a WEBHOOK_GLOBAL_SECRET that cannot sign."""
         if settings.WEBHOOK_GLOBAL_SECRET:
             try:
                 check_secret(settings.WEBHOOK_GLOBAL_SECRET)
@@ -76,54 +79,56 @@ class Webhook(Transport):
         return [Endpoint(0, self.name, options, secrets, settings.WEBHOOK_EVENTS)]
 
     def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
-        told = {
+        members = {
             "event": envelope["event"],
             "instance": envelope["instance"],
             "data": envelope["data"],
             "destination": _without_password(endpoint.options["url"]),
         }
-        return encode(told | {name: envelope[name] for name in _TOLD_LAST if name in envelope})
+        return encode(members | {name: envelope[name] for name in _LAST_MEMBERS if name in envelope})
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
         return _without_password(_target(event_type.value, endpoint))[: ssrf_guard.MAX_URL]
 
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
-        answer, sent, error = _Answer(), CIMultiDict[str](), ""
+        received, headers, error = _Received(), CIMultiDict[str](), ""
         try:
-            sent = _headers(message, endpoint)
+            headers = _headers(message, endpoint)
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
-                await self._post(_url(_target(message.type, endpoint)), message.body, sent, endpoint, answer)
+                await self._post(_url(_target(message.type, endpoint)), message.body, headers, endpoint, received)
         except Exception as failure:
-            error = _in_words(failure, answer)
-        excerpt = await self._excerpt(answer, _secrets(endpoint, sent), is_whole=not error) if answer.body else ""
-        return _outcome(answer, error, excerpt)
+            error = _describe(failure, received)
+        excerpt = ""
+        if received.body:
+            excerpt = await self._excerpt(received, _secrets(endpoint, headers), is_complete=not error)
+        return _outcome(received, error, excerpt)
 
-    async def _excerpt(self, answer: _Answer, secrets: set[str], is_whole: bool) -> str:
+    async def _excerpt(self, received: _Received, secrets: set[str], is_complete: bool) -> str:
         turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
-        return await turns.do(masking.excerpt(answer.body, secrets, is_whole))
+        return await turns.run(masking.excerpt(received.body, secrets, is_complete))
 
     async def _post(
-        self, url: URL, body: bytes, headers: CIMultiDict[str], endpoint: Endpoint, answer: _Answer
+        self, url: URL, body: bytes, headers: CIMultiDict[str], endpoint: Endpoint, received: _Received
     ) -> None:
-        """Fills in `answer` as it comes, so that what has come counts when the rest does not."""
+        """Send the request, and fill in `received` part by part: what was received counts even if the rest is not."""
         session = self._session(endpoint.is_trusted)
-        # what is small is written at once; of more, some answer and do not read it
-        upload = aiohttp.UploadTracker() if len(body) > LARGE else None
+        # a small body is written at once; of a large one, some receivers respond without having read it
+        upload = aiohttp.UploadTracker() if len(body) > MAX_SINGLE_WRITE else None
         data = io.BytesIO(body) if upload else body
         response = await session.post(url, data=data, headers=headers, allow_redirects=False, upload_tracker=upload)
         try:
-            answer.status = response.status
-            answer.retry_after = response.headers.get("Retry-After")
-            while chunk := await response.content.read(MAX_ANSWER - len(answer.body)):
-                answer.body += chunk
+            received.status = response.status
+            received.retry_after = response.headers.get("Retry-After")
+            while chunk := await response.content.read(MAX_RESPONSE - len(received.body)):
+                received.body += chunk
             if upload and 200 <= response.status < 300:
                 await upload.upload_complete  # raises UploadAbortedError
         finally:
-            if not response.closed:  # there is more, and nobody reads it: the connection cannot be used again
+            if not response.closed:  # the rest is not read, so the connection cannot be reused
                 response.close()
 
     def _session(self, is_trusted: bool) -> aiohttp.ClientSession:
-        """The session of this event loop for guarded, or for trusted, URLs."""
+        """Return the event loop's session for URLs of tenants, or for trusted ones."""
         key = asyncio.get_running_loop(), is_trusted
         session = self._sessions.get(key)
         if session is None:
@@ -131,14 +136,13 @@ class Webhook(Transport):
         return session
 
     async def close(self) -> None:
-        """Closes the connections of the running event loop; whoever sends in a loop of its own does this there."""
         loop = asyncio.get_running_loop()
         self._turns.pop(loop, None)
         for key in [key for key in self._sessions if key[0] is loop]:
             await self._sessions.pop(key).close()
 
 
-# What goes out
+# The request
 
 
 def _target(event_type: str, endpoint: Endpoint) -> str:
@@ -151,7 +155,7 @@ def _slug(event_type: str) -> str:
 
 
 def _url(url: str) -> URL:
-    """Raises ValueError for what is no URL of HTTP; aiohttp knows other schemes."""
+    """Parse a URL. Raises ValueError unless its scheme is http or https: aiohttp accepts others."""
     parsed = URL(url)
     if parsed.scheme not in ("http", "https"):
         raise ValueError("Neither http nor https")
@@ -159,8 +163,8 @@ def _url(url: str) -> URL:
 
 
 def _without_password(url: str) -> str:
-    """Only a URL of the environment can hold one."""
-    if "@" not in url:  # most, and they are not worth parsing
+    """Remove user and password from a URL; only one of the environment can have them."""
+    if "@" not in url:  # the common case, without parsing
         return url
     try:
         parsed = URL(url)
@@ -170,7 +174,7 @@ def _without_password(url: str) -> str:
 
 
 def _headers(message: OutgoingMessage, endpoint: Endpoint) -> CIMultiDict[str]:
-    """Raises ValueError when nothing can be signed with the endpoint's secrets."""
+    """Return the headers of an attempt. Raises ValueError if the endpoint's secrets cannot sign."""
     now = int(time.time())
     headers = CIMultiDict(HEADERS)
     stored = endpoint.secrets.get("headers") or {}
@@ -181,52 +185,55 @@ def _headers(message: OutgoingMessage, endpoint: Endpoint) -> CIMultiDict[str]:
     return headers
 
 
-# What comes back
+# The response
 
 
 @dataclass
-class _Answer:
+class _Received:
+    """The part of a response that was received."""
+
     status: int | None = None
     retry_after: str | None = None
     body: bytes = b""
 
 
-def _outcome(answer: _Answer, error: str, excerpt: str) -> Outcome:
-    """A 2xx whose answer was not all there is none: nobody knows what became of the event."""
-    result = Result.RETRY if answer.status is None else retry.result_of_status(answer.status)
+def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
+    """Return the outcome; a 2xx with an incomplete response is retried: the event may not have been processed."""
+    status = received.status
+    result = Result.RETRY if status is None else retry.result_of_status(status)
     if result is Result.DELIVERED:
         result = Result.RETRY if error else result
-    elif answer.status is not None and 300 <= answer.status < 400:
+    elif status is not None and 300 <= status < 400:
         error = error or "The answer is a redirect, and redirects are not followed"
-    elif answer.status is not None and not 200 <= answer.status < 600:
-        error = error or f"The answer has no status that ends a request: {answer.status:03}"
+    elif status is not None and not 200 <= status < 600:
+        error = error or f"The answer has no status that ends a request: {status:03}"
     return Outcome(
         result=result,
-        status=answer.status,
+        status=status,
         excerpt=excerpt,
         error=error,
-        retry_after=None if result is Result.DELIVERED else retry.retry_after(answer.retry_after, datetime.now(UTC)),
+        retry_after=None if result is Result.DELIVERED else retry.retry_after(received.retry_after, datetime.now(UTC)),
     )
 
 
-def _secrets(endpoint: Endpoint, sent: CIMultiDict[str]) -> set[str]:
-    """Returns what an answer must not show: a receiver may repeat what it was sent, and what it checks that with."""
+def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
+    """Return the values that an excerpt must not show: receivers repeat headers, and the keys they check them with."""
     stored = endpoint.secrets.get("headers") or {}
-    names = {name.lower() for name in (*stored, "authorization")} - _NO_SECRETS
-    values = [sent[name] for name in names if name in sent]
+    names = {name.lower() for name in (*stored, "authorization")} - _NOT_SECRET
+    values = [headers[name] for name in names if name in headers]
     values += [stored.get(JWT_KEY) or "", *(endpoint.secrets.get("signing") or ())]
     url = URL(endpoint.options["url"])
-    if url.user or url.password:  # which go out as Authorization
+    if url.user or url.password:  # sent as Authorization
         values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
     return {value for value in values if len(value) >= masking.MIN_MASKED}
 
 
-def _in_words(failure: Exception, answer: _Answer) -> str:
-    """A sentence for people, without what the receiver or our network would rather keep to itself."""
+def _describe(failure: Exception, received: _Received) -> str:
+    """Return a sentence for people, without addresses of our network and details of the receiver."""
     match failure:
         case TimeoutError():
-            what = "answer" if answer.status is None else "complete answer"
-            return f"There was no {what} within {settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000:g} seconds"
+            missing = "answer" if received.status is None else "complete answer"
+            return f"There was no {missing} within {settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000:g} seconds"
         case aiohttp.ClientConnectorDNSError():
             return "The host of the URL was not found"
         case aiohttp.ClientConnectorCertificateError():
@@ -235,8 +242,8 @@ def _in_words(failure: Exception, answer: _Answer) -> str:
             return f"The certificate of the host is not valid: {reason}".removesuffix(": ")
         case aiohttp.ClientConnectorSSLError():
             return "There was no encrypted connection to the host"
-        case aiohttp.ClientConnectorError(os_error=ssrf_guard.BlockedAddress() as refused):
-            return str(refused)
+        case aiohttp.ClientConnectorError(os_error=ssrf_guard.BlockedAddress() as blocked):
+            return str(blocked)
         case aiohttp.ClientConnectorError():
             return f"There was no connection to the host{_reason(failure.os_error)}"
         case aiohttp.UploadAbortedError():
@@ -251,11 +258,11 @@ def _in_words(failure: Exception, answer: _Answer) -> str:
             return "The answer is not HTTP"
         case ValueError():
             return "The request cannot be made of this URL, these headers and these secrets"
-    logger.error("An attempt failed in a way that is not foreseen: %s", type(failure).__name__)
+    logger.error("An attempt failed with an unforeseen error: %s", type(failure).__name__)
     return f"The attempt failed: {type(failure).__name__}"
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno in _TELLING:
+    if isinstance(error, OSError) and error.errno is not None and error.errno in _SHOWN_ERRORS:
         return f": {os.strerror(error.errno)}"
     return ""
