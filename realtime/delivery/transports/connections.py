@@ -1,4 +1,17 @@
-"""HTTP connections to receivers, of which some hang, lie, or never end. What aiohttp leaves open is closed here."""
+"""HTTP connections to receivers that may hang, send too much, or send responses that no request asked for.
+
+Classes of aiohttp (3.14) are extended here where it has no option. What they use beyond its documentation:
+
+- `TCPConnector._factory`, which makes the protocol of a connection: it makes a `Protocol`. Without it, no limit below
+  applies, and a connection is reused with bytes on it that are no response to the next event.
+- `ResponseHandler.set_response_params`, `read`, `data_received`, `is_connected`, `should_close` and `force_close`:
+  aiohttp calls the first before each request, the second for each response of it, interim ones included, and the
+  fourth before it reuses a connection.
+- `ClientResponse.start`, which is called when the request is under way, and `ClientResponse._writer`, the task that
+  sends the body. Without it, a success counts that was sent before the event was received.
+
+tests/realtime/delivery/transports/test_connections.py fails with a sentence for each that is not there any more.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +28,30 @@ from aiohttp.client_proto import ResponseHandler
 from instances.outbound import ssrf_guard
 
 #: Seconds for which a connection waits for the next event. Many receivers close theirs after five, and one that is
-#: closed while an event goes out on it costs an attempt.
+#: closed while an event is sent on it costs an attempt.
 KEEP_ALIVE = 4
-#: Interim answers ("still at it", 1xx) that are read before the one that counts.
-MAX_INTERIM = 16
-#: Bytes that are read for one answer, however little of them is its body.
+#: Responses that are read for one request, at most: the final one, and interim ones (1xx) before it.
+MAX_RESPONSES = 16
+#: Bytes that are received for one request, however few of them are the response's body.
 MAX_RECEIVED = 2 * 1024 * 1024
-#: Bytes that a connection receives while nobody reads (Linux doubles it). They are read, and parsed, in one piece.
+#: Bytes that the kernel buffers of a connection (Linux doubles it); they are read, and parsed, in one piece.
 RECEIVE_BUFFER = 16 * 1024
 
-#: What aiohttp makes a socket of: family, type, protocol, name and address.
-Info = tuple[Any, ...]
+#: The argument of aiohttp's socket factories: family, type, protocol, canonical name and address.
+AddressInfo = tuple[Any, ...]
 
 
 def new_session(is_trusted: bool) -> aiohttp.ClientSession:
-    """Nothing but what is given goes out: no cookies, no proxies and no passwords from the environment.
+    """Return a session that sends no cookies, and no proxies or passwords of the environment.
 
-    How many connections there are is for those to say who send.
+    It limits neither time nor the number of connections: the transport and the dispatcher do. Unless `is_trusted`, it
+    connects to public addresses only.
     """
     connector = ssrf_guard.trusting_connector if is_trusted else ssrf_guard.connector
     return aiohttp.ClientSession(
         connector=connector(Connector, limit=0, keepalive_timeout=KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # whoever sends has one for all of it
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         response_class=Response,
         auto_decompress=False,
         trust_env=False,
@@ -45,73 +59,75 @@ def new_session(is_trusted: bool) -> aiohttp.ClientSession:
 
 
 class Connector(aiohttp.TCPConnector):
-    def __init__(self, socket_factory: Callable[[Info], socket.socket] | None = None, **options: Any) -> None:
+    """Makes connections with a `Protocol` and a small receive buffer."""
+
+    def __init__(self, socket_factory: Callable[[AddressInfo], socket.socket] | None = None, **options: Any) -> None:
         super().__init__(socket_factory=functools.partial(_with_small_buffer, socket_factory), **options)
         self._factory = functools.partial(Protocol, loop=self._loop)  # type: ignore[assignment]
 
 
-def _with_small_buffer(factory: Callable[[Info], socket.socket] | None, info: Info) -> socket.socket:
-    """Makes a socket with RECEIVE_BUFFER."""
+def _with_small_buffer(factory: Callable[[AddressInfo], socket.socket] | None, info: AddressInfo) -> socket.socket:
+    """Return a new socket with RECEIVE_BUFFER."""
     opened = factory(info) if factory else socket.socket(*info[:3])
-    # before it connects, because then its size is told to the other side
+    # before it connects: the size is announced to the peer then
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return opened
 
 
 class Protocol(ResponseHandler):
-    """One connection."""
+    """A connection, which limits the responses to a request and is reused only if nothing else was received on it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._is_used = False
-        self._received = 0
+        self._received = self._responses = 0
+        #: The task that sends the body of the request; None if the body is sent, or there is none.
+        self.upload: asyncio.Task[None] | None = None
 
     def set_response_params(self, **options: Any) -> None:
-        self._is_used, self._received = True, 0
+        """Start a request."""
+        self._is_used, self._received, self._responses, self.upload = True, 0, 0, None
         super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         if self._received <= MAX_RECEIVED:
-            ResponseHandler.data_received(self, data)  # not by super(): it is called for every answer
+            super().data_received(data)
         else:
-            cast(asyncio.Transport, self.transport).abort()  # whoever reads is told that it broke off
+            cast(asyncio.Transport, self.transport).abort()  # the reader gets a ClientPayloadError
+
+    async def read(self) -> Any:
+        """Return the next response, interim ones included, and its payload; a success when the body is sent.
+
+        aiohttp stops sending when it has a final response, and a receiver may respond before it has read the event.
+        Raises ClientPayloadError after MAX_RESPONSES.
+        """
+        self._responses += 1
+        if self._responses > MAX_RESPONSES:
+            raise aiohttp.ClientPayloadError("Too many interim responses")
+        message, payload = await super().read()
+        if 200 <= message.code < 300:
+            if self.upload is not None:
+                await asyncio.wait([self.upload])
+        elif message.code == 101 or not 100 <= message.code < 200:
+            # a success that is sent after it must not become the response to the next event
+            self.force_close()
+        return message, payload
 
     def is_connected(self) -> bool:
-        """Asked before it is used again: whatever came after an answer is no answer to the next event."""
+        """True if the connection can be used; bytes received after a response are no response to the next event."""
         return super().is_connected() and not (self._is_used and (self.should_close or self._is_readable()))
 
     def _is_readable(self) -> bool:
-        """Whether the kernel has something, or the end, that the event loop has not seen yet."""
+        """True if the kernel has bytes, or the end, that the event loop has not read yet."""
         poll = select.poll()
         poll.register(cast(asyncio.Transport, self.transport).get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
 
 class Response(aiohttp.ClientResponse):
+    """A response, whose connection waits for the body of the request to be sent."""
+
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """As aiohttp's, but not for as many interim answers as a receiver likes to send.
-
-        A success is looked at when the event was sent whole: aiohttp's ends the sending with the answer.
-        """
-        protocol = cast(Protocol, connection.protocol)
-        read, left = protocol.read, MAX_INTERIM
-
-        async def read_few() -> Any:
-            nonlocal left
-            if (left := left - 1) < 0:
-                raise aiohttp.ClientPayloadError("Too many interim responses")
-            message, payload = await read()
-            if 200 <= message.code < 300 and self._writer is not None:
-                await asyncio.wait([self._writer])
-            return message, payload
-
-        protocol.read = read_few  # type: ignore[method-assign]
-        try:
-            started = await super().start(connection)
-        finally:
-            del protocol.read
-        if not 200 <= started.status < 300:
-            # a success that it sends after that must not become the answer to the next event
-            protocol.force_close()
-        return started
+        connection.protocol.upload = self._writer
+        return await super().start(connection)
