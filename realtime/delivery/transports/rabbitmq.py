@@ -1,8 +1,8 @@
-"""RabbitMQ, by Evolution API's conventions, and with publisher confirms: delivered is what the broker has on disk.
+"""RabbitMQ by Evolution API's conventions, with publisher confirms: a message is delivered once the broker stored it.
 
-An instance's events go to a durable topic exchange of its name, those of all instances to RABBITMQ_EXCHANGE_NAME. The
-routing key is the event's type. Each type has a quorum queue of its own, which is declared and bound before its first
-event is sent, so that nothing is lost before somebody consumes.
+An instance's events are published to a durable topic exchange of its name, those of all instances to
+RABBITMQ_EXCHANGE_NAME. The routing key is the event's type. Each type has a quorum queue of its own, which is declared
+and bound before its first event is published, so that nothing is lost before the first consumer.
 
 The broker is the operator's, named in the environment; a tenant cannot name one.
 """
@@ -27,44 +27,59 @@ from instances.models import Subscription
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, Transport
 from realtime.envelope import encode
 
-with suppress(ImportError):  # optional: settings demands it where RABBITMQ_ENABLED is true
-    import aiormq
+
+def _allow_any_name() -> None:
+    """Make the AMQP client accept any exchange and queue name, as the broker does.
+
+    pamqp (4.0) accepts only some ASCII characters, by `pamqp.constants.DOMAIN_REGEX`; Evolution API names an exchange
+    as its instance. If the dictionary moves, importing it fails; if it is not used any more, names like "São João" are
+    refused: tests/realtime/delivery/transports/test_rabbitmq.py says so.
+    """
     from pamqp.constants import DOMAIN_REGEX
 
-    # The client lets only some of ASCII into names; the broker, like Evolution API, takes an instance's as it is.
-    DOMAIN_REGEX |= dict.fromkeys(("exchange-name", "queue-name"), re.compile(".*", re.DOTALL))
+    DOMAIN_REGEX.update(dict.fromkeys(("exchange-name", "queue-name"), re.compile(".*", re.DOTALL)))
+
+
+try:
+    import aiormq
+except ImportError:  # optional: settings demands it where RABBITMQ_ENABLED is true
+    pass
+else:
+    _allow_any_name()
 
 logger = logging.getLogger(__name__)
 
 #: Seconds for an attempt, from the connection to the confirmation.
 TIMEOUT = 15.0
-#: Seconds for the connection itself, and for its end.
+#: Seconds for opening the connection, and for closing it.
 CONNECT_TIMEOUT = 5.0
-#: Seconds for which nobody knocks again at a broker that did not let us in.
-PAUSE = 2.0
-#: Seconds between heartbeats, unless the URI says otherwise; after some three of them a silent connection is given up.
+#: Seconds after a failed connection until the next one is tried.
+RECONNECT_DELAY = 2.0
+#: Seconds between heartbeats, unless the URI says otherwise; aiormq closes a connection after about three missed ones.
 HEARTBEAT = 10
-#: Channels that are kept, unless more are in use at the same time; a broker allows 2047 a connection.
+#: Channels that are kept open, unless more are in use at a time; a broker allows 2047 for a connection.
 MAX_CHANNELS = 256
-#: AMQP's bound for names, in bytes.
+#: The limit of AMQP for names, in bytes.
 MAX_NAME = 255
-#: The id of the endpoint that the environment describes.
+#: The id of the environment's endpoint for all instances.
 GLOBAL = -1
 
 
-class Away(Exception):
-    """The broker does not let us in; says why."""
+class BrokerUnavailable(Exception):
+    """Raised with the reason why there is no connection to the broker."""
 
 
 @dataclass(frozen=True)
 class Route:
+    """The exchange, queue and routing key of an event."""
+
     exchange: str
     queue: str
     key: str
 
     @classmethod
     def of(cls, type: str, endpoint: Endpoint) -> Route:
-        """Evolution API's names; `exchange` of an instance's endpoint is the instance's name."""
+        """Return Evolution API's names; the `exchange` of an instance's endpoint is the instance's name."""
         if exchange := endpoint.options.get("exchange"):
             return cls(exchange, f"{exchange}.{type}", type)
         prefix = f"{settings.RABBITMQ_PREFIX_KEY}." if settings.RABBITMQ_PREFIX_KEY else ""
@@ -85,7 +100,7 @@ class RabbitMQ(Transport):
         return bool(settings.RABBITMQ_ENABLED)
 
     def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
-        """Without `prev`, which counts what sockets hear."""
+        """Render the envelope without `prev`, which is the previous event that sockets received."""
         return encode({name: value for name, value in envelope.items() if name != "prev"})
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
@@ -107,7 +122,7 @@ class RabbitMQ(Transport):
             await asyncio.wait({publishing}, timeout=TIMEOUT)
             return _outcome(publishing)
         finally:
-            if not publishing.done():  # not waited for: on a line that is dead even giving up takes aiormq a while
+            if not publishing.done():  # not awaited: on a dead connection, aiormq takes a while even to cancel
                 self._broker.abandon(publishing)
 
     async def close(self) -> None:
@@ -117,7 +132,7 @@ class RabbitMQ(Transport):
 def _outcome(publishing: asyncio.Future[None]) -> Outcome:
     if not publishing.done():
         return Outcome(Result.RETRY, error=f"The broker did not confirm it within {TIMEOUT:g} seconds")
-    if publishing.cancelled():  # so aiormq ends what waits for a connection that it closes
+    if publishing.cancelled():  # by aiormq, which closes the connection
         return Outcome(Result.RETRY, error="The connection to the broker was closed")
     error = publishing.exception()
     if error is None:
@@ -126,92 +141,97 @@ def _outcome(publishing: asyncio.Future[None]) -> Outcome:
         return Outcome(Result.RETRY, error="The broker returned it: its queue is gone, and will be declared again")
     if isinstance(error, aiormq.exceptions.DeliveryError):
         return Outcome(Result.RETRY, error="The broker refused it (basic.nack)")
-    if isinstance(error, RuntimeError):  # aiormq's, of a connection or channel that closes
+    if isinstance(error, RuntimeError):  # aiormq's, of a connection or channel that is closing
         return Outcome(Result.RETRY, error="The connection to the broker was closed")
-    if not isinstance(error, (Away, aiormq.AMQPError, OSError)):
+    if not isinstance(error, (BrokerUnavailable, aiormq.AMQPError, OSError)):
         raise error
-    told = _words(error)
-    # a bound of the broker's own; the same bytes will never pass it
-    is_too_large = isinstance(error, aiormq.ChannelPreconditionFailed) and "larger than" in told
-    return Outcome(Result.DEAD if is_too_large else Result.RETRY, error=told)
+    description = _describe(error)
+    # a limit of the broker: the same bytes are refused each time
+    is_too_large = isinstance(error, aiormq.ChannelPreconditionFailed) and "larger than" in description
+    return Outcome(Result.DEAD if is_too_large else Result.RETRY, error=description)
 
 
-def _words(error: BaseException) -> str:
-    """What went wrong, without the password."""
-    told = str(error) or type(error).__name__
+def _describe(error: BaseException) -> str:
+    """Return the error's text without the password."""
+    text = str(error) or type(error).__name__
     password = URL(settings.RABBITMQ_URI).password
-    return told.replace(password, "******") if password and len(password) > 3 else told
+    return text.replace(password, "******") if password and len(password) > 3 else text
 
 
-def _why_not(error: Exception, uri: URL) -> str:
+def _describe_failed_connection(error: Exception, uri: URL) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {CONNECT_TIMEOUT:g} seconds"
-    if isinstance(error, aiormq.exceptions.InvalidFrameError) and "OpenOk" in str(error):  # the broker's words are lost
+    if isinstance(error, aiormq.exceptions.InvalidFrameError) and "OpenOk" in str(error):  # aiormq drops the reason
         return f'there is no virtual host "{uri.path[1:] or "/"}", or it is not for this user'
-    return _words(error)
+    return _describe(error)
 
 
 class Broker:
-    """The one connection, made when it is needed, and a channel on it for each endpoint.
+    """Keeps one connection, opened on demand, with a channel for each endpoint.
 
-    AMQP answers a mistake by closing the channel, so what is wrong with one endpoint's exchange concerns no other.
+    AMQP closes a channel on an error, so an error with one endpoint's exchange affects no other endpoint.
     """
 
     def __init__(self) -> None:
         self._connection: aiormq.Connection | None = None
         self._connecting: asyncio.Task[aiormq.Connection] | None = None
-        self._lanes: OrderedDict[int, Lane] = OrderedDict()
-        #: What nobody waits for any more; kept, because asyncio forgets what nobody keeps.
-        self._endings: set[asyncio.Future[None]] = set()
-        #: What the last try to connect met, and until when that is taken as the answer.
-        self._trouble, self._pause_until = "", 0.0
+        #: Channels by endpoint, the least recently used first.
+        self._channels: OrderedDict[int, EndpointChannel] = OrderedDict()
+        #: Tasks that nothing awaits; kept, because asyncio keeps only weak references to tasks.
+        self._background: set[asyncio.Future[None]] = set()
+        #: The error of the last attempt to connect, and the time (time.monotonic) of the next one.
+        self._error, self._reconnect_at = "", 0.0
 
     async def publish(self, route: Route, message: OutgoingMessage, endpoint_id: int) -> None:
-        """Returns when the broker has confirmed it. Raises Away, aiormq's errors, OSError and RuntimeError."""
-        connection = await self._connected()
-        lane = self._lane(endpoint_id)
-        lane.users += 1
-        try:
-            await lane.publish(connection, route, message)
-        finally:
-            lane.users -= 1
+        """Publish a message, and return once the broker confirms it.
 
-    def _lane(self, endpoint_id: int) -> Lane:
-        lane = self._lanes.setdefault(endpoint_id, Lane())
-        self._lanes.move_to_end(endpoint_id)
-        if len(self._lanes) > MAX_CHANNELS:
-            idle = next((id for id, one in self._lanes.items() if not one.users and one is not lane), None)
+        Raises BrokerUnavailable, aiormq's errors, OSError and RuntimeError.
+        """
+        connection = await self._connected()
+        channel = self._channel(endpoint_id)
+        channel.users += 1
+        try:
+            await channel.publish(connection, route, message)
+        finally:
+            channel.users -= 1
+
+    def _channel(self, endpoint_id: int) -> EndpointChannel:
+        channel = self._channels.setdefault(endpoint_id, EndpointChannel())
+        self._channels.move_to_end(endpoint_id)
+        if len(self._channels) > MAX_CHANNELS:
+            idle = next((pk for pk, other in self._channels.items() if not other.users and other is not channel), None)
             if idle is not None:
-                self._keep(asyncio.ensure_future(self._lanes.pop(idle).close()))
-        return lane
+                self._keep(asyncio.ensure_future(self._channels.pop(idle).close()))
+        return channel
 
     def abandon(self, publishing: asyncio.Future[None]) -> None:
+        """Cancel a call of `publish` without waiting for its end."""
         publishing.cancel()
         self._keep(publishing)
 
-    def _keep(self, ending: asyncio.Future[None]) -> None:
-        self._endings.add(ending)
-        ending.add_done_callback(self._ended)
+    def _keep(self, task: asyncio.Future[None]) -> None:
+        self._background.add(task)
+        task.add_done_callback(self._forget)
 
-    def _ended(self, ending: asyncio.Future[None]) -> None:
-        self._endings.discard(ending)
-        if not ending.cancelled():
-            ending.exception()
+    def _forget(self, task: asyncio.Future[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, or asyncio would log it
 
     async def _connected(self) -> aiormq.Connection:
         if self._connection is not None and self._connection.is_opened:
             return self._connection
         if self._connecting is None:
-            if time.monotonic() < self._pause_until:
-                raise Away(self._trouble)
+            if time.monotonic() < self._reconnect_at:
+                raise BrokerUnavailable(self._error)
             self._connecting = asyncio.ensure_future(self._connect())
-            self._connecting.add_done_callback(self._connected_or_not)
-        return await asyncio.shield(self._connecting)  # many wait for it; one that gives up leaves it to the others
+            self._connecting.add_done_callback(self._connect_done)
+        return await asyncio.shield(self._connecting)  # shared: a caller that is cancelled leaves it to the others
 
-    def _connected_or_not(self, task: asyncio.Task[aiormq.Connection]) -> None:
+    def _connect_done(self, task: asyncio.Task[aiormq.Connection]) -> None:
         self._connecting = None
         if not task.cancelled():
-            task.exception()  # told to those who waited, if any are left
+            task.exception()  # retrieved, in case that all callers were cancelled
 
     async def _connect(self) -> aiormq.Connection:
         uri = URL(settings.RABBITMQ_URI)
@@ -221,48 +241,52 @@ class Broker:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.connect()
         except (aiormq.AMQPError, OSError, RuntimeError) as error:  # a TimeoutError is an OSError
-            self._note(f"RabbitMQ at {uri.host} cannot be reached: {_why_not(error, uri)}")
-            raise Away(self._trouble) from None
-        self._note("")
+            self._record(f"RabbitMQ at {uri.host} cannot be reached: {_describe_failed_connection(error, uri)}")
+            raise BrokerUnavailable(self._error) from None
+        self._record("")
         self._connection = connection
         return connection
 
-    def _note(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
-            logger.warning("%s; what it is owed waits", trouble)
-        elif self._trouble and not trouble:
+    def _record(self, error: str) -> None:
+        """Record the result of an attempt to connect, and log what changed; `error` is empty after a success."""
+        if error and error != self._error:
+            logger.warning("%s; its deliveries stay pending", error)
+        elif self._error and not error:
             logger.warning("RabbitMQ is back")
-        self._trouble, self._pause_until = trouble, time.monotonic() + PAUSE if trouble else 0.0
+        self._error, self._reconnect_at = error, time.monotonic() + RECONNECT_DELAY if error else 0.0
 
     async def close(self) -> None:
+        """Close the connection and its channels."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
         connection, self._connection = self._connection, None
-        self._lanes.clear()
+        self._channels.clear()
         if connection is not None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(connection.close(), CONNECT_TIMEOUT)
-        if self._endings:
-            await asyncio.wait(self._endings, timeout=CONNECT_TIMEOUT)
+        if self._background:
+            await asyncio.wait(self._background, timeout=CONNECT_TIMEOUT)
 
 
-class Lane:
-    """An endpoint's channel and what has been declared on it."""
+class EndpointChannel:
+    """The channel of an endpoint, and the routes that are declared on it."""
 
     def __init__(self) -> None:
+        #: Calls of `publish` that are running.
         self.users = 0
-        self._channel: Any = None  # aiormq's
+        self._channel: Any = None
         self._declared: set[Route] = set()
         self._lock = asyncio.Lock()
 
     async def publish(self, connection: aiormq.Connection, route: Route, message: OutgoingMessage) -> None:
-        async with self._lock:  # those behind it are sent behind it, too
+        """Publish a message, and return once the broker confirms it; calls are published in their order."""
+        async with self._lock:
             channel = await self._opened(connection)
             if route not in self._declared:
                 await self._declare(channel, route)
         try:
-            # mandatory: a queue that somebody has deleted is noticed, instead of confirmed
+            # mandatory: if the queue was deleted, the message is returned, instead of confirmed
             await channel.basic_publish(
                 message.body,
                 exchange=route.exchange,
@@ -282,7 +306,7 @@ class Lane:
         return self._channel
 
     async def _declare(self, channel: Any, route: Route) -> None:
-        """As Evolution API does, so that either finds what the other has declared."""
+        """Declare exchange, queue and binding with Evolution API's arguments: AMQP refuses others for the same name."""
         try:
             await channel.exchange_declare(route.exchange, exchange_type="topic", durable=True)
             await channel.queue_declare(route.queue, durable=True, arguments={"x-queue-type": "quorum"})
@@ -293,6 +317,7 @@ class Lane:
         self._declared.add(route)
 
     async def close(self) -> None:
+        """Close the channel."""
         if self._channel is not None:
             await self._channel.close()
 
@@ -301,7 +326,7 @@ def _properties(message: OutgoingMessage) -> aiormq.spec.Basic.Properties:
     seq = message.id.rpartition(".")[2]
     return aiormq.spec.Basic.Properties(
         content_type="application/json",
-        delivery_mode=2,  # kept on disk
+        delivery_mode=2,  # persistent
         message_id=message.id,
         message_type=message.type,
         timestamp=datetime.now(UTC),
