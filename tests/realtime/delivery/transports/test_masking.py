@@ -1,4 +1,4 @@
-"""The beginning of an answer is kept for people, without the secrets in it; whatever it holds, it holds up nobody."""
+"""Excerpts of responses are stored without the secrets in them, and no response delays others."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from tests.server import Server
 
 pytestmark = pytest.mark.any_database
 
-#: What fits into an endpoint's headers: 29 KB of short words, each of which has many notations.
+#: The most that an endpoint's headers can hold: 29 KB of short words with many notations each.
 WORDS = {f"X-{n}": " ".join(f"{word:04x}/&" for word in range(83 * n, 83 * n + 83)) for n in range(50)}
 MASK = "********"
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver(lambda request: 500) as one:
-        yield one
+    with Receiver(lambda request: 500) as started:
+        yield started
 
 
 @pytest.fixture
 async def webhook() -> AsyncIterator[Webhook]:
-    one = Webhook()
-    yield one
-    await one.close()
+    created = Webhook()
+    yield created
+    await created.close()
 
 
 Send = Callable[..., Awaitable[Outcome]]
@@ -45,7 +45,7 @@ Send = Callable[..., Awaitable[Outcome]]
 
 @pytest.fixture
 def send(webhook: Webhook, receiver: Receiver) -> Send:
-    """Makes an attempt at an endpoint with these headers; the receiver answers with `body`."""
+    """Return a function that makes an attempt with stored headers; the receiver responds with `body`."""
 
     async def send(body: bytes, headers: dict[str, str], **secrets: Any) -> Outcome:
         receiver.body = body
@@ -56,7 +56,7 @@ def send(webhook: Webhook, receiver: Receiver) -> Send:
     return send
 
 
-# In any notation
+# Notations
 
 HIDDEN = "Tök-<12> \"34\" & 'ab'\\c/d%+=?#!~"
 
@@ -65,7 +65,7 @@ HIDDEN = "Tök-<12> \"34\" & 'ab'\\c/d%+=?#!~"
     "written",
     {
         "as it is": lambda value: value,
-        "in other letters": lambda value: value.upper(),
+        "in upper case": lambda value: value.upper(),
         "encodeURIComponent": lambda value: quote(value, safe="-_.!~*'()"),
         "encodeURI": lambda value: quote(value, safe=";,/?:@&=+$#-_.!~*'()"),
         "a URL within a URL": lambda value: quote(quote(value, safe=""), safe=""),
@@ -77,18 +77,18 @@ HIDDEN = "Tök-<12> \"34\" & 'ab'\\c/d%+=?#!~"
         "PHP's HTML": lambda value: html.escape(value).replace("&#x27;", "&#039;"),
         "HTML within JSON": lambda value: json.dumps(html.escape(value))[1:-1],
         "entities": lambda value: "".join(f"&#{ord(character)};" for character in value),
-        "bytes taken for Latin-1": lambda value: value.encode().decode("latin-1"),
-        "the same in JSON": lambda value: json.dumps(value.encode().decode("latin-1"))[1:-1],
+        "UTF-8 decoded as Latin-1": lambda value: value.encode().decode("latin-1"),
+        "UTF-8 decoded as Latin-1, in JSON": lambda value: json.dumps(value.encode().decode("latin-1"))[1:-1],
         "Python": lambda value: repr(value.encode())[2:-1],
     }.items(),
-    ids=lambda one: one[0],
+    ids=lambda notation: notation[0],
 )
-async def test_a_headers_value_is_masked_however_it_is_written(send: Send, written: Any) -> None:
+async def test_a_headers_value_is_masked_in_each_notation(send: Send, written: Any) -> None:
     body = f"<before {written[1](HIDDEN)} after>".encode()
     assert (await send(body, {"X-Key": HIDDEN})).excerpt == f"<before {MASK} after>"
 
 
-async def test_a_value_is_masked_in_an_answer_of_another_charset(send: Send) -> None:
+async def test_a_value_is_masked_in_a_response_of_another_charset(send: Send) -> None:
     headers = {"X-Key": "tök-123456", "X-Other": "other-123456"}
     assert (await send("<é tök-123456 é>".encode("latin-1"), headers)).excerpt == f"<� {MASK} �>"
     shown = (await send("other-123456".encode("utf-16-le"), headers)).excerpt
@@ -96,7 +96,7 @@ async def test_a_value_is_masked_in_an_answer_of_another_charset(send: Send) -> 
 
 
 @pytest.mark.parametrize("written", [str, str.lower, str.upper])
-async def test_letters_whose_case_has_another_length_move_nothing(send: Send, written: Callable[[str], str]) -> None:
+async def test_letters_that_case_folding_lengthens_shift_nothing(send: Send, written: Callable[[str], str]) -> None:
     value = "İstanbul-ŉ-straße-ﬁ"
     body = f"<İßŉ {written(value)} ßİŉ {written(value)}>".encode()
     assert (await send(body, {"X-Key": value})).excerpt == f"<İßŉ {MASK} ßİŉ {MASK}>"
@@ -110,25 +110,25 @@ async def test_a_value_without_any_ascii_is_masked(send: Send, value: str, writt
 
 
 @pytest.mark.parametrize("before", ["App\\", "100%", "a\\", "&", "&#"])
-async def test_what_stands_before_a_value_does_not_hide_it(send: Send, before: str) -> None:
+async def test_characters_before_a_value_do_not_hide_it(send: Send, before: str) -> None:
     for value in ("tok-123456", "u0041-123456", "41-tok-123456;"):
         shown = (await send(f"{before}{value}".encode(), {"X-Key": value})).excerpt
         assert shown == before + MASK
 
 
-async def test_what_stands_behind_a_scheme_is_masked_alone(send: Send) -> None:
+async def test_credentials_behind_a_scheme_are_masked_alone(send: Send) -> None:
     headers = {"Authorization": "Bearer abc123-456", "X-Auth": "Token a b c 789"}
     body = b"no such key: abc123-456; nor a b c 789. Send Bearer or Token."
     assert (await send(body, headers)).excerpt == f"no such key: {MASK}; nor {MASK}. Send Bearer or Token."
 
 
-async def test_what_a_receiver_checks_a_request_with_is_masked(send: Send) -> None:
+async def test_the_keys_that_a_receiver_verifies_with_are_masked(send: Send) -> None:
     body = b"expected key jwt-key-123456, whsec_" + b"A" * 32 + b"!"
     outcome = await send(body, {"jwt_key": "jwt-key-123456"}, signing=["whsec_" + "A" * 32])
     assert outcome.excerpt == f"expected key {MASK}, {MASK}!"
 
 
-async def test_a_value_that_is_longer_than_the_answer_that_is_kept_is_not_shown_in_part(send: Send) -> None:
+async def test_a_value_that_is_truncated_is_not_shown_in_part(send: Send) -> None:
     value = "".join(f"{number:05x}" for number in range(1600))
     shown = (await send(f"<{quote('é')} {value}> and more".encode(), {"X-Key": value})).excerpt
     assert shown == f"<%C3%A9 {MASK}"
@@ -136,7 +136,7 @@ async def test_a_value_that_is_longer_than_the_answer_that_is_kept_is_not_shown_
     assert value[:6] not in shown
 
 
-# What cannot be looked through
+# Responses that cannot be searched
 
 VALUES = {
     "too long": {f"X-{n}": f"{n}-{'secret ' * 1100}".strip() for n in range(9)},
@@ -155,7 +155,7 @@ VALUES = {
         ("escapes within escapes", "escapes within escapes"),
     ],
 )
-async def test_what_cannot_be_looked_through_is_not_shown_and_says_why(send: Send, values: str, reason: str) -> None:
+async def test_a_response_that_cannot_be_searched_is_not_shown(send: Send, values: str, reason: str) -> None:
     outcome = await send("".join(VALUES[values].values()).encode() * 2, VALUES[values])
     assert outcome.excerpt.startswith("[The answer is not shown: ")
     assert reason in outcome.excerpt
@@ -165,38 +165,38 @@ async def test_what_cannot_be_looked_through_is_not_shown_and_says_why(send: Sen
     assert (outcome.result, outcome.status, outcome.error) == (Result.RETRY, 500, "")
 
 
-async def test_the_most_that_fits_into_headers_is_looked_for(send: Send) -> None:
+async def test_the_most_that_headers_can_hold_is_masked(send: Send) -> None:
     values = list(WORDS.values())
     shown = (await send(f"<{values[0]}> and <{values[49].upper()}>: no".encode(), WORDS)).excerpt
     assert shown == f"<{MASK}> and <{MASK}>: no"
 
 
-# Whatever it costs, it holds up nobody
+# Expensive responses
 
 
 @asynccontextmanager
 async def longest_turn() -> AsyncIterator[list[float]]:
-    """Seconds of processor time that one turn of the event loop took at most; of others' load nothing is counted."""
+    """Yield the most processor time, in seconds, of an iteration of the event loop; the load of others is not in it."""
     longest, is_over = [0.0], False
 
-    async def watch() -> None:
+    async def measure() -> None:
         last = time.thread_time()
         while not is_over:
             await asyncio.sleep(0)
             now = time.thread_time()
             longest[0], last = max(longest[0], now - last), now
 
-    watching = asyncio.create_task(watch())
+    measuring = asyncio.create_task(measure())
     gc.disable()
     try:
         yield longest
     finally:
         is_over = True
-        await watching
+        await measuring
         gc.enable()
 
 
-DEAR = {
+EXPENSIVE = {
     "short words": (b"0" * 24_576, WORDS),
     "almost": (b"a" * 65_536, {f"X-{n}": "a" * 49 + "b" + "a" * (30 + n) for n in range(50)}),
     "everywhere": (b"a" * 65_536, {f"X-{n}": "a" * (6 + n) for n in range(50)}),
@@ -209,57 +209,57 @@ DEAR = {
 }
 
 
-@pytest.mark.parametrize("dear", DEAR.values(), ids=DEAR)
-async def test_the_dearest_answers_take_little_of_each_turn_of_the_loop(send: Send, dear: Any) -> None:
+@pytest.mark.parametrize("expensive", EXPENSIVE.values(), ids=EXPENSIVE)
+async def test_an_expensive_response_takes_little_of_each_iteration_of_the_loop(send: Send, expensive: Any) -> None:
     await send(b"ok", {})
     async with longest_turn() as longest:
-        outcome = await send(*dear)
+        outcome = await send(*expensive)
     assert outcome.excerpt
     assert longest[0] < 0.05
 
 
-async def test_many_at_once_share_what_one_may_take_and_a_short_one_overtakes_them(send: Send) -> None:
+async def test_many_expensive_responses_share_the_time_of_one_and_a_short_one_overtakes_them(send: Send) -> None:
     await send(b"ok", {})
     async with longest_turn() as longest:
-        dear = [asyncio.create_task(send(*DEAR["accents and escapes"])) for _ in range(20)]
+        expensive = [asyncio.create_task(send(*EXPENSIVE["accents and escapes"])) for _ in range(20)]
         await asyncio.sleep(0.1)
-        short = await send(DEAR["accents and escapes"][0], {"X-Key": "abc123-456"})
-        assert not all(task.done() for task in dear)
-        outcomes = await asyncio.gather(*dear)
+        short = await send(EXPENSIVE["accents and escapes"][0], {"X-Key": "abc123-456"})
+        assert not all(task.done() for task in expensive)
+        outcomes = await asyncio.gather(*expensive)
     assert short.excerpt.startswith("é\\é")
     assert {outcome.excerpt for outcome in outcomes} == {outcomes[0].excerpt}
     assert longest[0] < 0.1
 
 
-async def test_an_attempt_that_is_given_up_meanwhile_leaves_the_others_their_turns(send: Send) -> None:
-    dear = [asyncio.create_task(send(*DEAR["accents and escapes"])) for _ in range(4)]
+async def test_an_attempt_that_is_cancelled_leaves_the_others_their_turns(send: Send) -> None:
+    expensive = [asyncio.create_task(send(*EXPENSIVE["accents and escapes"])) for _ in range(4)]
     await asyncio.sleep(0.1)
-    dear[0].cancel()
-    outcomes = await asyncio.gather(*dear, return_exceptions=True)
+    expensive[0].cancel()
+    outcomes = await asyncio.gather(*expensive, return_exceptions=True)
     assert isinstance(outcomes[0], asyncio.CancelledError)
     assert all(isinstance(outcome, Outcome) and outcome.excerpt for outcome in outcomes[1:])
     assert (await send(b"abc123-456", {"X-Key": "abc123-456"})).excerpt == MASK
 
 
-def test_headers_of_many_words_and_a_long_answer_hold_up_no_other_client(
+def test_headers_of_many_words_and_a_long_response_delay_no_other_client(
     fresh_server: Callable[..., Server],
 ) -> None:
     server = fresh_server()
     with Receiver() as receiver:
         receiver.body = b"0" * 24_576
         loja = server.create()
-        told = {"enabled": True, "url": receiver.url, "headers": WORDS, "events": ["MESSAGES_UPSERT"]}
-        assert server.post(server.path("/webhook/set", loja), {"webhook": told}).status == 201
+        webhook = {"enabled": True, "url": receiver.url, "headers": WORDS, "events": ["MESSAGES_UPSERT"]}
+        assert server.post(server.path("/webhook/set", loja), {"webhook": webhook}).status == 201
         assert server.receive(loja).status in (200, 201)
         until(lambda: receiver.requests)
         worst, delivery = 0.0, None
         while delivery is None:
             began = time.monotonic()
-            # answered on the event loop, as every one of another version of the protocol
+            # an unsupported version of Engine.IO is answered on the event loop
             assert server.get("/socket.io/?EIO=3&transport=polling", key=None).status == 400
             worst = max(worst, time.monotonic() - began)
             [found] = server.get(server.path("/webhook/deliveries", loja)).json["deliveries"]
             delivery = found if found["state"] == "delivered" else None
-    told = server.get(server.path("/webhook/deliveries", loja) + f"/{delivery['id']}").json
-    assert [one["excerpt"] for one in told["tries"]] == ["0" * 2000]
+    details = server.get(server.path("/webhook/deliveries", loja) + f"/{delivery['id']}").json
+    assert [attempt["excerpt"] for attempt in details["tries"]] == ["0" * 2000]
     assert worst < 2

@@ -1,4 +1,4 @@
-"""What is told beside a webhook's body, read as receivers read it."""
+"""The headers that sign a webhook, verified as receivers do."""
 
 import base64
 import hashlib
@@ -29,14 +29,14 @@ def test_a_signature_is_accepted_by_standard_webhooks_own_library():
     assert Webhook(secret).verify(BODY, signed(secret)) == json.loads(BODY)
 
 
-def test_what_is_told_are_three_headers():
+def test_a_signed_webhook_has_three_headers():
     secret = new_secret()
-    told = signing.headers("epoch.7", 1700000000, BODY, [secret])
-    assert list(told) == ["webhook-id", "webhook-timestamp", "webhook-signature"]
-    assert (told["webhook-id"], told["webhook-timestamp"]) == ("epoch.7", "1700000000")
+    headers = signing.headers("epoch.7", 1700000000, BODY, [secret])
+    assert list(headers) == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+    assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("epoch.7", "1700000000")
 
 
-def test_during_a_rotation_the_new_and_the_old_secret_are_both_good():
+def test_during_a_rotation_the_new_and_the_old_secret_both_verify():
     new, old = new_secret(), new_secret()
     for secret in (new, old):
         Webhook(secret).verify(BODY, signed(new, old))
@@ -48,17 +48,17 @@ def test_no_more_than_two_secrets_sign():
 
 def test_another_secret_another_body_or_another_id_is_refused_by_the_receiver():
     secret = new_secret()
-    told = signed(secret)
+    headers = signed(secret)
     with pytest.raises(WebhookVerificationError):
-        Webhook(new_secret()).verify(BODY, told)
+        Webhook(new_secret()).verify(BODY, headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(secret).verify(BODY.replace(b"7", b"8").replace(b"o", b"a"), told)
+        Webhook(secret).verify(BODY.replace(b"7", b"8").replace(b"o", b"a"), headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(secret).verify(BODY, told | {"webhook-id": "epoch.8"})
+        Webhook(secret).verify(BODY, headers | {"webhook-id": "epoch.8"})
 
 
 @pytest.mark.parametrize("at", [-301, 302])
-def test_an_old_signature_is_no_longer_good(at):
+def test_an_old_signature_is_refused(at):
     secret = new_secret()
     with pytest.raises(WebhookVerificationError, match="too"):
         Webhook(secret).verify(BODY, signed(secret, at=at))
@@ -68,7 +68,7 @@ def test_without_a_secret_there_is_no_signature():
     assert list(signed()) == ["webhook-id", "webhook-timestamp"]
 
 
-def test_secrets_are_made_anew_each_time_and_pass_the_check():
+def test_new_secrets_differ_and_are_valid():
     made = {new_secret() for _ in range(50)}
     assert len(made) == 50
     for secret in made:
@@ -90,14 +90,14 @@ def test_secrets_are_made_anew_each_time_and_pass_the_check():
         "whpk_" + base64.b64encode(bytes(32)).decode(),
     ],
 )
-def test_what_can_sign_nothing_is_no_secret(secret):
+def test_a_secret_that_cannot_sign_is_refused(secret):
     with pytest.raises(ValueError, match="signing secret") as refusal:
         check_secret(secret)
     assert not secret or secret.removeprefix("whsec_") == "" or secret not in str(refusal.value)
 
 
 @pytest.mark.parametrize("size", [24, 32, 64])
-def test_secrets_of_others_are_taken(size):
+def test_secrets_made_elsewhere_are_accepted(size):
     check_secret("whsec_" + base64.b64encode(bytes(size)).decode())
 
 
@@ -133,11 +133,11 @@ def test_a_token_has_evolutions_claims_and_is_signed_with_the_key():
         {"x" * 128: "y" * 8192},
     ],
 )
-def test_what_clients_send_is_stored_as_it_is(headers):
+def test_valid_headers_stay_as_they_are(headers):
     assert check_headers(headers) == headers
 
 
-def test_numbers_and_booleans_become_texts():
+def test_numbers_and_booleans_become_strings():
     assert check_headers({"X-Number": 7, "X-Flag": True}) == {"X-Number": "7", "X-Flag": "true"}
 
 
@@ -150,7 +150,7 @@ def test_numbers_and_booleans_become_texts():
         *("webhook-id", "Webhook-Signature", "WEBHOOK-x"),
     ],
 )
-def test_a_name_that_is_none_or_ours_is_refused(name):
+def test_an_invalid_or_reserved_name_is_refused(name):
     with pytest.raises(ValueError, match="header") as refusal:
         check_headers({name: "value-that-is-secret"})
     assert "secret" not in str(refusal.value)
@@ -164,7 +164,7 @@ def test_a_name_that_is_none_or_ours_is_refused(name):
         *("x" * 8193, "é" * 5000, None, [], {}, b"a"),
     ],
 )
-def test_a_value_that_would_not_arrive_as_it_is_is_refused(value):
+def test_a_value_that_would_be_changed_on_its_way_is_refused(value):
     with pytest.raises(ValueError, match="X-Key"):
         check_headers({"X-Key": value})
 
@@ -178,13 +178,13 @@ def test_a_value_that_would_not_arrive_as_it_is_is_refused(value):
         {"jwt_key": ""},
     ],
 )
-def test_too_many_headers_and_headers_twice_are_refused(headers):
+def test_too_many_headers_and_duplicates_are_refused(headers):
     with pytest.raises(ValueError, match=r"header|jwt_key"):
         check_headers(headers)
 
 
 @given(st.dictionaries(st.text(max_size=20), st.one_of(st.text(max_size=50), st.integers(), st.none()), max_size=5))
-def test_whatever_passes_is_a_header_that_breaks_no_other(headers):
+def test_an_accepted_header_breaks_no_other(headers):
     try:
         checked = check_headers(headers)
     except ValueError:
