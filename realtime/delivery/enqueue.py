@@ -11,7 +11,7 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert
 from realtime.delivery.models import Delivery, FormerEndpoint
-from realtime.delivery.transports.base import Endpoint, transports
+from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
 
 
 def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
@@ -21,7 +21,7 @@ def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[S
     """
     registered = transports()
     wanted = [s for s in subscriptions if s.is_endpoint and s.is_enabled and s.transport in registered]
-    trusted = [endpoint for transport in registered.values() for endpoint in transport.global_endpoints()]
+    trusted = global_endpoints()
     if not wanted and not trusted:
         return 0
     deliveries = []
@@ -68,8 +68,7 @@ def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:
 
     Endpoints of a deleted instance are there: its last events are still sent.
     """
-    trusted = [endpoint for transport in transports().values() for endpoint in transport.global_endpoints()]
-    found = {endpoint.id: endpoint for endpoint in trusted if endpoint.id in ids}
+    found = {endpoint.id: endpoint for endpoint in global_endpoints() if endpoint.id in ids}
     for former in FormerEndpoint.objects.in_bulk(list(ids)).values():
         found[former.pk] = Endpoint(former.pk, former.transport, former.options, former.all_secrets)
     for subscription in Subscription.objects.endpoints().in_bulk(list(ids)).values():

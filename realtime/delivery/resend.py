@@ -21,7 +21,7 @@ from realtime.delivery import wakeup
 from realtime.delivery.enqueue import new_delivery
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.samples import sample
-from realtime.delivery.transports.base import Endpoint, transports
+from realtime.delivery.transports.base import Endpoint, global_endpoints
 
 #: Deliveries that one call resends, at most.
 MAX_RESENT = 10_000
@@ -136,7 +136,7 @@ def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
     found = list(rows.filter(instance=instance).values_list("pk", flat=True))
     if with_global:
         found += rows.filter(instance=None).values_list("pk", flat=True)
-        found += [endpoint.id for transport in transports().values() for endpoint in transport.global_endpoints()]
+        found += [endpoint.id for endpoint in global_endpoints()]
     return found
 
 

@@ -135,3 +135,8 @@ def transports() -> dict[str, Transport]:
     """Return the registered transports by name."""
     registered = [import_string(path)() for path in settings.EVENT_TRANSPORTS]
     return {transport.name: transport for transport in registered}
+
+
+def global_endpoints() -> list[Endpoint]:
+    """Return the environment's endpoints for all instances, of all transports."""
+    return [endpoint for transport in transports().values() for endpoint in transport.global_endpoints()]
