@@ -65,9 +65,9 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self, limit: int, excluding: Sequence[int] = ()) -> list[tuple[int, bool]]:
         """Return up to `limit` endpoints with deliveries that are due, the longest due first.
 
-        Each comes with whether it is ordered: `claim_first` claims for those, `claim` for the others. Behind the first
-        pending delivery of an instance nothing of an ordered endpoint is due. The query goes from endpoint to
-        endpoint, and there from instance to instance, through indexes: a backlog is not scanned.
+        Each is paired with a flag: True for an ordered endpoint, to be claimed by `claim_first`, otherwise by `claim`.
+        For an ordered endpoint, only the first pending delivery of each instance counts. The query goes from endpoint
+        to endpoint, and there from instance to instance, through indexes: a backlog is not scanned.
         """
         others = f"AND endpoint NOT IN ({_placeholders(excluding)})" if excluding else ""
         names = _transports_on()
@@ -108,9 +108,8 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         """Claim up to `limit` due deliveries of an endpoint for LEASE seconds; ordered ones are left out.
 
         Unless the lease is renewed, they are due again when it ends. Deliveries by a transport that is off in this
-        process are left to other processes. `large` is the memory for large bodies in bytes
-        (realtime.delivery.concurrency.LARGE): while less than it is claimed, the next one is, whatever its size; with
-        0, large bodies are left out.
+        process are left to other processes. `large` limits the bytes of large bodies (above
+        realtime.delivery.concurrency.LARGE): the last of them may exceed it, and with 0 they are left out.
         """
         condition = "candidate.endpoint_id = %s AND candidate.is_ordered = FALSE"
         return self._claim(condition, [endpoint_id], limit, lease, large)

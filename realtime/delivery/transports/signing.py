@@ -25,11 +25,11 @@ def headers(id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dic
     Raises ValueError for a secret that `check_secret` refuses.
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sent-to-consumers
     """
-    found = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
+    signed_headers = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
     if secrets:
         signed = b"%b.%d.%b" % (id.encode(), timestamp, body)
-        found["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets[:MAX_SECRETS])
-    return found
+        signed_headers["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets[:MAX_SECRETS])
+    return signed_headers
 
 
 def _signature(secret: str, signed: bytes) -> str:
