@@ -247,13 +247,13 @@ def _describe(failure: Exception, received: _Received) -> str:
         case aiohttp.ClientConnectorError():
             return f"There was no connection to the host{_reason(failure.os_error)}"
         case aiohttp.UploadAbortedError():
-            return "The connection broke before the event was sent whole"
+            return "The connection broke before the event was sent completely"
         case aiohttp.ClientConnectionError():
             return f"The connection broke before there was an answer{_reason(failure)}"
         case aiohttp.ClientPayloadError():
             return "The answer broke off, or was garbled"
         case aiohttp.InvalidURL() | KeyError():
-            return "The URL is none that can be sent to"
+            return "The URL cannot be sent to"
         case aiohttp.ClientResponseError():
             return "The answer is not HTTP"
         case ValueError():
