@@ -23,7 +23,7 @@ def headers(id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dic
 
     Without a secret the id and the timestamp are there all the same: receivers recognize repeats by the id.
     Raises ValueError for a secret that `check_secret` refuses.
-    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sent-to-consumers
+    https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sending-metadata-to-consumers
     """
     signed_headers = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
     if secrets:
