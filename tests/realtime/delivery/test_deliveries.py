@@ -23,51 +23,13 @@ from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.transports.base import Outcome, Result, transports
 from realtime.delivery.transports.webhook import Webhook
-from realtime.log.models import Event
 from realtime.log.retention import prune
 from tests.inside import Inside, until
+from tests.realtime.delivery.deliveries import endpoint, finished, pending, record
 from tests.receiver import Receiver
 from tests.server import ROOT
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def loja(transactional_db):
-    instance = Instance(name="loja")
-    instance.save()
-    return instance
-
-
-@pytest.fixture
-def inside(transactional_db):
-    with Inside() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def short_retries(settings):
-    """Five attempts, each 50 ms after the one before."""
-    settings.WEBHOOK_RETRY_MAX_ATTEMPTS, settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = 5, 0.05
-    settings.WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF = False
-
-
-def endpoint(instance, receiver, events=("CALL",), **options):
-    subscription = Subscription(
-        instance=instance, transport="webhook", events=list(events), options={"url": receiver.url} | options
-    )
-    subscription.keep_secrets(headers={}, signing=["whsec_" + "A" * 32])
-    subscription.save()
-    return subscription
-
-
-def record(instance, *numbers, event_type=EventType.CALL):
-    with transaction.atomic():
-        return [Event.objects.record(instance, event_type, {"number": number}) for number in numbers]
-
-
-def finished(count=1):
-    return until(lambda: Delivery.objects.exclude(state=State.PENDING).count() >= count, 20)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("short_retries")]
 
 
 def test_an_event_is_enqueued_in_its_transaction_for_the_endpoints_that_want_it(loja):
@@ -132,54 +94,6 @@ def test_an_endpoint_that_hangs_delays_no_other(inside, loja):
         finally:
             hanging.set()
         assert len(stuck.requests) <= MAX_PER_ENDPOINT
-
-
-def pending(endpoint_id, instance, seq, due_in=0.0, **fields):
-    due_at = timezone.now() + timedelta(seconds=due_in)
-    values = {"event_id": f"{'e' * 16}.{seq}", "instance_id": instance.pk, "name": instance.name, "type": "call"}
-    values |= {"transport": "webhook", "destination": "http://a.example", "body": b"{}", "size": 2}
-    return Delivery(endpoint_id=endpoint_id, seq=seq, due_at=due_at, **values | fields)
-
-
-def test_of_ordered_deliveries_only_the_first_of_each_instance_is_due(loja):
-    other = Instance(name="other")
-    other.save()
-    Delivery.objects.bulk_create(
-        [
-            *(pending(1, loja, seq, 3600 if seq == 1 else 0, is_ordered=True) for seq in (1, 2, 3)),
-            *(pending(2, loja, seq, is_ordered=True) for seq in (3, 1, 1, 2)),
-            *(pending(2, other, seq, is_ordered=True) for seq in (7, 6)),
-            *(pending(3, loja, seq) for seq in (1, 2)),
-            pending(4, loja, 1, 3600),
-            pending(5, loja, 1, transport="carrier pigeon"),
-        ]
-    )
-    assert set(Delivery.objects.due(10)) == {(2, True), (3, False)}
-    assert Delivery.objects.due(10, excluding=[2, 4]) == [(3, False)]
-    assert len(Delivery.objects.due(1)) == 1
-
-    assert not Delivery.objects.claim(2, 10, "a")
-    assert not Delivery.objects.claim_first(1, 10, "a")
-    assert not Delivery.objects.claim_first(3, 10, "a")
-    first = Delivery.objects.claim_first(2, 10, "a")
-    assert {(delivery.instance_id, delivery.seq) for delivery in first} == {(loja.pk, 1), (other.pk, 6)}
-    assert not Delivery.objects.claim_first(2, 10, "b")
-    Delivery.objects.filter(pk__in=[delivery.pk for delivery in first]).update(state=State.DELIVERED)
-    again = Delivery.objects.claim_first(2, 10, "b")
-    assert {(delivery.instance_id, delivery.seq) for delivery in again} == {(loja.pk, 1), (other.pk, 7)}
-
-
-def test_large_bodies_are_claimed_while_they_fit_into_memory_and_small_ones_always(loja):
-    large = {"body": b"x" * 100_000, "size": 100_000}
-    Delivery.objects.bulk_create([pending(1, loja, seq, -seq, **(large if seq % 2 else {})) for seq in range(10)])
-    assert {delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=0)} == {0, 2, 4, 6, 8}
-    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=1)] == [9]
-    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a", large=150_000)] == [5, 7]
-    assert [delivery.seq for delivery in Delivery.objects.claim(1, 10, "a")] == [1, 3]
-    # an ordered delivery that does not fit into memory is not overtaken
-    Delivery.objects.bulk_create([pending(2, loja, 1, is_ordered=True, **large), pending(2, loja, 2, is_ordered=True)])
-    assert not Delivery.objects.claim_first(2, 10, "a", large=0)
-    assert [delivery.seq for delivery in Delivery.objects.claim_first(2, 10, "a")] == [1]
 
 
 def test_many_endpoints_that_wait_for_a_retry_delay_no_other(loja):
@@ -261,67 +175,6 @@ def test_deliveries_to_a_disabled_or_deleted_endpoint_are_dropped(loja, how):
         assert Delivery.objects.get().state == State.DROPPED
 
 
-def test_an_endpoint_that_answers_410_is_disabled_and_an_event_is_recorded(inside, loja):
-    with Receiver(lambda request: 410) as receiver:
-        endpoint(loja, receiver)
-        record(loja, 1)
-        until(lambda: Event.objects.filter(type="endpoint.disabled").exists())
-
-        subscription = Subscription.objects.endpoints().get()
-        assert not subscription.is_enabled
-        assert subscription.disabled_reason == "It answered 410 Gone"
-        assert Delivery.objects.get(type="call").state == State.DEAD
-
-
-def test_deliveries_that_end_with_their_endpoint_have_a_reason(inside, loja):
-    with Receiver(lambda request: 410) as receiver:
-        endpoint(loja, receiver, ordered=True)
-        record(loja, 1, 2, 3)
-        until(lambda: not Delivery.objects.pending().exists())
-
-        first, *others = Delivery.objects.filter(type="call").order_by("seq")
-        assert (first.attempts, first.reason) == (1, "")
-        assert {(delivery.state, delivery.attempts, delivery.reason) for delivery in others} == {
-            (State.DEAD, 0, "Its endpoint was switched off: It answered 410 Gone")
-        }
-
-
-def test_an_endpoint_that_fails_for_days_is_disabled(inside, loja):
-    with Receiver(lambda request: 503) as receiver:
-        subscription = endpoint(loja, receiver)
-        Subscription.objects.filter(pk=subscription.pk).update(failing_since=timezone.now() - timedelta(days=6))
-        record(loja, 1, 2, 3)
-        until(lambda: Event.objects.filter(type="endpoint.disabled").exists())
-
-        assert not Subscription.objects.endpoints().get().is_enabled
-        assert Event.objects.filter(type="endpoint.disabled").count() == 1
-
-
-def test_one_success_ends_a_failure(inside, loja):
-    answers = iter([500, 200])
-    with Receiver(lambda request: next(answers)) as receiver:
-        endpoint(loja, receiver)
-        record(loja, 1)
-        finished()
-
-        assert Subscription.objects.endpoints().get().failing_since is None
-
-
-def test_deliveries_of_a_dead_process_are_due_when_their_lease_ends(loja):
-    with Receiver() as receiver:
-        subscription = endpoint(loja, receiver)
-        record(loja, 1)
-        [claimed] = Delivery.objects.claim(subscription.pk, 10, "of the dead")
-        assert not Delivery.objects.claim(subscription.pk, 10, "of another")
-        Delivery.objects.filter(pk=claimed.pk).update(due_at=timezone.now())
-        with Inside():
-            finished()
-
-        assert receiver.requests[0].id == claimed.event_id
-        Delivery.objects.renew("of the dead")
-        assert Delivery.objects.get().state == State.DELIVERED
-
-
 def test_a_server_that_stops_releases_unsent_deliveries(loja):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(20) and 200) as receiver:
@@ -333,43 +186,6 @@ def test_a_server_that_stops_releases_unsent_deliveries(loja):
         assert (delivery.state, delivery.lease) == (State.PENDING, None)
         assert delivery.due_at <= timezone.now()
         hanging.set()
-
-
-def test_concurrent_claims_get_each_delivery_once(loja):
-    with Receiver() as receiver:
-        subscription = endpoint(loja, receiver)
-    record(loja, *range(200))
-    claimed: list[int] = []
-
-    def claim(name):
-        from django.db import connection
-
-        while taken := Delivery.objects.claim(subscription.pk, 7, name):
-            claimed.extend(delivery.pk for delivery in taken)
-        connection.close()
-
-    threads = [threading.Thread(target=claim, args=(f"worker {number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(claimed) == len(set(claimed)) == 200
-
-
-def test_waiting_deliveries_are_retried_at_once_after_an_outage(inside, loja, settings):
-    is_away = True
-    settings.WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = 3600
-    with Receiver(lambda request: 503 if is_away else 200) as receiver:
-        subscription = endpoint(loja, receiver)
-        record(loja, 1, 2, 3)
-        until(lambda: Attempt.objects.count() == 3)
-        Subscription.objects.filter(pk=subscription.pk).update(failing_since=timezone.now() - timedelta(minutes=5))
-        is_away = False
-        record(loja, 4)
-        finished(4)
-
-        assert sorted(receiver.seqs()) == [2, 2, 3, 3, 4, 4, 5]
 
 
 def test_finished_deliveries_are_pruned_with_the_log_and_pending_ones_stay(loja):
