@@ -99,7 +99,7 @@ class Dispatcher:
     async def _stop(self) -> None:
         try:
             if self._finished:
-                await database(_store_results, [attempt for _, attempt in self._finished], pool=Pool.SENDS)
+                await database(_store_batch, [attempt for _, attempt in self._finished], pool=Pool.SENDS)
             await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
         except DatabaseError as error:
             logger.error("Deliveries in flight are sent again when their lease ends: %s", error)
@@ -180,7 +180,7 @@ class Dispatcher:
         """
         while True:
             try:
-                await database(_store_results, [attempt for _, attempt in batch], pool=Pool.SENDS)
+                await database(_store_batch, [attempt for _, attempt in batch], pool=Pool.SENDS)
                 break
             except DATABASE_ERRORS as error:
                 logger.error("Results of deliveries could not be stored; trying again: %s", error)
@@ -217,7 +217,7 @@ def _claim(
     return [(delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed], unclaimable
 
 
-def _store_results(batch: list[FinishedAttempt]) -> None:
+def _store_batch(batch: list[FinishedAttempt]) -> None:
     """Store results and the health of endpoints, then disable endpoints that are gone or fail for days.
 
     Disabling takes a transaction of its own: its event locks the instance first.
