@@ -220,27 +220,27 @@ class Delivery(models.Model):
 
     event_id = models.CharField(max_length=64, help_text="The event's id, the same in each attempt.")
     instance_id = models.UUIDField()
-    name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
+    name = models.CharField(max_length=255, help_text="The instance's name when the event was recorded.")
     seq = models.BigIntegerField()
     type = models.CharField(max_length=64)
-    endpoint_id = models.BigIntegerField(help_text="0 and below: those of all instances in the environment.")
+    endpoint_id = models.BigIntegerField(help_text="0 or below for an endpoint of the environment, for all instances.")
     transport = models.CharField(max_length=32)
-    destination = PlainField(max_length=2048, help_text="Where to, as it was when it happened.")
+    destination = PlainField(max_length=2048, help_text="The destination when the event was recorded.")
     is_ordered = models.BooleanField(default=False)
     body = models.BinaryField()
-    size = models.IntegerField(default=0, help_text="Of the body, in bytes.")
+    size = models.IntegerField(default=0, help_text="The size of the body, in bytes.")
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     attempts = models.IntegerField(default=0)
-    due_at = models.DateTimeField(default=timezone.now, help_text="While somebody sends it: when others may.")
+    due_at = models.DateTimeField(
+        default=timezone.now, help_text="When it may be claimed; while claimed, the end of the lease."
+    )
     lease = models.CharField(max_length=16, null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
     reason = models.CharField(max_length=200, default="", help_text="Why it ended without another attempt.")
-    resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one repeats by hand.")
-    asked_by = models.CharField(max_length=200, default="", help_text="Who had it sent by hand.")
-    is_operators = models.BooleanField(
-        default=False, help_text="Its destination is the operator's, and shown to nobody else."
-    )
+    resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one resends.")
+    asked_by = models.CharField(max_length=200, default="", help_text="The requester of a resending or test event.")
+    is_operators = models.BooleanField(default=False, help_text="True if only the operator may see the destination.")
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -270,10 +270,10 @@ class Attempt(models.Model):
     """The record of an attempt to send a delivery."""
 
     delivery = models.ForeignKey(Delivery, models.CASCADE, related_name="tries")
-    number = models.IntegerField(help_text="Begins anew when what died is sent again.")
+    number = models.IntegerField(help_text="From 1, and again from 1 when a dead delivery is requeued.")
     at = models.DateTimeField()
     duration_ms = models.IntegerField()
-    status = models.IntegerField(null=True, help_text="HTTP's, where there was an answer.")
+    status = models.IntegerField(null=True, help_text="The HTTP status of the response, if there was one.")
     excerpt = PlainField(max_length=2000, default="")
     error = PlainField(max_length=500, default="")
 
