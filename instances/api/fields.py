@@ -80,7 +80,7 @@ class EventName(serializers.Field):
         return {"type": "string", "enum": list(SUBSCRIBABLE)}
 
 
-class Several(serializers.ListField):
+class Array(serializers.ListField):
     default_error_messages = {
         "not_a_list": "is not of a type(s) array",
         "null": "is not of a type(s) array",

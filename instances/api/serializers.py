@@ -9,6 +9,7 @@ from rest_framework import serializers
 from instances.access.minted_tokens import Mintable
 from instances.api.fields import (
     MAX_NUMBER_LENGTH,
+    Array,
     EventName,
     Flag,
     MessageText,
@@ -18,7 +19,6 @@ from instances.api.fields import (
     OneOf,
     PhoneNumber,
     Seconds,
-    Several,
     Text,
     Token,
 )
@@ -44,7 +44,7 @@ def validate(body: serializers.BaseSerializer) -> Any:
 
 class WebsocketBody(Body):
     enabled = Flag()
-    events = Several(child=EventName(), default=list)
+    events = Array(child=EventName(), default=list)
 
 
 class WrappedWebsocket(Body):
@@ -74,7 +74,7 @@ class TokenBody(Body):
 
 class MintBody(Body):
     expiresIn = Seconds(default=300, min_value=1, max_value=86400)
-    scopes = Several(child=OneOf(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
+    scopes = Array(child=OneOf(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
 
 
 class CreateBody(SettingsBody):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import Several, Text
+from instances.api.fields import Array, Text
 from instances.api.serializers import Body
 from instances.api.webhook import Url
 from instances.events import EventType
@@ -119,7 +119,7 @@ class ResendBody(ResendOneBody):
     until = Timestamp(required=False)
     state = States(required=False)
     endpoint = RowId(required=False)
-    ids = Several(
+    ids = Array(
         child=RowId(),
         required=False,
         max_length=MAX_IDS,
