@@ -94,7 +94,7 @@ class Array(serializers.ListField):
         return {} if self.allow_empty else {"minItems": 1}
 
 
-class OneOf(serializers.ChoiceField):
+class Choice(serializers.ChoiceField):
     def __init__(self, choices: type[TextChoices], **kwargs: Any) -> None:
         message = "is not one of enum values: " + ",".join(choices.values)
         super().__init__(choices.choices, error_messages=dict.fromkeys(("invalid_choice", "null"), message), **kwargs)

@@ -10,13 +10,13 @@ from instances.access.minted_tokens import Mintable
 from instances.api.fields import (
     MAX_NUMBER_LENGTH,
     Array,
+    Choice,
     EventName,
     Flag,
     MessageText,
     Milliseconds,
     Name,
     Object,
-    OneOf,
     PhoneNumber,
     Seconds,
     Text,
@@ -74,19 +74,19 @@ class TokenBody(Body):
 
 class MintBody(Body):
     expiresIn = Seconds(default=300, min_value=1, max_value=86400)
-    scopes = Array(child=OneOf(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
+    scopes = Array(child=Choice(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
 
 
 class CreateBody(SettingsBody):
     instanceName = Name()
-    integration = OneOf(Integration)
+    integration = Choice(Integration)
     token = Token(required=False, allow_blank=True, max_length=4096)
     number = PhoneNumber(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     ownerJid = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profileName = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     profilePicUrl = Text(required=False, allow_blank=True, allow_null=True, max_length=2048)
-    status = OneOf(ConnectionState, required=False)
+    status = Choice(ConnectionState, required=False)
     qrcode = Flag(required=False)
     websocket = CreateWebsocketBody(required=False)
 
