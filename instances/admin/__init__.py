@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from instances.admin.api_key import ApiKeyAdmin
-from instances.admin.base import ReadOnlyAdmin, address, pretty, to_the_second
+from instances.admin.base import ReadOnlyAdmin, admin_url, format_time, pretty_json
 from instances.admin.instance import InstanceAdmin
 from instances.admin.stored import ChatAdmin, ContactAdmin, MessageAdmin
 from instances.admin.subscription import SubscriptionAdmin
@@ -19,7 +19,7 @@ __all__ = [
     "MessageAdmin",
     "ReadOnlyAdmin",
     "SubscriptionAdmin",
-    "address",
-    "pretty",
-    "to_the_second",
+    "admin_url",
+    "format_time",
+    "pretty_json",
 ]

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
-from instances.admin.base import address
+from instances.admin.base import admin_url
 from instances.admin.forms import ApiKeyForm
 from instances.admin.secret import SecretAdmin
 from instances.models import ApiKey, Instance
@@ -36,7 +36,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
-    list_display = ("name", "prefix", "state", "shown_scopes", "opened", "last_used_at", "expires_at")
+    list_display = ("name", "prefix", "state", "shown_scopes", "shown_instances", "last_used_at", "expires_at")
     list_filter = (KeyStateFilter, "all_instances")
     search_fields = ("name", "prefix")
     form = ApiKeyForm
@@ -73,7 +73,7 @@ class ApiKeyAdmin(SecretAdmin):
         return ", ".join(key.scopes)
 
     @admin.display(description="instances", empty_value="none")
-    def opened(self, key: ApiKey) -> str:
+    def shown_instances(self, key: ApiKey) -> str:
         if key.all_instances:
             return "all"
         return Truncator(", ".join(instance.name for instance in key.instances.all())).chars(80)
@@ -91,10 +91,10 @@ class ApiKeyAdmin(SecretAdmin):
         return self.show_once(obj, obj.secret)
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        key = self.changeable(request, object_id)
+        key = self.get_changeable(request, object_id)
         self._revoke(request, key)
         self.message_user(request, f"{key} is revoked.", messages.SUCCESS)
-        return HttpResponseRedirect(address("change", ApiKey, key.pk))
+        return HttpResponseRedirect(admin_url("change", ApiKey, key.pk))
 
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:

@@ -17,7 +17,7 @@ from django.utils.timezone import localtime
 MAX_SHOWN = 100_000
 
 
-def pretty(data: Any) -> str:
+def pretty_json(data: Any) -> str:
     """JSON for people to read."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     if len(text) > MAX_SHOWN:
@@ -25,12 +25,12 @@ def pretty(data: Any) -> str:
     return format_html('<pre class="json">{}</pre>', text)
 
 
-def to_the_second(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     return localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def address(page: str, model: type[Model], *args: Any, **query: Any) -> str:
-    """The URL of an admin page: address("change", Instance, instance.pk)."""
+def admin_url(page: str, model: type[Model], *args: Any, **query: Any) -> str:
+    """The URL of an admin page: admin_url("change", Instance, instance.pk)."""
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args, query=query)
 
 

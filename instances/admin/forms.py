@@ -39,7 +39,7 @@ class NumberForm(forms.ModelForm):
             raise ValidationError("A number begins with a digit and has no spaces, plus signs or brackets.")
         return number
 
-    def ask_provider(self) -> None:
+    def check_with_provider(self) -> None:
         try:
             providers()[self.instance.integration].check_new(self.instance)
         except ValueError as error:
@@ -75,7 +75,7 @@ class NewInstanceForm(NumberForm):
             instance.give_token(token)
             if instance.integration == Integration.CLOUD_API:
                 instance.provider_token = Secret(token)
-        self.ask_provider()
+        self.check_with_provider()
 
 
 class InstanceForm(NumberForm):
@@ -102,7 +102,7 @@ class InstanceForm(NumberForm):
         super().clean()
         if "number" in self.changed_data and not self.errors:
             self.instance.number = self.cleaned_data["number"]
-            self.ask_provider()
+            self.check_with_provider()
             # Django leaves it out: the integration, on which it depends, is not in this form
             self.instance.validate_constraints()
 
@@ -243,10 +243,10 @@ class SubscriptionForm(forms.ModelForm):
         if self.transport_name != Subscription.WEBSOCKET:
             self.instance.events = self.instance.events or DEFAULT_EVENTS
         if self.transport_name == Subscription.WEBHOOK:
-            self._fill_in(self.instance)
+            self._apply_options(self.instance)
         return super().save(commit)
 
-    def _fill_in(self, endpoint: Subscription) -> None:
+    def _apply_options(self, endpoint: Subscription) -> None:
         given = self.cleaned_data
         told = {"url": given["url"], "byEvents": given["by_events"]}
         told |= {name: given[name] for name in ("base64", "ordered")}

@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from instances.admin.base import address, pretty
+from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin
 from instances.models import Instance, Message, Subscription
@@ -85,19 +85,19 @@ class InstanceAdmin(SecretAdmin):
         if found is None:
             found = list(instance.subscriptions.for_sockets())
         if not found:
-            add = address("add", Subscription, instance=instance.pk)
+            add = admin_url("add", Subscription, instance=instance.pk)
             return format_html('<a href="{}" title="All events are heard. Add settings">no settings</a>', add)
         told = f"on, {len(found[0].events)} events" if found[0].is_enabled else "off"
-        return format_html('<a href="{}">{}</a>', address("change", Subscription, found[0].pk), told)
+        return format_html('<a href="{}">{}</a>', admin_url("change", Subscription, found[0].pk), told)
 
     @admin.display(description="messages")
     def stored_messages(self, instance: Any) -> str:
-        url = address("changelist", Message, instance__id__exact=instance.pk)
+        url = admin_url("changelist", Message, instance__id__exact=instance.pk)
         return format_html('<a href="{}">{}</a>', url, instance.message_count)
 
     @admin.display(description="settings")
     def shown_settings(self, instance: Instance) -> str:
-        return pretty({name: value for name, value in instance.settings.items() if name != "wavoipToken"})
+        return pretty_json({name: value for name, value in instance.settings.items() if name != "wavoipToken"})
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -113,7 +113,7 @@ class InstanceAdmin(SecretAdmin):
         return self.show_once(obj, obj.token.reveal())
 
     def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        instance = self.changeable(request, object_id)
+        instance = self.get_changeable(request, object_id)
         self.log_change(request, instance, "Looked at the token.")
         return self.secret_page(request, instance, instance.token.reveal())
 

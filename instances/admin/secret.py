@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from instances.admin.base import address
+from instances.admin.base import admin_url
 from instances.crypto import decrypt, encrypt
 
 
@@ -28,7 +28,7 @@ class SecretAdmin(admin.ModelAdmin):
         name = f"{self.opts.app_label}_{self.opts.model_name}_secret"
         return [path("<path:object_id>/secret/", view, name=name), *super().get_urls()]
 
-    def changeable(self, request: HttpRequest, object_id: str) -> Any:
+    def get_changeable(self, request: HttpRequest, object_id: str) -> Any:
         """The object that a button was pressed for, if whoever pressed it may change it."""
         if not self.has_change_permission(request):
             raise PermissionDenied
@@ -44,7 +44,7 @@ class SecretAdmin(admin.ModelAdmin):
 
     def show_once(self, obj: Model, secret: str) -> HttpResponse:
         """A redirect, so that to reload the page is not to add another one."""
-        url = address("secret", self.model, obj.pk)
+        url = admin_url("secret", self.model, obj.pk)
         response = HttpResponseRedirect(url)
         response.set_cookie(
             self.COOKIE,
@@ -59,10 +59,10 @@ class SecretAdmin(admin.ModelAdmin):
         return response
 
     def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        secret = self._brought(request)
+        secret = self._secret_from_cookie(request)
         obj = self.get_object(request, object_id)
         if secret is None or obj is None:
-            return HttpResponseRedirect(address("change", self.model, object_id))
+            return HttpResponseRedirect(admin_url("change", self.model, object_id))
         response = self.secret_page(request, obj, secret)
         response.delete_cookie(self.COOKIE, path=request.path, samesite="Strict")
         return response
@@ -78,7 +78,7 @@ class SecretAdmin(admin.ModelAdmin):
         }
         return TemplateResponse(request, "admin/instances/secret.html", context)
 
-    def _brought(self, request: HttpRequest) -> str | None:
+    def _secret_from_cookie(self, request: HttpRequest) -> str | None:
         try:
             purpose, _, secret = decrypt(request.COOKIES.get(self.COOKIE, "")).partition(" ")
         except ValueError:

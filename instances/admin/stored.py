@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 
-from instances.admin.base import ReadOnlyAdmin, pretty, to_the_second
+from instances.admin.base import ReadOnlyAdmin, format_time, pretty_json
 from instances.events import EventType
 from instances.models import Chat, Contact, Instance, Message
 
@@ -44,26 +44,26 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description="sent at", ordering="timestamp")
     def sent_at(self, message: Message) -> str:
         try:
-            return to_the_second(datetime.fromtimestamp(message.timestamp, UTC))
+            return format_time(datetime.fromtimestamp(message.timestamp, UTC))
         except (OverflowError, ValueError, OSError):  # a provider may say anything
             return str(message.timestamp)
 
     @admin.display(description="content")
     def shown_content(self, message: Message) -> str:
-        return _without_keys(message.content)
+        return _scrubbed_json(message.content)
 
     @admin.display(description="context")
     def shown_context(self, message: Message) -> str:
-        return _without_keys(message.context)
+        return _scrubbed_json(message.context)
 
     @admin.display(description="extra")
     def shown_extra(self, message: Message) -> str:
-        return _without_keys(message.extra)
+        return _scrubbed_json(message.extra)
 
 
-def _without_keys(data: Any) -> str:
+def _scrubbed_json(data: Any) -> str:
     """As the log has it: media keys and the like open what only the people in a chat should see."""
-    return pretty(EventType.MESSAGES_UPSERT.scrub(data)) if data else "-"
+    return pretty_json(EventType.MESSAGES_UPSERT.scrub(data)) if data else "-"
 
 
 @admin.register(Contact)

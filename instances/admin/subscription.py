@@ -12,7 +12,7 @@ from django.utils.html import format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
-from instances.admin.base import pretty, to_the_second
+from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import SubscriptionForm
 from instances.admin.secret import SecretAdmin
 from instances.events import DEFAULT_EVENTS
@@ -43,7 +43,7 @@ class SubscriptionStateFilter(admin.SimpleListFilter):
 class SubscriptionAdmin(SecretAdmin):
     """`realtime` registers a subclass of it, which knows what endpoints are owed."""
 
-    list_display = ("whose", "transport", "is_enabled", "state", "destination", "shown_events")
+    list_display = ("instance_name", "transport", "is_enabled", "state", "destination", "shown_events")
     list_filter = (SubscriptionStateFilter, "transport")
     list_select_related = ("instance",)
     search_fields = ("instance__name",)
@@ -93,7 +93,7 @@ class SubscriptionAdmin(SecretAdmin):
         return changelist
 
     @admin.display(description="instance", ordering="instance__name")
-    def whose(self, subscription: Subscription) -> str:
+    def instance_name(self, subscription: Subscription) -> str:
         return subscription.instance.name if subscription.instance else "all instances"
 
     @admin.display(description="destination")
@@ -107,7 +107,7 @@ class SubscriptionAdmin(SecretAdmin):
         if not subscription.is_enabled:
             return f"switched off: {subscription.disabled_reason}" if subscription.disabled_reason else "off"
         if subscription.failing_since:
-            return f"failing since {to_the_second(subscription.failing_since)}"
+            return f"failing since {format_time(subscription.failing_since)}"
         return "ok"
 
     @admin.display(description="events", empty_value="none")
@@ -117,7 +117,7 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="options")
     def shown_options(self, subscription: Subscription) -> str:
-        return pretty(subscription.options)
+        return pretty_json(subscription.options)
 
     @admin.display(description="stored headers")
     def stored_headers(self, subscription: Subscription) -> str:
@@ -141,7 +141,7 @@ class SubscriptionAdmin(SecretAdmin):
 
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         with transaction.atomic():
-            endpoint = self.changeable(request, object_id)
+            endpoint = self.get_changeable(request, object_id)
             if endpoint.transport != Subscription.WEBHOOK:
                 raise Http404
             secret = new_secret()

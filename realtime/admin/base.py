@@ -30,7 +30,7 @@ class BoundedPaginator(Paginator):
         return rows.order_by()[: self.MAX + 1].count()
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         return self._found > self.MAX
 
 
@@ -46,7 +46,7 @@ class LongListAdmin(ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = changelist.result_list.defer(self.content)
-        if changelist.paginator.is_cut:  # the search would tell a number that is not the whole
+        if changelist.paginator.is_truncated:  # the search would tell a number that is not the whole
             changelist.full_result_count = changelist.result_count
         return changelist
 
@@ -64,6 +64,6 @@ class TypeFilter(admin.SimpleListFilter):
         return queryset.filter(type=self.value()) if self.value() else queryset
 
 
-def in_admin(request: HttpRequest) -> str:
+def actor(request: HttpRequest) -> str:
     """Who asks, for the record."""
     return f"{request.user.get_username()} in the admin"

@@ -18,10 +18,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
-from instances.admin import address, pretty, to_the_second
+from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN
 from instances.models import Subscription
-from realtime.admin.base import LongListAdmin, TypeFilter, in_admin
+from realtime.admin.base import LongListAdmin, TypeFilter, actor
 from realtime.admin.forms import ChosenForm, RangeForm
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.responses import masked_headers
@@ -55,7 +55,7 @@ class DeliveryAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name, or the id of an event"
     content = "body"
-    actions = ("send_selected_again", "send_selected_elsewhere")
+    actions = ("send_selected_again", "send_selected_to_url")
     fieldsets = (
         (
             None,
@@ -79,7 +79,7 @@ class DeliveryAdmin(LongListAdmin):
     )
 
     def get_urls(self) -> list[URLPattern]:
-        again = self.admin_site.admin_view(require_POST(self.again_view))
+        again = self.admin_site.admin_view(require_POST(self.send_again_view))
         return [
             path("resend/", self.admin_site.admin_view(self.resend_view), name="realtime_delivery_resend"),
             path("<path:object_id>/again/", again, name="realtime_delivery_again"),
@@ -118,8 +118,8 @@ class DeliveryAdmin(LongListAdmin):
     @admin.display(description="when")
     def moment(self, delivery: Delivery) -> str:
         if delivery.state == State.PENDING:
-            return f"due {to_the_second(delivery.due_at)}"
-        return to_the_second(delivery.finished_at) if delivery.finished_at else "-"
+            return f"due {format_time(delivery.due_at)}"
+        return format_time(delivery.finished_at) if delivery.finished_at else "-"
 
     @admin.display(description="repeats")
     def repeats(self, delivery: Delivery) -> str:
@@ -143,12 +143,12 @@ class DeliveryAdmin(LongListAdmin):
     def shown_body(self, delivery: Delivery) -> str:
         body = bytes(delivery.body)
         try:
-            return pretty(orjson.loads(body))
+            return pretty_json(orjson.loads(body))
         except orjson.JSONDecodeError:
             text = body[:MAX_SHOWN].decode(errors="replace")
             return format_html('<pre class="json">{}</pre>', text)
 
-    def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def send_again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if not self.has_send_permission(request):
             raise PermissionDenied
         delivery = self.get_object(request, object_id)
@@ -156,22 +156,22 @@ class DeliveryAdmin(LongListAdmin):
             raise Http404
         self._send_again(request, [delivery])
         new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=delivery.instance_id).first()
-        return HttpResponseRedirect(address("change", Delivery, (new or delivery).pk))
+        return HttpResponseRedirect(admin_url("change", Delivery, (new or delivery).pk))
 
     @admin.action(description="Send selected deliveries again", permissions=["send"])
     def send_selected_again(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._send_again(request, list(queryset.defer("body")[:MAX_RESENT]))
 
     @admin.action(description="Send selected deliveries to another URL", permissions=["send"])
-    def send_selected_elsewhere(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
+    def send_selected_to_url(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
         ids = list(queryset.values_list("pk", flat=True)[: MAX_IDS + 1])
         if len(ids) > MAX_IDS:
             self.message_user(request, f"More than {MAX_IDS} are selected: send a range.", messages.ERROR)
             return None
-        return HttpResponseRedirect(address("resend", Delivery, ids=",".join(map(str, ids))))
+        return HttpResponseRedirect(admin_url("resend", Delivery, ids=",".join(map(str, ids))))
 
     def resend_view(self, request: HttpRequest) -> HttpResponse:
-        """Those whose ids the query has, or a range; to their endpoints, or to another URL."""
+        """Send deliveries again: those with the ids in the query, or a range; to their endpoints or to another URL."""
         if not self.has_send_permission(request):
             raise PermissionDenied
         are_chosen = "ids" in request.GET
@@ -179,7 +179,7 @@ class DeliveryAdmin(LongListAdmin):
         form = form_class(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             self._resend(request, form)
-            return HttpResponseRedirect(address("changelist", Delivery))
+            return HttpResponseRedirect(admin_url("changelist", Delivery))
         fieldsets: list[Any] = [("Where to", {"fields": ("url", "secret")})]
         if not are_chosen:
             fieldsets.insert(0, ("Which", {"fields": WHICH}))
@@ -200,7 +200,7 @@ class DeliveryAdmin(LongListAdmin):
             if override is None:
                 ids = wanted.order_by().values_list("endpoint_id", flat=True).distinct()
                 wanted = wanted.exclude(state=State.PENDING).filter(endpoint_id__in=list(endpoints_of(set(ids))))
-            count = resend(wanted, MAX_RESENT, in_admin(request), override)
+            count = resend(wanted, MAX_RESENT, actor(request), override)
             place = f" to {urlsplit(override.url).hostname}" if override else ""
             LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{place}: {count}.")  # type: ignore[arg-type]
         more = " There are more: the same again sends what is left." if count == MAX_RESENT else ""
@@ -209,11 +209,11 @@ class DeliveryAdmin(LongListAdmin):
         )
 
     def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
-        """Those whose endpoint can be sent to; what is pending is on its way as it is."""
+        """Send again those deliveries with a usable endpoint; skip pending ones, which are sent anyway."""
         there = endpoints_of({one.endpoint_id for one in deliveries})
         chosen = [one for one in deliveries if one.endpoint_id in there and one.state != State.PENDING]
         with transaction.atomic():
-            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT, in_admin(request))
+            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT, actor(request))
             LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, "Sent again.")  # type: ignore[arg-type]
         if gone := sum(one.endpoint_id not in there for one in deliveries):
             self.message_user(request, f"Not sent, as the endpoint is off or gone: {gone}.", messages.ERROR)
@@ -221,4 +221,4 @@ class DeliveryAdmin(LongListAdmin):
 
 
 def _link(model: Any, pk: int, text: Any) -> str:
-    return format_html('<a href="{}">{}</a>', address("change", model, pk), text)
+    return format_html('<a href="{}">{}</a>', admin_url("change", model, pk), text)

@@ -11,10 +11,10 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from instances.admin import SubscriptionAdmin, address
+from instances.admin import SubscriptionAdmin, admin_url
 from instances.events import EventType
 from instances.models import Subscription
-from realtime.admin.base import in_admin
+from realtime.admin.base import actor
 from realtime.delivery.models import DELETED, Delivery, State, pending_counts
 from realtime.delivery.resend import requeue_dead, send_test
 
@@ -43,32 +43,34 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         rows = changelist.result_list = list(changelist.result_list)
         counts = pending_counts([one.pk for one in rows if one.is_endpoint])
         for one in rows:
-            one.owed = counts
+            one.delivery_counts = counts
         return changelist
 
     @admin.display(description="pending")
     def pending(self, subscription: Subscription) -> str:
-        return self._owed(subscription, State.PENDING)
+        return self._count_link(subscription, State.PENDING)
 
     @admin.display(description="dead")
     def dead(self, subscription: Subscription) -> str:
-        return self._owed(subscription, State.DEAD)
+        return self._count_link(subscription, State.DEAD)
 
     @admin.display(description="all")
     def deliveries(self, subscription: Subscription) -> str:
-        show = address("changelist", Delivery, endpoint_id=subscription.pk)
+        show = admin_url("changelist", Delivery, endpoint_id=subscription.pk)
         if subscription.instance_id is None:
             return format_html('<a href="{}">show</a>', show)
-        again = address("resend", Delivery, instance=subscription.instance_id, endpoint=subscription.pk)
+        again = admin_url("resend", Delivery, instance=subscription.instance_id, endpoint=subscription.pk)
         return format_html('<a href="{}">show</a>, <a href="{}">send a range again</a>', show, again)
 
-    def _owed(self, subscription: Any, state: State) -> str:
+    def _count_link(self, subscription: Any, state: State) -> str:
         if not subscription.is_endpoint:
             return "-"
-        if not hasattr(subscription, "owed"):
-            subscription.owed = pending_counts([subscription.pk])
-        url = address("changelist", Delivery, endpoint_id=subscription.pk, state__exact=state.value)
-        return format_html('<a href="{}">{}</a>', url, subscription.owed.get((subscription.pk, state.value), 0))
+        if not hasattr(subscription, "delivery_counts"):
+            subscription.delivery_counts = pending_counts([subscription.pk])
+        url = admin_url("changelist", Delivery, endpoint_id=subscription.pk, state__exact=state.value)
+        return format_html(
+            '<a href="{}">{}</a>', url, subscription.delivery_counts.get((subscription.pk, state.value), 0)
+        )
 
     @admin.action(description="Send again what died at selected endpoints", permissions=["change"])
     def send_dead_again(self, request: HttpRequest, queryset: Any) -> None:
@@ -91,7 +93,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         for endpoint in webhooks.select_related("instance"):
             event_type = next(filter(None, map(EventType.named, endpoint.events)), EventType.MESSAGES_UPSERT)
             with transaction.atomic():
-                send_test(endpoint.instance, event_type, [endpoint], in_admin(request))
+                send_test(endpoint.instance, event_type, [endpoint], actor(request))
                 self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
             count += 1
         level = messages.SUCCESS if count else messages.WARNING
@@ -107,19 +109,19 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A sample of the type that was chosen to one webhook, whatever it is subscribed to."""
-        endpoint = self.changeable(request, object_id)
+        endpoint = self.get_changeable(request, object_id)
         event_type = EventType.named(request.POST.get("event_type"))
         if endpoint.transport != Subscription.WEBHOOK or event_type is None or not event_type.is_subscribable:
             raise Http404
         if endpoint.instance is None or not endpoint.is_enabled:
             told = "A test event is an instance's, and goes to a webhook that is on."
             self.message_user(request, told, messages.ERROR)
-            return HttpResponseRedirect(address("change", Subscription, endpoint.pk))
+            return HttpResponseRedirect(admin_url("change", Subscription, endpoint.pk))
         with transaction.atomic():
-            [delivery] = send_test(endpoint.instance, event_type, [endpoint], in_admin(request))
+            [delivery] = send_test(endpoint.instance, event_type, [endpoint], actor(request))
             self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
         self.message_user(request, f"A test of {event_type.value} is on its way.", messages.SUCCESS)
-        return HttpResponseRedirect(address("change", Delivery, delivery.pk))
+        return HttpResponseRedirect(admin_url("change", Delivery, delivery.pk))
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:
         with transaction.atomic():

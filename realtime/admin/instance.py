@@ -8,7 +8,7 @@ from django.db.models import OuterRef, Prefetch, Subquery
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from instances.admin import InstanceAdmin, address
+from instances.admin import InstanceAdmin, admin_url
 from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event, Stream
@@ -34,29 +34,31 @@ class LoggedInstanceAdmin(InstanceAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         last_seq = Subquery(Stream.objects.filter(pk=OuterRef("pk")).values("last_seq"))
-        prefetch = Prefetch("subscriptions", Subscription.objects.endpoints().defer("secrets"), to_attr="its_endpoints")
+        prefetch = Prefetch(
+            "subscriptions", Subscription.objects.endpoints().defer("secrets"), to_attr="listed_endpoints"
+        )
         changelist.result_list = changelist.result_list.annotate(last_seq=last_seq).prefetch_related(prefetch)
         return changelist
 
     @admin.display(description="last event")
     def last_event(self, instance: Any) -> str:
-        url = address("changelist", Event, instance_id=instance.pk)
+        url = admin_url("changelist", Event, instance_id=instance.pk)
         return format_html('<a href="{}">{}</a>', url, instance.last_seq or 0)
 
     @admin.display(description="endpoints")
     def endpoints(self, instance: Any) -> str:
-        found = getattr(instance, "its_endpoints", None)
+        found = getattr(instance, "listed_endpoints", None)
         if found is None:
             found = list(instance.subscriptions.endpoints().defer("secrets"))
         if not found:
-            add = address("add", Subscription, instance=instance.pk, transport=Subscription.WEBHOOK)
+            add = admin_url("add", Subscription, instance=instance.pk, transport=Subscription.WEBHOOK)
             return format_html('<a href="{}" title="Add a webhook">none</a>', add)
         off = sum(not one.is_enabled for one in found)
         failing = sum(bool(one.is_enabled and one.failing_since) for one in found)
         told = [str(len(found)), *([f"{failing} failing"] if failing else []), *([f"{off} off"] if off else [])]
-        url = address("changelist", Subscription, instance__id__exact=instance.pk)
+        url = admin_url("changelist", Subscription, instance__id__exact=instance.pk)
         return format_html('<a href="{}">{}</a>', url, ", ".join(told))
 
     @admin.display(description="deliveries")
     def deliveries(self, instance: Instance) -> str:
-        return format_html('<a href="{}">show</a>', address("changelist", Delivery, instance_id=instance.pk))
+        return format_html('<a href="{}">show</a>', admin_url("changelist", Delivery, instance_id=instance.pk))

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
-from instances.admin import ReadOnlyAdmin, pretty, to_the_second
+from instances.admin import ReadOnlyAdmin, format_time, pretty_json
 from instances.models import Instance
 from realtime.admin.base import LongListAdmin, TypeFilter
 from realtime.api.explain import explain
@@ -22,7 +22,7 @@ class EventAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name"
     content = "envelope"
-    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "who_got_it", "shown_envelope")
+    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "recipients", "shown_envelope")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
@@ -35,10 +35,10 @@ class EventAdmin(LongListAdmin):
 
     @admin.display(description="recorded at")
     def recorded_at(self, event: Event) -> str:
-        return to_the_second(event.created_at)
+        return format_time(event.created_at)
 
     @admin.display(description="who got it")
-    def who_got_it(self, event: Event) -> str:
+    def recipients(self, event: Event) -> str:
         """Each endpoint and the sockets, in words."""
         instance = Instance.objects.filter(pk=event.instance_id).first()
         if instance is None:
@@ -48,7 +48,7 @@ class EventAdmin(LongListAdmin):
 
     @admin.display(description="envelope")
     def shown_envelope(self, event: Event) -> str:
-        return pretty(json.loads(bytes(event.envelope)))
+        return pretty_json(json.loads(bytes(event.envelope)))
 
 
 @admin.register(Stream)

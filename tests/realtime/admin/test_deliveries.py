@@ -636,7 +636,7 @@ def test_of_a_range_goes_what_nobody_has_sent_again(admin_client, loja, woken, d
 
 def test_chosen_ones_go_to_another_url_without_the_headers_of_their_endpoint(admin_client, loja):
     chosen = [delivery(endpoint(loja, is_enabled=False), seq) for seq in (1, 2)]
-    form = {"action": "send_selected_elsewhere", "_selected_action": [str(one.pk) for one in chosen]}
+    form = {"action": "send_selected_to_url", "_selected_action": [str(one.pk) for one in chosen]}
     page = admin_client.post(at("changelist", Delivery), form)
     assert "2 chosen." in admin_client.get(page.url).content.decode()
     ids = ",".join(str(one.pk) for one in chosen)
@@ -749,7 +749,7 @@ def test_who_may_only_look_sees_and_changes_nothing(staff, loja):
         (Subscription, "send_dead_again", subscription),
         (Subscription, "send_test_event", subscription),
         (Delivery, "send_selected_again", owed),
-        (Delivery, "send_selected_elsewhere", owed),
+        (Delivery, "send_selected_to_url", owed),
     ):
         assert action not in client.get(at("changelist", model)).content.decode()
         act(client, model, action, row)
