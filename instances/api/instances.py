@@ -40,9 +40,9 @@ from instances.api.serializers import (
 from instances.api.webhook import (
     CreateWebhookBody,
     check_public_url,
-    create_body,
-    is_to_be_checked,
+    needs_url_check,
     set_webhook,
+    validate_create,
 )
 from instances.crypto import Secret
 from instances.errors import ApiError, NotFound
@@ -80,7 +80,7 @@ class VerifyCreds(APIView):
 
 
 class CreateInstanceBody(CreateBody):
-    """As the OpenAPI document shows it: what is told of transports is read apart from the rest."""
+    """As the OpenAPI document shows it: what is validated of transports is read apart from the rest."""
 
     websocket = CreateWebsocketBody(required=False)
     webhook = CreateWebhookBody(required=False)
@@ -93,37 +93,37 @@ class CreateInstance(APIView):
     @extend_schema(request=CreateInstanceBody, responses={201: Created})
     def post(self, request: Request) -> Response:
         """With the global key."""
-        told = validate(CreateBody(data=request.data))
-        told["webhook"] = create_body(request.data)
-        if told["webhook"] and is_to_be_checked(told["webhook"]):
-            check_public_url(told["webhook"]["url"])
-        told["rabbitmq"] = rabbitmq_settings.create_body(request.data)
-        provider = providers()[told["integration"]]
-        instance = self._new_instance(told, provider.initial_state)
+        validated = validate(CreateBody(data=request.data))
+        validated["webhook"] = validate_create(request.data)
+        if validated["webhook"] and needs_url_check(validated["webhook"]):
+            check_public_url(validated["webhook"]["url"])
+        validated["rabbitmq"] = rabbitmq_settings.validate_create(request.data)
+        provider = providers()[validated["integration"]]
+        instance = self._new_instance(validated, provider.initial_state)
         try:
             provider.check_new(instance)
         except ValueError as error:
             raise ApiError(str(error)) from None
-        self._store(instance, told.get("websocket"), told["webhook"], told["rabbitmq"])
-        return Response(self._answer(instance, told), status=201)
+        self._store(instance, validated.get("websocket"), validated["webhook"], validated["rabbitmq"])
+        return Response(self._response_body(instance, validated), status=201)
 
-    def _new_instance(self, told: dict[str, Any], initial_state: str) -> Instance:
+    def _new_instance(self, validated: dict[str, Any], initial_state: str) -> Instance:
         instance = Instance(
-            name=told["instanceName"],
-            integration=told["integration"],
-            number=told.get("number") or None,
-            business_id=told.get("businessId") or None,
-            owner_jid=told.get("ownerJid") or None,
-            profile_name=told.get("profileName") or None,
-            profile_pic_url=told.get("profilePicUrl") or None,
+            name=validated["instanceName"],
+            integration=validated["integration"],
+            number=validated.get("number") or None,
+            business_id=validated.get("businessId") or None,
+            owner_jid=validated.get("ownerJid") or None,
+            profile_name=validated.get("profileName") or None,
+            profile_pic_url=validated.get("profilePicUrl") or None,
             connection_state=initial_state,
-            settings={name: told[name] for name in map(str, SettingsBody().fields)},
+            settings={name: validated[name] for name in map(str, SettingsBody().fields)},
         )
-        if told["integration"] != Integration.WHATSAPP_WEB:
-            instance.connection_state = told.get("status") or initial_state
-        if token := told.get("token"):
+        if validated["integration"] != Integration.WHATSAPP_WEB:
+            instance.connection_state = validated.get("status") or initial_state
+        if token := validated.get("token"):
             instance.give_token(token)
-            if told["integration"] == Integration.CLOUD_API:
+            if validated["integration"] == Integration.CLOUD_API:
                 instance.provider_token = Secret(token)  # Evolution's clients give the Graph token by this name
         return instance
 
@@ -135,7 +135,7 @@ class CreateInstance(APIView):
         rabbitmq: dict[str, Any] | None,
     ) -> None:
         if Instance.objects.filter(name=instance.name).exists():
-            raise in_use("name", instance.name)
+            raise in_use_error("name", instance.name)
         try:
             with transaction.atomic():
                 if webhook is not None:  # before the instance, whose creation it is to hear of
@@ -147,33 +147,33 @@ class CreateInstance(APIView):
                     Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
         except IntegrityError:
             if Instance.objects.filter(name=instance.name).exists():
-                raise in_use("name", instance.name) from None
-            raise in_use("number", str(instance.number)) from None
+                raise in_use_error("name", instance.name) from None
+            raise in_use_error("number", str(instance.number)) from None
 
-    def _answer(self, instance: Instance, told: dict[str, Any]) -> dict[str, Any]:
+    def _response_body(self, instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
         return {
             "instance": identity(instance),
             "hash": instance.token.reveal(),
-            "webhook": self._webhook(told["webhook"]),
-            "websocket": {"enabled": told["websocket"]["enabled"]} if "websocket" in told else {},
-            "rabbitmq": {"enabled": told["rabbitmq"]["enabled"]} if told["rabbitmq"] else {},
+            "webhook": self._webhook(validated["webhook"]),
+            "websocket": {"enabled": validated["websocket"]["enabled"]} if "websocket" in validated else {},
+            "rabbitmq": {"enabled": validated["rabbitmq"]["enabled"]} if validated["rabbitmq"] else {},
             "nats": {},
             "sqs": {},
             "settings": instance.settings,
         }
 
-    def _webhook(self, told: dict[str, Any] | None) -> dict[str, Any]:
-        if told is None:
+    def _webhook(self, validated: dict[str, Any] | None) -> dict[str, Any]:
+        if validated is None:
             return {}
         return {
-            "webhookUrl": told["url"],
-            "webhookHeaders": told.get("headers") or {},
-            "webhookByEvents": told.get("byEvents", False),
-            "webhookBase64": told.get("base64", False),
+            "webhookUrl": validated["url"],
+            "webhookHeaders": validated.get("headers") or {},
+            "webhookByEvents": validated.get("byEvents", False),
+            "webhookBase64": validated.get("base64", False),
         }
 
 
-def in_use(what: str, value: str) -> ApiError:
+def in_use_error(what: str, value: str) -> ApiError:
     return ApiError(f'This {what} "{value}" is already in use.', status_code=403)
 
 
@@ -192,13 +192,13 @@ class FetchInstances(APIView):
             rows = rows.filter(api_keys=access.key)
         elif not access.is_for_all:
             rows = rows.filter(token_digest__in=access.token_digests)
-        asked = self._asked(request)
+        asked = self._filters(request)
         found = list(self._filtered(rows, asked))
         if asked and not found:
             raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
         return Response([instance_row(instance, access) for instance in found])
 
-    def _asked(self, request: Request) -> dict[str, str]:
+    def _filters(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
         asked = {name: value for name, value in given.items() if value}
         if "instanceId" in asked or "number" in asked:
@@ -237,10 +237,10 @@ class RotateToken(APIView):
     @extend_schema(request=TokenBody, responses={200: Rotated})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """A new token, made up unless it is given; the old one opens nothing any more."""
-        told = validate(TokenBody(data=request.data))
+        validated = validate(TokenBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
-            instance.rotate_token(told.get("token", ""))
+            instance.rotate_token(validated.get("token", ""))
         return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
 

@@ -20,7 +20,7 @@ class WrappedRabbitMQ(Body):
     rabbitmq = WebsocketBody()
 
 
-def set_body(data: Any) -> dict[str, Any]:
+def validate_set(data: Any) -> dict[str, Any]:
     """What POST /rabbitmq/set is told, nested or flat. Raises ValidationError."""
     is_flat = "rabbitmq" not in data and "enabled" in data
     return validate(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
@@ -30,7 +30,7 @@ class CreateWithRabbitMQ(Body):
     rabbitmq = CreateWebsocketBody(required=False)
 
 
-def create_body(data: Any) -> dict[str, Any] | None:
+def validate_create(data: Any) -> dict[str, Any] | None:
     """What POST /instance/create is told of it; clients name it also to servers without, which do not look.
 
     Raises ValidationError.
@@ -40,7 +40,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
     return validate(CreateWithRabbitMQ(data={"rabbitmq": data["rabbitmq"]}))["rabbitmq"]
 
 
-def first_of(subscriptions: Iterable[Subscription]) -> Subscription | None:
+def first_rabbitmq(subscriptions: Iterable[Subscription]) -> Subscription | None:
     """The row that Evolution API's routes mean, where the admin holds several."""
     return min(
         (one for one in subscriptions if one.transport == Subscription.RABBITMQ), key=lambda one: one.pk, default=None
@@ -54,7 +54,7 @@ def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Sub
     """
     if is_enabled:
         _check(instance.name)
-    endpoint = first_of(instance.subscriptions.all()) or Subscription(
+    endpoint = first_rabbitmq(instance.subscriptions.all()) or Subscription(
         instance=instance, transport=Subscription.RABBITMQ
     )
     endpoint.is_enabled, endpoint.events = is_enabled, (events or DEFAULT_EVENTS) if is_enabled else []

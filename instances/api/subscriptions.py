@@ -29,10 +29,10 @@ from instances.api.timestamps import iso
 from instances.api.webhook import (
     WrappedWebhook,
     check_public_url,
-    first_of,
-    is_to_be_checked,
-    set_body,
+    first_webhook,
+    needs_url_check,
     set_webhook,
+    validate_set,
 )
 from instances.errors import ApiError
 from instances.models import Subscription
@@ -48,9 +48,9 @@ class SetWebsocket(APIView):
         is_flat = "websocket" not in request.data and "enabled" in request.data
         body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
         body.is_valid(raise_exception=True)
-        told = body.validated_data["websocket"]
+        validated = body.validated_data["websocket"]
         with transaction.atomic():
-            subscription = Subscription.set_websocket(lock_instance(request), told["enabled"], told["events"])
+            subscription = Subscription.set_websocket(lock_instance(request), validated["enabled"], validated["events"])
         return Response(subscription_row(subscription), status=201)
 
 
@@ -70,11 +70,11 @@ class SetWebhook(APIView):
     @extend_schema(request=WrappedWebhook, responses={201: WebhookRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """The first webhook endpoint. The members may come without their wrapper, as v2.0 and v1 took them."""
-        told = set_body(request.data)
-        if is_to_be_checked(told):
-            check_public_url(told["url"])
+        validated = validate_set(request.data)
+        if needs_url_check(validated):
+            check_public_url(validated["url"])
         with transaction.atomic():
-            endpoint = set_webhook(lock_instance(request), told)
+            endpoint = set_webhook(lock_instance(request), validated)
         return Response(webhook_row(endpoint, request.auth), status=201)
 
 
@@ -84,7 +84,7 @@ class FindWebhook(APIView):
     @extend_schema(responses={200: WebhookRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
         """The first webhook endpoint; null: there is none."""
-        endpoint = first_of(request.instance)
+        endpoint = first_webhook(request.instance)
         return Response(webhook_row(endpoint, request.auth) if endpoint else None)
 
 
@@ -94,9 +94,9 @@ class SetRabbitMQ(APIView):
     @extend_schema(request=rabbitmq_settings.WrappedRabbitMQ, responses={201: SubscriptionRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """The exchange of the instance's name; the members may come without their wrapper."""
-        told = rabbitmq_settings.set_body(request.data)
+        validated = rabbitmq_settings.validate_set(request.data)
         with transaction.atomic():
-            endpoint = rabbitmq_settings.set_rabbitmq(lock_instance(request), told["enabled"], told["events"])
+            endpoint = rabbitmq_settings.set_rabbitmq(lock_instance(request), validated["enabled"], validated["events"])
         return Response(subscription_row(endpoint), status=201)
 
 
@@ -105,8 +105,8 @@ class FindRabbitMQ(APIView):
 
     @extend_schema(responses={200: SubscriptionRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """What RabbitMQ is told; null: nothing."""
-        endpoint = rabbitmq_settings.first_of(request.instance.subscriptions.all())
+        """What RabbitMQ is validated; null: nothing."""
+        endpoint = rabbitmq_settings.first_rabbitmq(request.instance.subscriptions.all())
         return Response(subscription_row(endpoint) if endpoint else None)
 
 
@@ -118,11 +118,11 @@ class MintToken(APIView):
     @extend_schema(request=MintBody, responses={201: Minted})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """A short-lived token for a page's socket."""
-        told = validate(MintBody(data=request.data))
-        scopes = [scope for scope in Mintable.values if scope in told["scopes"]]
+        validated = validate(MintBody(data=request.data))
+        scopes = [scope for scope in Mintable.values if scope in validated["scopes"]]
         for scope in scopes:
             if not request.auth.may(scope):
                 raise ApiError(f"This key may not {scope}", status_code=403)
-        minted = request.auth.mint(request.instance, scopes, timedelta(seconds=told["expiresIn"]))
+        minted = request.auth.mint(request.instance, scopes, timedelta(seconds=validated["expiresIn"]))
         answer = {"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}
         return Response(answer, status=201)

@@ -94,14 +94,14 @@ def normalize_aliases(told: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def set_body(data: Any) -> dict[str, Any]:
+def validate_set(data: Any) -> dict[str, Any]:
     """What POST /webhook/set is told, nested or flat. Raises ValidationError."""
     is_flat = "webhook" not in data and "url" in data
     # v1.x has no word for enabled: to set a webhook is to want it
     return validate(WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data))["webhook"]
 
 
-def create_body(data: Any) -> dict[str, Any] | None:
+def validate_create(data: Any) -> dict[str, Any] | None:
     """What POST /instance/create is told of a webhook: an object or, in v1, a URL with flags beside it.
 
     None if it is told of none. Raises ValidationError.
@@ -116,7 +116,7 @@ def create_body(data: Any) -> dict[str, Any] | None:
     return validate(CreateWithWebhook(data={"webhook": told}))["webhook"]
 
 
-def is_to_be_checked(told: Mapping[str, Any]) -> bool:
+def needs_url_check(told: Mapping[str, Any]) -> bool:
     """Whether the URL is one to use; n8n's node says `vazio` when it switches a webhook off, and that is none."""
     return bool(told["enabled"] or "://" in told["url"])
 
@@ -133,7 +133,7 @@ def webhooks_of(instance: Instance) -> SubscriptionQuerySet:
     return Subscription.objects.filter(instance=instance, transport=Subscription.WEBHOOK).order_by("pk")
 
 
-def first_of(instance: Instance) -> Subscription | None:
+def first_webhook(instance: Instance) -> Subscription | None:
     """The endpoint that Evolution's routes are about, which know of one alone."""
     return webhooks_of(instance).first()
 
@@ -144,7 +144,7 @@ def set_webhook(instance: Instance, told: Mapping[str, Any]) -> Subscription:
     What is not told stays as it is. The caller holds the instance.
     """
     endpoint = webhooks_of(instance).select_for_update().first() or new_endpoint(instance)
-    apply_changes(endpoint, told if is_to_be_checked(told) else {name: told[name] for name in told if name != "url"})
+    apply_changes(endpoint, told if needs_url_check(told) else {name: told[name] for name in told if name != "url"})
     endpoint.is_enabled = told["enabled"]
     endpoint.events = (told["events"] or DEFAULT_EVENTS) if told["enabled"] else []
     endpoint.save()
