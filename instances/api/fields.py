@@ -1,4 +1,4 @@
-"""Serializer fields that take what Evolution API's clients send, and word errors as it does."""
+"""Serializer fields with the types and error texts of Evolution API's JSON schemas."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rest_framework import serializers
 from instances.events import SUBSCRIBABLE
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
 
-#: Leaves room in a column of 255 for the `@s.whatsapp.net` that makes an address of it.
+#: Characters in a number; leaves room in a column of 255 for the `@s.whatsapp.net` of a JID.
 MAX_NUMBER_LENGTH = 240
 
 
 class Text(serializers.CharField):
-    """A JSON string, and nothing that could be turned into one."""
+    """A JSON string; values of other types are not converted."""
 
     default_error_messages = {
         "type": "is not of a type(s) string",
@@ -40,7 +40,7 @@ class Text(serializers.CharField):
 
 
 class Flag(serializers.Field):
-    """true or false, and no word for them."""
+    """A JSON boolean; strings and numbers are not converted."""
 
     default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) boolean")
 
@@ -57,6 +57,8 @@ class Flag(serializers.Field):
 
 
 class Object(serializers.Field):
+    """A JSON object with any members."""
+
     default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) object")
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -69,6 +71,8 @@ class Object(serializers.Field):
 
 
 class EventName(serializers.Field):
+    """The name of an event type that clients can subscribe to, such as MESSAGES_UPSERT."""
+
     default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(SUBSCRIBABLE))
 
     def to_internal_value(self, data: Any) -> str:
@@ -81,6 +85,8 @@ class EventName(serializers.Field):
 
 
 class Array(serializers.ListField):
+    """A JSON array whose items the child field validates."""
+
     default_error_messages = {
         "not_a_list": "is not of a type(s) array",
         "null": "is not of a type(s) array",
@@ -95,13 +101,15 @@ class Array(serializers.ListField):
 
 
 class Choice(serializers.ChoiceField):
+    """A string that is a value of a `TextChoices` class."""
+
     def __init__(self, choices: type[TextChoices], **kwargs: Any) -> None:
         message = "is not one of enum values: " + ",".join(choices.values)
         super().__init__(choices.choices, error_messages=dict.fromkeys(("invalid_choice", "null"), message), **kwargs)
 
 
 class Token(Text):
-    """A key as a header can carry it: to this server from clients, to the Graph API from us."""
+    """An instance token; a header must be able to carry it, from clients to us and from us to the Graph API."""
 
     def to_internal_value(self, data: Any) -> str:
         token = super().to_internal_value(data)
@@ -116,7 +124,7 @@ class Token(Text):
 
 
 class Name(Text):
-    """An instance's."""
+    """The name of an instance."""
 
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
@@ -131,7 +139,7 @@ class Name(Text):
 
 
 class PhoneNumber(Text):
-    """An instance's, or an empty text."""
+    """The phone number of an instance, or an empty string."""
 
     def to_internal_value(self, data: Any) -> str:
         number = super().to_internal_value(data)
@@ -144,6 +152,8 @@ class PhoneNumber(Text):
 
 
 class Seconds(serializers.IntegerField):
+    """A duration as a JSON integer; booleans are refused."""
+
     default_error_messages = {
         "type": "is not of a type(s) integer",
         "null": "is not of a type(s) integer",
@@ -158,7 +168,7 @@ class Seconds(serializers.IntegerField):
 
 
 class Milliseconds(serializers.IntegerField):
-    """Of any size that JavaScript writes exactly."""
+    """A duration as an integer that JavaScript can represent exactly."""
 
     default_error_messages = dict.fromkeys(
         ("invalid", "null", "max_string_length", "min_value", "max_value"), "Enter a value in milliseconds"
@@ -169,7 +179,7 @@ class Milliseconds(serializers.IntegerField):
 
 
 class MessageText(Text):
-    """Not only of spaces."""
+    """The text of a message; whitespace alone is refused."""
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if isinstance(data, str) and not data.strip():

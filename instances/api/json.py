@@ -1,4 +1,4 @@
-"""JSON in and out of Django REST framework."""
+"""Parser, renderer and content negotiation for JSON alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instances import json_body
 
 
 class JsonParser(BaseParser):
-    """An absent body is an empty object: clients send DELETE and POST with a JSON content type and nothing in it."""
+    """Parse a JSON object; an empty body is an empty object, as clients send DELETE and POST without a body."""
 
     media_type = "application/json"
 
@@ -32,7 +32,7 @@ class JsonParser(BaseParser):
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Evolution API answers JSON whatever `Accept` says, and so do its clients expect."""
+    """Respond with JSON whatever `Accept` says, as Evolution API does and its clients expect."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return DefaultContentNegotiation().select_parser(request, parsers)

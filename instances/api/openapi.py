@@ -1,6 +1,6 @@
-"""How our routes describe themselves in the OpenAPI document, beyond what drf-spectacular sees by itself.
+"""The OpenAPI 3.0 document of our routes, beyond what drf-spectacular generates by itself.
 
-Requests are described by their serializers, answers by the types in `answers`. The document is OpenAPI 3.0:
+Serializers describe the requests, the typed dicts in `responses` the responses:
 https://spec.openapis.org/oas/v3.0.3
 """
 
@@ -17,22 +17,22 @@ from rest_framework.serializers import CharField, Field, IntegerField, ListField
 
 from instances.api.responses import Error
 
-#: What any request may be answered, and what a request with something in it may be.
+#: Descriptions of error responses by status: of every route, of routes that take a body or a query, of guarded ones.
 _ALWAYS = {429: "Too many wrong keys from this address.", 503: "The database does not answer; try again."}
-_REFUSED = {400: "Something is wrong with what was sent; `message` says what, a line for each.", 413: "Too large."}
-_KEY = {401: "No key, a wrong one, or one that does not open this.", 403: "The key may not do this."}
+_REFUSED = {400: "The request is not valid; `message` has a line for each error.", 413: "The body is too large."}
+_KEY = {401: "The key is missing, wrong, or has no access to this.", 403: "The key lacks the scope for this."}
 
 
 class Schema(AutoSchema):
-    """A route: JSON in and out, and errors in Evolution API's shape."""
+    """A route with JSON bodies, and errors in Evolution API's shape."""
 
     def get_operation_id(self) -> str:
-        """The view's name; with the method where it has several."""
+        """Return the view's name, followed by the method where the view has several."""
         name = type(self.view).__name__
         return name if len(self.view.allowed_methods) == 2 else f"{name}_{self.method.lower()}"
 
     def get_description(self) -> str:  # type: ignore[override]
-        """The method's own words: a view's are for those who read the code."""
+        """Return the docstring of the method; that of the view class is for readers of the code."""
         return (getattr(self.view, self.method.lower()).__doc__ or "").strip()
 
     def map_parsers(self) -> list[str]:
@@ -40,9 +40,9 @@ class Schema(AutoSchema):
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        for status, words in self._errors().items():
+        for status, description in self._errors().items():
             error = self._get_response_for_code(Error, str(status), direction=direction)
-            bodies.setdefault(str(status), error | {"description": words})
+            bodies.setdefault(str(status), error | {"description": description})
         return dict(sorted(bodies.items()))
 
     def _errors(self) -> dict[int, str]:
@@ -50,13 +50,13 @@ class Schema(AutoSchema):
         if self.view.get_authenticators():
             errors |= _KEY
         if "{" in self.path:
-            errors[404] = "There is none of this name, said to keys of all instances alone."
+            errors[404] = "It does not exist. Keys that are not for all instances get 401 for an unknown instance."
         if self.method in ("POST", "PATCH") or self.get_override_parameters():
             errors |= _REFUSED
         return errors
 
     def _get_response_for_code(self, serializer: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Instead of a serializer there may be a type, which gets a name in the document."""
+        """Accept a TypedDict in place of a serializer, and register it as a named component."""
         if is_typeddict(serializer):
             serializer = self._component(serializer)
         elif get_origin(serializer) is list and is_typeddict(row := get_args(serializer)[0]):
@@ -74,10 +74,10 @@ class Schema(AutoSchema):
 
 
 class EndpointsWithIngress(EndpointEnumerator):
-    """Doors besides: they are no views of Django REST framework."""
+    """Add the ingress endpoints, which are not views of Django REST framework."""
 
     def _get_api_endpoints(self, patterns: Any, prefix: str) -> Any:
-        return super()._get_api_endpoints([_described(one) for one in patterns or self.patterns or ()], prefix)
+        return super()._get_api_endpoints([_described(pattern) for pattern in patterns or self.patterns or ()], prefix)
 
 
 def _described(pattern: Any) -> Any:
@@ -90,7 +90,7 @@ class Generator(SchemaGenerator):
 
 
 class DescribedField(OpenApiSerializerFieldExtension):
-    """Fields of ours say themselves what they take, or what is so besides what their kind takes."""
+    """Describe a field of ours by its `schema()`, added to what drf-spectacular knows of its base class."""
 
     target_class = Field
     match_subclasses = True
@@ -100,10 +100,10 @@ class DescribedField(OpenApiSerializerFieldExtension):
         return hasattr(target, "schema")
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
-        told: dict[str, Any] = {}
+        known: dict[str, Any] = {}
         if isinstance(self.target, CharField | ListField | IntegerField):
-            told = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
-        return told | self.target.schema()
+            known = auto_schema._map_serializer_field(self.target, direction, bypass_extensions=True)
+        return known | self.target.schema()
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):

@@ -1,4 +1,4 @@
-"""RabbitMQ as Evolution API's routes take it: which events of an instance go to the exchange of its name."""
+"""RabbitMQ settings in Evolution API's bodies: which events are published to the exchange of an instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS, EventType
 from instances.models import Instance, Subscription
 
-#: AMQP's bound for names, in bytes.
+#: Bytes in the name of a queue or exchange: AMQP 0-9-1's short string, https://www.rabbitmq.com/docs/queues#names.
 MAX_NAME = 255
 
 
@@ -21,7 +21,7 @@ class WrappedRabbitMQ(Body):
 
 
 def validate_set(data: Any) -> dict[str, Any]:
-    """What POST /rabbitmq/set is told, nested or flat. Raises ValidationError."""
+    """Return the validated members of a POST /rabbitmq/set body, nested or flat. Raises ValidationError."""
     is_flat = "rabbitmq" not in data and "enabled" in data
     return validate(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
 
@@ -31,9 +31,9 @@ class CreateWithRabbitMQ(Body):
 
 
 def validate_create(data: Any) -> dict[str, Any] | None:
-    """What POST /instance/create is told of it; clients name it also to servers without, which do not look.
+    """Return the validated `rabbitmq` member of a POST /instance/create body; None where RabbitMQ is disabled.
 
-    Raises ValidationError.
+    Clients send it to servers without RabbitMQ too, where it is ignored. Raises ValidationError.
     """
     if not (settings.RABBITMQ_ENABLED and data.get("rabbitmq")):
         return None
@@ -41,16 +41,16 @@ def validate_create(data: Any) -> dict[str, Any] | None:
 
 
 def first_rabbitmq(subscriptions: Iterable[Subscription]) -> Subscription | None:
-    """The row that Evolution API's routes mean, where the admin holds several."""
-    return min(
-        (one for one in subscriptions if one.transport == Subscription.RABBITMQ), key=lambda one: one.pk, default=None
-    )
+    """Return the RabbitMQ subscription that Evolution API's routes use: the oldest, where the admin added several."""
+    found = (subscription for subscription in subscriptions if subscription.transport == Subscription.RABBITMQ)
+    return min(found, key=lambda subscription: subscription.pk, default=None)
 
 
 def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Subscription:
-    """Evolution's rules: an empty list means all events, and one that is off keeps none.
+    """Store the RabbitMQ settings of an instance, by Evolution's rules.
 
-    Raises ApiError where RabbitMQ is off, or cannot have an exchange and queues of the instance's name.
+    An empty list means all events; disabled settings keep no events. Raises ApiError where RabbitMQ is disabled on
+    this server, or cannot have an exchange and queues of the instance's name.
     """
     if is_enabled:
         _check(instance.name)
@@ -66,10 +66,8 @@ def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Sub
 
 def _check(name: str) -> None:
     if not settings.RABBITMQ_ENABLED:
-        raise ApiError("RabbitMQ is off on this server: RABBITMQ_ENABLED is not true")
+        raise ApiError("RabbitMQ is disabled on this server: RABBITMQ_ENABLED is not true")
     if name.startswith("amq.") or name == settings.RABBITMQ_EXCHANGE_NAME:
-        raise ApiError(
-            f'An instance named "{name}" can have no exchange of its own: RabbitMQ or this server uses that name'
-        )
+        raise ApiError(f'An instance named "{name}" cannot have an exchange: RabbitMQ or this server uses that name')
     if len(name.encode()) + 1 + max(map(len, EventType.values)) > MAX_NAME:
-        raise ApiError(f'"{name}" is too long for the names of queues')
+        raise ApiError(f'"{name}" is too long for a queue name')

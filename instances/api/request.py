@@ -1,4 +1,4 @@
-"""The request that a view of one instance gets, and the row lock on that instance."""
+"""The request of a view of one instance, and the row lock on that instance."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from instances.models import Instance
 
 
 class InstanceRequest(Request):
-    """A request that the permission `MayUseInstance` let through."""
+    """A request that the permission `MayUseInstance` has granted."""
 
     instance: Instance
     auth: Access
 
 
 def lock_instance(request: InstanceRequest) -> Instance:
-    """The path's instance until the transaction ends: whoever else would use it waits, and finds it as we leave it."""
+    """Lock the row of the instance in the path until the transaction ends, and return it as it is then.
+
+    Raises NotFound if it was deleted, AuthenticationFailed if the key lost its access meanwhile.
+    """
     instance = Instance.objects.select_for_update().filter(pk=request.instance.pk).first()
     if instance is None:
         raise NotFound(f'The "{request.instance.name}" instance does not exist')
     if not request.auth.opens(instance):
-        raise AuthenticationFailed  # its token was rotated while we waited
+        raise AuthenticationFailed  # its token was rotated while this request waited for the lock
     return instance

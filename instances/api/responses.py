@@ -1,4 +1,4 @@
-"""What the routes answer, in Evolution API's names; the OpenAPI document is made of these types."""
+"""Response bodies with Evolution API's member names; these types are the components of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ErrorMessage(TypedDict):
 
 
 class Error(TypedDict):
-    """Why a request was refused: a text for 401 and 500, a list of lines for everything else."""
+    """The reason for an error: `message` is a text for 401 and 500, and a list for every other status."""
 
     status: int
     error: str
@@ -66,7 +66,7 @@ class Identity(TypedDict):
 
 
 def identity(instance: Instance) -> Identity:
-    """What whoever gets an instance's token is told besides."""
+    """Return the members that accompany an instance's token in a response."""
     is_cloud_api = instance.integration == Integration.CLOUD_API
     return {
         "instanceName": instance.name,
@@ -106,7 +106,7 @@ class Minted(TypedDict):
 
 
 class SubscriptionRow(TypedDict):
-    """What /websocket/set, /websocket/find and those of RabbitMQ answer."""
+    """The response of /websocket/set, /websocket/find and the RabbitMQ routes."""
 
     id: str
     enabled: bool
@@ -128,7 +128,7 @@ def subscription_row(subscription: Subscription) -> SubscriptionRow:
 
 
 class WebhookRow(TypedDict):
-    """What /webhook/set and /webhook/find answer; who may not set headers reads their names alone."""
+    """The response of /webhook/set and /webhook/find; keys without the scope `manage` get masked header values."""
 
     id: str
     url: str
@@ -158,13 +158,13 @@ def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
 
 
 def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | None:
-    """Their values are for those alone who may set them."""
+    """Return the headers of an endpoint, their values masked for keys without the scope `manage`."""
     headers: dict[str, str] | None = endpoint.secret("headers")
     return headers if headers is None or access.may("manage") else dict.fromkeys(headers, MASK)
 
 
 class InstanceRow(TypedDict):
-    """A row of fetchInstances; `token` is null for keys that may not manage the instance."""
+    """An item of the fetchInstances response; `token` is null for keys without the scope `manage`."""
 
     id: str
     name: str
@@ -193,11 +193,11 @@ class InstanceRow(TypedDict):
 
 
 def instance_row(instance: Instance, access: Access) -> InstanceRow:
-    """Needs `subscriptions` prefetched and the counts of `InstanceQuerySet.counted`."""
-    subscriptions = sorted(instance.subscriptions.all(), key=lambda one: one.pk)
+    """Return the fetchInstances item of an instance with prefetched `subscriptions` and the counts of `counted()`."""
+    oldest_first = sorted(instance.subscriptions.all(), key=lambda subscription: subscription.pk)
     websocket, rabbitmq = (
-        next((subscription_row(one) for one in subscriptions if one.transport == name), None)
-        for name in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
+        next((subscription_row(row) for row in oldest_first if row.transport == transport), None)
+        for transport in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
     )
     return {
         "id": str(instance.pk),

@@ -1,4 +1,4 @@
-"""What the routes take, in Evolution API's names. Types are checked as strictly as its JSON schemas do."""
+"""Request bodies with Evolution API's member names, validated as strictly as by its JSON schemas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from instances.models import ConnectionState, Integration
 
 
 class Body(serializers.Serializer):
-    """A JSON object; members that nobody asked for are ignored, as clients send many."""
+    """A JSON object; unknown members are ignored, as clients send many."""
 
     default_error_messages = {"null": "is not of a type(s) object"}
 
@@ -37,7 +37,7 @@ class Body(serializers.Serializer):
 
 
 def validate(body: serializers.BaseSerializer) -> Any:
-    """What a request tells, in Python's types. Raises ValidationError."""
+    """Return the members of a body, with defaults. Raises ValidationError."""
     body.is_valid(raise_exception=True)
     return body.validated_data
 
@@ -52,7 +52,7 @@ class WrappedWebsocket(Body):
 
 
 class CreateWebsocketBody(WebsocketBody):
-    """At creation, to name the transport is to want it."""
+    """The `websocket` or `rabbitmq` member of a creation, enabled unless it says otherwise."""
 
     enabled = Flag(default=True)
 
@@ -100,7 +100,7 @@ class QuotedBody(Body):
 
 
 class Quoted(Object):
-    """Whatever object it is, it names a message."""
+    """The message that is replied to, of which only `key.id` is validated."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         quoted = super().to_internal_value(data)
@@ -108,13 +108,13 @@ class Quoted(Object):
         return quoted
 
     def schema(self) -> dict[str, Any]:
-        named = {"type": "string", "maxLength": 255} | Text().schema()
-        key = {"type": "object", "required": ["id"], "properties": {"id": named}}
+        id_ = {"type": "string", "maxLength": 255} | Text().schema()
+        key = {"type": "object", "required": ["id"], "properties": {"id": id_}}
         return {"type": "object", "required": ["key"], "properties": {"key": key}}
 
 
 class TextBody(Body):
-    """POST /message/sendText and the socket event send_message, which calls the text `message` too."""
+    """The body of POST /message/sendText and of the socket event send_message."""
 
     number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
     text = MessageText(max_length=65536)

@@ -1,4 +1,4 @@
-"""Times as the API writes them."""
+"""Timestamps in responses."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def iso(moment: datetime) -> str:
-    """UTC with milliseconds and a Z, as JavaScript writes dates."""
+    """Return an ISO 8601 timestamp in UTC with milliseconds and a Z, as JavaScript's `toISOString` does."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -1,4 +1,4 @@
-"""Webhooks as Evolution API's routes take them: nested and flat bodies."""
+"""Webhook settings in Evolution API's nested and flat bodies, and the endpoint rows that store them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from instances.outbound.webhook_secrets import new_secret
 
 MAX_URL_LENGTH = 2048
 
-#: How clients spell the members, by our names: v1.x, v2.0.x, and what n8n's node puts into the nested form.
+#: Aliases of members, by our names: those of v1.x and v2.0.x, and those that n8n's node puts into the nested form.
 ALIASES = {
     "byEvents": ("byEvents", "webhookByEvents", "webhook_by_events"),
     "base64": ("base64", "webhookBase64", "webhook_base64"),
@@ -27,7 +27,7 @@ ALIASES = {
 
 
 class HeadersField(serializers.Field):
-    """Names and values of headers that are sent along; null stands for none."""
+    """Names and values of the headers that are sent to the endpoint; null removes all."""
 
     default_error_messages = {"type": "is not of a type(s) object"}
 
@@ -48,7 +48,7 @@ class HeadersField(serializers.Field):
 
 
 class Url(Text):
-    """Of a webhook. Where it leads is looked at apart: `check_public_url`."""
+    """The URL of a webhook; `check_public_url` checks its host separately."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=MAX_URL_LENGTH, **kwargs)
@@ -58,7 +58,7 @@ class Url(Text):
 
 
 class WebhookBody(Body):
-    """The nested form, with its aliases made one."""
+    """The nested form, in which any of the aliases is accepted."""
 
     enabled = Flag()
     url = Text(max_length=MAX_URL_LENGTH)
@@ -76,7 +76,7 @@ class WrappedWebhook(Body):
 
 
 class CreateWebhookBody(WebhookBody):
-    """At creation, to name the transport is to want it."""
+    """The `webhook` member of a creation, enabled unless it says otherwise."""
 
     enabled = Flag(default=True)
 
@@ -85,44 +85,44 @@ class CreateWithWebhook(Body):
     webhook = CreateWebhookBody(required=False)
 
 
-def normalize_aliases(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The members under our names, whichever of theirs a client uses; of several, the first that it gives counts."""
-    found = dict(told)
-    for name, spellings in ALIASES.items():
-        if spelling := next((one for one in spellings if one in told), None):
-            found[name] = told[spelling]
-    return found
+def normalize_aliases(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members with aliases under our names; of several aliases of one member, the first in ALIASES wins."""
+    normalized = dict(data)
+    for name, aliases in ALIASES.items():
+        if alias := next((alias for alias in aliases if alias in data), None):
+            normalized[name] = data[alias]
+    return normalized
 
 
 def validate_set(data: Any) -> dict[str, Any]:
-    """What POST /webhook/set is told, nested or flat. Raises ValidationError."""
+    """Return the validated members of a POST /webhook/set body, nested or flat. Raises ValidationError."""
     is_flat = "webhook" not in data and "url" in data
-    # v1.x has no word for enabled: to set a webhook is to want it
+    # v1.x has no member `enabled`: a webhook that is set is enabled
     return validate(WrappedWebhook(data={"webhook": {"enabled": True} | dict(data)} if is_flat else data))["webhook"]
 
 
 def validate_create(data: Any) -> dict[str, Any] | None:
-    """What POST /instance/create is told of a webhook: an object or, in v1, a URL with flags beside it.
+    """Return the validated webhook of a POST /instance/create body, or None where it has none.
 
-    None if it is told of none. Raises ValidationError.
+    It is an object or, in v1, a URL with flags at the top level. Raises ValidationError.
     """
-    told = data.get("webhook")
-    if told == "" or "webhook" not in data:
-        return None  # v1's clients send an empty text where nothing was filled in
-    if isinstance(told, str):
-        beside = {name: data[name] for names in ALIASES.values() for name in names if name in data}
-        beside |= {"events": data["events"]} if "events" in data else {}
-        told = {"url": told} | beside
-    return validate(CreateWithWebhook(data={"webhook": told}))["webhook"]
+    webhook = data.get("webhook")
+    if webhook == "" or "webhook" not in data:
+        return None  # v1's clients send an empty string where nothing was filled in
+    if isinstance(webhook, str):
+        flags = {name: data[name] for aliases in ALIASES.values() for name in aliases if name in data}
+        flags |= {"events": data["events"]} if "events" in data else {}
+        webhook = {"url": webhook} | flags
+    return validate(CreateWithWebhook(data={"webhook": webhook}))["webhook"]
 
 
-def needs_url_check(told: Mapping[str, Any]) -> bool:
-    """Whether the URL is one to use; n8n's node says `vazio` when it switches a webhook off, and that is none."""
-    return bool(told["enabled"] or "://" in told["url"])
+def needs_url_check(validated: Mapping[str, Any]) -> bool:
+    """Return whether `url` is meant to be used; n8n's node sends `vazio` when it disables a webhook."""
+    return bool(validated["enabled"] or "://" in validated["url"])
 
 
 def check_public_url(url: str) -> None:
-    """Raises ApiError for a URL that plainly leads nowhere, or inside."""
+    """Raise ApiError for a URL that is malformed, or whose host is not public."""
     try:
         check_url(url)
     except ValueError as error:
@@ -130,40 +130,45 @@ def check_public_url(url: str) -> None:
 
 
 def webhooks_of(instance: Instance) -> SubscriptionQuerySet:
+    """Return the webhook endpoints of an instance, oldest first."""
     return Subscription.objects.filter(instance=instance, transport=Subscription.WEBHOOK).order_by("pk")
 
 
 def first_webhook(instance: Instance) -> Subscription | None:
-    """The endpoint that Evolution's routes are about, which know of one alone."""
+    """Return the endpoint that Evolution's routes use, as they know a single one."""
     return webhooks_of(instance).first()
 
 
-def set_webhook(instance: Instance, told: Mapping[str, Any]) -> Subscription:
-    """Evolution's rules: an empty list means all events, and one that is off keeps none, but its URL.
+def set_webhook(instance: Instance, validated: Mapping[str, Any]) -> Subscription:
+    """Store the first webhook endpoint of an instance that the caller has locked, by Evolution's rules.
 
-    What is not told stays as it is. The caller holds the instance.
+    An empty list means all events; a disabled endpoint keeps its URL but no events. Absent members stay unchanged.
     """
     endpoint = webhooks_of(instance).select_for_update().first() or new_endpoint(instance)
-    apply_changes(endpoint, told if needs_url_check(told) else {name: told[name] for name in told if name != "url"})
-    endpoint.is_enabled = told["enabled"]
-    endpoint.events = (told["events"] or DEFAULT_EVENTS) if told["enabled"] else []
+    ignored = () if needs_url_check(validated) else ("url",)
+    apply_changes(endpoint, {name: value for name, value in validated.items() if name not in ignored})
+    endpoint.is_enabled = validated["enabled"]
+    endpoint.events = (validated["events"] or DEFAULT_EVENTS) if validated["enabled"] else []
     endpoint.save()
     return endpoint
 
 
 def new_endpoint(instance: Instance, secret: str = "") -> Subscription:
-    """One without a URL yet; the caller saves it."""
+    """Return an unsaved endpoint without a URL, signed with the given or a generated secret."""
     options = {"url": "", "byEvents": False, "base64": False, "ordered": False}
     endpoint = Subscription(instance=instance, transport=Subscription.WEBHOOK, options=options)
     endpoint.keep_secrets(signing=[secret or new_secret()])
     return endpoint
 
 
-def apply_changes(endpoint: Subscription, told: Mapping[str, Any]) -> None:
-    """Those of an endpoint's options and headers that are told of; the caller saves it."""
-    options = {name: told[name] for name in ("url", "byEvents", "base64", "ordered") if name in told}
+def apply_changes(endpoint: Subscription, validated: Mapping[str, Any]) -> None:
+    """Set the options and headers that `validated` contains, and reset the failures when it enables the endpoint.
+
+    The caller saves the endpoint.
+    """
+    options = {name: validated[name] for name in ("url", "byEvents", "base64", "ordered") if name in validated}
     endpoint.options = endpoint.options | options
-    if "headers" in told:
-        endpoint.keep_secrets(headers=told["headers"] or {})
-    if told.get("enabled"):
+    if "headers" in validated:
+        endpoint.keep_secrets(headers=validated["headers"] or {})
+    if validated.get("enabled"):
         endpoint.failing_since, endpoint.disabled_reason = None, ""
