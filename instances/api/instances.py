@@ -1,4 +1,4 @@
-"""Evolution API's REST routes."""
+"""Routes of instances: create, find, rotate the token, delete."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Welcome(APIView):
 
     @extend_schema(responses={200: Greeting})
     def get(self, request: Request) -> Response:
-        """That the server is up, and which Evolution API it is like."""
+        """Return that the server runs, and the version of Evolution API that it is compatible with."""
         return Response(
             {
                 "status": 200,
@@ -75,12 +75,12 @@ class VerifyCreds(APIView):
 
     @extend_schema(request=None, responses={200: Valid})
     def post(self, request: Request) -> Response:
-        """Whether the key is the global one."""
+        """Check that the key is the global key."""
         return Response({"status": 200, "message": "Credentials are valid"})
 
 
 class CreateInstanceBody(CreateBody):
-    """As the OpenAPI document shows it: what is validated of transports is read apart from the rest."""
+    """The body as the OpenAPI document shows it; the view validates the transports separately."""
 
     websocket = CreateWebsocketBody(required=False)
     webhook = CreateWebhookBody(required=False)
@@ -92,7 +92,7 @@ class CreateInstance(APIView):
 
     @extend_schema(request=CreateInstanceBody, responses={201: Created})
     def post(self, request: Request) -> Response:
-        """With the global key."""
+        """Create an instance; only the global key may."""
         validated = validate(CreateBody(data=request.data))
         validated["webhook"] = validate_create(request.data)
         if validated["webhook"] and needs_url_check(validated["webhook"]):
@@ -104,7 +104,7 @@ class CreateInstance(APIView):
             provider.check_new(instance)
         except ValueError as error:
             raise ApiError(str(error)) from None
-        self._store(instance, validated.get("websocket"), validated["webhook"], validated["rabbitmq"])
+        self._store(instance, validated)
         return Response(self._response_body(instance, validated), status=201)
 
     def _new_instance(self, validated: dict[str, Any], initial_state: str) -> Instance:
@@ -127,23 +127,18 @@ class CreateInstance(APIView):
                 instance.provider_token = Secret(token)  # Evolution's clients give the Graph token by this name
         return instance
 
-    def _store(
-        self,
-        instance: Instance,
-        websocket: dict[str, Any] | None,
-        webhook: dict[str, Any] | None,
-        rabbitmq: dict[str, Any] | None,
-    ) -> None:
+    def _store(self, instance: Instance, validated: dict[str, Any]) -> None:
         if Instance.objects.filter(name=instance.name).exists():
             raise in_use_error("name", instance.name)
         try:
             with transaction.atomic():
-                if webhook is not None:  # before the instance, whose creation it is to hear of
+                # endpoints before the instance, so that they receive instance.create
+                if (webhook := validated["webhook"]) is not None:
                     set_webhook(instance, webhook)
-                if rabbitmq is not None:
+                if (rabbitmq := validated["rabbitmq"]) is not None:
                     rabbitmq_settings.set_rabbitmq(instance, rabbitmq["enabled"], rabbitmq["events"])
                 instance.save(force_insert=True)
-                if websocket is not None:
+                if (websocket := validated.get("websocket")) is not None:
                     Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
         except IntegrityError:
             if Instance.objects.filter(name=instance.name).exists():
@@ -173,8 +168,8 @@ class CreateInstance(APIView):
         }
 
 
-def in_use_error(what: str, value: str) -> ApiError:
-    return ApiError(f'This {what} "{value}" is already in use.', status_code=403)
+def in_use_error(attribute: str, value: str) -> ApiError:
+    return ApiError(f'This {attribute} "{value}" is already in use.', status_code=403)
 
 
 class FetchInstances(APIView):
@@ -185,29 +180,29 @@ class FetchInstances(APIView):
         responses={200: list[InstanceRow], 404: Error},
     )
     def get(self, request: InstanceRequest) -> Response:
-        """All that the key opens, or one of them."""
+        """Return the instances that the key gives access to, filtered by the query."""
         access = request.auth
         rows = Instance.objects.counted().prefetch_related("subscriptions")
         if access.key and not access.is_for_all:
             rows = rows.filter(api_keys=access.key)
         elif not access.is_for_all:
             rows = rows.filter(token_digest__in=access.token_digests)
-        asked = self._filters(request)
-        found = list(self._filtered(rows, asked))
-        if asked and not found:
-            raise NotFound(f'Instance "{next(iter(asked.values()))}" not found')
+        filters = self._filters(request)
+        found = list(self._filtered(rows, filters))
+        if filters and not found:
+            raise NotFound(f'Instance "{next(iter(filters.values()))}" not found')
         return Response([instance_row(instance, access) for instance in found])
 
     def _filters(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
-        asked = {name: value for name, value in given.items() if value}
-        if "instanceId" in asked or "number" in asked:
-            asked.pop("instanceName", None)
-        return asked
+        filters = {name: value for name, value in given.items() if value}
+        if "instanceId" in filters or "number" in filters:
+            filters.pop("instanceName", None)
+        return filters
 
-    def _filtered(self, rows: Any, asked: dict[str, str]) -> Any:
+    def _filtered(self, rows: Any, filters: dict[str, str]) -> Any:
         columns = {"instanceName": "name", "instanceId": "pk", "number": "number"}
-        for name, value in asked.items():
+        for name, value in filters.items():
             if "\x00" in value or (name == "instanceId" and not _is_uuid(value)):
                 rows = rows.none()
             else:
@@ -227,7 +222,7 @@ class ConnectionStateView(APIView):
 
     @extend_schema(responses={200: ConnectionStateAnswer})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """Whether the instance is open, connecting or close."""
+        """Return the connection state: open, connecting or close."""
         return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
 
 
@@ -236,7 +231,7 @@ class RotateToken(APIView):
 
     @extend_schema(request=TokenBody, responses={200: Rotated})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """A new token, made up unless it is given; the old one opens nothing any more."""
+        """Replace the token by the given one or, without one, by a generated one; the old token is no longer valid."""
         validated = validate(TokenBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
@@ -249,7 +244,7 @@ class DeleteInstance(APIView):
 
     @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str) -> Response:
-        """Its events stay for as long as events are kept; its sockets are cut."""
+        """Delete the instance and disconnect its sockets; its events are kept until the retention ends."""
         with transaction.atomic():
             lock_instance(request).delete()
         return Response(done("Instance deleted"))

@@ -10,13 +10,8 @@ from rest_framework.views import APIView
 
 from instances.access.access import SEND
 from instances.api.request import InstanceRequest
-from instances.api.responses import (
-    Error,
-)
-from instances.api.serializers import (
-    TextBody,
-    validate,
-)
+from instances.api.responses import Error
+from instances.api.serializers import TextBody, validate
 from instances.sending import send_text
 
 
@@ -25,6 +20,5 @@ class SendText(APIView):
 
     @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Answers Evolution API's message object."""
-        body: Any = request.data
-        return Response(send_text(request.instance, validate(TextBody(data=body))), status=201)
+        """Send a text message and return it as Evolution API's message object."""
+        return Response(send_text(request.instance, validate(TextBody(data=request.data))), status=201)

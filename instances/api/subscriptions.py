@@ -1,4 +1,4 @@
-"""Routes of what an instance's sockets, webhook and RabbitMQ exchange receive."""
+"""Routes that set the events which an instance's sockets, webhook and RabbitMQ exchange receive."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ from instances.api.responses import (
     subscription_row,
     webhook_row,
 )
-from instances.api.serializers import (
-    MintBody,
-    WrappedWebsocket,
-    validate,
-)
+from instances.api.serializers import MintBody, WrappedWebsocket, validate
 from instances.api.timestamps import iso
 from instances.api.webhook import (
     WrappedWebhook,
@@ -43,12 +39,14 @@ class SetWebsocket(APIView):
 
     @extend_schema(request=WrappedWebsocket, responses={201: SubscriptionRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """What its sockets hear; an empty list of events means all. The members may come without their wrapper."""
-        # the official Python client sends the members without their wrapper
+        """Set the events that the instance's sockets receive; an empty list means all.
+
+        The members of `websocket` may also be sent at the top level.
+        """
+        # the official Python client sends them at the top level
         is_flat = "websocket" not in request.data and "enabled" in request.data
-        body = WrappedWebsocket(data={"websocket": request.data} if is_flat else request.data)
-        body.is_valid(raise_exception=True)
-        validated = body.validated_data["websocket"]
+        body = {"websocket": request.data} if is_flat else request.data
+        validated = validate(WrappedWebsocket(data=body))["websocket"]
         with transaction.atomic():
             subscription = Subscription.set_websocket(lock_instance(request), validated["enabled"], validated["events"])
         return Response(subscription_row(subscription), status=201)
@@ -59,7 +57,7 @@ class FindWebsocket(APIView):
 
     @extend_schema(responses={200: SubscriptionRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """What its sockets hear; null: no settings, so everything."""
+        """Return the websocket settings, or null where none are set; the sockets then receive all events."""
         subscription = request.instance.subscriptions.for_sockets().first()
         return Response(subscription_row(subscription) if subscription else None)
 
@@ -69,7 +67,10 @@ class SetWebhook(APIView):
 
     @extend_schema(request=WrappedWebhook, responses={201: WebhookRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """The first webhook endpoint. The members may come without their wrapper, as v2.0 and v1 took them."""
+        """Set the first webhook endpoint.
+
+        The members of `webhook` may also be sent at the top level, as in v1 and v2.0.
+        """
         validated = validate_set(request.data)
         if needs_url_check(validated):
             check_public_url(validated["url"])
@@ -83,7 +84,7 @@ class FindWebhook(APIView):
 
     @extend_schema(responses={200: WebhookRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """The first webhook endpoint; null: there is none."""
+        """Return the first webhook endpoint, or null where there is none."""
         endpoint = first_webhook(request.instance)
         return Response(webhook_row(endpoint, request.auth) if endpoint else None)
 
@@ -93,7 +94,10 @@ class SetRabbitMQ(APIView):
 
     @extend_schema(request=rabbitmq_settings.WrappedRabbitMQ, responses={201: SubscriptionRow})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """The exchange of the instance's name; the members may come without their wrapper."""
+        """Set the events that are published to the exchange with the instance's name; an empty list means all.
+
+        The members of `rabbitmq` may also be sent at the top level.
+        """
         validated = rabbitmq_settings.validate_set(request.data)
         with transaction.atomic():
             endpoint = rabbitmq_settings.set_rabbitmq(lock_instance(request), validated["enabled"], validated["events"])
@@ -105,24 +109,23 @@ class FindRabbitMQ(APIView):
 
     @extend_schema(responses={200: SubscriptionRow | None})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """What RabbitMQ is validated; null: nothing."""
+        """Return the RabbitMQ settings, or null where none are set."""
         endpoint = rabbitmq_settings.first_rabbitmq(request.instance.subscriptions.all())
         return Response(subscription_row(endpoint) if endpoint else None)
 
 
 class MintToken(APIView):
-    """For a backend to ask on behalf of its pages, which must not hold a key."""
+    """POST /websocket/token/<name>: a backend requests tokens for its pages, which must not contain a key."""
 
     scope = LISTEN
 
     @extend_schema(request=MintBody, responses={201: Minted})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """A short-lived token for a page's socket."""
+        """Mint a short-lived token for the sockets of a page."""
         validated = validate(MintBody(data=request.data))
         scopes = [scope for scope in Mintable.values if scope in validated["scopes"]]
         for scope in scopes:
             if not request.auth.may(scope):
                 raise ApiError(f"This key may not {scope}", status_code=403)
         minted = request.auth.mint(request.instance, scopes, timedelta(seconds=validated["expiresIn"]))
-        answer = {"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}
-        return Response(answer, status=201)
+        return Response({"token": minted.text, "expiresAt": iso(minted.expires_at), "scopes": scopes}, status=201)
