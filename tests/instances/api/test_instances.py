@@ -1,4 +1,4 @@
-"""Evolution API's routes for instances: bodies, answers and errors as its clients know them."""
+"""Evolution API's routes for instances: bodies, responses and errors as its clients know them."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def exists(server: Server, name: str) -> bool:
 # GET / and POST /verify-creds
 
 
-def test_the_welcome_needs_no_key_and_names_a_version_that_clients_accept(server):
-    told = server.get("/", key=None).json
-    assert told == {
+def test_the_welcome_needs_no_key_and_has_a_version_that_clients_accept(server):
+    assert server.get("/", key=None).json == {
         "status": 200,
         "message": "Welcome to the Evolution API, it is working!",
         "version": "2.3.6",
@@ -57,7 +56,7 @@ def test_the_welcome_needs_no_key_and_names_a_version_that_clients_accept(server
     }
 
 
-def test_verify_creds_tells_the_global_key_from_a_token(server):
+def test_verify_creds_accepts_the_global_key_and_no_token(server):
     instance = server.create()
     valid, token = server.post("/verify-creds", {}), server.post("/verify-creds", {}, key=instance.token)
     assert (valid.status, valid.json["message"]) == (200, "Credentials are valid")
@@ -69,20 +68,20 @@ def test_verify_creds_tells_the_global_key_from_a_token(server):
 
 def test_a_channel_is_created_open_with_a_token_of_its_own(server):
     name = unique()
-    answer = server.post("/instance/create", {"instanceName": name, "integration": "EVOLUTION", "number": a_number()})
+    response = server.post("/instance/create", {"instanceName": name, "integration": "EVOLUTION", "number": a_number()})
 
-    told = answer.json
-    assert answer.status == 201
-    assert told == {
+    created = response.json
+    assert response.status == 201
+    assert created == {
         "instance": {
             "instanceName": name,
-            "instanceId": str(uuid.UUID(told["instance"]["instanceId"])),
+            "instanceId": str(uuid.UUID(created["instance"]["instanceId"])),
             "integration": "EVOLUTION",
             "webhookWaBusiness": None,
             "accessTokenWaBusiness": "",
             "status": "open",
         },
-        "hash": str(uuid.UUID(told["hash"])).upper(),
+        "hash": str(uuid.UUID(created["hash"])).upper(),
         "webhook": {},
         "websocket": {},
         "rabbitmq": {},
@@ -92,26 +91,26 @@ def test_a_channel_is_created_open_with_a_token_of_its_own(server):
     }
 
 
-def test_a_cloud_number_is_created_with_what_meta_must_be_told(start_server):
+def test_creating_a_cloud_api_instance_returns_the_settings_of_metas_webhook(start_server):
     server = start_server(SERVER_URL="https://evo.example")
     body = {"instanceName": unique(), "integration": "WHATSAPP-BUSINESS", "number": a_number(), "token": unique("EAAB")}
 
-    told = server.post("/instance/create", body | {"businessId": "1234"}, headers={"Host": "evo.example"}).json
+    created = server.post("/instance/create", body | {"businessId": "1234"}, headers={"Host": "evo.example"}).json
 
-    assert told["instance"]["status"] == "open"
-    assert told["instance"]["webhookWaBusiness"] == "https://evo.example/webhook/meta"
-    assert told["instance"]["accessTokenWaBusiness"] == VERIFY_TOKEN
-    assert told["hash"] == body["token"]
+    assert created["instance"]["status"] == "open"
+    assert created["instance"]["webhookWaBusiness"] == "https://evo.example/webhook/meta"
+    assert created["instance"]["accessTokenWaBusiness"] == VERIFY_TOKEN
+    assert created["hash"] == body["token"]
 
 
-def test_whatsapp_web_is_created_closed_whatever_is_asked(server):
+def test_a_whatsapp_web_instance_is_created_closed_even_with_another_status(server):
     body = {"instanceName": unique(), "integration": "WHATSAPP-BAILEYS", "qrcode": True, "status": "open"}
-    told = server.post("/instance/create", body).json
-    assert told["instance"]["status"] == "close"
-    assert "qrcode" not in told
+    created = server.post("/instance/create", body).json
+    assert created["instance"]["status"] == "close"
+    assert "qrcode" not in created
 
 
-def test_what_a_client_sets_at_creation_is_kept(server):
+def test_all_members_of_a_creation_are_stored(server):
     settings = SETTINGS | {"rejectCall": True, "msgCall": "Não atendemos", "wavoipToken": "w"}
     body = {
         "instanceName": unique(),
@@ -150,15 +149,17 @@ def test_what_a_client_sets_at_creation_is_kept(server):
         ({"enabled": False, "events": ["CALL"]}, False, 0),
     ],
 )
-def test_to_name_the_websocket_at_creation_is_to_want_it_unless_it_says_no(server, websocket, enabled, events):
+def test_websocket_settings_at_creation_are_enabled_by_default(server, websocket, enabled, events):
     name = unique()
-    answer = server.post("/instance/create", {"instanceName": name, "integration": "EVOLUTION", "websocket": websocket})
-    assert (answer.status, answer.json["websocket"]) == (201, {"enabled": enabled})
+    response = server.post(
+        "/instance/create", {"instanceName": name, "integration": "EVOLUTION", "websocket": websocket}
+    )
+    assert (response.status, response.json["websocket"]) == (201, {"enabled": enabled})
     found = row(server, name)["Websocket"]
     assert (found["enabled"], len(found["events"])) == (enabled, events)
 
 
-def test_members_that_nobody_here_knows_are_ignored(server):
+def test_unknown_members_are_ignored(server):
     extra = {"proxyHost": "x", "chatwootUrl": None, "rabbitmq": {"enabled": True, "events": []}, "webhookUrl": 5}
     body = {"instanceName": unique(), "integration": "EVOLUTION"}
     assert server.post("/instance/create", body | extra).status == 201
@@ -194,29 +195,29 @@ def test_members_that_nobody_here_knows_are_ignored(server):
         ({"websocket": {"events": "CALL"}}, ["websocket.events is not of a type(s) array"]),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told_by_the_members_name(server, changed, message):
+def test_an_error_in_a_body_names_the_member(server, changed, message):
     body = {"instanceName": unique(), "integration": "EVOLUTION"} | changed
     body = {name: value for name, value in body.items() if value is not ...}
 
-    answer = server.post("/instance/create", body)
+    response = server.post("/instance/create", body)
 
-    assert answer.status == 400
-    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [message]}}
+    assert response.status == 400
+    assert response.json == {"status": 400, "error": "Bad Request", "response": {"message": [message]}}
     if isinstance(body.get("instanceName"), str) and body["instanceName"]:
         assert not exists(server, body["instanceName"])
 
 
 @pytest.mark.parametrize("integration", ["evolution", "WHATSAPP", "", None, 5, [], {}, True])
-def test_an_integration_that_does_not_exist_is_refused(server, integration):
-    answer = server.post("/instance/create", {"instanceName": unique(), "integration": integration})
-    assert answer.status == 400
-    [[message]] = answer.json["response"]["message"]
+def test_an_unknown_integration_is_refused(server, integration):
+    response = server.post("/instance/create", {"instanceName": unique(), "integration": integration})
+    assert response.status == 400
+    [[message]] = response.json["response"]["message"]
     assert message == "integration is not one of enum values: WHATSAPP-BAILEYS,WHATSAPP-BUSINESS,EVOLUTION"
 
 
-def test_all_that_is_wrong_is_told_at_once(server):
-    answer = server.post("/instance/create", {"token": 1, "websocket": {"enabled": 1, "events": ["NOPE"]}})
-    [messages] = answer.json["response"]["message"]
+def test_all_errors_of_a_body_are_returned_at_once(server):
+    response = server.post("/instance/create", {"token": 1, "websocket": {"enabled": 1, "events": ["NOPE"]}})
+    [messages] = response.json["response"]["message"]
     assert len(messages) == 5
     assert messages[-1].startswith("websocket.events[0] is not one of enum values: APPLICATION_STARTUP,QRCODE_UPDATED,")
 
@@ -224,52 +225,52 @@ def test_all_that_is_wrong_is_told_at_once(server):
 @pytest.mark.parametrize(
     ("missing", "message"), [({"token": "t"}, "number is required"), ({"number": "551199"}, "token is required")]
 )
-def test_a_cloud_number_needs_its_number_and_its_token(server, missing, message):
+def test_a_cloud_api_instance_requires_a_number_and_a_token(server, missing, message):
     name = unique()
-    answer = server.post("/instance/create", {"instanceName": name, "integration": "WHATSAPP-BUSINESS"} | missing)
-    assert (answer.status, answer.json["response"]["message"]) == (400, [message])
+    response = server.post("/instance/create", {"instanceName": name, "integration": "WHATSAPP-BUSINESS"} | missing)
+    assert (response.status, response.json["response"]["message"]) == (400, [message])
     assert not exists(server, name)
 
 
 @pytest.mark.parametrize("token", ["a\nb", "a\x7f", " a", "a ", "\t"])
-def test_a_token_that_no_header_can_carry_is_refused(server, token):
-    answer = server.post("/instance/create", {"instanceName": unique(), "integration": "EVOLUTION", "token": token})
-    assert answer.status == 400
-    assert answer.json["response"]["message"][0][0].startswith("token must not")
+def test_a_token_that_is_not_a_valid_header_value_is_refused(server, token):
+    response = server.post("/instance/create", {"instanceName": unique(), "integration": "EVOLUTION", "token": token})
+    assert response.status == 400
+    assert response.json["response"]["message"][0][0].startswith("token must not")
 
 
-def test_a_name_that_is_taken_is_refused_and_its_owner_untouched(server):
+def test_a_name_in_use_is_refused_and_its_instance_unchanged(server):
     first = server.create()
     again = {"instanceName": first.name, "integration": "EVOLUTION", "number": a_number(), "token": unique("other")}
 
-    answer = server.post("/instance/create", again)
+    response = server.post("/instance/create", again)
 
-    assert (answer.status, answer.json["error"]) == (403, "Forbidden")
-    assert answer.json["response"]["message"] == [f'This name "{first.name}" is already in use.']
+    assert (response.status, response.json["error"]) == (403, "Forbidden")
+    assert response.json["response"]["message"] == [f'This name "{first.name}" is already in use.']
     assert row(server, first.name)["token"] == first.token
     assert row(server, first.name)["number"] == first.number
 
 
 @pytest.mark.parametrize("integration", ["EVOLUTION", "WHATSAPP-BUSINESS"])
-def test_two_instances_cannot_have_one_number(server, integration):
+def test_two_instances_of_an_integration_cannot_have_the_same_number(server, integration):
     first = server.create(integration=integration)
     second = {"instanceName": unique(), "integration": integration, "number": first.number, "token": unique("t")}
 
-    answer = server.post("/instance/create", second | {"websocket": {"enabled": True, "events": []}})
+    response = server.post("/instance/create", second | {"websocket": {"enabled": True, "events": []}})
 
-    assert (answer.status, answer.json["error"]) == (403, "Forbidden")
-    assert answer.json["response"]["message"] == [f'This number "{first.number}" is already in use.']
+    assert (response.status, response.json["error"]) == (403, "Forbidden")
+    assert response.json["response"]["message"] == [f'This number "{first.number}" is already in use.']
     assert not exists(server, second["instanceName"])
 
 
-def test_one_number_may_be_that_of_two_integrations(server):
+def test_instances_of_different_integrations_may_have_the_same_number(server):
     first = server.create(integration="WHATSAPP-BUSINESS")
     server.create(integration="EVOLUTION", number=first.number)
     server.create(integration="WHATSAPP-BAILEYS", number=first.number)
     server.create(integration="WHATSAPP-BAILEYS", number=first.number)
 
 
-def test_of_many_that_create_one_name_at_once_one_wins_and_stays_whole(server):
+def test_concurrent_creations_of_a_name_leave_one_complete_instance(server):
     name = unique()
 
     def create(attempt: int) -> Any:
@@ -277,16 +278,16 @@ def test_of_many_that_create_one_name_at_once_one_wins_and_stays_whole(server):
         return server.post("/instance/create", body | {"websocket": {"enabled": True, "events": ["CALL"]}})
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(create, range(8)))
+        responses = list(pool.map(create, range(8)))
 
-    assert sorted(answer.status for answer in answers) == [201] + [403] * 7
-    winner = next(answer.json for answer in answers if answer.status == 201)
+    assert sorted(response.status for response in responses) == [201] + [403] * 7
+    winner = next(response.json for response in responses if response.status == 201)
     found = row(server, name)
     assert (found["id"], found["token"]) == (winner["instance"]["instanceId"], winner["hash"])
     assert found["Websocket"]["events"] == ["CALL"]
 
 
-def test_of_many_that_claim_one_number_at_once_one_wins(server):
+def test_concurrent_creations_with_the_same_number_leave_one_instance(server):
     number = a_number()
     names = [unique() for _ in range(8)]
 
@@ -307,7 +308,7 @@ def test_of_many_that_claim_one_number_at_once_one_wins(server):
     "name",
     ["Loja São João", "100%", "%41", "日本 支店", "x&y=z", "a:b;c", 'it\'s "so"', "a+b", "😀 loja", "~", "x" * 255],
 )
-def test_a_name_with_spaces_accents_and_signs_is_a_path_and_a_namespace_as_it_stands(server, node, name):
+def test_a_name_with_spaces_accents_and_signs_works_as_path_and_namespace(server, node, name):
     name = name if len(name) == 255 else f"{name} {unique()}"
     instance = server.create(name)
     client = node.connect(f"{server.url}/{name}", auth={"apikey": instance.token}).connected()
@@ -341,23 +342,23 @@ def test_a_name_with_spaces_accents_and_signs_is_a_path_and_a_namespace_as_it_st
         "x" * 300,
     ],
 )
-def test_a_name_that_could_not_be_addressed_is_refused(server, name):
+def test_a_name_that_cannot_be_in_a_path_or_namespace_is_refused(server, name):
     before = len(server.get("/instance/fetchInstances").json)
 
-    answer = server.post("/instance/create", {"instanceName": name, "integration": "EVOLUTION"})
+    response = server.post("/instance/create", {"instanceName": name, "integration": "EVOLUTION"})
 
-    assert (answer.status, answer.json["error"]) == (400, "Bad Request")
-    [[message]] = answer.json["response"]["message"]
+    assert (response.status, response.json["error"]) == (400, "Bad Request")
+    [[message]] = response.json["response"]["message"]
     assert message.startswith("instanceName ")
     assert len(server.get("/instance/fetchInstances").json) == before
 
 
-def test_half_a_surrogate_pair_names_nothing_odd(server):
-    answer = server.post("/instance/create", rb'{"instanceName": "a\ud83d", "integration": "EVOLUTION"}')
-    assert answer.status == 400, "the ? it becomes may not be in a name"
+def test_a_name_with_a_lone_surrogate_is_refused(server):
+    response = server.post("/instance/create", rb'{"instanceName": "a\ud83d", "integration": "EVOLUTION"}')
+    assert response.status == 400, "it becomes a question mark, which a name may not contain"
 
 
-def test_names_differ_by_case(server):
+def test_names_are_case_sensitive(server):
     name = unique()
     server.create(name)
     server.create(name.upper())
@@ -367,17 +368,17 @@ def test_names_differ_by_case(server):
 @pytest.mark.parametrize(
     "segment", ["nobody", "%ff", "%zz", "a%00b", "a%0Ab", "%ED%A0%80", "%F0%9F%98%80", "..", "%2e%2e", "x" * 4000]
 )
-def test_a_path_that_names_nobody_is_not_found(server, segment):
-    answer = server.get(f"/instance/connectionState/{segment}")
-    assert (answer.status, answer.json["error"]) == (404, "Not Found")
-    [message] = answer.json["response"]["message"]
+def test_a_path_with_an_unknown_name_is_not_found(server, segment):
+    response = server.get(f"/instance/connectionState/{segment}")
+    assert (response.status, response.json["error"]) == (404, "Not Found")
+    [message] = response.json["response"]["message"]
     assert re.fullmatch(r'The ".*" instance does not exist', message, re.DOTALL)
 
 
 # GET /instance/fetchInstances
 
 
-def test_a_row_has_what_clients_read(server):
+def test_a_row_has_the_members_that_clients_read(server):
     instance = server.create(websocket={"enabled": True, "events": ["CALL"]})
     server.receive(instance)
 
@@ -400,18 +401,18 @@ def test_a_row_has_what_clients_read(server):
     assert {name: setting[name] for name in SETTINGS} == SETTINGS
 
 
-def test_the_global_key_sees_all_and_a_token_its_own(server):
-    one, other = server.create(), server.create()
-    assert {one.name, other.name} <= {found["name"] for found in server.get("/instance/fetchInstances").json}
-    assert [found["name"] for found in server.get("/instance/fetchInstances", key=one.token).json] == [one.name]
+def test_the_global_key_finds_all_instances_and_a_token_its_own(server):
+    mine, other = server.create(), server.create()
+    assert {mine.name, other.name} <= {found["name"] for found in server.get("/instance/fetchInstances").json}
+    assert [found["name"] for found in server.get("/instance/fetchInstances", key=mine.token).json] == [mine.name]
 
 
-def test_a_token_that_several_share_opens_each_of_them(server):
+def test_a_token_of_several_instances_gives_access_to_each(server):
     token = unique("shared")
     names = sorted(server.create(token=token).name for _ in range(2))
     server.create()
     found = server.get("/instance/fetchInstances", key=token).json
-    assert [one["name"] for one in found] == names
+    assert [each["name"] for each in found] == names
     for name in names:
         assert server.get(server.path("/instance/connectionState", name), key=token).status == 200
 
@@ -439,7 +440,7 @@ def test_rows_are_found_by_name_id_and_number(server, pair, query):
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "value"),
     [
         ("instanceName=nobody", "nobody"),
         ("instanceName=a%00b", "a\x00b"),
@@ -449,13 +450,13 @@ def test_rows_are_found_by_name_id_and_number(server, pair, query):
         ("number=%00", "\x00"),
     ],
 )
-def test_what_is_not_there_is_not_found(server, pair, query, told):
+def test_an_unknown_instance_is_not_found(server, pair, query, value):
     for key in {"key": pair[0].token}, {}:
-        answer = server.get(f"/instance/fetchInstances?{query}", **key)
-        assert (answer.status, answer.json["response"]["message"]) == (404, [f'Instance "{told}" not found'])
+        response = server.get(f"/instance/fetchInstances?{query}", **key)
+        assert (response.status, response.json["response"]["message"]) == (404, [f'Instance "{value}" not found'])
 
 
-def test_a_token_finds_nobody_elses_row(server, pair):
+def test_a_token_does_not_find_another_instance(server, pair):
     mine, theirs = pair
     for query in (f"instanceName={theirs.name}", f"instanceId={theirs.id}", f"number={theirs.number}"):
         assert server.get(f"/instance/fetchInstances?{query}", key=mine.token).status == 404
@@ -469,34 +470,34 @@ def test_a_token_finds_nobody_elses_row(server, pair):
 )
 def test_the_state_of_an_instance(server, integration, state):
     instance = server.create(integration=integration)
-    answer = server.get(server.path("/instance/connectionState", instance), key=instance.token)
-    assert answer.json == {"instance": {"instanceName": instance.name, "state": state}}
+    response = server.get(server.path("/instance/connectionState", instance), key=instance.token)
+    assert response.json == {"instance": {"instanceName": instance.name, "state": state}}
 
 
-def test_a_deleted_instance_is_gone_at_once_and_its_name_free(server, node):
+def test_a_deleted_instance_is_gone_at_once_and_its_name_is_free(server, node):
     instance = server.create()
     server.receive(instance)
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
-    answer = server.request("DELETE", server.path("/instance/delete", instance), key=instance.token)
+    response = server.request("DELETE", server.path("/instance/delete", instance), key=instance.token)
 
-    assert answer.status == 200
-    assert answer.json == {"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}}
+    assert response.status == 200
+    assert response.json == {"status": "SUCCESS", "error": False, "response": {"message": "Instance deleted"}}
     assert client.event("instance.delete")["data"] == {"instanceName": instance.name, "instanceId": instance.id}
     assert client.event("remove.instance")["data"] is None
     assert server.get(server.path("/instance/connectionState", instance)).status == 404
-    assert server.get("/instance/fetchInstances", key=instance.token).status == 401, "its token opens nothing any more"
+    assert server.get("/instance/fetchInstances", key=instance.token).status == 401, "its token is no longer valid"
     assert server.request("DELETE", server.path("/instance/delete", instance)).status == 404
     again = server.create(instance.name, number=instance.number)
     assert server.counts(again) == {"Message": 0, "Contact": 0, "Chat": 0}
 
 
-def test_a_delete_that_calls_its_empty_body_json_is_one(server):
+def test_a_delete_with_a_json_content_type_and_an_empty_body_is_accepted(server):
     instance = server.create()
     assert server.request("DELETE", server.path("/instance/delete", instance), b"", key=instance.token).status == 200
 
 
-def test_of_many_that_delete_at_once_one_does(server):
+def test_of_concurrent_deletions_one_succeeds(server):
     instance = server.create()
     with ThreadPoolExecutor(6) as pool:
         path = server.path("/instance/delete", instance)
@@ -504,7 +505,7 @@ def test_of_many_that_delete_at_once_one_does(server):
     assert statuses == [200] + [404] * 5
 
 
-def test_a_deletion_amid_traffic_ends_well(server):
+def test_an_instance_can_be_deleted_during_traffic(server):
     instance = server.create()
     with ThreadPoolExecutor(6) as pool:
         traffic = [pool.submit(server.receive, instance, text) for text in "abcdefgh"]

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and whether the routes keep to it."""
+"""The OpenAPI document, and the conformance of the routes to it."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ def test_the_document_is_openapi(described):
 @pytest.mark.any_database
 def test_every_route_is_described(described):
     patterns = [*instances.urls.urlpatterns, *realtime.api.urls.urlpatterns]
-    routes = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", str(one.pattern)).replace("{pk}", "{id}") for one in patterns}
+    routes = {"/" + re.sub(r"<str:(\w+)>", r"{\1}", str(route.pattern)).replace("{pk}", "{id}") for route in patterns}
     assert set(described["paths"]) == routes
     operations = [operation for path in described["paths"].values() for operation in path.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
-    assert [one["operationId"] for one in operations if not one.get("description")] == []
+    assert [each["operationId"] for each in operations if not each.get("description")] == []
 
 
 @pytest.mark.any_database
-def test_an_answers_schema_is_that_of_its_type(described):
+def test_the_schema_of_a_response_is_that_of_its_type(described):
     row = described["components"]["schemas"]["DeliveryRow"]
     assert row["properties"]["resentFrom"] == {"type": "string", "nullable": True}
     assert set(row["required"]) == set(row["properties"])
 
 
 @pytest.mark.any_database
-def test_it_is_served_without_a_key(client):
-    answer = client.get("/openapi.json")
-    assert (answer.status_code, answer["content-type"]) == (200, "application/json")
-    assert answer.content == document()
+def test_the_document_is_served_without_a_key(client):
+    response = client.get("/openapi.json")
+    assert (response.status_code, response["content-type"]) == (200, "application/json")
+    assert response.content == document()
 
 
-@pytest.mark.postgres  # the stricter one: of numbers, and of characters in texts
-def test_the_routes_keep_to_it(server: Server, tmp_path: Path):
-    """What the document allows is taken, what it does not is refused, and every answer is one that it tells of."""
+@pytest.mark.postgres  # the stricter database: about numbers, and characters in texts
+def test_the_routes_conform_to_the_document(server: Server, tmp_path: Path):
+    """Valid requests are accepted, invalid ones refused, and all responses documented."""
     instance = server.create()
-    asked = subprocess.run(
+    schemathesis = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run"),
             *(f"{server.url}/openapi.json", "--header", f"apikey: {GLOBAL_KEY}", "--no-color"),
         ],
-        cwd=tmp_path,  # where it leaves what it found
+        cwd=tmp_path,  # where it writes its files
         env=os.environ | {"INSTANCE": instance.name},
         capture_output=True,
         text=True,
     )
-    assert asked.returncode == 0, asked.stdout + asked.stderr
-    assert "Tested: 30" in asked.stdout
+    assert schemathesis.returncode == 0, schemathesis.stdout + schemathesis.stderr
+    assert "Tested: 30" in schemathesis.stdout

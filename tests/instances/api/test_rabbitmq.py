@@ -1,4 +1,4 @@
-"""POST /rabbitmq/set and GET /rabbitmq/find, and an event's way from there to a queue."""
+"""POST /rabbitmq/set and GET /rabbitmq/find, and the delivery of events to a queue."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def with_rabbitmq(rabbitmq: None, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """On a database of its own: servers that share one share what is owed, and the others have no broker."""
+    """A server with its own database: servers that share one share its deliveries, and the others have no broker."""
     with server_environment(migrated, tmp_path_factory.mktemp("data")) as environment:
-        one = Server(environment | SETTINGS)
-        one.start()
-        yield one
-        one.stop()
+        server = Server(environment | SETTINGS)
+        server.start()
+        yield server
+        server.stop()
     remove([f"{PREFIX}.messages.upsert"], [PREFIX])
 
 
 @pytest.fixture
 def instance(with_rabbitmq: Server) -> Iterator[Number]:
-    one = with_rabbitmq.create(f"evoapi test {secrets.token_hex(4)}")
-    yield one
-    set_rabbitmq(with_rabbitmq, one, {"enabled": False})
+    created = with_rabbitmq.create(f"evoapi test {secrets.token_hex(4)}")
+    yield created
+    set_rabbitmq(with_rabbitmq, created, {"enabled": False})
     kinds = ("messages.upsert", "contacts.upsert", "chats.upsert", "chats.update", "instance.create")
-    remove([f"{one.name}.{kind}" for kind in kinds], [one.name])
+    remove([f"{created.name}.{kind}" for kind in kinds], [created.name])
 
 
 def at_broker(use: Callable[[Any], Any]) -> Any:
-    """What `use` returns of a channel of its own."""
+    """Return the result of `use`, called with a new channel."""
 
     async def run() -> Any:
         async with aiormq.connect(RABBITMQ_URI) as connection:
@@ -67,18 +67,18 @@ def at_broker(use: Callable[[Any], Any]) -> Any:
 
 
 def remove(queues: list[str], exchanges: list[str]) -> None:
-    async def one(channel: Any) -> None:
+    async def delete(channel: Any) -> None:
         with suppress(aiormq.AMQPError):
             for name in queues:
                 await channel.queue_delete(name)
             for name in exchanges:
                 await channel.exchange_delete(name)
 
-    at_broker(one)
+    at_broker(delete)
 
 
-def taken(queue: str, count: int, timeout: float = 20) -> list[Any]:
-    """So many messages of a queue that may not be there yet."""
+def consume(queue: str, count: int, timeout: float = 20) -> list[Any]:
+    """Return `count` messages of a queue that may not exist yet."""
     found: list[Any] = []
 
     async def take(channel: Any) -> None:
@@ -91,7 +91,7 @@ def taken(queue: str, count: int, timeout: float = 20) -> list[Any]:
 
     deadline = time.monotonic() + timeout
     while len(found) < count:
-        assert time.monotonic() < deadline, f"{len(found)} of {count} messages came to {queue}"
+        assert time.monotonic() < deadline, f"{len(found)} of {count} messages arrived in {queue}"
         at_broker(take)
         time.sleep(0.1)
     return found
@@ -105,12 +105,12 @@ def find(server: Server, instance: Number) -> Any:
     return server.get(server.path("/rabbitmq/find", instance), key=instance.token).json
 
 
-def test_what_is_set_is_answered_as_a_row_and_found_again(with_rabbitmq, instance):
+def test_setting_returns_the_row_that_find_returns(with_rabbitmq, instance):
     assert find(with_rabbitmq, instance) is None
-    answer = set_rabbitmq(with_rabbitmq, instance, {"rabbitmq": {"enabled": True, "events": ["CALL"]}})
+    response = set_rabbitmq(with_rabbitmq, instance, {"rabbitmq": {"enabled": True, "events": ["CALL"]}})
 
-    row = answer.json
-    assert (answer.status, row["enabled"], row["events"]) == (201, True, ["CALL"])
+    row = response.json
+    assert (response.status, row["enabled"], row["events"]) == (201, True, ["CALL"])
     assert list(row) == ["id", "enabled", "events", "createdAt", "updatedAt", "instanceId"]
     assert find(with_rabbitmq, instance) == row
     [shown] = with_rabbitmq.get("/instance/fetchInstances", key=instance.token).json
@@ -131,48 +131,48 @@ def test_what_is_set_is_answered_as_a_row_and_found_again(with_rabbitmq, instanc
         ({"rabbitmq": {"enabled": True, "events": "CALL"}}, "rabbitmq.events is not of a type(s) array"),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told(with_rabbitmq, instance, body, message):
-    answer = set_rabbitmq(with_rabbitmq, instance, body)
-    assert (answer.status, answer.json["response"]["message"]) == (400, [[message]])
+def test_an_error_in_a_body_names_the_member(with_rabbitmq, instance, body, message):
+    response = set_rabbitmq(with_rabbitmq, instance, body)
+    assert (response.status, response.json["response"]["message"]) == (400, [[message]])
     assert find(with_rabbitmq, instance) is None
 
 
 @pytest.mark.parametrize(
     "name", [f"amq.{PREFIX}", PREFIX, "x" * 240 + secrets.token_hex(4)], ids=["the broker's own", "shared", "long"]
 )
-def test_a_name_that_no_exchange_can_have_is_refused(with_rabbitmq, name):
+def test_an_instance_whose_name_is_not_valid_for_an_exchange_is_refused(with_rabbitmq, name):
     named = with_rabbitmq.create(name)
     assert set_rabbitmq(with_rabbitmq, named, {"enabled": True}).status == 400
     assert set_rabbitmq(with_rabbitmq, named, {"enabled": False}).status == 201
 
 
-def test_where_it_is_off_it_cannot_be_set_and_creation_ignores_it(server):
+def test_a_server_without_rabbitmq_refuses_settings_and_ignores_them_at_creation(server):
     instance = server.create(rabbitmq={"enabled": True, "events": "anything"})
-    answer = set_rabbitmq(server, instance, {"enabled": True, "events": ["CALL"]})
-    assert answer.status == 400
-    assert "RABBITMQ_ENABLED" in answer.json["response"]["message"][0]
+    response = set_rabbitmq(server, instance, {"enabled": True, "events": ["CALL"]})
+    assert response.status == 400
+    assert "RABBITMQ_ENABLED" in response.json["response"]["message"][0]
     assert find(server, instance) is None
 
 
-def test_an_event_that_is_wanted_comes_to_the_queue_of_the_instance_and_to_that_of_all(with_rabbitmq, instance):
+def test_a_subscribed_event_arrives_in_the_queue_of_the_instance_and_the_global_one(with_rabbitmq, instance):
     set_rabbitmq(with_rabbitmq, instance, {"enabled": True, "events": ["MESSAGES_UPSERT"]})
     for text in ("one", "two"):
         assert with_rabbitmq.receive(instance, text).status == 200
 
-    found = taken(f"{instance.name}.messages.upsert", 2)
-    told = [json.loads(message.body) for message in found]
-    assert sorted(one["data"]["message"]["conversation"] for one in told) == ["one", "two"]
+    found = consume(f"{instance.name}.messages.upsert", 2)
+    events = [json.loads(message.body) for message in found]
+    assert sorted(event["data"]["message"]["conversation"] for event in events) == ["one", "two"]
     path = with_rabbitmq.path("/event/find", instance)
-    logged = {one["id"]: one for one in with_rabbitmq.get(path, key=instance.token).json["events"]}
-    for message, one in zip(found, told, strict=True):
-        assert one == {name: value for name, value in logged[one["id"]].items() if name != "prev"}
-        assert message.header.properties.message_id == one["id"]
-        assert message.header.properties.headers["seq"] == one["seq"]
-    ids = {one["id"] for one in told}
-    assert ids == {message.header.properties.message_id for message in taken(f"{PREFIX}.messages.upsert", 2)}
+    logged = {event["id"]: event for event in with_rabbitmq.get(path, key=instance.token).json["events"]}
+    for message, event in zip(found, events, strict=True):
+        assert event == {name: value for name, value in logged[event["id"]].items() if name != "prev"}
+        assert message.header.properties.message_id == event["id"]
+        assert message.header.properties.headers["seq"] == event["seq"]
+    ids = {event["id"] for event in events}
+    assert ids == {message.header.properties.message_id for message in consume(f"{PREFIX}.messages.upsert", 2)}
 
 
-def test_what_is_owed_while_the_broker_is_away_comes_when_it_is_back(fresh_server):
+def test_deliveries_that_wait_for_the_broker_arrive_when_it_is_back(fresh_server):
     uri = urlsplit(RABBITMQ_URI)
     proxy = Proxy(uri.port or 5672)
     through = uri._replace(netloc=f"{uri.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}").geturl()
@@ -182,7 +182,7 @@ def test_what_is_owed_while_the_broker_is_away_comes_when_it_is_back(fresh_serve
     try:
         set_rabbitmq(server, instance, {"enabled": True, "events": ["MESSAGES_UPSERT"]})
         server.receive(instance, "before")
-        assert len(taken(queue, 1)) == 1
+        assert len(consume(queue, 1)) == 1
 
         proxy.is_refusing = True
         proxy.reset_all()
@@ -191,8 +191,8 @@ def test_what_is_owed_while_the_broker_is_away_comes_when_it_is_back(fresh_serve
         until(lambda: "RabbitMQ at 127.0.0.1 cannot be reached" in server.log.read_text())
         proxy.is_refusing = False
 
-        found = [json.loads(message.body) for message in taken(queue, 3, timeout=60)]
-        assert {one["data"]["message"]["conversation"] for one in found} == {"one", "two", "three"}
+        found = [json.loads(message.body) for message in consume(queue, 3, timeout=60)]
+        assert {event["data"]["message"]["conversation"] for event in found} == {"one", "two", "three"}
         assert uri.netloc.rpartition("@")[0] not in server.log.read_text()
     finally:
         server.stop()
@@ -200,14 +200,14 @@ def test_what_is_owed_while_the_broker_is_away_comes_when_it_is_back(fresh_serve
         remove([queue], [instance.name])
 
 
-def test_an_instance_that_is_created_with_it_tells_of_its_creation(with_rabbitmq):
+def test_an_instance_created_with_rabbitmq_publishes_its_creation(with_rabbitmq):
     wanted = {"enabled": True, "events": ["INSTANCE_CREATE"]}
     name = f"evoapi-test-{secrets.token_hex(4)}"
     body = {"instanceName": name, "integration": "EVOLUTION", "rabbitmq": wanted}
-    answer = with_rabbitmq.post("/instance/create", body)
+    response = with_rabbitmq.post("/instance/create", body)
     try:
-        assert (answer.status, answer.json["rabbitmq"]) == (201, {"enabled": True})
-        [message] = taken(f"{name}.instance.create", 1)
+        assert (response.status, response.json["rabbitmq"]) == (201, {"enabled": True})
+        [message] = consume(f"{name}.instance.create", 1)
         assert json.loads(message.body)["event"] == "instance.create"
     finally:
         remove([f"{name}.instance.create"], [name])

@@ -1,4 +1,4 @@
-"""POST /websocket/set and GET /websocket/find: which events go out over sockets."""
+"""POST /websocket/set and GET /websocket/find: the events that sockets receive."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def find(server: Server, instance: Number) -> Answer:
     return server.get(server.path("/websocket/find", instance), key=instance.token)
 
 
-def test_what_was_never_set_is_found_as_null(server, instance):
-    answer = find(server, instance)
-    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"null", "application/json")
+def test_find_without_settings_is_null(server, instance):
+    response = find(server, instance)
+    assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"null", "application/json")
 
 
-def test_what_is_set_is_answered_as_a_row_and_found_again(server, instance):
-    answer = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", "MESSAGES_UPSERT"]}})
+def test_setting_returns_the_row_that_find_returns(server, instance):
+    response = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", "MESSAGES_UPSERT"]}})
 
-    row = answer.json
-    assert answer.status == 201
+    row = response.json
+    assert response.status == 201
     assert list(row) == ["id", "enabled", "events", "createdAt", "updatedAt", "instanceId"]
     assert isinstance(row["id"], str)
     assert (row["enabled"], row["events"]) == (True, ["CALL", "MESSAGES_UPSERT"])
@@ -71,14 +71,14 @@ def test_setting_it_again_changes_the_same_row(server, instance):
         ({"enabled": True, "events": ["CALL"], "base64": 5, "rabbitmq": {}}, True, ["CALL"]),
     ],
 )
-def test_both_forms_of_the_body_mean_the_same(server, instance, body, enabled, events, wrapped):
-    answer = set_websocket(server, instance, {"websocket": body} if wrapped else body)
-    assert answer.status == 201
-    assert (answer.json["enabled"], answer.json["events"]) == (enabled, events)
-    assert find(server, instance).json == answer.json
+def test_nested_and_flat_bodies_are_equivalent(server, instance, body, enabled, events, wrapped):
+    response = set_websocket(server, instance, {"websocket": body} if wrapped else body)
+    assert response.status == 201
+    assert (response.json["enabled"], response.json["events"]) == (enabled, events)
+    assert find(server, instance).json == response.json
 
 
-def test_of_both_forms_at_once_the_wrapper_counts(server, instance):
+def test_in_a_body_with_both_forms_the_nested_one_wins(server, instance):
     body = {"enabled": False, "events": [], "websocket": {"enabled": True, "events": ["CALL"]}}
     assert set_websocket(server, instance, body).json["events"] == ["CALL"]
 
@@ -102,27 +102,27 @@ def test_of_both_forms_at_once_the_wrapper_counts(server, instance):
         ({"websocket": {"enabled": True, "events": {"0": "CALL"}}}, ["websocket.events is not of a type(s) array"]),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told_and_nothing_changes(server, instance, body, messages):
+def test_an_error_in_a_body_names_the_member_and_nothing_changes(server, instance, body, messages):
     before = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL"]}}).json
 
-    answer = set_websocket(server, instance, body)
+    response = set_websocket(server, instance, body)
 
-    assert answer.status == 400
-    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [messages]}}
+    assert response.status == 400
+    assert response.json == {"status": 400, "error": "Bad Request", "response": {"message": [messages]}}
     assert find(server, instance).json == before
 
 
 @pytest.mark.parametrize("event", ["NOPE", "messages.upsert", "CREDS_UPDATE", "", None, 5, [], {}, True])
-def test_an_event_that_does_not_exist_is_refused_with_the_list_of_those_that_do(server, instance, event):
-    answer = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", event]}})
+def test_an_unknown_event_is_refused_with_the_list_of_known_ones(server, instance, event):
+    response = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", event]}})
 
-    [[message]] = answer.json["response"]["message"]
-    assert answer.status == 400
+    [[message]] = response.json["response"]["message"]
+    assert response.status == 400
     assert message.startswith("websocket.events[1] is not one of enum values: " + ",".join(DEFAULT_EVENTS))
     assert find(server, instance).json is None
 
 
-def test_of_many_first_settings_at_once_one_row_is_left(server, instance):
+def test_concurrent_first_settings_leave_one_row(server, instance):
     with ThreadPoolExecutor(8) as pool:
         rows = list(
             pool.map(lambda _: set_websocket(server, instance, {"enabled": True, "events": ["CALL"]}), range(8))
@@ -131,7 +131,7 @@ def test_of_many_first_settings_at_once_one_row_is_left(server, instance):
     assert {row.json["id"] for row in rows} == {find(server, instance).json["id"]}
 
 
-def test_settings_act_on_a_socket_that_is_open(server, node, instance):
+def test_settings_apply_to_open_sockets(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     steps = [
         ({"enabled": True, "events": ["MESSAGES_UPSERT"]}, ["messages.upsert"]),
@@ -140,18 +140,18 @@ def test_settings_act_on_a_socket_that_is_open(server, node, instance):
         ({"enabled": True, "events": ["CALL"]}, []),
         ({"enabled": True}, ["messages.upsert", "contacts.upsert", "chats.update", "chats.upsert"]),
     ]
-    heard = []
+    received = []
     for settings, _ in steps:
         set_websocket(server, instance, settings)
         assert server.receive(instance).status == 200
 
     expected = [event for _, events in steps for event in events]
     for _ in expected:
-        heard.append(client.wait_for("event")["event"])
-    assert heard == expected
+        received.append(client.wait_for("event")["event"])
+    assert received == expected
 
 
-def test_settings_of_one_instance_leave_another_alone(server, instance):
+def test_settings_of_an_instance_do_not_change_another(server, instance):
     other = server.create()
     set_websocket(server, instance, {"enabled": False})
     assert find(server, other).json is None

@@ -1,4 +1,4 @@
-"""Webhook settings: Evolution's routes, which know of one webhook, and /webhook/endpoints, which knows of several."""
+"""Webhook settings: Evolution's routes, which know a single webhook, and /webhook/endpoints, which knows several."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def key_with(*scopes: str, **fields: Any) -> str:
     return secret
 
 
-def message(told: Any) -> Any:
-    return told["response"]["message"]
+def message(response: Any) -> Any:
+    return response["response"]["message"]
 
 
 # POST /webhook/set and GET /webhook/find
 
 
-def test_what_was_never_set_is_found_as_null(call):
+def test_find_without_a_webhook_is_null(call):
     assert call("GET", "/webhook/find/loja") == (200, None)
 
 
-def test_what_is_set_is_answered_as_a_row_and_found_again(call, loja):
+def test_setting_returns_the_row_that_find_returns(call, loja):
     body = {
         "enabled": True,
         "url": URL,
@@ -95,7 +95,7 @@ def test_what_is_set_is_answered_as_a_row_and_found_again(call, loja):
     ],
     ids=["v2.1", "n8n", "v1", "v2.0", "flat"],
 )
-def test_all_forms_of_the_body_mean_the_same(call, body):
+def test_all_forms_of_the_body_are_equivalent(call, body):
     status, row = call("POST", "/webhook/set/loja", body)
     assert status == 201
     assert {name: row[name] for name in ROW[1:7]} == {
@@ -108,7 +108,7 @@ def test_all_forms_of_the_body_mean_the_same(call, body):
     }
 
 
-def test_what_is_not_told_again_stays_as_it_was(set_webhook):
+def test_absent_members_stay_unchanged(set_webhook):
     first = set_webhook(headers={"a": "b"}, byEvents=True, base64=True, events=["CALL"])
     second = set_webhook(url=OTHER)
     assert (second["id"], second["createdAt"]) == (first["id"], first["createdAt"])
@@ -118,16 +118,16 @@ def test_what_is_not_told_again_stays_as_it_was(set_webhook):
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("headers", "stored"),
     [({}, {}), (None, {}), ({"x-a": 5, "x-b": True}, {"x-a": "5", "x-b": "true"}), ({"x": "é ✓"}, {"x": "é ✓"})],
 )
-def test_headers_are_replaced_as_a_whole(set_webhook, told, kept):
+def test_headers_are_replaced_completely(set_webhook, headers, stored):
     set_webhook(headers={"a": "b"})
-    assert set_webhook(headers=told)["headers"] == kept
+    assert set_webhook(headers=headers)["headers"] == stored
 
 
 @pytest.mark.parametrize(
-    ("told", "events"),
+    ("members", "events"),
     [
         ({"enabled": True}, DEFAULT_EVENTS),
         ({"enabled": True, "events": []}, DEFAULT_EVENTS),
@@ -136,13 +136,13 @@ def test_headers_are_replaced_as_a_whole(set_webhook, told, kept):
         ({"enabled": False, "events": ["CALL"]}, []),
     ],
 )
-def test_no_events_are_all_and_one_that_is_off_keeps_none_but_its_url(set_webhook, told, events):
-    row = set_webhook(**told)
-    assert (row["enabled"], row["events"], row["url"]) == (told["enabled"], events, URL)
+def test_no_events_means_all_and_a_disabled_webhook_keeps_its_url_alone(set_webhook, members, events):
+    row = set_webhook(**members)
+    assert (row["enabled"], row["events"], row["url"]) == (members["enabled"], events, URL)
 
 
-def test_who_switches_it_off_need_not_know_its_url(call, set_webhook):
-    """n8n's node says `vazio`."""
+def test_a_webhook_is_disabled_without_its_url(call, set_webhook):
+    """n8n's node sends `vazio`."""
     assert set_webhook(enabled=False, url="vazio")["url"] == ""
     set_webhook()
     row = set_webhook(enabled=False, url="vazio")
@@ -174,18 +174,18 @@ def test_who_switches_it_off_need_not_know_its_url(call, set_webhook):
         ({"webhook": {"enabled": True, "url": URL, "events": None}}, ["webhook.events is not of a type(s) array"]),
     ],
 )
-def test_what_is_wrong_with_a_body_is_told_and_nothing_changes(call, set_webhook, body, messages):
+def test_an_error_in_a_body_names_the_member_and_nothing_changes(call, set_webhook, body, messages):
     before = set_webhook(headers={"a": "b"}, events=["CALL"])
-    status, told = call("POST", "/webhook/set/loja", body)
-    assert (status, message(told)) == (400, [messages])
+    status, response = call("POST", "/webhook/set/loja", body)
+    assert (status, message(response)) == (400, [messages])
     assert call("GET", "/webhook/find/loja") == (200, before)
 
 
 @pytest.mark.parametrize("event", ["NOPE", "messages.upsert", "CREDS_UPDATE", "", None, 5, [], {}])
-def test_an_event_that_does_not_exist_is_refused(call, event):
-    status, told = call("POST", "/webhook/set/loja", {"url": URL, "events": ["CALL", event]})
+def test_an_unknown_event_is_refused(call, event):
+    status, response = call("POST", "/webhook/set/loja", {"url": URL, "events": ["CALL", event]})
     assert status == 400
-    assert message(told)[0][0].startswith("webhook.events[1] is not one of enum values: APPLICATION_STARTUP,")
+    assert message(response)[0][0].startswith("webhook.events[1] is not one of enum values: APPLICATION_STARTUP,")
     assert not Subscription.objects.exists()
 
 
@@ -194,14 +194,14 @@ def test_an_event_that_does_not_exist_is_refused(call, event):
     ["vazio", "ftp://a.example/x", "https://", "http://127.0.0.1/x", "http://10.1.2.3", "http://[::1]/", "//a.example"],
 )
 @pytest.mark.parametrize("route", ["/webhook/set/loja", "/webhook/endpoints/loja", "/instance/create"])
-def test_a_url_that_leads_nowhere_or_inside_is_refused_in_words(call, settings, route, url):
+def test_a_url_that_is_invalid_or_not_public_is_refused_with_a_reason(call, settings, route, url):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     body = {"url": url}
     if route == "/instance/create":
         body = {"instanceName": "new", "integration": "EVOLUTION", "webhook": body}
-    status, told = call("POST", route, body, GLOBAL_KEY)
+    status, response = call("POST", route, body, GLOBAL_KEY)
     assert status == 400
-    assert [type(line) for line in message(told)] == [str]
+    assert [type(line) for line in message(response)] == [str]
     assert not Subscription.objects.exists()
     assert Instance.objects.count() == 1
 
@@ -226,17 +226,17 @@ def test_a_url_that_leads_nowhere_or_inside_is_refused_in_words(call, settings, 
         {f"x-{n}": "a" for n in range(60)},
     ],
 )
-def test_headers_that_no_request_can_have_are_refused(call, headers):
+def test_invalid_headers_are_refused(call, headers):
     for route in ("/webhook/set/loja", "/webhook/endpoints/loja"):
         status, _ = call("POST", route, {"url": URL, "headers": headers})
         assert status == 400
     assert not Subscription.objects.exists()
 
 
-def test_values_of_headers_and_secrets_are_for_those_who_may_set_them(call, set_webhook):
+def test_values_of_headers_and_secrets_are_masked_without_the_scope_manage(call, set_webhook):
     row = set_webhook(headers={"authorization": "Bearer abc", "jwt_key": "s3cret"})
     masked = {"authorization": "********", "jwt_key": "********"}
-    one = f"/webhook/endpoints/loja/{row['id']}"
+    path = f"/webhook/endpoints/loja/{row['id']}"
     for key, headers in [
         (GLOBAL_KEY, row["headers"]),
         (key_with("read", "manage"), row["headers"]),
@@ -244,13 +244,13 @@ def test_values_of_headers_and_secrets_are_for_those_who_may_set_them(call, set_
         (key_with("read", all_instances=True), masked),
     ]:
         assert call("GET", "/webhook/find/loja", key=key)[1]["headers"] == headers
-        found = call("GET", one, key=key)[1]
+        found = call("GET", path, key=key)[1]
         assert found["headers"] == headers
         assert found["secrets"][0].startswith("whsec_") is (headers != masked)
         assert call("GET", "/webhook/endpoints/loja", key=key)[1] == [found]
 
 
-def test_nothing_secret_stands_in_the_database_as_it_is(set_webhook):
+def test_headers_and_secrets_are_encrypted_in_the_database(set_webhook):
     set_webhook(headers={"authorization": "Bearer abcdef", "jwt_key": "s3cret"})
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM instances_subscription")
@@ -269,11 +269,11 @@ def test_nothing_secret_stands_in_the_database_as_it_is(set_webhook):
         ("DELETE", "/webhook/endpoints/loja/{id}"),
     ],
 )
-def test_who_may_not_manage_changes_nothing(call, set_webhook, method, path):
+def test_a_key_without_the_scope_manage_changes_nothing(call, set_webhook, method, path):
     before = set_webhook()
     key = key_with("read", "listen", "send", "publish")
-    status, told = call(method, path.format(id=before["id"]), {"url": OTHER, "enabled": False}, key)
-    assert (status, message(told)) == (403, ["This key may not manage"])
+    status, response = call(method, path.format(id=before["id"]), {"url": OTHER, "enabled": False}, key)
+    assert (status, message(response)) == (403, ["This key may not manage"])
     assert call("GET", "/webhook/find/loja") == (200, before)
     assert Subscription.objects.count() == 1
 
@@ -290,7 +290,7 @@ def test_who_may_not_manage_changes_nothing(call, set_webhook, method, path):
         ("DELETE", "/webhook/endpoints/loja/{id}"),
     ],
 )
-def test_the_instance_is_the_path_s_whatever_else_names_one(call, client, set_webhook, other, method, path):
+def test_query_and_body_cannot_name_another_instance_than_the_path(call, client, set_webhook, other, method, path):
     row = set_webhook()
     path = path.format(id=row["id"])
     for key in (other.token.reveal(), "no-key"):
@@ -306,19 +306,19 @@ def test_the_instance_is_the_path_s_whatever_else_names_one(call, client, set_we
 # POST /instance/create
 
 
-def test_a_webhook_given_at_creation_is_there_from_the_first_event_on(call):
-    told = {"url": URL, "headers": {"a": "b"}, "byEvents": True, "base64": False, "events": ["INSTANCE_CREATE"]}
-    body = {"instanceName": "new", "integration": "EVOLUTION", "webhook": told}
-    status, answer = call("POST", "/instance/create", body, GLOBAL_KEY)
+def test_a_webhook_of_a_creation_receives_events_from_the_first_on(call):
+    webhook = {"url": URL, "headers": {"a": "b"}, "byEvents": True, "base64": False, "events": ["INSTANCE_CREATE"]}
+    body = {"instanceName": "new", "integration": "EVOLUTION", "webhook": webhook}
+    status, response = call("POST", "/instance/create", body, GLOBAL_KEY)
 
     assert status == 201
-    assert answer["webhook"] == {
+    assert response["webhook"] == {
         "webhookUrl": URL,
         "webhookHeaders": {"a": "b"},
         "webhookByEvents": True,
         "webhookBase64": False,
     }
-    row = call("GET", "/webhook/find/new", key=answer["hash"])[1]
+    row = call("GET", "/webhook/find/new", key=response["hash"])[1]
     assert {name: row[name] for name in ROW[1:7]} == {
         "url": URL,
         "headers": {"a": "b"},
@@ -341,19 +341,19 @@ def test_a_webhook_given_at_creation_is_there_from_the_first_event_on(call):
         ({"webhook": {"url": URL, "events": []}, "events": 5}, True, DEFAULT_EVENTS, False),
     ],
 )
-def test_the_forms_of_a_webhook_at_creation(call, members, enabled, events, by_events):
+def test_all_forms_of_a_webhook_at_creation_are_accepted(call, members, enabled, events, by_events):
     body = {"instanceName": "new", "integration": "EVOLUTION"} | members
-    status, answer = call("POST", "/instance/create", body, GLOBAL_KEY)
-    assert (status, answer["webhook"]["webhookUrl"]) == (201, URL)
+    status, response = call("POST", "/instance/create", body, GLOBAL_KEY)
+    assert (status, response["webhook"]["webhookUrl"]) == (201, URL)
     row = call("GET", "/webhook/find/new", key=GLOBAL_KEY)[1]
     assert (row["enabled"], row["events"], row["webhookByEvents"]) == (enabled, events, by_events)
 
 
 @pytest.mark.parametrize("members", [{}, {"webhook": ""}, {"events": 5, "webhook_by_events": "x"}, {"webhookUrl": 5}])
-def test_without_a_webhook_there_is_none(call, members):
+def test_a_creation_without_a_webhook_adds_none(call, members):
     body = {"instanceName": "new", "integration": "EVOLUTION"} | members
-    status, answer = call("POST", "/instance/create", body, GLOBAL_KEY)
-    assert (status, answer["webhook"]) == (201, {})
+    status, response = call("POST", "/instance/create", body, GLOBAL_KEY)
+    assert (status, response["webhook"]) == (201, {})
     assert call("GET", "/webhook/find/new", key=GLOBAL_KEY)[1] is None
 
 
@@ -361,14 +361,14 @@ def test_without_a_webhook_there_is_none(call, members):
     "webhook",
     [None, 5, [], {}, {"url": ""}, {"url": 5}, {"url": URL, "events": ["NOPE"]}, {"url": URL, "headers": {"a b": "c"}}],
 )
-def test_a_webhook_that_is_wrong_creates_nothing(call, webhook):
+def test_an_invalid_webhook_creates_nothing(call, webhook):
     body = {"instanceName": "new", "integration": "EVOLUTION", "webhook": webhook}
     status, _ = call("POST", "/instance/create", body, GLOBAL_KEY)
     assert status == 400
     assert (Instance.objects.count(), Subscription.objects.count()) == (1, 0)
 
 
-def test_of_a_name_in_use_nothing_is_changed(call, set_webhook):
+def test_a_creation_with_a_name_in_use_changes_nothing(call, set_webhook):
     before = set_webhook()
     body = {"instanceName": "loja", "integration": "EVOLUTION", "webhook": {"url": OTHER}}
     assert call("POST", "/instance/create", body, GLOBAL_KEY)[0] == 403
@@ -392,14 +392,14 @@ def test_an_instance_may_have_several_endpoints(call, set_webhook):
     rows = call("GET", "/webhook/endpoints/loja")[1]
     assert [row["id"] for row in rows] == [first["id"], second["id"]]
     assert rows[1] == second == call("GET", f"/webhook/endpoints/loja/{second['id']}")[1]
-    # Evolution's routes are about the first one
+    # Evolution's routes use the first one
     assert call("GET", "/webhook/find/loja") == (200, first)
     assert set_webhook(url=URL + "2")["id"] == first["id"]
     assert call("GET", f"/webhook/endpoints/loja/{second['id']}")[1] == second
 
 
 @pytest.mark.parametrize(
-    ("told", "changed"),
+    ("members", "changed"),
     [
         ({}, {}),
         ({"url": OTHER}, {"url": OTHER}),
@@ -412,17 +412,17 @@ def test_an_instance_may_have_several_endpoints(call, set_webhook):
         ({"id": "77", "instanceId": "x", "transport": "rabbitmq", "createdAt": 5}, {}),
     ],
 )
-def test_a_change_changes_what_it_tells_of(call, told, changed):
+def test_a_patch_changes_only_its_members(call, members, changed):
     body = {"url": URL, "headers": {"a": "b"}, "events": ["CHATS_SET"]}
     row = call("POST", "/webhook/endpoints/loja", body)[1]
-    status, now = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", told)
+    status, now = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", members)
     assert status == 200
     assert now | {"updatedAt": ""} == row | changed | {"updatedAt": ""}
     assert call("GET", f"/webhook/endpoints/loja/{row['id']}")[1] == now
 
 
 @pytest.mark.parametrize(
-    ("told", "message_"),
+    ("members", "text"),
     [
         ({"url": ""}, 'The "url" cannot be empty'),
         ({"url": None}, "url is not of a type(s) string"),
@@ -439,14 +439,14 @@ def test_a_change_changes_what_it_tells_of(call, told, changed):
         ({"secret": "A" * 32}, "A signing secret begins with whsec_"),
     ],
 )
-def test_a_change_that_is_wrong_changes_nothing(call, told, message_):
+def test_an_invalid_patch_changes_nothing(call, members, text):
     row = call("POST", "/webhook/endpoints/loja", {"url": URL})[1]
-    status, answer = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", told | {"byEvents": True})
-    assert (status, message(answer)) == (400, [[message_]])
+    status, response = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", members | {"byEvents": True})
+    assert (status, message(response)) == (400, [[text]])
     assert call("GET", f"/webhook/endpoints/loja/{row['id']}")[1] == row
 
 
-def test_a_rotated_secret_stands_beside_its_predecessor_until_that_is_dropped(call):
+def test_a_rotated_secret_is_kept_beside_its_predecessor_until_that_is_dropped(call):
     row = call("POST", "/webhook/endpoints/loja", {"url": URL, "secret": OWN_SECRET})[1]
     path = f"/webhook/endpoints/loja/{row['id']}"
     assert row["secrets"] == [OWN_SECRET]
@@ -463,14 +463,14 @@ def test_a_rotated_secret_stands_beside_its_predecessor_until_that_is_dropped(ca
     assert call("PATCH", path, {"rotateSecret": True, "dropOldSecret": True})[1]["secrets"] != [OWN_SECRET]
 
 
-def test_one_that_we_switched_off_is_well_again_when_it_is_switched_on(call):
+def test_enabling_an_endpoint_that_was_disabled_automatically_resets_its_failures(call):
     row = call("POST", "/webhook/endpoints/loja", {"url": URL, "events": ["CALL"]})[1]
     Subscription.objects.update(is_enabled=False, failing_since=timezone.now(), disabled_reason="It is gone")
     path = f"/webhook/endpoints/loja/{row['id']}"
     found = call("GET", path)[1]
     assert (found["enabled"], found["disabledReason"], found["failingSince"] is None) == (False, "It is gone", False)
 
-    # whoever changes something else does not make it well
+    # changing something else does not reset the failures
     assert call("PATCH", path, {"byEvents": True})[1]["disabledReason"] == "It is gone"
     now = call("PATCH", path, {"enabled": True})[1]
 
@@ -478,26 +478,26 @@ def test_one_that_we_switched_off_is_well_again_when_it_is_switched_on(call):
     assert now["events"] == ["CALL"]
 
 
-def test_what_evolution_s_route_switched_off_hears_everything_when_it_is_switched_on(call, set_webhook):
+def test_an_endpoint_disabled_by_evolutions_route_receives_all_events_once_enabled(call, set_webhook):
     row = set_webhook(enabled=False)
     assert call("PATCH", f"/webhook/endpoints/loja/{row['id']}", {"enabled": True})[1]["events"] == DEFAULT_EVENTS
 
 
-def test_one_without_a_url_cannot_be_switched_on(call, set_webhook):
+def test_an_endpoint_without_a_url_cannot_be_enabled(call, set_webhook):
     row = set_webhook(enabled=False, url="vazio")
-    status, told = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", {"enabled": True})
-    assert (status, message(told)) == (400, ['The "url" cannot be empty'])
+    status, response = call("PATCH", f"/webhook/endpoints/loja/{row['id']}", {"enabled": True})
+    assert (status, message(response)) == (400, ['The "url" cannot be empty'])
 
 
 def test_an_instance_has_twenty_endpoints_at_most(call, other):
     for _ in range(20):
         assert call("POST", "/webhook/endpoints/loja", {"url": URL})[0] == 201
-    status, told = call("POST", "/webhook/endpoints/loja", {"url": URL})
-    assert (status, message(told)) == (409, ["An instance may have 20 webhook endpoints"])
+    status, response = call("POST", "/webhook/endpoints/loja", {"url": URL})
+    assert (status, message(response)) == (409, ["An instance may have 20 webhook endpoints"])
     assert call("POST", "/webhook/endpoints/other", {"url": URL}, GLOBAL_KEY)[0] == 201
 
 
-def test_an_endpoint_is_not_switched_on_to_where_nothing_may_be_sent_any_more(call, settings):
+def test_an_endpoint_with_a_host_that_is_no_longer_allowed_cannot_be_enabled(call, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.0.0.0/8")]
     body = {"url": "http://10.0.0.1/in", "enabled": False}
     path = f"/webhook/endpoints/loja/{call('POST', '/webhook/endpoints/loja', body)[1]['id']}"
@@ -508,7 +508,7 @@ def test_an_endpoint_is_not_switched_on_to_where_nothing_may_be_sent_any_more(ca
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_foreign_ids_and_ids_that_are_none_look_the_same(call, other, method):
+def test_ids_of_other_instances_and_invalid_ids_get_the_same_error(call, other, method):
     foreign = call("POST", "/webhook/endpoints/other", {"url": URL}, other.token.reveal())[1]["id"]
     socket = Subscription.set_websocket(Instance.objects.get(name="loja"), True, [])
     of_all = Subscription.objects.create(transport="webhook", options={"url": URL})
@@ -527,23 +527,25 @@ def test_foreign_ids_and_ids_that_are_none_look_the_same(call, other, method):
         "1e3",
         " ",
     ):
-        status, told = call(method, f"/webhook/endpoints/loja/{pk}", {"enabled": False} if method == "PATCH" else None)
-        assert (status, message(told)) == (404, [f'The "loja" instance has no endpoint {str(pk)[:20]}'])
+        status, response = call(
+            method, f"/webhook/endpoints/loja/{pk}", {"enabled": False} if method == "PATCH" else None
+        )
+        assert (status, message(response)) == (404, [f'The "loja" instance has no endpoint {str(pk)[:20]}'])
     assert Subscription.objects.filter(is_enabled=True).count() == 3
 
 
-def test_a_deleted_endpoint_is_owed_nothing_any_more(call, loja):
+def test_deleting_an_endpoint_drops_its_pending_deliveries(call, loja):
     gone, kept = (int(call("POST", "/webhook/endpoints/loja", {"url": URL})[1]["id"]) for _ in range(2))
     for endpoint_id in (gone, kept):
         for state in (State.PENDING, State.DEAD):
             a_delivery(loja, endpoint_id=endpoint_id, state=state)
-    in_flight = a_delivery(loja, endpoint_id=gone, lease="somebody's")
+    in_flight = a_delivery(loja, endpoint_id=gone, lease="a-worker")
 
     assert call("DELETE", f"/webhook/endpoints/loja/{gone}")[0] == 200
 
     assert call("DELETE", f"/webhook/endpoints/loja/{gone}")[0] == 404
     in_flight.refresh_from_db()
-    assert in_flight.state == State.PENDING, "it is its sender's to settle"
+    assert in_flight.state == State.PENDING, "the worker that sends it stores its result"
     in_flight.delete()
     assert Delivery.objects.get(endpoint_id=gone, state=State.DROPPED).reason == "Its endpoint was deleted"
     states = {pk: set(Delivery.objects.filter(endpoint_id=pk).values_list("state", flat=True)) for pk in (gone, kept)}
@@ -552,15 +554,15 @@ def test_a_deleted_endpoint_is_owed_nothing_any_more(call, loja):
 
 
 def a_delivery(instance: Instance, **fields: Any) -> Delivery:
-    told = {"event_id": f"{uuid4().hex[:16]}.1", "name": instance.name, "seq": 1, "type": "call", "body": b"{}"}
-    told |= {"endpoint_id": 1, "transport": "webhook", "destination": URL}
-    return Delivery.objects.create(instance_id=instance.pk, **told | fields)
+    known = {"event_id": f"{uuid4().hex[:16]}.1", "name": instance.name, "seq": 1, "type": "call", "body": b"{}"}
+    known |= {"endpoint_id": 1, "transport": "webhook", "destination": URL}
+    return Delivery.objects.create(instance_id=instance.pk, **known | fields)
 
 
 # Through the real server
 
 
-def test_of_many_first_settings_at_once_one_endpoint_is_left(server):
+def test_concurrent_first_settings_leave_one_endpoint(server):
     instance = server.create()
     path = server.path("/webhook/set", instance)
     with ThreadPoolExecutor(8) as pool:
@@ -569,7 +571,7 @@ def test_of_many_first_settings_at_once_one_endpoint_is_left(server):
     assert len({row.json["id"] for row in rows}) == 1
 
 
-def test_of_many_endpoints_made_at_once_twenty_are_left(server):
+def test_concurrent_additions_leave_twenty_endpoints(server):
     instance = server.create()
     path = server.path("/webhook/endpoints", instance)
     with ThreadPoolExecutor(8) as pool:
@@ -579,7 +581,7 @@ def test_of_many_endpoints_made_at_once_twenty_are_left(server):
     assert sorted(row.status for row in rows) == [201] * 20 + [409] * 8
 
 
-def test_find_is_null_over_http_as_clients_read_it(server):
+def test_find_without_a_webhook_is_null_over_http(server):
     instance = server.create()
-    answer = server.get(server.path("/webhook/find", instance), key=instance.token)
-    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, b"null", "application/json")
+    response = server.get(server.path("/webhook/find", instance), key=instance.token)
+    assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"null", "application/json")
