@@ -1,4 +1,4 @@
-"""The two instances that a first run finds, so that there is something to connect to."""
+"""Two demo instances, created by the first run."""
 
 from instances.models import ConnectionState, Integration
 

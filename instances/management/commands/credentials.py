@@ -20,17 +20,17 @@ evoapi
   Global key           {key}
 
 {instances}
-Hear everything that happens to "{name}" (npm install socket.io-client; Python: python-socketio):
+Receive all events of "{name}" (npm install socket.io-client; Python: python-socketio):
 
   const {{ io }} = require("socket.io-client");
   const socket = io("{url}/{name}", {{ auth: {{ apikey: "{token}" }} }});
   socket.on("connect", () => console.log("connected"));
   socket.on("connect_error", (error) => console.log(error.message));
   socket.onAny((event, data) => console.log(event, JSON.stringify(data)));
-  // and say something: everyone connected to "{name}" hears it as send.message
-  socket.emit("send_message", {{ message: "Hello, World!" }}, (answer) => console.log(answer));
+  // send a message; all clients of "{name}" receive the event send.message
+  socket.emit("send_message", {{ message: "Hello, World!" }}, (response) => console.log(response));
 
-A message comes in, as an Evolution channel posts it:
+Post an inbound message, as an Evolution channel does:
 
   curl {url}/webhook/evolution -H 'apikey: {token}' -H 'Content-Type: application/json' \\
     -d '{inbound}'
@@ -39,7 +39,7 @@ A message comes in, as an Evolution channel posts it:
 """
 
 META = """
-A message comes in, as Meta posts it to the Cloud API's webhook. Clients of "{name}" hear it, once:
+Post an inbound message, as Meta does to the Cloud API's webhook. Clients of "{name}" receive it once:
 
   curl {url}/webhook/meta -H 'Content-Type: application/json' \\
     -H 'X-Hub-Signature-256: sha256={signature}' \\
@@ -48,7 +48,7 @@ A message comes in, as Meta posts it to the Cloud API's webhook. Clients of "{na
 
 
 class Command(BaseCommand):
-    help = "Show where this server is reached, the admin's login, the keys, and requests to try it with."
+    help = "Show the URLs of this server, the admin's login, the keys, and example requests."
 
     def handle(self, *args: Any, **options: Any) -> None:
         url = settings.SERVER_URL or f"http://{_shown_host()}:{settings.SERVER_PORT}"
