@@ -1,4 +1,4 @@
-"""The admin: instances, who may touch them, who asked to hear of them, and what they have stored."""
+"""Admin pages of instances, API keys, subscriptions, messages, contacts and chats."""
 
 from django.contrib import admin
 

@@ -41,17 +41,14 @@ class ApiKeyAdmin(SecretAdmin):
     search_fields = ("name", "prefix")
     form = ApiKeyForm
     fields = ("name", "scopes", "all_instances", "instances", "expires_at")
+    readonly_fields = ("prefix", "state", "last_used_at", "revoked_at", "created_at")
     autocomplete_fields = ("instances",)
     actions = ("revoke_selected",)
     secret_name = "Key"  # noqa: S105
-    secret_note = "It is shown this once: only its digest is stored, and it cannot be had again."  # noqa: S105
+    secret_note = "It is shown only now: just its digest is stored, and it cannot be recovered."  # noqa: S105
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        known = ("prefix", "state", "last_used_at", "revoked_at", "created_at")
-        return (*self.fields, *(known if obj else ()))
-
-    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        return ("prefix", "state", "last_used_at", "revoked_at", "created_at")
+        return (*self.fields, *self.readonly_fields) if obj else self.fields
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.revoke_view))
@@ -85,7 +82,7 @@ class ApiKeyAdmin(SecretAdmin):
         fields = {"all_instances": obj.all_instances, "expires_at": obj.expires_at}
         key, secret = ApiKey.objects.issue(obj.name, obj.scopes, **fields)
         obj.__dict__.update(key.__dict__)
-        obj.secret = secret  # for as long as this request lasts
+        obj.secret = secret  # for `response_add`; it is not a field
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         return self.show_once(obj, obj.secret)
@@ -100,7 +97,7 @@ class ApiKeyAdmin(SecretAdmin):
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet) -> None:
         for key in queryset:
             self._revoke(request, key)
-        self.message_user(request, "They are revoked.", messages.SUCCESS)
+        self.message_user(request, "The selected keys are revoked.", messages.SUCCESS)
 
     def _revoke(self, request: HttpRequest, key: ApiKey) -> None:
         if key.revoked_at is None:

@@ -1,4 +1,4 @@
-"""What several pages share."""
+"""Helpers and base classes of the admin pages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
-#: More of one JSON text than this makes browsers slow, and nobody reads it: media come as base64.
+#: Characters of one JSON text to show; longer ones, such as media in base64, make browsers slow.
 MAX_SHOWN = 100_000
 
 
 def pretty_json(data: Any) -> str:
-    """JSON for people to read."""
+    """Return indented JSON as HTML, truncated to MAX_SHOWN characters."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     if len(text) > MAX_SHOWN:
         text = f"{text[:MAX_SHOWN]}\n… and {len(text) - MAX_SHOWN} characters more"
@@ -26,16 +26,17 @@ def pretty_json(data: Any) -> str:
 
 
 def format_time(moment: datetime) -> str:
+    """Return a time to the second, in the current time zone."""
     return localtime(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def admin_url(page: str, model: type[Model], *args: Any, **query: Any) -> str:
-    """The URL of an admin page: admin_url("change", Instance, instance.pk)."""
+    """Return the URL of an admin page, as in admin_url("change", Instance, instance.pk)."""
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args, query=query)
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """For what providers and the log write: there is a lot of it, and no hand changes it."""
+    """Base class for rows that providers and the log write: many, and never edited by hand."""
 
     show_full_result_count = False
 

@@ -1,4 +1,4 @@
-"""What people fill in by hand, and what can be wrong with it."""
+"""Forms of the admin pages, and their validation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from instances.providers import providers
 
 
 class UrlField(forms.CharField):
-    """Where something is posted to; whoever reads it checks where it leads."""
+    """The URL of a webhook; the form checks its host."""
 
     def __init__(self, **options: Any) -> None:
         widget = AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"})
@@ -31,7 +31,7 @@ class UrlField(forms.CharField):
 
 
 class NumberForm(forms.ModelForm):
-    """What is the same for new instances and known ones."""
+    """Validation of the number, for the forms that add and change instances."""
 
     def clean_number(self) -> str | None:
         number = self.cleaned_data["number"]
@@ -40,23 +40,24 @@ class NumberForm(forms.ModelForm):
         return number
 
     def check_with_provider(self) -> None:
+        """Add the error of the provider, if it has one, to the field that is missing."""
         try:
             providers()[self.instance.integration].check_new(self.instance)
         except ValueError as error:
-            # its first word is what is missing
+            # the error begins with the name of the missing field
             name = str(error).partition(" ")[0].replace("token", "own_token")
             self.add_error(name if name in self.fields else None, str(error))
 
 
 class NewInstanceForm(NumberForm):
-    #: `token` is the model's own, which no form may show.
+    #: A field besides the model's `token`, whose value no form may show.
     own_token = forms.CharField(
         label="Token",
         required=False,
         max_length=4096,
-        # and it does not come back with an error elsewhere in the form
+        # a PasswordInput is not filled in again when another field has an error
         widget=forms.PasswordInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-        help_text="The instance's own key. Empty: one is made. Cloud API: the Graph API's token, which must be given.",
+        help_text="The instance's own key. Empty: it is generated. Cloud API: the Graph API's access token, required.",
     )
 
     class Meta:
@@ -64,7 +65,7 @@ class NewInstanceForm(NumberForm):
         fields = ("name", "integration", "number", "business_id")
 
     def clean(self) -> None:
-        """Settle what is not asked for, as POST /instance/create does."""
+        """Set the fields that the form does not have, as POST /instance/create does."""
         super().clean()
         if self.errors:
             return
@@ -93,7 +94,7 @@ class InstanceForm(NumberForm):
         return self.cleaned_data["profile_pic_url"] or None
 
     def clean_connection_state(self) -> str:
-        """A page that was open for a while must not take back what has happened meanwhile."""
+        """Keep a state that changed while the page was open, unless this form changes it too."""
         if "connection_state" in self.changed_data:
             return self.cleaned_data["connection_state"]
         return self.instance.connection_state
@@ -103,15 +104,15 @@ class InstanceForm(NumberForm):
         if "number" in self.changed_data and not self.errors:
             self.instance.number = self.cleaned_data["number"]
             self.check_with_provider()
-            # Django leaves it out: the integration, on which it depends, is not in this form
+            # Django skips this constraint, as it includes the integration, which is not in this form
             self.instance.validate_constraints()
 
 
 SCOPES = {
-    ApiKey.Scope.LISTEN: "hear events over Socket.IO, and mint tokens that let pages hear them",
-    ApiKey.Scope.READ: "look up instances, their settings and what they have stored",
+    ApiKey.Scope.LISTEN: "receive events over Socket.IO, and mint tokens for pages to do so",
+    ApiKey.Scope.READ: "read instances, their settings and their stored data",
     ApiKey.Scope.SEND: "send messages",
-    ApiKey.Scope.PUBLISH: "post what comes in to the Evolution channel",
+    ApiKey.Scope.PUBLISH: "post inbound messages to the Evolution channel, and publish events",
     ApiKey.Scope.MANAGE: "change settings, delete, read tokens and rotate them",
 }
 
@@ -129,17 +130,17 @@ class ApiKeyForm(forms.ModelForm):
     def clean_expires_at(self) -> datetime | None:
         expires_at = self.cleaned_data["expires_at"]
         if "expires_at" in self.changed_data and expires_at and expires_at <= timezone.now():
-            raise ValidationError("This moment is past.")
+            raise ValidationError("This time is in the past.")
         return expires_at
 
     def clean(self) -> None:
         super().clean()
         if not self.cleaned_data.get("all_instances") and not self.cleaned_data.get("instances"):
-            self.add_error("instances", "Choose the instances that this key opens, or all.")
+            self.add_error("instances", "Choose the instances that this key gives access to, or all instances.")
 
 
 class WriteOnly(forms.Textarea):
-    """What was typed into it does not come back, not even with an error elsewhere in the form."""
+    """A text area whose value is never rendered, not even when another field has an error."""
 
     def format_value(self, value: Any) -> str:
         return ""
@@ -155,24 +156,22 @@ class SubscriptionForm(forms.ModelForm):
         choices=[(name, name) for name in SUBSCRIBABLE],
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="None: all that Evolution API has. Websocket settings that are off keep none.",
+        help_text="None selected: all events of Evolution API. Disabled websocket settings keep no events.",
     )
-    url = UrlField(
-        help_text="Where events are posted to. It must lead to a public host, or into WEBHOOK_ALLOWED_NETWORKS."
-    )
+    url = UrlField(help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS.")
     by_events = forms.BooleanField(
-        label="By events", required=False, help_text="The type is appended to the URL: …/messages-upsert."
+        label="By events", required=False, help_text="Append the event type to the URL: …/messages-upsert."
     )
-    base64 = forms.BooleanField(label="Base64", required=False, help_text="Media are wanted inside the event.")
+    base64 = forms.BooleanField(label="Base64", required=False, help_text="Include media in the event.")
     ordered = forms.BooleanField(
-        required=False, help_text="An event waits until all before it are taken, or given up. Slower."
+        required=False, help_text="Send an event only when all earlier events are delivered or given up. Slower."
     )
     headers = forms.CharField(
         required=False,
         max_length=64 * 1024,
         widget=WriteOnly(attrs={"class": "vLargeTextField", "rows": 3, "autocomplete": "off", "spellcheck": "false"}),
-        help_text="A JSON object of those to send along, in place of the stored ones, whose values are not shown. "
-        "Empty: they stay as they are. {}: none. jwt_key is not sent, but signs a token for Authorization.",
+        help_text="A JSON object that replaces the stored headers, whose values are not shown. Empty: keep the stored "
+        "headers. {}: remove them. jwt_key is not sent; it signs a token for Authorization.",
     )
 
     class Meta:
@@ -183,7 +182,7 @@ class SubscriptionForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "instance" in self.fields:
-            self.fields["instance"].help_text = "Empty: all instances, which only a webhook can be for."
+            self.fields["instance"].help_text = "Empty: all instances; only for webhooks."
         options = self.instance.options
         stored = {"url": options.get("url", ""), "by_events": options.get("byEvents", False)}
         stored |= {name: options.get(name, False) for name in ("base64", "ordered")}
@@ -197,7 +196,7 @@ class SubscriptionForm(forms.ModelForm):
         return self.cleaned_data["transport"] or Subscription.WEBSOCKET
 
     def clean_headers(self) -> dict[str, str] | None:
-        """None where nothing was typed. The errors name headers and repeat no values."""
+        """Return the headers, or None for an empty field. The errors contain names of headers, never values."""
         text = self.cleaned_data["headers"]
         if not text:
             return None
@@ -206,7 +205,7 @@ class SubscriptionForm(forms.ModelForm):
         except orjson.JSONDecodeError as error:
             raise ValidationError(f"This is not JSON: {error}") from None
         if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-            raise ValidationError('Headers are a JSON object of texts, such as {"Authorization": "Bearer …"}.')
+            raise ValidationError('Headers must be a JSON object of strings, such as {"Authorization": "Bearer …"}.')
         try:
             check_headers(headers)
         except ValueError as error:
@@ -224,13 +223,13 @@ class SubscriptionForm(forms.ModelForm):
         if not self.instance._state.adding or "instance" in self.errors:
             return
         instance = self.cleaned_data.get("instance")
-        if instance is None:  # sockets are an instance's own
+        if instance is None:  # websocket settings always belong to an instance
             self.add_error("instance", "This field is required.")
         elif instance.subscriptions.for_sockets().exists():
             self.add_error("instance", "This instance has websocket settings already: change those.")
 
     def _check_url(self) -> None:
-        """What Evolution's clients leave in one that they switch off is none that can be sent to, and may stay."""
+        """Check the URL, unless it is unchanged and disabled: clients leave invalid URLs in disabled webhooks."""
         url = self.cleaned_data.get("url", "")
         if "url" in self.errors or not (self.cleaned_data.get("is_enabled") or "url" in self.changed_data):
             return
@@ -247,13 +246,13 @@ class SubscriptionForm(forms.ModelForm):
         return super().save(commit)
 
     def _apply_options(self, endpoint: Subscription) -> None:
-        given = self.cleaned_data
-        told = {"url": given["url"], "byEvents": given["by_events"]}
-        told |= {name: given[name] for name in ("base64", "ordered")}
-        if given["headers"] is not None:
-            told["headers"] = given["headers"]
-        if given["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
-            told["enabled"] = True  # another chance: how it fared before says nothing any more
-        apply_changes(endpoint, told)
+        cleaned = self.cleaned_data
+        changes = {"url": cleaned["url"], "byEvents": cleaned["by_events"]}
+        changes |= {name: cleaned[name] for name in ("base64", "ordered")}
+        if cleaned["headers"] is not None:
+            changes["headers"] = cleaned["headers"]
+        if cleaned["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
+            changes["enabled"] = True  # resets the failures: it gets another chance
+        apply_changes(endpoint, changes)
         if not endpoint.secret("signing"):
             endpoint.keep_secrets(signing=[new_secret()])

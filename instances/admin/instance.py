@@ -23,7 +23,7 @@ class WebsocketFilter(admin.SimpleListFilter):
     parameter_name = "websocket"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("on", "On"), ("off", "Off"), ("none", "None: all is heard")]
+        return [("on", "On"), ("off", "Off"), ("none", "None (all events)")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.value() == "none":
@@ -38,7 +38,7 @@ class WebsocketFilter(admin.SimpleListFilter):
 
 @admin.register(Instance)
 class InstanceAdmin(SecretAdmin):
-    """`realtime` registers a subclass of it, which knows of the log."""
+    """The page of instances; `realtime` registers a subclass with columns of the log."""
 
     list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
     list_filter = ("integration", "connection_state", WebsocketFilter)
@@ -46,15 +46,15 @@ class InstanceAdmin(SecretAdmin):
     form = InstanceForm
     readonly_fields = ("name", "integration", "websocket", "shown_settings", "id", "created_at", "updated_at")
     secret_name = "Token"  # noqa: S105
-    secret_note = "Whoever has it may do everything with this instance."  # noqa: S105
+    secret_note = "It gives full access to this instance."  # noqa: S105
 
     def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
         if obj is None:
             return [(None, {"fields": ("name", "integration", "number", "business_id", "own_token")})]
-        known = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url")
+        profile = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url")
         return [
             (None, {"fields": ("name", "integration", "connection_state", "websocket")}),
-            ("WhatsApp", {"fields": known}),
+            ("WhatsApp", {"fields": profile}),
             ("More", {"fields": ("shown_settings", "id", "created_at", "updated_at"), "classes": ("collapse",)}),
         ]
 
@@ -69,7 +69,7 @@ class InstanceAdmin(SecretAdmin):
         return [path("<path:object_id>/token/", view, name="instances_instance_token"), *super().get_urls()]
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Counts and settings are looked up for the rows of one page, and for nothing else that asks for instances."""
+        """Load counts and settings for the rows of the page only, not for autocompletion or actions."""
         changelist = super().get_changelist_instance(request)
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
         changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
@@ -86,9 +86,10 @@ class InstanceAdmin(SecretAdmin):
             found = list(instance.subscriptions.for_sockets())
         if not found:
             add = admin_url("add", Subscription, instance=instance.pk)
-            return format_html('<a href="{}" title="All events are heard. Add settings">no settings</a>', add)
-        told = f"on, {len(found[0].events)} events" if found[0].is_enabled else "off"
-        return format_html('<a href="{}">{}</a>', admin_url("change", Subscription, found[0].pk), told)
+            return format_html('<a href="{}" title="Sockets receive all events. Add settings">no settings</a>', add)
+        [websocket] = found
+        text = f"on, {len(websocket.events)} events" if websocket.is_enabled else "off"
+        return format_html('<a href="{}">{}</a>', admin_url("change", Subscription, websocket.pk), text)
 
     @admin.display(description="messages")
     def stored_messages(self, instance: Any) -> str:
@@ -103,8 +104,8 @@ class InstanceAdmin(SecretAdmin):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:
-            # two requests at once: neither saw the other one when it was checked
-            self.message_user(request, "This name or number has just come into use.", messages.ERROR)
+            # another request took the name or number after this one was validated
+            self.message_user(request, "This name or number has just been taken by another request.", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     def response_add(self, request: HttpRequest, obj: Instance, post_url_continue: str | None = None) -> HttpResponse:
@@ -114,13 +115,13 @@ class InstanceAdmin(SecretAdmin):
 
     def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         instance = self.get_changeable(request, object_id)
-        self.log_change(request, instance, "Looked at the token.")
+        self.log_change(request, instance, "Viewed the token.")
         return self.secret_page(request, instance, instance.token.reveal())
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Counted, not listed: an instance has more messages than a page can hold."""
+        """Count the related rows instead of listing them: an instance has more messages than a page can hold."""
         instances: list[Any] = list(Instance.objects.filter(pk__in=[instance.pk for instance in objs]).counted())
-        told = [
+        texts = [
             f"{i}, with its messages ({i.message_count}), contacts ({i.contact_count}) and chats ({i.chat_count})"
             for i in instances
         ]
@@ -130,4 +131,4 @@ class InstanceAdmin(SecretAdmin):
             "contacts": sum(i.contact_count for i in instances),
             "chats": sum(i.chat_count for i in instances),
         }
-        return told, counts, set(), []
+        return texts, counts, set(), []

@@ -1,4 +1,4 @@
-"""Secrets that are shown once."""
+"""Admin pages that show a secret once, after it was created."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instances.crypto import decrypt, encrypt
 
 
 class SecretAdmin(admin.ModelAdmin):
-    """Shows the secret of what was just added, once. On its way to that page the browser holds it, encrypted."""
+    """Redirect to a page that shows the secret of an added object once; an encrypted cookie carries it there."""
 
     COOKIE = "shown_once"
     secret_name: str
@@ -29,7 +29,7 @@ class SecretAdmin(admin.ModelAdmin):
         return [path("<path:object_id>/secret/", view, name=name), *super().get_urls()]
 
     def get_changeable(self, request: HttpRequest, object_id: str) -> Any:
-        """The object that a button was pressed for, if whoever pressed it may change it."""
+        """Return the object of a POST button. Raises PermissionDenied, or Http404 if it does not exist."""
         if not self.has_change_permission(request):
             raise PermissionDenied
         obj = self.get_object(request, object_id)
@@ -38,17 +38,17 @@ class SecretAdmin(admin.ModelAdmin):
         return obj
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """With one button: whichever was pressed, the secret comes next."""
+        """Show a single save button, as the page with the secret always follows."""
         one_button = {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().add_view(request, form_url, one_button | (extra_context or {}))
 
     def show_once(self, obj: Model, secret: str) -> HttpResponse:
-        """A redirect, so that to reload the page is not to add another one."""
+        """Return a redirect to the secret's page, so that reloading it does not repeat the POST."""
         url = admin_url("secret", self.model, obj.pk)
         response = HttpResponseRedirect(url)
         response.set_cookie(
             self.COOKIE,
-            # with the address: what was encrypted for another purpose is not shown
+            # bound to the URL: a text that was encrypted for another purpose is not shown
             encrypt(f"{url} {secret}"),
             max_age=60,
             path=url,

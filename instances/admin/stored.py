@@ -1,4 +1,4 @@
-"""What instances have stored: messages, contacts, chats."""
+"""Read-only pages of messages, contacts and chats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instances.models import Chat, Contact, Instance, Message
 
 
 class InstanceFilter(admin.RelatedFieldListFilter):
-    """By name, without loading all that is known of each instance."""
+    """Filter by instance, loading only the names for the choices."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
         return list(Instance.objects.order_by("name").values_list("pk", "name"))
@@ -45,7 +45,7 @@ class MessageAdmin(ReadOnlyAdmin):
     def sent_at(self, message: Message) -> str:
         try:
             return format_time(datetime.fromtimestamp(message.timestamp, UTC))
-        except (OverflowError, ValueError, OSError):  # a provider may say anything
+        except (OverflowError, ValueError, OSError):  # providers may send any number
             return str(message.timestamp)
 
     @admin.display(description="content")
@@ -62,7 +62,7 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 def _scrubbed_json(data: Any) -> str:
-    """As the log has it: media keys and the like open what only the people in a chat should see."""
+    """Return JSON without media keys, as in the log: they decrypt media of the chat."""
     return pretty_json(EventType.MESSAGES_UPSERT.scrub(data)) if data else "-"
 
 

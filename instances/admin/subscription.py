@@ -27,7 +27,7 @@ class SubscriptionStateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("ok", "Ok"), ("failing", "Failing"), ("disabled", "Switched off by us"), ("off", "Off")]
+        return [("ok", "Ok"), ("failing", "Failing"), ("disabled", "Switched off automatically"), ("off", "Off")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.value() in ("ok", "failing"):
@@ -41,7 +41,7 @@ class SubscriptionStateFilter(admin.SimpleListFilter):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(SecretAdmin):
-    """`realtime` registers a subclass of it, which knows what endpoints are owed."""
+    """The page of subscriptions; `realtime` registers a subclass with columns of deliveries."""
 
     list_display = ("instance_name", "transport", "is_enabled", "state", "destination", "shown_events")
     list_filter = (SubscriptionStateFilter, "transport")
@@ -53,8 +53,8 @@ class SubscriptionAdmin(SecretAdmin):
     actions: tuple[str, ...] = ("switch_on",)
     secret_name = "Signing secret"  # noqa: S105
     secret_note = (
-        "What is sent there is signed with it (Standard Webhooks), and after a rotation with the one before, too. "  # noqa: S105
-        "No page shows it again."
+        "Deliveries are signed with it (Standard Webhooks) and, after a rotation, with the previous one too. "  # noqa: S105
+        "It is not shown again."
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
@@ -80,11 +80,11 @@ class SubscriptionAdmin(SecretAdmin):
         return [path("<path:object_id>/rotate/", view, name="instances_subscription_rotate"), *super().get_urls()]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """Held while it is changed: secrets are one text, and a rotation must not get lost in another change."""
+        """Lock the row while it is changed: its secrets are one column, and another change must not undo a rotation."""
         obj = super().get_object(request, object_id, from_field)
         if obj is None or request.method != "POST" or not connection.in_atomic_block:
             return obj
-        # by its key: Subscription's own order joins instances, which PostgreSQL cannot lock
+        # ordered by id: the default ordering joins instances, whose nullable side PostgreSQL cannot lock
         return Subscription.objects.select_for_update().filter(pk=obj.pk).order_by("pk").first()
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
@@ -98,9 +98,9 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="destination")
     def destination(self, subscription: Subscription) -> str:
-        """An endpoint's URL, or whatever else its transport sends to."""
-        found = subscription.options.get("url") or subscription.options.get("exchange") or ""
-        return Truncator(str(found)).chars(60)
+        """Return the URL of a webhook, or the exchange of a RabbitMQ endpoint."""
+        target = subscription.options.get("url") or subscription.options.get("exchange") or ""
+        return Truncator(str(target)).chars(60)
 
     @admin.display(description="state")
     def state(self, subscription: Subscription) -> str:
@@ -125,7 +125,7 @@ class SubscriptionAdmin(SecretAdmin):
         return format_html_join("", "<div>{}: {}</div>", ((name, MASK) for name in names)) or "none"
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
-        """Through the one place that knows Evolution's rules."""
+        """Store websocket settings by `set_websocket`, which implements Evolution's rules."""
         if obj.instance is None or obj.transport != Subscription.WEBSOCKET:
             super().save_model(request, obj, form, change)
             return
@@ -150,7 +150,7 @@ class SubscriptionAdmin(SecretAdmin):
             self.log_change(request, endpoint, "Rotated the signing secret.")
         return self.show_once(endpoint, secret)
 
-    @admin.action(description="Switch selected endpoints on again", permissions=["change"])
+    @admin.action(description="Switch on selected endpoints", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet) -> None:
         count = 0
         with transaction.atomic():
@@ -160,12 +160,12 @@ class SubscriptionAdmin(SecretAdmin):
                     self._switch_on(request, endpoint)
                     count += 1
                 except ValueError as error:
-                    told = f"{endpoint} ({self.destination(endpoint)}) stays off. {error}."
-                    self.message_user(request, told, messages.ERROR)
+                    text = f"{endpoint} ({self.destination(endpoint)}) stays off. {error}."
+                    self.message_user(request, text, messages.ERROR)
         self.message_user(request, f"Switched on: {count}.", messages.SUCCESS if count else messages.WARNING)
 
     def _switch_on(self, request: HttpRequest, endpoint: Subscription) -> None:
-        """Raises ValueError for one that has nowhere to send to."""
+        """Enable an endpoint and reset its failures. Raises ValueError if its URL cannot be used."""
         if endpoint.transport == Subscription.WEBHOOK:
             check_url(endpoint.options.get("url", ""))
         endpoint.is_enabled, endpoint.failing_since, endpoint.disabled_reason = True, None, ""

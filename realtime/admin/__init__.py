@@ -1,4 +1,4 @@
-"""The log in the admin, where each instance stands in it, and what endpoints are owed of it."""
+"""Admin pages of the event log and of deliveries, and their columns on the pages of instances and subscriptions."""
 
 from realtime.admin.base import BoundedPaginator
 from realtime.admin.delivery import DeliveryAdmin

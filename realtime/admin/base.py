@@ -1,4 +1,4 @@
-"""What several pages share."""
+"""Base classes of the admin pages of the log and of deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instances.events import EventType
 
 
 class BoundedPaginator(Paginator):
-    """Counts no further than people leaf: to count millions of rows takes longer than to show some."""
+    """Count up to MAX rows: counting millions takes longer than showing a page."""
 
     MAX = 10_000
 
@@ -35,24 +35,24 @@ class BoundedPaginator(Paginator):
 
 
 class LongListAdmin(ReadOnlyAdmin):
-    """For tables of millions of rows: nothing counts them, sorts them or reads what the list does not show."""
+    """Base class for tables of millions of rows: no full count, no sorting, no columns that the list does not show."""
 
     paginator = BoundedPaginator
     show_facets = admin.ShowFacets.NEVER
     sortable_by = ()
-    #: The column that only the detail page shows.
+    #: Name of the column that only the detail page shows.
     content: str
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = changelist.result_list.defer(self.content)
-        if changelist.paginator.is_truncated:  # the search would tell a number that is not the whole
+        if changelist.paginator.is_truncated:  # the search form would show the bounded count as the total
             changelist.full_result_count = changelist.result_count
         return changelist
 
 
 class TypeFilter(admin.SimpleListFilter):
-    """From the catalogue: to ask the log which types it has would read all of it."""
+    """Filter by event type; the choices are the catalogue, as a DISTINCT would read the entire log."""
 
     title = "type"
     parameter_name = "type"
@@ -65,5 +65,5 @@ class TypeFilter(admin.SimpleListFilter):
 
 
 def actor(request: HttpRequest) -> str:
-    """Who asks, for the record."""
+    """Return the name that deliveries record as `asked_by`."""
     return f"{request.user.get_username()} in the admin"

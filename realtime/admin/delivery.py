@@ -22,7 +22,7 @@ from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN
 from instances.models import Subscription
 from realtime.admin.base import LongListAdmin, TypeFilter, actor
-from realtime.admin.forms import ChosenForm, RangeForm
+from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.responses import masked_headers
 from realtime.delivery.enqueue import endpoints_of
@@ -43,13 +43,13 @@ class TransportFilter(admin.SimpleListFilter):
         return queryset.filter(transport=self.value()) if self.value() else queryset
 
 
-#: What the page for sending again asks of a range.
-WHICH = ("instance", "since", "until", "state", "endpoint")
+#: Fields of the form that select a range.
+RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(LongListAdmin):
-    list_display = ("name", "seq", "type", "state", "attempts", "moment", "shown_destination")
+    list_display = ("name", "seq", "type", "state", "attempts", "shown_time", "shown_destination")
     list_display_links = ("name", "seq")
     list_filter = ("state", TransportFilter, TypeFilter)
     search_fields = ("name",)
@@ -67,9 +67,9 @@ class DeliveryAdmin(LongListAdmin):
                     "event_id",
                     "state",
                     "attempts",
-                    "moment",
+                    "shown_time",
                     "reason",
-                    "repeats",
+                    "shown_resent_from",
                     "asked_by",
                 )
             },
@@ -90,13 +90,13 @@ class DeliveryAdmin(LongListAdmin):
         return super().changelist_view(request, {"may_send": self.has_send_permission(request)})
 
     def has_send_permission(self, request: HttpRequest) -> bool:
-        """No hand changes a delivery, but who has the permission to may send it again."""
+        """Return whether the user may send deliveries again: the permission to change them, as no page edits them."""
         return request.user.has_perm("realtime.change_delivery")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Delivery], bool]:
-        """Through the streams, one row an instance, and the index of their events."""
+        """Search by event id or instance name, through the streams: one row per instance, and indexed deliveries."""
         term = search_term.strip()
         if event := re.fullmatch(r"([0-9a-f]{16})\.([0-9]{1,18})", term):
             streams = Stream.objects.filter(epoch=event[1])
@@ -106,7 +106,7 @@ class DeliveryAdmin(LongListAdmin):
         return queryset, False
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        # by row, not by number: who sends again by hand begins to count again
+        # by id, not by number: the numbers start again when a dead delivery is sent again
         attempts = Attempt.objects.filter(delivery=context["original"]).order_by("pk")
         context |= {"may_send": self.has_send_permission(request), "attempts": attempts}
         return super().render_change_form(request, context, *args, **kwargs)
@@ -115,26 +115,26 @@ class DeliveryAdmin(LongListAdmin):
     def shown_destination(self, delivery: Delivery) -> str:
         return Truncator(delivery.destination).chars(60)
 
-    @admin.display(description="when")
-    def moment(self, delivery: Delivery) -> str:
+    @admin.display(description="time")
+    def shown_time(self, delivery: Delivery) -> str:
         if delivery.state == State.PENDING:
             return f"due {format_time(delivery.due_at)}"
         return format_time(delivery.finished_at) if delivery.finished_at else "-"
 
-    @admin.display(description="repeats")
-    def repeats(self, delivery: Delivery) -> str:
+    @admin.display(description="resent from")
+    def shown_resent_from(self, delivery: Delivery) -> str:
         return _link(Delivery, delivery.resent_from, delivery.resent_from) if delivery.resent_from else "-"
 
     @admin.display(description="endpoint")
     def endpoint(self, delivery: Delivery) -> str:
         if delivery.endpoint_id <= 0:
-            return "of all instances, in the environment"
+            return "for all instances, set in the environment"
         found = Subscription.objects.select_related("instance").defer("secrets").filter(pk=delivery.endpoint_id).first()
         return _link(Subscription, found.pk, found) if found else "deleted"
 
     @admin.display(description="headers")
     def shown_headers(self, delivery: Delivery) -> str:
-        """As they would be now: nothing but the body is kept of what was sent before."""
+        """Return the headers that an attempt would have now; those of earlier attempts are not stored."""
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
         headers = masked_headers(delivery, endpoint).items() if delivery.transport == Subscription.WEBHOOK else ()
         return format_html_join("", "<div>{}: {}</div>", headers) or "-"
@@ -166,7 +166,9 @@ class DeliveryAdmin(LongListAdmin):
     def send_selected_to_url(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
         ids = list(queryset.values_list("pk", flat=True)[: MAX_IDS + 1])
         if len(ids) > MAX_IDS:
-            self.message_user(request, f"More than {MAX_IDS} are selected: send a range.", messages.ERROR)
+            self.message_user(
+                request, f"More than {MAX_IDS} deliveries are selected: send a range instead.", messages.ERROR
+            )
             return None
         return HttpResponseRedirect(admin_url("resend", Delivery, ids=",".join(map(str, ids))))
 
@@ -174,49 +176,51 @@ class DeliveryAdmin(LongListAdmin):
         """Send deliveries again: those with the ids in the query, or a range; to their endpoints or to another URL."""
         if not self.has_send_permission(request):
             raise PermissionDenied
-        are_chosen = "ids" in request.GET
-        form_class = ChosenForm if are_chosen else RangeForm
+        has_ids = "ids" in request.GET
+        form_class = SelectedForm if has_ids else RangeForm
         form = form_class(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             self._resend(request, form)
             return HttpResponseRedirect(admin_url("changelist", Delivery))
-        fieldsets: list[Any] = [("Where to", {"fields": ("url", "secret")})]
-        if not are_chosen:
-            fieldsets.insert(0, ("Which", {"fields": WHICH}))
+        fieldsets: list[Any] = [("Target", {"fields": ("url", "secret")})]
+        if not has_ids:
+            fieldsets.insert(0, ("Deliveries", {"fields": RANGE_FIELDS}))
         context = {
             **self.admin_site.each_context(request),
             "title": "Send deliveries again",
             "opts": self.opts,
             "form": form,
-            "count": len(request.GET["ids"].split(",")) if are_chosen else None,
+            "count": len(request.GET["ids"].split(",")) if has_ids else None,
             "fieldsets": AdminForm(form, fieldsets, {}, model_admin=self),  # type: ignore[arg-type]
             "media": self.media + form.media,
         }
         return TemplateResponse(request, "admin/realtime/delivery/resend.html", context)
 
-    def _resend(self, request: HttpRequest, form: ChosenForm | RangeForm) -> None:
-        wanted, override = form.deliveries, form.override
+    def _resend(self, request: HttpRequest, form: SelectedForm | RangeForm) -> None:
+        deliveries, override = form.deliveries, form.override
         with transaction.atomic():
             if override is None:
-                ids = wanted.order_by().values_list("endpoint_id", flat=True).distinct()
-                wanted = wanted.exclude(state=State.PENDING).filter(endpoint_id__in=list(endpoints_of(set(ids))))
-            count = resend(wanted, MAX_RESENT, actor(request), override)
-            place = f" to {urlsplit(override.url).hostname}" if override else ""
-            LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{place}: {count}.")  # type: ignore[arg-type]
-        more = " There are more: the same again sends what is left." if count == MAX_RESENT else ""
+                ids = deliveries.order_by().values_list("endpoint_id", flat=True).distinct()
+                usable = list(endpoints_of(set(ids)))
+                deliveries = deliveries.exclude(state=State.PENDING).filter(endpoint_id__in=usable)
+            count = resend(deliveries, MAX_RESENT, actor(request), override)
+            target = f" to {urlsplit(override.url).hostname}" if override else ""
+            LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{target}: {count}.")  # type: ignore[arg-type]
+        more = " There are more: submit the form again to send the rest." if count == MAX_RESENT else ""
         self.message_user(
-            request, f"Sent again{place}: {count}.{more}", messages.SUCCESS if count else messages.WARNING
+            request, f"Sent again{target}: {count}.{more}", messages.SUCCESS if count else messages.WARNING
         )
 
     def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
         """Send again those deliveries with a usable endpoint; skip pending ones, which are sent anyway."""
-        there = endpoints_of({one.endpoint_id for one in deliveries})
-        chosen = [one for one in deliveries if one.endpoint_id in there and one.state != State.PENDING]
+        usable = endpoints_of({delivery.endpoint_id for delivery in deliveries})
+        sendable = [d for d in deliveries if d.endpoint_id in usable and d.state != State.PENDING]
         with transaction.atomic():
-            count = resend(Delivery.objects.filter(pk__in=[one.pk for one in chosen]), MAX_RESENT, actor(request))
-            LogEntry.objects.log_actions(request.user.pk, chosen, CHANGE, "Sent again.")  # type: ignore[arg-type]
-        if gone := sum(one.endpoint_id not in there for one in deliveries):
-            self.message_user(request, f"Not sent, as the endpoint is off or gone: {gone}.", messages.ERROR)
+            count = resend(Delivery.objects.filter(pk__in=[d.pk for d in sendable]), MAX_RESENT, actor(request))
+            LogEntry.objects.log_actions(request.user.pk, sendable, CHANGE, "Sent again.")  # type: ignore[arg-type]
+        if skipped := sum(delivery.endpoint_id not in usable for delivery in deliveries):
+            text = f"Not sent, because the endpoint is off or deleted: {skipped}."
+            self.message_user(request, text, messages.ERROR)
         self.message_user(request, f"Sent again: {count}.", messages.SUCCESS if count else messages.WARNING)
 
 

@@ -41,20 +41,20 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         rows = changelist.result_list = list(changelist.result_list)
-        counts = pending_counts([one.pk for one in rows if one.is_endpoint])
-        for one in rows:
-            one.delivery_counts = counts
+        counts = pending_counts([row.pk for row in rows if row.is_endpoint])
+        for row in rows:
+            row.delivery_counts = counts
         return changelist
 
-    @admin.display(description="pending")
+    @admin.display(description="pending deliveries")
     def pending(self, subscription: Subscription) -> str:
         return self._count_link(subscription, State.PENDING)
 
-    @admin.display(description="dead")
+    @admin.display(description="dead deliveries")
     def dead(self, subscription: Subscription) -> str:
         return self._count_link(subscription, State.DEAD)
 
-    @admin.display(description="all")
+    @admin.display(description="all deliveries")
     def deliveries(self, subscription: Subscription) -> str:
         show = admin_url("changelist", Delivery, endpoint_id=subscription.pk)
         if subscription.instance_id is None:
@@ -72,7 +72,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
             '<a href="{}">{}</a>', url, subscription.delivery_counts.get((subscription.pk, state.value), 0)
         )
 
-    @admin.action(description="Send again what died at selected endpoints", permissions=["change"])
+    @admin.action(description="Send dead deliveries of selected endpoints again", permissions=["change"])
     def send_dead_again(self, request: HttpRequest, queryset: Any) -> None:
         for endpoint in queryset.endpoints().defer("secrets"):
             name = f"{endpoint} ({self.destination(endpoint)})"
@@ -81,20 +81,20 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
                 continue
             with transaction.atomic():
                 if count := requeue_dead(endpoint.pk):
-                    self.log_change(request, endpoint, f"Sent again what had died: {count}.")
+                    self.log_change(request, endpoint, f"Sent dead deliveries again: {count}.")
             level = messages.SUCCESS if count else messages.WARNING
-            self.message_user(request, f"{name}: {count} due again.", level)
+            self.message_user(request, f"{name}: {count} queued again.", level)
 
     @admin.action(description="Send a test event to selected webhooks", permissions=["change"])
     def send_test_event(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """Of the first type that they want; it is an instance's, so those of all instances get none."""
+        """Send a sample of the first type that a webhook subscribes to; webhooks for all instances are skipped."""
         count = 0
         webhooks = queryset.filter(transport=Subscription.WEBHOOK, is_enabled=True).exclude(instance=None)
         for endpoint in webhooks.select_related("instance"):
             event_type = next(filter(None, map(EventType.named, endpoint.events)), EventType.MESSAGES_UPSERT)
             with transaction.atomic():
                 send_test(endpoint.instance, event_type, [endpoint], actor(request))
-                self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
+                self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
             count += 1
         level = messages.SUCCESS if count else messages.WARNING
         self.message_user(request, f"Test events sent to webhooks that are on: {count}.", level)
@@ -104,23 +104,23 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         return [path("<path:object_id>/test/", view, name="instances_subscription_test"), *super().get_urls()]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        context["testable"] = [event_type.value for event_type in EventType if event_type.is_subscribable]
+        context["test_event_types"] = [event_type.value for event_type in EventType if event_type.is_subscribable]
         return super().render_change_form(request, context, *args, **kwargs)
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """A sample of the type that was chosen to one webhook, whatever it is subscribed to."""
+        """Send a sample of the chosen type to one webhook, also if it does not subscribe to that type."""
         endpoint = self.get_changeable(request, object_id)
         event_type = EventType.named(request.POST.get("event_type"))
         if endpoint.transport != Subscription.WEBHOOK or event_type is None or not event_type.is_subscribable:
             raise Http404
         if endpoint.instance is None or not endpoint.is_enabled:
-            told = "A test event is an instance's, and goes to a webhook that is on."
-            self.message_user(request, told, messages.ERROR)
+            text = "Test events need a webhook that is on and belongs to an instance."
+            self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(admin_url("change", Subscription, endpoint.pk))
         with transaction.atomic():
             [delivery] = send_test(endpoint.instance, event_type, [endpoint], actor(request))
-            self.log_change(request, endpoint, f"Sent a test of {event_type.value}.")
-        self.message_user(request, f"A test of {event_type.value} is on its way.", messages.SUCCESS)
+            self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
+        self.message_user(request, f"A test event of type {event_type.value} is queued.", messages.SUCCESS)
         return HttpResponseRedirect(admin_url("change", Delivery, delivery.pk))
 
     def delete_model(self, request: HttpRequest, obj: Subscription) -> None:

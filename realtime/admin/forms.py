@@ -1,8 +1,8 @@
-"""What people fill in to have deliveries sent again."""
+"""Forms that send deliveries again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django import forms
@@ -22,7 +22,7 @@ from realtime.delivery.resend import TargetOverride, in_range
 
 
 class MomentField(forms.DateTimeField):
-    """The browser's own field, in UTC."""
+    """A date and time in UTC, with the browser's own picker."""
 
     def __init__(self, **kwargs: Any) -> None:
         widget = forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S")
@@ -30,54 +30,54 @@ class MomentField(forms.DateTimeField):
 
 
 class TargetOverrideForm(forms.Form):
-    """Where deliveries go: to their endpoints, or to another URL."""
+    """The target of deliveries: their endpoints, or another URL with a secret of its own."""
 
-    url = UrlField(help_text="Empty: to their endpoints. Another URL gets them without the headers of any endpoint.")
+    url = UrlField(help_text="Empty: send to their endpoints. Another URL gets none of the endpoints' headers.")
     secret = forms.CharField(
         required=False,
         widget=WriteOnly(attrs={"rows": 1, "class": "vLargeTextField", "autocomplete": "off", "spellcheck": "false"}),
-        help_text="What they are signed with at another URL: whsec_ and base64, as Standard Webhooks has it.",
+        help_text="Signs the deliveries to another URL: whsec_ and base64, as in Standard Webhooks.",
     )
 
     def clean_url(self) -> str:
         url = self.cleaned_data["url"]
         if url:
-            _checked(check_url, url)
+            _validate(check_url, url)
         return url
 
     def clean_secret(self) -> str:
         secret = self.cleaned_data["secret"]
         if secret:
-            _checked(check_secret, secret)
+            _validate(check_secret, secret)
         return secret
 
     def clean(self) -> None:
         super().clean()
         if self.cleaned_data.get("url") and not self.cleaned_data.get("secret") and "secret" not in self.errors:
-            self.add_error("secret", "A URL wants a secret.")
+            self.add_error("secret", "A URL requires a secret.")
 
     @property
     def override(self) -> TargetOverride | None:
-        told = self.cleaned_data
-        return TargetOverride(told["url"], told["secret"], is_operators=True) if told["url"] else None
+        url, secret = self.cleaned_data["url"], self.cleaned_data["secret"]
+        return TargetOverride(url, secret, is_operators=True) if url else None
 
 
-def _checked(check: Any, value: str) -> None:
+def _validate(check: Callable[[str], Any], value: str) -> None:
     try:
         check(value)
     except ValueError as error:
         raise ValidationError(f"{error}.") from None
 
 
-class ChosenForm(TargetOverrideForm):
-    """For deliveries that were chosen one by one."""
+class SelectedForm(TargetOverrideForm):
+    """Send the deliveries with these ids again."""
 
     ids = forms.CharField(widget=forms.HiddenInput)
 
     def clean_ids(self) -> list[int]:
         ids = self.cleaned_data["ids"].split(",")
         if len(ids) > MAX_IDS or not all(map(is_id, ids)):
-            raise ValidationError(f"These are no deliveries, or more than {MAX_IDS}.")
+            raise ValidationError(f"These are not ids of deliveries, or more than {MAX_IDS}.")
         return [int(pk) for pk in ids]
 
     @property
@@ -86,16 +86,18 @@ class ChosenForm(TargetOverrideForm):
 
     @property
     def subjects(self) -> list[Any]:
-        """What the admin's history is of."""
+        """Return the objects whose history in the admin records the sending."""
         return list(self.deliveries.defer("body"))
 
 
 class InstanceSelect(AutocompleteSelect):
+    """The admin's select box of instances, outside of a ModelAdmin."""
+
     def __init__(self) -> None:
         super().__init__(Subscription._meta.get_field("instance"), admin.site)
 
     def optgroups(self, name: str, value: Sequence[str], attr: dict[str, Any] | None = None) -> list[Any]:
-        """Django's looks up what was sent, and fails for what is no id."""
+        """Render no option for a value that is not a UUID, for which Django's lookup raises."""
         try:
             return super().optgroups(name, value, attr)
         except ValidationError:
@@ -103,22 +105,22 @@ class InstanceSelect(AutocompleteSelect):
 
 
 class RangeForm(TargetOverrideForm):
-    """For what happened to one instance in some time."""
+    """Send the deliveries of one instance and a range of time again."""
 
     instance = forms.ModelChoiceField(Instance.objects.all(), widget=InstanceSelect)
-    since = MomentField(help_text="In UTC, by when they were made. Empty: from the beginning.")
-    until = MomentField(help_text="In UTC; what was made then is left out. Empty: until now.")
+    since = MomentField(help_text="Deliveries created at or after this time, in UTC. Empty: from the first one.")
+    until = MomentField(help_text="Deliveries created before this time, in UTC. Empty: until now.")
     state = forms.MultipleChoiceField(
         choices=[choice for choice in State.choices if choice[0] != State.PENDING],
         initial=[State.DEAD],
         widget=forms.CheckboxSelectMultiple,
-        help_text="What was sent again already is left out.",
+        help_text="Deliveries that were sent again already are left out.",
     )
     endpoint = forms.IntegerField(
         required=False,
         min_value=-(2**63),
         max_value=2**63 - 1,
-        help_text="The number in the address of its page. Empty: all of the instance.",
+        help_text="The number in the URL of its page. Empty: all endpoints of the instance.",
     )
 
     @property
@@ -128,5 +130,5 @@ class RangeForm(TargetOverrideForm):
 
     @property
     def subjects(self) -> list[Any]:
-        """What the admin's history is of."""
+        """Return the objects whose history in the admin records the sending."""
         return [self.cleaned_data["instance"]]

@@ -53,11 +53,11 @@ class LoggedInstanceAdmin(InstanceAdmin):
         if not found:
             add = admin_url("add", Subscription, instance=instance.pk, transport=Subscription.WEBHOOK)
             return format_html('<a href="{}" title="Add a webhook">none</a>', add)
-        off = sum(not one.is_enabled for one in found)
-        failing = sum(bool(one.is_enabled and one.failing_since) for one in found)
-        told = [str(len(found)), *([f"{failing} failing"] if failing else []), *([f"{off} off"] if off else [])]
+        off = sum(not endpoint.is_enabled for endpoint in found)
+        failing = sum(bool(endpoint.is_enabled and endpoint.failing_since) for endpoint in found)
+        counts = [str(len(found)), *([f"{failing} failing"] if failing else []), *([f"{off} off"] if off else [])]
         url = admin_url("changelist", Subscription, instance__id__exact=instance.pk)
-        return format_html('<a href="{}">{}</a>', url, ", ".join(told))
+        return format_html('<a href="{}">{}</a>', url, ", ".join(counts))
 
     @admin.display(description="deliveries")
     def deliveries(self, instance: Instance) -> str:

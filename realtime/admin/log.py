@@ -27,7 +27,7 @@ class EventAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Event], bool]:
-        """Through the streams, one row an instance: the log itself is too long to look for names in."""
+        """Search by instance name through the streams, one row per instance: the log has no index on names."""
         if search_term:
             found = Stream.objects.filter(name__icontains=search_term)
             queryset = queryset.filter(instance_id__in=found.values("pk"))
@@ -37,14 +37,14 @@ class EventAdmin(LongListAdmin):
     def recorded_at(self, event: Event) -> str:
         return format_time(event.created_at)
 
-    @admin.display(description="who got it")
+    @admin.display(description="recipients")
     def recipients(self, event: Event) -> str:
-        """Each endpoint and the sockets, in words."""
+        """Return a sentence for each endpoint and for the sockets."""
         instance = Instance.objects.filter(pk=event.instance_id).first()
         if instance is None:
-            return "The instance is deleted: its deliveries are on record."
-        told = explain(instance, str(event.seq), is_for_all=True)["summary"]
-        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((one,) for one in told)))
+            return "The instance is deleted. Its deliveries are still listed under Deliveries."
+        summary = explain(instance, str(event.seq), is_for_all=True)["summary"]
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((text,) for text in summary)))
 
     @admin.display(description="envelope")
     def shown_envelope(self, event: Event) -> str:

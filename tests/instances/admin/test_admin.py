@@ -1,4 +1,4 @@
-"""The admin: through a browser what people do, through Django's client what they must not."""
+"""The admin of instances, keys and subscriptions, in a browser and through Django's client."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page
 
     expect(admin_page.get_by_role("heading", name="Token of made by hand")).to_be_visible()
     token = admin_page.locator("code").inner_text()
-    answer = server.get(server.path("/instance/connectionState", "made by hand"), key=token)
-    assert (answer.status, answer.json["instance"]["state"]) == (200, "open")
+    response = server.get(server.path("/instance/connectionState", "made by hand"), key=token)
+    assert (response.status, response.json["instance"]["state"]) == (200, "open")
 
     admin_page.reload()
     expect(admin_page.get_by_role("heading", name="Change instance")).to_be_visible()
@@ -57,7 +57,7 @@ def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page
     expect(admin_page.locator("code")).to_have_text(token)
 
 
-def test_the_boxes_that_are_ticked_are_what_sockets_hear(admin_page, server):
+def test_sockets_receive_the_events_whose_boxes_are_checked(admin_page, server):
     instance = server.create()
     admin_page.goto(at("change", Instance, instance.id))
     admin_page.get_by_role("link", name="no settings").click()
@@ -77,7 +77,7 @@ def test_the_boxes_that_are_ticked_are_what_sockets_hear(admin_page, server):
     assert (found["enabled"], found["events"]) == (False, [])
 
 
-def test_a_key_is_shown_once_opens_what_was_chosen_and_can_be_revoked(admin_page, server):
+def test_a_key_is_shown_once_gives_access_to_the_chosen_instances_and_can_be_revoked(admin_page, server):
     mine, other = server.create(), server.create()
     admin_page.goto(at("add", ApiKey))
     admin_page.get_by_label("Name:").fill("dashboard")
@@ -86,7 +86,7 @@ def test_a_key_is_shown_once_opens_what_was_chosen_and_can_be_revoked(admin_page
     admin_page.get_by_role("option", name=mine.name).click()
     admin_page.get_by_role("button", name="Save").click()
 
-    expect(admin_page.get_by_text("it cannot be had again")).to_be_visible()
+    expect(admin_page.get_by_text("it cannot be recovered")).to_be_visible()
     key = admin_page.locator("code").inner_text()
     path = "/instance/connectionState"
     assert server.get(server.path(path, mine), key=key).status == 200
@@ -104,7 +104,7 @@ def test_a_key_is_shown_once_opens_what_was_chosen_and_can_be_revoked(admin_page
     assert server.get(server.path(path, mine), key=key).status == 401
 
 
-def test_a_message_that_came_in_can_be_read_and_so_can_its_event(admin_page, server):
+def test_a_received_message_and_its_event_can_be_read(admin_page, server):
     instance = server.create()
     server.receive(instance, "Good morning", id=f"id-of-{instance.name}")
     admin_page.goto(at("changelist", Message))
@@ -129,7 +129,7 @@ def test_a_message_that_came_in_can_be_read_and_so_can_its_event(admin_page, ser
 
 @pytest.fixture
 def admin_user(db):
-    """pytest-django's hashes a password that nobody needs, for each test."""
+    """Like pytest-django's fixture, without hashing a password for each test."""
     return User.objects.create(username="admin", is_staff=True, is_superuser=True)
 
 
@@ -138,10 +138,10 @@ def instance(db):
     return Instance.objects.create(name="loja centro", number="551199", connection_state="open")
 
 
-def errors_of(answer):
-    """All that the form has to say."""
-    assert answer.status_code == 200
-    return " ".join(text for texts in answer.context["adminform"].form.errors.values() for text in texts)
+def errors_of(response):
+    """Return all errors of the form."""
+    assert response.status_code == 200
+    return " ".join(text for texts in response.context["adminform"].form.errors.values() for text in texts)
 
 
 NEW = {"name": "new", "integration": "EVOLUTION", "number": "551100", "business_id": "", "own_token": ""}
@@ -163,21 +163,21 @@ NEW = {"name": "new", "integration": "EVOLUTION", "number": "551100", "business_
         ({"own_token": "t" * 4097}, "at most 4096 characters"),
     ],
 )
-def test_what_is_wrong_with_a_new_instance_is_said_in_the_form(admin_client, instance, fields, error):
-    answer = admin_client.post(at("add", Instance), NEW | fields)
+def test_the_form_of_a_new_instance_shows_errors(admin_client, instance, fields, error):
+    response = admin_client.post(at("add", Instance), NEW | fields)
 
-    assert error in errors_of(answer)
+    assert error in errors_of(response)
     assert Instance.objects.get() == instance
 
 
-def test_a_token_does_not_come_back_with_the_errors_of_a_form(admin_client):
-    answer = admin_client.post(at("add", Instance), NEW | {"name": "a/b", "own_token": "typed-by-hand"})
+def test_a_form_with_errors_does_not_contain_the_typed_token(admin_client):
+    response = admin_client.post(at("add", Instance), NEW | {"name": "a/b", "own_token": "typed-by-hand"})
 
-    assert errors_of(answer)
-    assert "typed-by-hand" not in answer.content.decode()
+    assert errors_of(response)
+    assert "typed-by-hand" not in response.content.decode()
 
 
-def test_a_number_of_another_instance_is_refused_on_the_change_page_too(admin_client, instance):
+def test_the_number_of_another_instance_is_refused_on_the_change_page_too(admin_client, instance):
     other = Instance.objects.create(name="other", number="551188")
     form = {"number": "551199", "connection_state": "close", "initial-connection_state": "close"}
 
@@ -186,7 +186,7 @@ def test_a_number_of_another_instance_is_refused_on_the_change_page_too(admin_cl
     assert other.number == "551188"
 
 
-def test_a_cloud_api_instance_keeps_its_number(admin_client, db):
+def test_the_number_of_a_cloud_api_instance_cannot_be_removed(admin_client, db):
     token = Secret("graph-token")
     cloud = Instance.objects.create(
         name="cloud", integration="WHATSAPP-BUSINESS", number="11", provider_token=token, connection_state="open"
@@ -196,19 +196,19 @@ def test_a_cloud_api_instance_keeps_its_number(admin_client, db):
     assert errors_of(admin_client.post(at("change", Instance, cloud.pk), form)) == "number is required"
 
 
-def test_of_two_requests_at_once_the_later_one_is_told_and_does_not_fail(admin_client, db):
-    def be_quicker(instance, **kwargs):
-        pre_save.disconnect(be_quicker, sender=Instance)
+def test_the_later_of_two_concurrent_requests_gets_an_error_message(admin_client, db):
+    def create_first(instance, **kwargs):
+        pre_save.disconnect(create_first, sender=Instance)
         Instance.objects.create(name="new", number="551177")
 
-    pre_save.connect(be_quicker, sender=Instance)
-    answer = admin_client.post(at("add", Instance), NEW, follow=True)
+    pre_save.connect(create_first, sender=Instance)
+    response = admin_client.post(at("add", Instance), NEW, follow=True)
 
-    assert "has just come into use" in answer.content.decode()
+    assert "has just been taken by another request" in response.content.decode()
     assert not Instance.objects.filter(number="551100").exists()
 
 
-def test_a_new_instance_is_in_its_providers_state_and_is_announced(admin_client, db):
+def test_a_new_instance_has_the_initial_state_of_its_provider_and_is_announced(admin_client, db):
     admin_client.post(at("add", Instance), NEW | {"integration": "WHATSAPP-BAILEYS"})
 
     instance = Instance.objects.get()
@@ -216,19 +216,19 @@ def test_a_new_instance_is_in_its_providers_state_and_is_announced(admin_client,
     assert list(Event.objects.values_list("instance_id", "type")) == [(instance.pk, "instance.create")]
 
 
-def test_the_token_of_a_cloud_api_instance_is_also_that_for_the_graph_api(admin_client, db):
-    answer = admin_client.post(
+def test_the_token_of_a_cloud_api_instance_is_also_the_access_token_for_the_graph_api(admin_client, db):
+    response = admin_client.post(
         at("add", Instance), NEW | {"integration": "WHATSAPP-BUSINESS", "own_token": "graph-token"}, follow=True
     )
 
     instance = Instance.objects.get()
     assert instance.has_token("graph-token")
     assert instance.provider_token.reveal() == "graph-token"
-    assert "was added successfully" in answer.content.decode()
-    assert "graph-token" not in answer.content.decode()  # whoever typed it knows it
+    assert "was added successfully" in response.content.decode()
+    assert "graph-token" not in response.content.decode()  # it was typed in, so it need not be shown
 
 
-def test_a_state_that_is_set_by_hand_is_announced(admin_client, instance):
+def test_a_state_that_is_set_in_the_form_is_announced(admin_client, instance):
     form = {"number": "551199", "connection_state": "close", "initial-connection_state": "open"}
     admin_client.post(at("change", Instance, instance.pk), form)
 
@@ -236,7 +236,7 @@ def test_a_state_that_is_set_by_hand_is_announced(admin_client, instance):
     assert b'"state":"close"' in bytes(event.envelope)
 
 
-def test_a_page_that_was_open_for_a_while_does_not_take_a_newer_state_back(admin_client, instance):
+def test_an_outdated_form_does_not_overwrite_a_newer_state(admin_client, instance):
     instance.change_state("connecting")
     form = {"number": "551199", "connection_state": "open", "initial-connection_state": "open", "profile_name": "Loja"}
     admin_client.post(at("change", Instance, instance.pk), form)
@@ -246,7 +246,7 @@ def test_a_page_that_was_open_for_a_while_does_not_take_a_newer_state_back(admin
     assert Event.objects.filter(type=EventType.CONNECTION_UPDATE).count() == 1
 
 
-def test_name_and_integration_are_settled_and_what_is_left_empty_stays_null(admin_client, instance):
+def test_name_and_integration_cannot_be_changed_and_empty_fields_stay_null(admin_client, instance):
     form = {"number": "551199", "connection_state": "open", "initial-connection_state": "open"}
     form |= {"name": "another", "integration": "WHATSAPP-BAILEYS", "profile_pic_url": "", "business_id": ""}
     admin_client.post(at("change", Instance, instance.pk), form)
@@ -257,29 +257,29 @@ def test_name_and_integration_are_settled_and_what_is_left_empty_stays_null(admi
 
 
 @pytest.mark.parametrize("way", ["button", "action"])
-def test_a_deleted_instance_takes_what_it_stored_along_and_is_announced(admin_client, instance, way):
+def test_deleting_an_instance_deletes_its_rows_and_is_announced(admin_client, instance, way):
     fill(instance)
     if way == "button":
-        answer = admin_client.get(at("delete", Instance, instance.pk))
+        response = admin_client.get(at("delete", Instance, instance.pk))
         admin_client.post(at("delete", Instance, instance.pk), {"post": "yes"})
     else:
         form = {"action": "delete_selected", "_selected_action": [str(instance.pk)]}
-        answer = admin_client.post(at("changelist", Instance), form)
+        response = admin_client.post(at("changelist", Instance), form)
         admin_client.post(at("changelist", Instance), form | {"post": "yes"})
 
-    assert "loja centro, with its messages (1), contacts (1) and chats (1)" in answer.content.decode()
+    assert "loja centro, with its messages (1), contacts (1) and chats (1)" in response.content.decode()
     assert not Instance.objects.exists()
     assert not Message.objects.exists()
     assert list(Event.objects.values_list("type", flat=True)[:2]) == ["remove.instance", "instance.delete"]
 
 
-def test_no_page_lists_all_the_messages_that_go_with_an_instance(admin_client, instance):
+def test_the_delete_page_counts_messages_instead_of_listing_them(admin_client, instance):
     for number in range(3):
         fill(instance, f"message-{number}")
 
-    answer = admin_client.get(at("delete", Instance, instance.pk))
-    assert "messages (3)" in answer.content.decode()
-    assert "message-1" not in answer.content.decode()
+    response = admin_client.get(at("delete", Instance, instance.pk))
+    assert "messages (3)" in response.content.decode()
+    assert "message-1" not in response.content.decode()
 
 
 # Keys
@@ -299,13 +299,13 @@ def texts_of_the_database():
 
 
 def test_a_new_key_is_shown_once_and_stored_nowhere(admin_client, db):
-    answer = admin_client.post(at("add", ApiKey), new_key())
-    cookie = answer.cookies["shown_once"]
+    response = admin_client.post(at("add", ApiKey), new_key())
+    cookie = response.cookies["shown_once"]
     key = ApiKey.objects.get()
-    assert answer.url == cookie["path"] == at("secret", ApiKey, key.pk)
+    assert response.url == cookie["path"] == at("secret", ApiKey, key.pk)
     assert (cookie["httponly"], cookie["samesite"], cookie["max-age"]) == (True, "Strict", 60)
 
-    shown = admin_client.get(answer.url)
+    shown = admin_client.get(response.url)
     secret = KEY.search(shown.content.decode())[0]
     assert key.digest == digest(secret)
     assert (key.name, key.scopes, key.all_instances) == ("dashboard", ["read", "send"], True)
@@ -313,18 +313,18 @@ def test_a_new_key_is_shown_once_and_stored_nowhere(admin_client, db):
     assert secret not in str(cookie)
     assert not [text for text in texts_of_the_database() if secret in text]
 
-    again = admin_client.get(answer.url, follow=True)
+    again = admin_client.get(response.url, follow=True)
     assert again.redirect_chain == [(at("change", ApiKey, key.pk), 302)]
     assert secret not in again.content.decode()
 
 
-def test_what_was_encrypted_for_another_purpose_is_not_shown(admin_client, instance):
+def test_a_text_that_was_encrypted_for_another_purpose_is_not_shown(admin_client, instance):
     url = at("secret", Instance, instance.pk)
     admin_client.cookies.load({"shown_once": instance.token.cipher})
 
-    answer = admin_client.get(url)
-    assert (answer.status_code, answer.url) == (302, at("change", Instance, instance.pk))
-    assert instance.token.reveal() not in answer.content.decode()
+    response = admin_client.get(url)
+    assert (response.status_code, response.url) == (302, at("change", Instance, instance.pk))
+    assert instance.token.reveal() not in response.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -333,12 +333,12 @@ def test_what_was_encrypted_for_another_purpose_is_not_shown(admin_client, insta
         ({"name": ""}, "This field is required."),
         ({"scopes": []}, "This field is required."),
         ({"scopes": ["read", "rule"]}, "rule is not one of the available choices."),
-        ({"all_instances": ""}, "Choose the instances that this key opens, or all."),
-        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "This moment is past."),
+        ({"all_instances": ""}, "Choose the instances that this key gives access to, or all instances."),
+        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "This time is in the past."),
         ({"expires_at_0": "soon", "expires_at_1": ""}, "Enter a valid date."),
     ],
 )
-def test_what_is_wrong_with_a_new_key_is_said_in_the_form(admin_client, db, fields, error):
+def test_the_form_of_a_new_key_shows_errors(admin_client, db, fields, error):
     assert error in errors_of(admin_client.post(at("add", ApiKey), new_key(**fields)))
     assert not ApiKey.objects.exists()
 
@@ -347,37 +347,37 @@ def test_every_scope_is_explained():
     assert list(SCOPES) == list(ApiKey.Scope)
 
 
-def test_a_keys_scopes_and_instances_can_be_changed_and_it_stays_the_same_key(admin_client, instance):
+def test_scopes_and_instances_of_a_key_can_be_changed(admin_client, instance):
     key, secret = ApiKey.objects.issue("dashboard", ["read"], all_instances=True)
     form = new_key(scopes=["listen"], all_instances="", instances=[str(instance.pk)])
-    answer = admin_client.post(at("change", ApiKey, key.pk), form)
+    response = admin_client.post(at("change", ApiKey, key.pk), form)
 
-    assert answer.url == at("changelist", ApiKey)
+    assert response.url == at("changelist", ApiKey)
     key.refresh_from_db()
     assert (key.scopes, key.all_instances, list(key.instances.all())) == (["listen"], False, [instance])
     assert key.digest == digest(secret)
 
 
-def test_selected_keys_are_revoked_and_the_list_tells_states_apart(admin_client, db):
-    keys = [ApiKey.objects.issue(name, ["read"], all_instances=True)[0] for name in ("one", "two", "three")]
-    ApiKey.objects.filter(name="three").update(expires_at=timezone.now() - timedelta(days=1))
+def test_selected_keys_are_revoked_and_the_list_filters_by_state(admin_client, db):
+    keys = [ApiKey.objects.issue(name, ["read"], all_instances=True)[0] for name in ("first", "second", "third")]
+    ApiKey.objects.filter(name="third").update(expires_at=timezone.now() - timedelta(days=1))
     form = {"action": "revoke_selected", "_selected_action": [keys[0].pk]}
     admin_client.post(at("changelist", ApiKey), form)
 
     rows = admin_client.get(at("changelist", ApiKey)).context["cl"].result_list
     states = {key.name: "revoked" if key.revoked_at else "usable" if key.is_usable else "expired" for key in rows}
-    assert states == {"one": "revoked", "two": "usable", "three": "expired"}
+    assert states == {"first": "revoked", "second": "usable", "third": "expired"}
     for name, state in states.items():
-        answer = admin_client.get(at("changelist", ApiKey), {"state": state})
-        assert [key.name for key in answer.context["cl"].result_list] == [name]
-        assert f'<td class="field-state">{state}</td>' in answer.content.decode()
+        response = admin_client.get(at("changelist", ApiKey), {"state": state})
+        assert [key.name for key in response.context["cl"].result_list] == [name]
+        assert f'<td class="field-state">{state}</td>' in response.content.decode()
     assert LogEntry.objects.get().change_message == "Revoked."
 
 
 # Subscriptions
 
 
-def test_events_are_offered_in_evolutions_order(admin_client, db):
+def test_events_are_listed_in_evolutions_order(admin_client, db):
     form = admin_client.get(at("add", Subscription)).context["adminform"].form
     assert [name for name, _ in form.fields["events"].choices] == SUBSCRIBABLE
     assert {"GROUP_UPDATE", "GROUPS_UPDATE"} < set(SUBSCRIBABLE)
@@ -412,7 +412,7 @@ def test_websocket_settings_follow_evolutions_rules(admin_client, instance, form
         ({}, "has websocket settings already"),
     ],
 )
-def test_what_is_wrong_with_a_subscription_is_said_in_the_form(admin_client, instance, fields, error):
+def test_the_form_of_a_subscription_shows_errors(admin_client, instance, fields, error):
     Subscription.set_websocket(instance, True, ["CALL"])
     form = {"instance": str(instance.pk), "is_enabled": "on"} | fields
 
@@ -430,11 +430,11 @@ def test_instances_can_be_found_by_their_websocket_settings(admin_client, db, va
     assert [instance.name for instance in found] == names
 
 
-# What there is a lot of
+# Messages, contacts, chats, events
 
 
 def fill(instance, wa_id="wa-1", content=None, **fields):
-    """One row of everything."""
+    """Create a message, a contact, a chat and an event."""
     jid = f"{wa_id}@s.whatsapp.net"
     content = {"conversation": "hello"} if content is None else content
     known = {"type": "conversation", "timestamp": 1767225600, "push_name": "Ana"} | fields
@@ -453,29 +453,29 @@ def rows(count, start=0):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_longer_list_asks_the_database_no_more_often(admin_client, db, model):
+def test_a_longer_list_needs_no_more_queries(admin_client, db, model):
     counts = []
     for start, added in ((0, 1), (1, 19)):
         rows(added, start)
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            answer = admin_client.get(at("changelist", model))
+            response = admin_client.get(at("changelist", model))
         counts.append(len(queries))
-    assert answer.context["cl"].result_count >= 20
+    assert response.context["cl"].result_count >= 20
     assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(("model", "column"), [(Event, "envelope"), (Message, "content")])
-def test_lists_leave_out_what_only_the_detail_page_shows(admin_client, db, model, column):
+def test_lists_do_not_load_columns_of_the_detail_page(admin_client, db, model, column):
     rows(1)
     with CaptureQueriesContext(connection) as queries:
-        answer = admin_client.get(at("changelist", model))
-    assert len(answer.context["cl"].result_list) >= 1
+        response = admin_client.get(at("changelist", model))
+    assert len(response.context["cl"].result_list) >= 1
     assert not [query for query in queries if f'"{column}"' in query["sql"]]
 
 
-def test_the_list_of_instances_tells_counts_and_the_last_event(admin_client, instance):
+def test_the_list_of_instances_shows_counts_and_the_last_event(admin_client, instance):
     for number in range(3):
         fill(instance, f"wa-{number}")
     Subscription.set_websocket(instance, True, ["CALL", "SEND_MESSAGE"])
@@ -486,7 +486,7 @@ def test_the_list_of_instances_tells_counts_and_the_last_event(admin_client, ins
     assert "on, 2 events" in page
 
 
-def test_the_links_from_an_instance_lead_to_what_is_its_own(admin_client, instance):
+def test_the_links_of_an_instance_lead_to_its_own_rows(admin_client, instance):
     fill(instance, "mine")
     fill(Instance.objects.create(name="other"), "theirs")
 
@@ -499,7 +499,7 @@ def test_the_links_from_an_instance_lead_to_what_is_its_own(admin_client, instan
 @pytest.mark.parametrize(
     ("model", "sought"), [(Message, "wa-2@"), (Message, "ana 2"), (Contact, "wa-2"), (Chat, "wa-2"), (Event, "centro")]
 )
-def test_what_is_stored_can_be_searched(admin_client, instance, model, sought):
+def test_stored_rows_can_be_searched(admin_client, instance, model, sought):
     fill(Instance.objects.create(name="other"), "wa-1")
     fill(instance, "wa-2", push_name="Ana 2")
 
@@ -508,7 +508,7 @@ def test_what_is_stored_can_be_searched(admin_client, instance, model, sought):
     assert found == [row for row in model.objects.all() if instance.pk == row.instance_id]
 
 
-def test_events_come_newest_first_and_by_type(admin_client, instance):
+def test_events_are_listed_newest_first_and_filtered_by_type(admin_client, instance):
     fill(instance)
     everything = admin_client.get(at("changelist", Event)).context["cl"].result_list
     assert [event.type for event in everything] == ["call", "instance.create"]
@@ -517,7 +517,7 @@ def test_events_come_newest_first_and_by_type(admin_client, instance):
     assert [event.type for event in calls] == ["call"]
 
 
-def test_what_no_hand_writes_cannot_be_changed_by_hand(admin_client, instance):
+def test_rows_of_providers_and_the_log_are_read_only(admin_client, instance):
     fill(instance)
     for model in (Message, Contact, Chat, Event, Stream):
         row = model.objects.first()
@@ -527,7 +527,7 @@ def test_what_no_hand_writes_cannot_be_changed_by_hand(admin_client, instance):
         assert "delete_selected" not in admin_client.get(at("changelist", model)).content.decode()
 
 
-def test_a_time_that_is_none_and_a_very_long_text_are_shown_all_the_same(admin_client, instance):
+def test_an_invalid_time_and_a_very_long_text_are_shown(admin_client, instance):
     fill(instance, content={"imageMessage": {"base64": "A" * 2 * MAX_SHOWN}}, timestamp=2**62)
 
     page = admin_client.get(at("change", Message, Message.objects.get().pk)).content.decode()
@@ -557,7 +557,7 @@ def all_pages():
 
 @pytest.fixture
 def secrets(admin_user):
-    """An instance, a key and a message that have some, and whatever must be on no page."""
+    """Create an instance, a key and a message, and return the secrets that no page may show."""
     cloud = Instance(name="cloud", integration="WHATSAPP-BUSINESS", number="11", connection_state="open")
     cloud.give_token("own-token")
     cloud.provider_token = Secret("graph-token")
@@ -570,7 +570,7 @@ def secrets(admin_user):
     return ["own-token", "graph-token", "wavoip-token", "media-key", secret, *stored]
 
 
-def test_nothing_secret_is_on_any_page(admin_client, secrets):
+def test_no_page_contains_a_secret(admin_client, secrets):
     pages = list(all_pages())
     content = {url: admin_client.get(url).content.decode() for url in pages}
 
@@ -580,43 +580,43 @@ def test_nothing_secret_is_on_any_page(admin_client, secrets):
     assert not [(url, secret) for url, page in content.items() for secret in secrets if secret in page]
 
 
-def test_no_secret_can_be_searched_for(admin_client, secrets):
+def test_no_search_finds_a_secret(admin_client, secrets):
     for model in MODELS:
         for secret in secrets:
-            answer = admin_client.get(at("changelist", model), {"q": secret})
-            assert answer.context["cl"].result_count == 0
+            response = admin_client.get(at("changelist", model), {"q": secret})
+            assert response.context["cl"].result_count == 0
 
 
-def test_showing_a_token_leaves_a_trace_without_it(admin_client, instance):
+def test_showing_a_token_is_logged_without_the_token(admin_client, instance):
     instance.give_token("a-token-of-the-graph-api" * 170)
     instance.save()
-    answer = admin_client.post(at("token", Instance, instance.pk))
+    response = admin_client.post(at("token", Instance, instance.pk))
 
-    assert instance.token.reveal() in answer.content.decode()
-    assert "no-store" in answer["Cache-Control"]
+    assert instance.token.reveal() in response.content.decode()
+    assert "no-store" in response["Cache-Control"]
     entry = LogEntry.objects.get()
-    assert (entry.object_repr, entry.change_message) == ("loja centro", "Looked at the token.")
+    assert (entry.object_repr, entry.change_message) == ("loja centro", "Viewed the token.")
 
 
 BUTTONS = [("token", Instance), ("revoke", ApiKey)]
 
 
 @pytest.mark.parametrize(("button", "model"), BUTTONS)
-def test_a_button_is_not_pressed_by_following_a_link(admin_client, db, button, model):
+def test_a_button_requires_a_post(admin_client, db, button, model):
     rows(1)
     assert admin_client.get(at(button, model, model.objects.get().pk)).status_code == 405
     assert ApiKey.objects.usable().exists()
 
 
 @pytest.mark.parametrize(("button", "model"), BUTTONS)
-def test_a_button_of_what_is_gone_is_not_found(admin_client, instance, button, model):
+def test_a_button_of_a_deleted_object_is_not_found(admin_client, instance, button, model):
     pk = instance.pk if model is Instance else 1
     instance.delete()
     assert admin_client.post(at(button, model, pk)).status_code == 404
 
 
 @pytest.mark.parametrize(("button", "model"), BUTTONS)
-def test_strangers_are_sent_to_the_login(client, db, button, model):
+def test_anonymous_users_are_redirected_to_the_login(client, db, button, model):
     rows(1)
     url = at(button, model, model.objects.get().pk)
 
@@ -625,37 +625,37 @@ def test_strangers_are_sent_to_the_login(client, db, button, model):
 
 
 @pytest.fixture
-def onlooker(client, db):
-    """Logged in, and may look at everything."""
-    user = User.objects.create_user("onlooker", is_staff=True)
+def viewer(client, db):
+    """A client with all view permissions."""
+    user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client.force_login(user)
     return client
 
 
-def test_who_may_only_look_sees_every_page_and_changes_nothing(onlooker):
+def test_a_user_with_view_permissions_sees_every_page_and_changes_nothing(viewer):
     rows(1)
     for model in MODELS:
         row = model.objects.first()
-        listed, shown = onlooker.get(at("changelist", model)), onlooker.get(at("change", model, row.pk))
+        listed, shown = viewer.get(at("changelist", model)), viewer.get(at("change", model, row.pk))
         assert (listed.status_code, shown.status_code) == (200, 200)
         page = shown.content.decode()
         assert not re.search(r'<input type="submit"|Show token|<button>Revoke', page.partition('id="content"')[2])
         for url in (at("add", model), at("change", model, row.pk), at("delete", model, row.pk)):
-            assert onlooker.post(url, {"post": "yes"}).status_code == 403
+            assert viewer.post(url, {"post": "yes"}).status_code == 403
     for button, model in BUTTONS:
-        assert onlooker.post(at(button, model, model.objects.get().pk)).status_code == 403
+        assert viewer.post(at(button, model, model.objects.get().pk)).status_code == 403
     form = {"action": "revoke_selected", "_selected_action": [ApiKey.objects.get().pk]}
-    onlooker.post(at("changelist", ApiKey), form)
+    viewer.post(at("changelist", ApiKey), form)
 
     assert ApiKey.objects.usable().exists()
     assert Instance.objects.exists()
     assert not LogEntry.objects.exists()
 
 
-def test_who_may_only_look_reads_scopes_and_events_in_words(onlooker, instance):
+def test_a_user_with_view_permissions_reads_scopes_and_events(viewer, instance):
     key, _ = ApiKey.objects.issue("dashboard", ["read", "send"], all_instances=True)
     subscription = Subscription.set_websocket(instance, True, ["CALL", "SEND_MESSAGE"])
 
-    assert "read, send" in onlooker.get(at("change", ApiKey, key.pk)).content.decode()
-    assert "CALL, SEND_MESSAGE" in onlooker.get(at("change", Subscription, subscription.pk)).content.decode()
+    assert "read, send" in viewer.get(at("change", ApiKey, key.pk)).content.decode()
+    assert "CALL, SEND_MESSAGE" in viewer.get(at("change", Subscription, subscription.pk)).content.decode()
