@@ -162,7 +162,9 @@ class SubscriptionForm(forms.ModelForm):
     by_events = forms.BooleanField(
         label="By events", required=False, help_text="Append the event type to the URL: …/messages-upsert."
     )
-    base64 = forms.BooleanField(label="Base64", required=False, help_text="Include media in the event.")
+    base64 = forms.BooleanField(
+        label="Base64", required=False, help_text="Media wanted inside the event. No event has any yet."
+    )
     ordered = forms.BooleanField(
         required=False, help_text="Send an event only when all earlier events are delivered or given up. Slower."
     )
