@@ -27,8 +27,8 @@ class Schema(AutoSchema):
     """A route with JSON bodies, and errors in Evolution API's shape."""
 
     def get_operation_id(self) -> str:
-        """Return the view's name, followed by the method where the view has several."""
-        name = type(self.view).__name__
+        """Return the view's name without "View", followed by the method where the view has several."""
+        name = type(self.view).__name__.removesuffix("View")
         return name if len(self.view.allowed_methods) == 2 else f"{name}_{self.method.lower()}"
 
     def get_description(self) -> str:  # type: ignore[override]
