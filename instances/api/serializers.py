@@ -100,7 +100,7 @@ class QuotedBody(Body):
 
 
 class Quoted(Object):
-    """The message that is replied to, of which only `key.id` is validated."""
+    """The quoted message; only its `key.id` is validated."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         quoted = super().to_internal_value(data)
