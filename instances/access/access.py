@@ -95,7 +95,7 @@ class Access:
         keys = cls._keys_by_digest(marks.values())
         for secret, its in marks.items():
             if key := next((keys[mark] for mark in its if mark in keys), None):
-                key.was_used()
+                key.record_use()
                 found[secret] = cls._from_api_key(key)
         others = {secret: its for secret, its in marks.items() if secret not in found}
         tokens = cls._known_tokens(others.values())

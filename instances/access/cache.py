@@ -51,7 +51,7 @@ class AccessCache:
         elif access.key:
             if not access.key.is_usable:  # time has run out: no change of anything
                 return None
-            access.key.was_used()
+            access.key.record_use()
         return access
 
     def opens(self, access: Access, instance: Instance) -> bool:

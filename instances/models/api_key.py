@@ -81,7 +81,7 @@ class ApiKey(models.Model):
         """Whether `last_used_at` says so already, to the minute: a busy key is not a row written with every request."""
         return self.last_used_at is not None and timezone.now() - self.last_used_at <= timedelta(minutes=1)
 
-    def was_used(self) -> None:
+    def record_use(self) -> None:
         if not self.is_noted:
             self.last_used_at = timezone.now()
             type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)

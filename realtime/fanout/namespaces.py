@@ -91,7 +91,7 @@ class Namespaces(socketio.AsyncNamespace):
         grant: NamespaceGrant = await self._open(JoinRequest(namespace, credentials, known))
         self._known.keep(namespace, credentials, grant)
         for key in grant.unnoted_keys:
-            self.relay.spawn(database(key.was_used))
+            self.relay.spawn(database(key.record_use))
         return grant
 
     def add(self, member: Member) -> None:

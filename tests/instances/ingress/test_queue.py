@@ -452,7 +452,7 @@ def test_what_sockets_want_is_obeyed_at_once(server):
 def test_hits_are_remembered_until_access_changes(mine, django_assert_num_queries):
     key, secret = ApiKey.objects.issue("a test's", ["publish"])
     key.instances.add(mine)
-    key.was_used()
+    key.record_use()
     cache = AccessCache()
 
     def look() -> tuple[bool, bool]:
