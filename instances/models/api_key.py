@@ -77,11 +77,11 @@ class ApiKey(models.Model):
             self.save(update_fields=["revoked_at"])
 
     @property
-    def is_noted(self) -> bool:
+    def is_use_recorded(self) -> bool:
         """Whether `last_used_at` says so already, to the minute: a busy key is not a row written with every request."""
         return self.last_used_at is not None and timezone.now() - self.last_used_at <= timedelta(minutes=1)
 
     def record_use(self) -> None:
-        if not self.is_noted:
+        if not self.is_use_recorded:
             self.last_used_at = timezone.now()
             type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)

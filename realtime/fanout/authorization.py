@@ -105,7 +105,7 @@ class NamespaceGrant:
     @property
     def unnoted_keys(self) -> list[ApiKey]:
         """Those whose last use is to be stored anew."""
-        return [access.key for access in self.accesses if access.key and not access.key.is_noted]
+        return [access.key for access in self.accesses if access.key and not access.key.is_use_recorded]
 
 
 class AuthorizationCache:
