@@ -158,7 +158,7 @@ class Message(models.Model):
             self.delete()
 
     @classmethod
-    def status_reported(cls, instance: Instance, report: StatusReport) -> None:
+    def record_status(cls, instance: Instance, report: StatusReport) -> None:
         """Announce a tick, and keep the furthest one; the message itself may be unknown here."""
         with transaction.atomic():
             message = cls.objects.filter(instance=instance, wa_id=report.id).first()
