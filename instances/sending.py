@@ -65,7 +65,7 @@ class Sending:
 
     def fail(self, error: NotSent) -> ApiError:
         """Give the claim back; returns what the caller is told."""
-        self.message.not_sent()
+        self.message.release_claim()
         return ApiError(error.message, status_code=error.status)
 
 

@@ -152,7 +152,7 @@ class Message(models.Model):
             announce(EventType.SEND_MESSAGE, self.instance, self.as_event(), dedupe_key=f"sent:{wa_id}")
         return self
 
-    def not_sent(self) -> None:
+    def release_claim(self) -> None:
         """WhatsApp has refused it: another request may try again under the same id."""
         if self.pk:
             self.delete()
