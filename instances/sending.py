@@ -54,7 +54,7 @@ class Sending:
     def finish(self, wa_id: str) -> dict[str, Any]:
         """Store and announce it; raises NotFound when the instance was deleted while WhatsApp was asked."""
         try:
-            return self.message.sent(wa_id, self.provider.sent_status).as_event()
+            return self.message.record_sent(wa_id, self.provider.sent_status).as_event()
         except Instance.DoesNotExist:
             raise self._is_gone() from None
         except IntegrityError:

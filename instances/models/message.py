@@ -142,7 +142,7 @@ class Message(models.Model):
         names = ("remote_jid", "from_me", "type", "content", "timestamp")
         return {name: getattr(self, name) for name in names}
 
-    def sent(self, wa_id: str, status: str | None) -> Message:
+    def record_sent(self, wa_id: str, status: str | None) -> Message:
         """WhatsApp has taken it: store that, and announce it. Raises Instance.DoesNotExist when that is gone."""
         with transaction.atomic():
             Instance.objects.locked().get(pk=self.instance_id)  # before its stream, as everybody locks them
