@@ -163,10 +163,6 @@ class Instance(models.Model):
     def _connection_update(self) -> dict[str, Any]:
         return {"instance": self.name, "state": self.connection_state, "statusReason": 200}
 
-    def change_state(self, state: str) -> None:
-        self.connection_state = state
-        self.save(update_fields=["connection_state", "updated_at"])
-
     def give_token(self, token: str) -> None:
         """Make this the instance's own key; the caller saves."""
         self.token = Secret(token)

@@ -481,6 +481,7 @@ def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transaction
             assert client.poll() == ["6"]  # while it may move over, it gets nothing here
             with pytest.raises(ConnectionClosed):
                 websocket.recv(5)
-        instance.change_state("open")
+        instance.connection_state = "open"
+        instance.save()
         packets = client.poll_until(lambda packet: packet.startswith("42"))
     assert client.event(packets[-1])[0] == "connection.update"

@@ -104,7 +104,9 @@ def test_a_state_that_is_set_in_the_form_is_announced(admin_client, instance):
 
 
 def test_an_outdated_form_does_not_overwrite_a_newer_state(admin_client, instance):
-    instance.change_state("connecting")
+    newer = Instance.objects.get(pk=instance.pk)
+    newer.connection_state = "connecting"
+    newer.save()
     form = {"number": "551199", "connection_state": "open", "initial-connection_state": "open", "profile_name": "Loja"}
     admin_client.post(at("change", Instance, instance.pk), form)
 

@@ -463,7 +463,8 @@ def test_hits_are_remembered_until_access_changes(mine, django_assert_num_querie
     assert look() == (True, True)
     with django_assert_num_queries(1):
         assert look() == (True, True)
-    mine.change_state("connecting")
+    mine.connection_state = "connecting"
+    mine.save()
     Subscription.set_websocket(mine, True, ["CALL"])
     assert look() == (True, True)
     key.revoke()

@@ -123,7 +123,7 @@ def test_rotation_and_deletion_over_rest_change_it(client, mine):
 # What does not
 
 KEPT = {
-    "state": lambda mine: mine.change_state("open"),
+    "state": lambda mine: set_and_save(mine, connection_state="open"),
     "owner": lambda mine: (setattr(mine, "owner_jid", "5511@s.whatsapp.net"), mine.save(update_fields=["owner_jid"])),
     "profile": lambda mine: set_and_save(mine, profile_name="Loja", profile_pic_url="https://x"),
     "number": lambda mine: set_and_save(mine, number="2"),

@@ -268,7 +268,7 @@ def test_a_new_state_is_told_whoever_sets_it_and_only_when_it_is_new(instance):
     instance.connection_state = "open"
     instance.save()
     instance.save()
-    instance.change_state("open")
+    instance.save(update_fields=["connection_state"])
 
     told = [envelope(event)["data"] for event in Event.objects.filter(type="connection.update")]
     assert told == [{"instance": "loja centro", "state": "open", "statusReason": 200}]
