@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
-from instances.crypto import Secret, digest, digests, is_same
+from instances.crypto import Secret, digest
 from instances.events import EventType, announce
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models.access_revision import AccessRevision
@@ -172,9 +172,6 @@ class Instance(models.Model):
         """Another key of its own, this one or one that is made; what opens the provider's doors stays as it is."""
         self.give_token(token or new_token())
         self.save(update_fields=["token", "token_digest", "updated_at"])
-
-    def has_token(self, token: str) -> bool:
-        return any(is_same(candidate, self.token_digest) for candidate in digests(token))
 
     @property
     def phone(self) -> str | None:

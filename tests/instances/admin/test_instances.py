@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db.models.signals import pre_save
 
+from instances.access.access import Access
 from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Message, Subscription
@@ -89,7 +90,7 @@ def test_the_token_of_a_cloud_api_instance_is_also_the_access_token_for_the_grap
     )
 
     instance = Instance.objects.get()
-    assert instance.has_token("graph-token")
+    assert Access.from_key("graph-token").opens(instance)
     assert instance.provider_token.reveal() == "graph-token"
     assert "was added successfully" in response.content.decode()
     assert "graph-token" not in response.content.decode()  # it was typed in, so it need not be shown
