@@ -27,11 +27,12 @@ class ConnectionState(models.TextChoices):
     CLOSE = "close"
 
 
-#: Who gets in goes by these columns.
-KEYS = frozenset(("name", "token", "token_digest"))
+#: Columns that decide which keys open an instance.
+KEY_COLUMNS = frozenset(("name", "token", "token_digest"))
 
 
 def new_token() -> str:
+    """Return a random token in the form of Evolution API's: an upper-case UUID."""
     return str(uuid.uuid4()).upper()
 
 
@@ -41,22 +42,22 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         return self.filter(Q(number__in=numbers) | Q(business_id__in=business_ids), integration=integration)
 
     def counted(self) -> InstanceQuerySet:
-        """With how many messages, contacts and chats each has."""
+        """Annotate each instance with `message_count`, `contact_count` and `chat_count`."""
 
-        # in SQL: to have Django make it of expressions costs more than all the rest of fetchInstances
+        # raw SQL: compiling the expressions costs Django more than all the rest of fetchInstances
         def count(model: str) -> Any:
-            counted = f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id"  # noqa: S608
-            return RawSQL(f"({counted})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
+            query = f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id"  # noqa: S608
+            return RawSQL(f"({query})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
 
         return self.annotate(message_count=count("message"), contact_count=count("contact"), chat_count=count("chat"))
 
     def locked(self) -> InstanceQuerySet:
-        """In one fixed order, held until the transaction ends: two that lock several cannot wait for each other."""
+        """Lock the rows until the transaction ends, ordered by id: transactions that lock several cannot deadlock."""
         return self.order_by("id").select_for_update(no_key=True)
 
 
 class Instance(models.Model):
-    """One WhatsApp number and what is known of it."""
+    """A WhatsApp number: its name, keys, profile and connection state."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME_LENGTH, unique=True, validators=[validate_name])
@@ -79,21 +80,21 @@ class Instance(models.Model):
 
     objects = InstanceQuerySet.as_manager()
 
-    #: Its subscriptions and those for all instances, where the intake has read them together with those of others.
+    #: Subscriptions of this instance and global ones, where the ingress queue has read them for a batch of instances.
     known_subscriptions: list[Any] | None = None
 
-    #: The KEYS as they were read or committed, so that it shows which of them this object was given since.
+    #: Values of KEY_COLUMNS as read or committed, to detect which of them were set on this object since.
     _loaded: dict[str, Any] = {}
 
     class Meta:
         ordering = ("name",)
-        # whatever comes in is found by them
+        # inbound payloads are matched to instances by these columns
         indexes = (
             models.Index(fields=("number",), name="instance_number"),
             models.Index(fields=("business_id",), name="instance_business_id"),
         )
         constraints = (
-            # inbound payloads name nothing but the number, so it must lead to one instance
+            # an inbound payload names only the number, so a number must identify one instance
             models.UniqueConstraint(
                 fields=("integration", "number"),
                 condition=Q(integration__in=(Integration.CLOUD_API, Integration.EVOLUTION), number__isnull=False),
@@ -106,12 +107,12 @@ class Instance(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Store it, announce a new connection state, and make known who gets in now, whoever changed that."""
+        """Store the instance, announce a new connection state, and bump the access revision if its keys changed."""
         if not self.token_digest:
             self.give_token(new_token())
         state = self.__dict__.get("connection_state")
         update_fields = kwargs.get("update_fields")
-        keys = KEYS if update_fields is None else KEYS.intersection(update_fields)
+        keys = KEY_COLUMNS if update_fields is None else KEY_COLUMNS.intersection(update_fields)
         with transaction.atomic():
             is_access_change = bool(keys) and not self._state.adding and self._changes_access(keys)
             super().save(*args, **kwargs)
@@ -119,15 +120,15 @@ class Instance(models.Model):
                 AccessRevision.bump()
             if keys:
                 self._remember_on_commit(keys)
-            if getattr(self, "_told_state", state) != state:
+            if getattr(self, "_announced_state", state) != state:
                 announce(EventType.CONNECTION_UPDATE, self, self._connection_update())
-        self._told_state = state
+        self._announced_state = state
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Instance:
         instance = super().from_db(*args, **kwargs)
-        instance._told_state = instance.__dict__.get("connection_state")
-        instance._loaded = instance._present(KEYS)
+        instance._announced_state = instance.__dict__.get("connection_state")
+        instance._loaded = instance._loaded_values(KEY_COLUMNS)
         return instance
 
     def refresh_from_db(
@@ -135,27 +136,29 @@ class Instance(models.Model):
     ) -> None:
         fields = None if fields is None else list(fields)
         super().refresh_from_db(using, fields, from_queryset)
-        self._told_state = self.__dict__.get("connection_state")
-        self._loaded = self._loaded | self._present(KEYS if fields is None else KEYS.intersection(fields))
+        self._announced_state = self.__dict__.get("connection_state")
+        keys = KEY_COLUMNS if fields is None else KEY_COLUMNS.intersection(fields)
+        self._loaded = self._loaded | self._loaded_values(keys)
 
-    def _present(self, names: frozenset[str]) -> dict[str, Any]:
+    def _loaded_values(self, names: frozenset[str]) -> dict[str, Any]:
+        """Return the values of these fields without those that are deferred."""
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def _remember_on_commit(self, names: frozenset[str]) -> None:
-        """What is rolled back has not become what is stored."""
-        saved = self._present(names)
+        """Take these values for the stored ones once they are committed, not if they are rolled back."""
+        saved = self._loaded_values(names)
         transaction.on_commit(lambda: self.__dict__.update(_loaded=self._loaded | saved))
 
     def _changes_access(self, names: frozenset[str]) -> bool:
-        """Whether to save these is to change who gets in.
+        """Return whether saving these columns changes which keys open the instance.
 
-        What this object was not given itself stays as it is stored: it may have been loaded before the token was
-        rotated, and to save it must not make the former one valid again.
+        Columns that were not set on this object are first overwritten with their stored values: the object may have
+        been loaded before the token was rotated, and saving it must not make the former token valid again.
         """
-        stored = Instance.objects.locked().filter(pk=self.pk).values(*KEYS).first()
+        stored = Instance.objects.locked().filter(pk=self.pk).values(*KEY_COLUMNS).first()
         if stored is None:
             return False
-        for name in KEYS:
+        for name in KEY_COLUMNS:
             if self.__dict__.get(name) == self._loaded.get(name):
                 self.__dict__[name] = stored[name]
         return any(self.__dict__[name] != stored[name] for name in names & {"name", "token_digest"})
@@ -164,23 +167,23 @@ class Instance(models.Model):
         return {"instance": self.name, "state": self.connection_state, "statusReason": 200}
 
     def give_token(self, token: str) -> None:
-        """Make this the instance's own key; the caller saves."""
+        """Set the instance's own token without saving it."""
         self.token = Secret(token)
         self.token_digest = digest(token)
 
     def rotate_token(self, token: str = "") -> None:
-        """Another key of its own, this one or one that is made; what opens the provider's doors stays as it is."""
+        """Replace the instance's own token, by a random one unless given; the provider's token stays the same."""
         self.give_token(token or new_token())
         self.save(update_fields=["token", "token_digest", "updated_at"])
 
     @property
     def phone(self) -> str | None:
-        """Its own phone number in digits, where it is known."""
+        """The instance's own phone number in digits, where it is known."""
         return digits(self.owner_jid or "") or (
             self.number if self.integration == Integration.EVOLUTION and self.number else None
         )
 
     @property
     def sender(self) -> str | None:
-        """What events name as their sender: Evolution API does so for WhatsApp Web alone."""
+        """The JID that events name as `sender`; like Evolution API's, only WhatsApp Web's events have one."""
         return self.owner_jid if self.integration == Integration.WHATSAPP_WEB else None
