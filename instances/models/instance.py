@@ -37,10 +37,6 @@ def new_token() -> str:
 
 
 class InstanceQuerySet(models.QuerySet["Instance"]):
-    def addressed(self, integration: str, numbers: set[str], business_ids: set[str]) -> InstanceQuerySet:
-        """Those of one integration that have one of these numbers or belong to one of these businesses."""
-        return self.filter(Q(number__in=numbers) | Q(business_id__in=business_ids), integration=integration)
-
     def counted(self) -> InstanceQuerySet:
         """Annotate each instance with `message_count`, `contact_count` and `chat_count`."""
 
