@@ -1,4 +1,4 @@
-"""What evoapi knows of WhatsApp numbers. One concept a file; the world imports from here."""
+"""Models of WhatsApp numbers, one concept a file. Other packages import them from here."""
 
 from instances.models.access_revision import AccessRevision
 from instances.models.api_key import ApiKey

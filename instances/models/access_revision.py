@@ -6,13 +6,13 @@ from instances.events import access_changed
 
 
 class AccessRevision(models.Model):
-    """A number that changes, in the same transaction, whenever somebody may hear more or less than before.
+    """A revision number, changed in the transaction of every change of who may receive which events.
 
-    It is a sum: each change adds a row. Were it one row that all count up, changes would wait for each other, and two
-    that hold instances as well could wait for ever.
+    It is the sum of its rows, and each change adds a row. With a single counter row, concurrent changes would wait for
+    each other, and two that hold locks on instances as well would deadlock.
     """
 
-    #: How many changes become one row again: what is summed up stays short.
+    #: Number of changes after which the rows are folded into one, so that there are few to sum.
     FOLD_EVERY = 100
 
     amount = models.BigIntegerField(default=1)
@@ -22,27 +22,30 @@ class AccessRevision(models.Model):
 
     @classmethod
     def current(cls) -> int:
-        """What has been looked at under another number must be looked at again."""
-        with connection.cursor() as cursor:  # plain SQL: it is asked with every few requests
+        """Return the current revision; access that was checked under another one must be checked again."""
+        with connection.cursor() as cursor:  # plain SQL: it is read with every few requests
             cursor.execute("SELECT COALESCE(SUM(amount), 0) FROM instances_accessrevision")
             return int(cursor.fetchone()[0])
 
     @classmethod
     def bump(cls) -> None:
-        """Call it in the transaction of the change; once that commits, `access_changed` is sent in this process."""
+        """Change the revision, and send `access_changed` in this process once the transaction commits.
+
+        Call it in the transaction of the change.
+        """
         with transaction.atomic(savepoint=False):
             change = cls.objects.create()
             if change.pk % cls.FOLD_EVERY == 0:
                 cls._fold()
-            transaction.on_commit(cls._tell, robust=True)
+            transaction.on_commit(cls._send_access_changed, robust=True)
 
     @classmethod
     def _fold(cls) -> None:
-        """One row for many, of the same sum. Rows that another transaction is folding are left to it."""
+        """Replace the rows by one of the same sum, except those that another transaction is folding."""
         rows = dict(cls.objects.select_for_update(skip_locked=True).values_list("pk", "amount"))
         cls.objects.filter(pk__in=list(rows)).delete()
         cls.objects.create(amount=sum(rows.values()))
 
     @classmethod
-    def _tell(cls) -> None:
+    def _send_access_changed(cls) -> None:
         access_changed.send(sender=cls)

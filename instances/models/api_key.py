@@ -16,18 +16,18 @@ from instances.models.instance import Instance
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def usable(self) -> ApiKeyQuerySet:
-        """Neither revoked nor expired."""
+        """Keys that are neither revoked nor expired."""
         return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True)
 
     def issue(self, name: str, scopes: list[str], **fields: Any) -> tuple[ApiKey, str]:
-        """A new key and its secret, which is stored nowhere and cannot be had again."""
+        """Create a key. Return it with its secret, which is not stored and cannot be shown again."""
         secret = f"evo_{secrets.token_urlsafe(32)}"
         key = self.create(name=name, scopes=scopes, digest=digest(secret), prefix=secret[:12], **fields)
         return key, secret
 
 
 class ApiKey(models.Model):
-    """A key with limits: what it may do, with which instances, until when."""
+    """An API key, limited to scopes and instances and, optionally, until a time."""
 
     class Scope(models.TextChoices):
         LISTEN = "listen"
@@ -57,7 +57,7 @@ class ApiKey(models.Model):
         return f"{self.name} ({self.prefix}…)"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic():  # a receiver of post_save makes it known
+        with transaction.atomic():  # a receiver of post_save bumps the access revision
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
@@ -78,10 +78,11 @@ class ApiKey(models.Model):
 
     @property
     def is_use_recorded(self) -> bool:
-        """Whether `last_used_at` says so already, to the minute: a busy key is not a row written with every request."""
+        """True if `last_used_at` is at most a minute old, so that a busy key is not written with every request."""
         return self.last_used_at is not None and timezone.now() - self.last_used_at <= timedelta(minutes=1)
 
     def record_use(self) -> None:
+        """Set `last_used_at` to now, unless it is at most a minute old."""
         if not self.is_use_recorded:
             self.last_used_at = timezone.now()
             type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)

@@ -8,7 +8,10 @@ from instances.crypto import digest
 
 
 class Fingerprint(models.Model):
-    """Which secrets this database was written with; a process that has others would read nothing and lock all out."""
+    """Digest of a secret that this database was written with.
+
+    A process with other secrets could decrypt nothing and would reject every key.
+    """
 
     name = models.CharField(max_length=32, primary_key=True)
     digest = models.CharField(max_length=64)
@@ -18,18 +21,18 @@ class Fingerprint(models.Model):
 
     @classmethod
     def check_all(cls) -> None:
-        """Raises ImproperlyConfigured when SECRET_KEY or ENCRYPTION_KEYS are not those of the database."""
+        """Raise ImproperlyConfigured unless SECRET_KEY and ENCRYPTION_KEYS are those of the database."""
         cls._check("SECRET_KEY", [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
         cls._check("ENCRYPTION_KEYS", settings.ENCRYPTION_KEYS)
 
     @classmethod
     def _check(cls, name: str, keys: list[str]) -> None:
-        marks = [digest("evoapi", key) for key in keys]
-        fingerprint, _ = cls.objects.get_or_create(name=name, defaults={"digest": marks[0]})
-        if fingerprint.digest not in marks:
+        digests = [digest("evoapi", key) for key in keys]
+        fingerprint, _ = cls.objects.get_or_create(name=name, defaults={"digest": digests[0]})
+        if fingerprint.digest not in digests:
             raise ImproperlyConfigured(
                 f"{name} is not the one that this database was written with. Give the former one back"
                 + (", or add it to SECRET_KEY_FALLBACKS." if name == "SECRET_KEY" else ", after the new one.")
             )
-        if fingerprint.digest != marks[0]:
-            cls.objects.filter(pk=name).update(digest=marks[0])
+        if fingerprint.digest != digests[0]:
+            cls.objects.filter(pk=name).update(digest=digests[0])

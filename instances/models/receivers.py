@@ -1,6 +1,6 @@
-"""Instances and keys come and go by REST, by the admin and by a shell: whoever does it, the world hears of it.
+"""Announce created and deleted instances, and bump the access revision for API keys, whether by REST, admin or shell.
 
-(A new name or token of an instance is made known by `Instance.save`, which knows what they were.)
+(`Instance.save` bumps it for a new name or token of an instance, because it knows the former ones.)
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from instances.models import AccessRevision, ApiKey, Instance
 
 @receiver(post_save, sender=Instance)
 def announce_creation(instance: Instance, created: bool, raw: bool = False, **kwargs: Any) -> None:
-    whatsapp = instance  # Django calls every row so; ours is a WhatsApp number
+    whatsapp = instance  # Django calls any model's row `instance`; this one is a WhatsApp number
     if created and not raw:
         announce(EventType.INSTANCE_CREATE, whatsapp, _identity(whatsapp))
 
 
 @receiver(pre_delete, sender=Instance)
 def announce_deletion(instance: Instance, **kwargs: Any) -> None:
-    """Before its rows go, in the transaction that removes them."""
+    """Announce the deletion before the rows are deleted, in the same transaction."""
     whatsapp = instance
     announce(EventType.INSTANCE_DELETE, whatsapp, _identity(whatsapp))
     announce(EventType.REMOVE_INSTANCE, whatsapp, None)
@@ -31,12 +31,12 @@ def announce_deletion(instance: Instance, **kwargs: Any) -> None:
 
 @receiver(post_delete, sender=Instance)
 @receiver((post_save, post_delete), sender=ApiKey)
-def change_access(**kwargs: Any) -> None:
+def bump_revision(**kwargs: Any) -> None:
     AccessRevision.bump()
 
 
 @receiver(m2m_changed, sender=ApiKey.instances.through)
-def change_access_of_keys(action: str, pk_set: set[Any] | None, **kwargs: Any) -> None:
+def bump_revision_for_instances(action: str, pk_set: set[Any] | None, **kwargs: Any) -> None:
     if action == "post_clear" or (action in ("post_add", "post_remove") and pk_set):
         AccessRevision.bump()
 
