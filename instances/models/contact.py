@@ -12,12 +12,12 @@ from instances.fields import PlainField
 from instances.models.instance import Instance
 from instances.sql import insert, load, select
 
-#: What is to be announced.
-Telling = tuple[EventType, dict[str, Any]]
+#: An event to announce, with its `data`.
+Announcement = tuple[EventType, dict[str, Any]]
 
 
 class Contact(models.Model):
-    """Somebody an instance has heard of."""
+    """A person or group that an instance exchanged messages with."""
 
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="contacts")
     remote_jid = models.CharField("remote JID", max_length=255)
@@ -34,23 +34,24 @@ class Contact(models.Model):
         return self.push_name or self.remote_jid
 
     def as_event(self) -> dict[str, Any]:
-        told = {
+        """Return the `data` of contacts.upsert and contacts.update."""
+        data = {
             "remoteJid": self.remote_jid,
             "pushName": self.push_name,
             "instanceId": str(self.instance_id),
             "profilePicUrl": self.profile_pic_url,
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in data.items() if value is not None}
 
     @classmethod
-    def seen(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Telling]:
-        """Whoever wrote is a contact. Returns, for each, the event that tells of a new one or of what is new."""
+    def upsert_from(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Announcement]:
+        """Store the messages' contacts. Return an event to announce for each message, in order."""
         jids = {inbound.remote_jid for inbound in inbounds}
-        among = f" AND remote_jid IN ({', '.join(['%s'] * len(jids))})"
-        stored = {one.remote_jid: one for one in load(cls, [instance.pk], among, jids)} if jids else {}
+        condition = f" AND remote_jid IN ({', '.join(['%s'] * len(jids))})"
+        stored = {contact.remote_jid: contact for contact in load(cls, [instance.pk], condition, jids)} if jids else {}
         new: dict[str, Any] = {}
         changed: dict[str, Any] = {}
-        told = []
+        announcements = []
         for inbound in inbounds:
             jid = inbound.remote_jid
             known = {"push_name": inbound.push_name, "profile_pic_url": inbound.profile_pic_url}
@@ -63,11 +64,12 @@ class Contact(models.Model):
                 changed[jid] = contact
             contact.__dict__.update(known)
             is_upsert = is_new or inbound.always_upserts
-            told.append((EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE, contact.as_event()))
+            event_type = EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE
+            announcements.append((event_type, contact.as_event()))
         insert(new.values(), ignore_conflicts=True)
         for contact in changed.values():
             contact.save()
-        return told
+        return announcements
 
 
 class Chat(models.Model):
@@ -87,14 +89,14 @@ class Chat(models.Model):
         return self.name or self.remote_jid
 
     @classmethod
-    def touched(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Telling]]:
-        """A message came: its chat exists, and has news. Returns, for each, the events that tell so."""
+    def touch(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Announcement]]:
+        """Store the messages' chats or their `updated_at`. Return the events to announce for each message, in order."""
         jids = {inbound.remote_jid for inbound in inbounds}
         stored = dict(select(cls, ("remote_jid", "id"), instance.pk, "remote_jid", jids))
         if stored:
             cls.objects.filter(pk__in=stored.values()).update(updated_at=timezone.now())
         new: dict[str, Any] = {}
-        told = []
+        announcements = []
         for inbound in inbounds:
             jid = inbound.remote_jid
             is_new = jid not in stored and jid not in new
@@ -102,6 +104,6 @@ class Chat(models.Model):
                 new[jid] = cls(instance=instance, remote_jid=jid, name=inbound.push_name)
             event_data = {"remoteJid": jid, "instanceId": str(instance.pk)}
             event_types = [EventType.CHATS_UPSERT] if is_new else [EventType.CHATS_UPDATE, EventType.CHATS_UPSERT]
-            told.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])
+            announcements.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])
         insert(new.values(), ignore_conflicts=True)
-        return told
+        return announcements

@@ -15,14 +15,14 @@ from instances.models.contact import Chat, Contact
 from instances.models.instance import Instance
 from instances.sql import insert, select
 
-#: How far a message has come. A report that comes late does not take it back.
+#: Delivery statuses in order. A report that arrives late does not set a message back.
 STATUS_ORDER = ["PENDING", "SERVER_ACK", "SENT", "DELIVERY_ACK", "DELIVERED", "READ", "PLAYED"]
 
 
 class Message(models.Model):
     """A message of an instance, in either direction."""
 
-    #: How long a send may be under way before a repeat of it is a new attempt, the server having died meanwhile.
+    #: Age from which a claim without a result is abandoned, as by a server that died: a repeat is a new attempt.
     SENDING = timedelta(minutes=2)
 
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="messages")
@@ -55,9 +55,9 @@ class Message(models.Model):
         return f"{self.type} {self.wa_id}"
 
     def as_event(self) -> dict[str, Any]:
-        """Evolution API's message object, the `data` of messages.upsert and send.message."""
+        """Return Evolution API's message object, the `data` of messages.upsert and send.message."""
         key = {"remoteJid": self.remote_jid, "fromMe": self.from_me, "id": self.wa_id}
-        told = {
+        data = {
             "key": key | ({"participant": self.participant} if self.participant else {}),
             "pushName": self.push_name,
             "status": self.status,
@@ -68,8 +68,8 @@ class Message(models.Model):
             "instanceId": str(self.instance_id),
             "source": self.source,
         }
-        told = {name: value for name, value in told.items() if value is not None}
-        return told | self.extra | told  # in Evolution's order, and none of its members gives way to another one
+        data = {name: value for name, value in data.items() if value is not None}
+        return data | self.extra | data  # in Evolution's order, and `extra` overrides none of its members
 
     @classmethod
     def receive(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> None:
@@ -83,7 +83,7 @@ class Message(models.Model):
         messages = cls._store_new(instance, inbounds)
         firsts = {inbound.id: inbound for inbound in reversed(inbounds)}
         new = [firsts[str(message.wa_id)] for message in messages]
-        contacts, chats = Contact.seen(instance, new), Chat.touched(instance, new)
+        contacts, chats = Contact.upsert_from(instance, new), Chat.touch(instance, new)
         for message, inbound, contact, chat in zip(messages, new, contacts, chats, strict=True):
             message._announce_received(inbound)
             for event_type, event_data in (contact, *chat):
@@ -91,14 +91,14 @@ class Message(models.Model):
 
     @classmethod
     def _store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:
-        """The messages of those that are no repeats, in order. They are to be announced in the same transaction."""
+        """Store the messages that are no repeats and return them in order; announce them in the same transaction."""
         ids = [inbound.id for inbound in inbounds]
         known = {wa_id for (wa_id,) in select(cls, ("wa_id",), instance.pk, "wa_id", ids)}
         new: dict[str, Self] = {}
         for inbound in inbounds:
             if inbound.id not in known and inbound.id not in new:
                 new[inbound.id] = cls(instance=instance, wa_id=inbound.id, **inbound.fields())
-        # one that somebody else stores at this moment has been announced under the same key
+        # a message that another transaction stores at the same time is announced under the same dedupe key
         insert(new.values(), ignore_conflicts=True)
         return list(new.values())
 
@@ -109,9 +109,9 @@ class Message(models.Model):
 
     @classmethod
     def claim(cls, instance: Instance, text: OutgoingText) -> Message:
-        """The message that this request sends or, where it is a repeat, has sent already.
+        """Return the message that this request is to send or, if it is a repeat, has sent already.
 
-        Raises SendUnderWay while the first of two requests with one id is not done, and Instance.DoesNotExist.
+        Raises SendUnderWay while an earlier request with the same id is not done, and Instance.DoesNotExist.
         """
         message = cls(
             instance=instance,
@@ -127,25 +127,28 @@ class Message(models.Model):
         with transaction.atomic():
             Instance.objects.locked().get(pk=instance.pk)
             known, is_new = cls.objects.get_or_create(
-                instance=instance, request_id=text.request_id, defaults=message.unsent_fields()
+                instance=instance, request_id=text.request_id, defaults=message._unsent_fields()
             )
             if is_new or known.wa_id:
                 return known
-            # only one of those that find an abandoned attempt takes it over
+            # of several requests that find an abandoned claim, one takes it over
             abandoned = cls.objects.filter(pk=known.pk, wa_id=None, created_at__lt=timezone.now() - cls.SENDING)
-            if not abandoned.update(created_at=timezone.now(), **message.unsent_fields()):
+            if not abandoned.update(created_at=timezone.now(), **message._unsent_fields()):
                 raise SendUnderWay
             known.refresh_from_db()
         return known
 
-    def unsent_fields(self) -> dict[str, Any]:
+    def _unsent_fields(self) -> dict[str, Any]:
         names = ("remote_jid", "from_me", "type", "content", "timestamp")
         return {name: getattr(self, name) for name in names}
 
     def record_sent(self, wa_id: str, status: str | None) -> Message:
-        """WhatsApp has taken it: store that, and announce it. Raises Instance.DoesNotExist when that is gone."""
+        """Store the id that WhatsApp gave the message, and announce send.message.
+
+        Raises Instance.DoesNotExist if the instance was deleted meanwhile.
+        """
         with transaction.atomic():
-            Instance.objects.locked().get(pk=self.instance_id)  # before its stream, as everybody locks them
+            Instance.objects.locked().get(pk=self.instance_id)  # before its stream: everywhere in this order
             self.wa_id = wa_id
             self.status = status
             self.save()
@@ -153,22 +156,22 @@ class Message(models.Model):
         return self
 
     def release_claim(self) -> None:
-        """WhatsApp has refused it: another request may try again under the same id."""
+        """Delete the claim of a message that WhatsApp refused, so that a request with the same id may try again."""
         if self.pk:
             self.delete()
 
     @classmethod
     def record_status(cls, instance: Instance, report: StatusReport) -> None:
-        """Announce a tick, and keep the furthest one; the message itself may be unknown here."""
+        """Announce a status report, and store the most advanced status; the message itself may not be stored."""
         with transaction.atomic():
             message = cls.objects.filter(instance=instance, wa_id=report.id).first()
             if message and _is_further(report.status, message.status):
                 message.status = report.status
                 message.save(update_fields=["status"])
-            told = report.as_event() | {"instanceId": str(instance.pk)}
+            event_data = report.as_event() | {"instanceId": str(instance.pk)}
             if message:
-                told["messageId"] = str(message.pk)
-            announce(EventType.MESSAGES_UPDATE, instance, told, dedupe_key=report.dedupe_key)
+                event_data["messageId"] = str(message.pk)
+            announce(EventType.MESSAGES_UPDATE, instance, event_data, dedupe_key=report.dedupe_key)
 
 
 def _is_further(status: str, than: str | None) -> bool:
@@ -178,4 +181,4 @@ def _is_further(status: str, than: str | None) -> bool:
 
 
 class SendUnderWay(Exception):
-    """Raised when a request repeats one that has not been answered yet."""
+    """Raised for a request that repeats another one which is not done yet."""

@@ -15,15 +15,16 @@ from instances.models.instance import Instance
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def for_sockets(self) -> SubscriptionQuerySet:
+        """Subscriptions of the websocket transport."""
         return self.filter(transport=Subscription.WEBSOCKET)
 
     def endpoints(self) -> SubscriptionQuerySet:
-        """Those that are owed deliveries; sockets are told from the log."""
+        """Subscriptions that get deliveries; sockets read the log instead."""
         return self.exclude(transport=Subscription.WEBSOCKET)
 
 
 class Subscription(models.Model):
-    """Which events of an instance (or of all) go out over one transport; all but the socket's are endpoints."""
+    """The event types of an instance (or of all) that are sent over a transport; all but websockets are endpoints."""
 
     WEBSOCKET = "websocket"
     WEBHOOK = "webhook"
@@ -36,7 +37,7 @@ class Subscription(models.Model):
     is_enabled = models.BooleanField("enabled", default=True)
     events = JsonField(default=list, blank=True)
     options = JsonField(default=dict, blank=True, help_text="Where to, and how: what it is depends on the transport.")
-    #: JSON in one encrypted text; read and written by `secret` and `keep_secrets`.
+    #: A JSON object in one encrypted text; read by `secret`, written by `keep_secrets`.
     secrets = EncryptedField(null=True, blank=True, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     disabled_reason = models.CharField(
@@ -67,11 +68,11 @@ class Subscription(models.Model):
         return self.transport != self.WEBSOCKET
 
     def secret(self, name: str, default: Any = None) -> Any:
-        """One of what must not be read in the database: `headers`, `signing`, …"""
+        """Return one of the encrypted values: `headers`, `signing`, …"""
         return self.all_secrets.get(name, default)
 
     def keep_secrets(self, **secrets: Any) -> None:
-        """Set some of them; `save` stores them."""
+        """Set some of the encrypted values without saving them."""
         self.secrets = Secret(orjson.dumps(self.all_secrets | secrets).decode())
 
     @property
@@ -83,7 +84,7 @@ class Subscription(models.Model):
 
     @classmethod
     def set_websocket(cls, instance: Instance, is_enabled: bool, events: list[str]) -> Subscription:
-        """Evolution's rules: an empty list means all events, and one that is off keeps none."""
+        """Store the websocket subscription. As in Evolution API, an empty list means all, and disabling clears it."""
         wanted = (events or DEFAULT_EVENTS) if is_enabled else []
         subscription, _ = cls.objects.update_or_create(
             instance=instance,
