@@ -113,34 +113,26 @@ class Message(models.Model):
 
         Raises SendUnderWay while an earlier request with the same id is not done, and Instance.DoesNotExist.
         """
-        message = cls(
-            instance=instance,
-            request_id=text.request_id,
-            remote_jid=text.remote_jid,
-            from_me=True,
-            type="conversation",
-            content=text.content(),
-            timestamp=int(time.time()),
-        )
+        fields: dict[str, Any] = {
+            "remote_jid": text.remote_jid,
+            "from_me": True,
+            "type": "conversation",
+            "content": text.content(),
+            "timestamp": int(time.time()),
+        }
         if text.request_id is None:
-            return message
+            return cls(instance=instance, **fields)
         with transaction.atomic():
             Instance.objects.locked().get(pk=instance.pk)
-            known, is_new = cls.objects.get_or_create(
-                instance=instance, request_id=text.request_id, defaults=message._unsent_fields()
-            )
+            known, is_new = cls.objects.get_or_create(instance=instance, request_id=text.request_id, defaults=fields)
             if is_new or known.wa_id:
                 return known
             # of several requests that find an abandoned claim, one takes it over
             abandoned = cls.objects.filter(pk=known.pk, wa_id=None, created_at__lt=timezone.now() - cls.SENDING)
-            if not abandoned.update(created_at=timezone.now(), **message._unsent_fields()):
+            if not abandoned.update(created_at=timezone.now(), **fields):
                 raise SendUnderWay
             known.refresh_from_db()
         return known
-
-    def _unsent_fields(self) -> dict[str, Any]:
-        names = ("remote_jid", "from_me", "type", "content", "timestamp")
-        return {name: getattr(self, name) for name in names}
 
     def record_sent(self, wa_id: str, status: str | None) -> Message:
         """Store the id that WhatsApp gave the message, and announce send.message.
