@@ -1,4 +1,4 @@
-"""The ways in and out of WhatsApp: one file each, listed in settings.PROVIDERS."""
+"""Providers: the connections to WhatsApp, one file each, listed in settings.PROVIDERS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from instances.providers.base import Provider
 
 @cache
 def providers() -> dict[str, Provider]:
-    """Each integration's provider."""
+    """Return the providers by integration."""
     loaded = [import_string(path)() for path in settings.PROVIDERS]
     return {provider.integration: provider for provider in loaded}

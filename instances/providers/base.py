@@ -1,4 +1,4 @@
-"""The base of providers: a way in and out of WhatsApp."""
+"""The base class of providers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from instances.models import Instance
 
 
 class InvalidPayload(ValueError):
-    """Raised by `Provider.parse`, naming the field, for a body that cannot be what it claims to be: a 400."""
+    """Raised by `Provider.parse` for an invalid body, naming the field; answered with 400."""
 
 
 class NotSent(Exception):
-    """Raised when WhatsApp did not take a message. `status` is the HTTP status that tells the caller so."""
+    """Raised when WhatsApp did not accept a message. `status` is the HTTP status of our response."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -25,35 +25,35 @@ class NotSent(Exception):
 
 
 class Provider(ABC):
-    """Subclasses state `integration` and override what they can do."""
+    """A connection to WhatsApp. Subclasses set `integration` and override the methods they support."""
 
     integration: ClassVar[str]
-    #: The state of an instance that was just created.
+    #: The connection state of a new instance.
     initial_state: ClassVar[str] = "open"
-    #: The status of a message that WhatsApp has taken, if it tells.
+    #: The status of a message once WhatsApp has accepted it, if the provider reports statuses.
     sent_status: ClassVar[str | None] = None
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
-        """The changes that a request's body reports, in order; pure. Raises InvalidPayload, naming the field."""
+        """Return the changes that a request's body reports, in order; pure. Raises InvalidPayload, naming the field."""
         raise InvalidPayload(f"{self.integration} takes no payloads")
 
     def address(self, number: str) -> str:
-        """What a number given by a sender becomes in `key.remoteJid`. Raises ValueError when it can be none."""
+        """Return the `key.remoteJid` of a number given by a sender. Raises ValueError for an invalid number."""
         return number
 
     @abstractmethod
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """Hand the text to WhatsApp and return the message's WhatsApp id; raises NotSent.
+        """Send the text through WhatsApp and return the message's WhatsApp id. Raises NotSent.
 
-        Runs on the server's event loop, outside of any transaction; `instance` is loaded whole.
+        Runs on the server's event loop, outside of any transaction; `instance` has no deferred fields.
         """
 
     def check_new(self, instance: Instance) -> None:
-        """Raises ValueError, with a text for the caller, for a new instance that lacks something."""
+        """Raise ValueError, with an error text for the client, if a new instance lacks a required field."""
 
 
 def load_json(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; raises InvalidPayload."""
+    """Return the JSON object in a body. Raises InvalidPayload."""
     try:
         payload = json_body.load(body)
     except json_body.NotJson as error:

@@ -1,7 +1,7 @@
-"""WhatsApp's Cloud API: Meta posts what happens to one address for all numbers, and sends through its Graph API.
+"""WhatsApp's Cloud API: Meta posts the events of all numbers to one URL; messages are sent through its Graph API.
 
-Payloads: https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks/components. Whatever Meta sends is told on:
-what has no name in Evolution API's vocabulary stays under Meta's own.
+Payloads: https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks/components. All that Meta sends is announced:
+members without a counterpart in Evolution API keep Meta's names.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from instances.providers.cloud_api_messages import content_of
 
 logger = logging.getLogger(__name__)
 
-#: The column's width; Meta's words are much shorter.
+#: Width of the column; Meta's statuses are much shorter.
 MAX_STATUS_LENGTH = 32
-#: Digits of a phone number, with room to spare.
+#: Digits of a phone number; E.164 allows 15.
 MAX_PHONE_LENGTH = 32
-#: Graph's reasons are a sentence or two; whatever else answers there may send a page.
+#: Characters of an error from the Graph API: a sentence or two, but a proxy in between may send a page.
 MAX_EXPLANATION_LENGTH = 1000
 
 
 def is_signed(body: bytes, signature: str, app_secret: str) -> bool:
-    """Whether X-Hub-Signature-256 is Meta's signature of exactly these bytes: HMAC-SHA-256 under the app secret."""
+    """Return whether X-Hub-Signature-256 is Meta's signature of these bytes: HMAC-SHA-256 keyed with the app secret.
+
+    https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads
+    """
     expected = "sha256=" + hmac.new(app_secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
 
@@ -51,16 +54,16 @@ class CloudApi(Provider):
             raise ValueError("number is required")
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
-        """Every entry, every change in it and everything in each change, in Meta's order."""
+        """Return the changes that all entries report, in Meta's order."""
         payload = load_json(body)
         if payload.get("object") != "whatsapp_business_account":
             return []
         changes: list[Change] = []
         for position, entry in enumerate(_list(payload, "entry", "entry")):
             path = f"entry[{position}]"
-            for number, change in enumerate(_list(_is_object(entry, path), "changes", f"{path}.changes")):
+            for number, change in enumerate(_list(_require_object(entry, path), "changes", f"{path}.changes")):
                 value_path = f"{path}.changes[{number}]"
-                value = _is_object(_is_object(change, value_path).get("value"), f"{value_path}.value")
+                value = _require_object(_require_object(change, value_path).get("value"), f"{value_path}.value")
                 changes += _Value(entry, str(change.get("field", "")), value, value_path).changes()
         return changes
 
@@ -71,21 +74,24 @@ class CloudApi(Provider):
         return address
 
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """POST /<phone number id>/messages, as https://developers.facebook.com/docs/whatsapp/cloud-api/messages/text-messages."""
+        """POST to /<phone number id>/messages of the Graph API.
+
+        https://developers.facebook.com/docs/whatsapp/cloud-api/messages/text-messages
+        """
         token = instance.provider_token.reveal() if instance.provider_token else ""
         if not token:
             raise NotSent("The instance has no token for the Graph API")
         url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"
         try:
-            status, answer = await http.client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
+            status, response = await http.client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
         except http.Unreachable as error:
             raise NotSent(f"The Graph API did not answer ({error})", status=502) from None
         try:
-            return _message_id(status, answer)
+            return _message_id(status, response)
         except NotSent as error:
-            # Graph repeats a token that it cannot read
-            told = error.message.replace(token, "********")[:MAX_EXPLANATION_LENGTH]
-            raise NotSent(told, error.status) from None
+            # the Graph API repeats an invalid token in its error message
+            explanation = error.message.replace(token, "********")[:MAX_EXPLANATION_LENGTH]
+            raise NotSent(explanation, error.status) from None
 
 
 def _text_message(text: OutgoingText) -> dict[str, Any]:
@@ -103,10 +109,10 @@ def _text_message(text: OutgoingText) -> dict[str, Any]:
     return message
 
 
-def _message_id(status: int, answer: bytes) -> str:
-    """The id in a Graph answer; raises NotSent with Graph's own explanation of a refusal."""
+def _message_id(status: int, response: bytes) -> str:
+    """Return the message id in a response of the Graph API. Raises NotSent with the Graph API's own error text."""
     try:
-        content = orjson.loads(answer)
+        content = orjson.loads(response)
         if status < 300:
             return _accepted_id(content["messages"][0]["id"])
         error = content["error"]
@@ -120,12 +126,12 @@ def _message_id(status: int, answer: bytes) -> str:
 
 def _accepted_id(given: Any) -> str:
     if not isinstance(given, str) or not given:
-        raise ValueError("A message that was taken has an id")
+        raise ValueError("The response has no message id")
     return _short(given)
 
 
 class _Value:
-    """One `value` of a payload: what a field of one number, or of the whole business, reports."""
+    """A `value` of a payload: the report of a field, for a number or for the entire business account."""
 
     def __init__(self, entry: dict[str, Any], field: str, value: dict[str, Any], path: str) -> None:
         metadata = _object(value.get("metadata"))
@@ -141,7 +147,7 @@ class _Value:
         self.only_contact = contacts[0] if len(contacts) == 1 else None
 
     @property
-    def where(self) -> dict[str, Any]:
+    def _target(self) -> dict[str, Any]:
         return {"number": self.number} if self.number else {"business_id": self.business_id}
 
     def changes(self) -> list[Change]:
@@ -149,18 +155,21 @@ class _Value:
         if "history" in self.value:
             found.append(self._notice(EventType.MESSAGES_SET, self._history(), of=self.value))
         if not found:
-            told = {"field": self.field, "value": self.value, "businessId": self.business_id}
-            found.append(self._notice(EventType.BUSINESS_UPDATE, told, of=self.value))
+            data = {"field": self.field, "value": self.value, "businessId": self.business_id}
+            found.append(self._notice(EventType.BUSINESS_UPDATE, data, of=self.value))
         return found
 
     def _notice(self, event_type: EventType, data: Any, of: Any) -> Notice:
-        """Told once, however often Meta repeats it; the same news at another time is told again."""
-        mark = _digest([self.field, self.time, of])
-        return Notice(event_type=event_type, data=data, dedupe_key=f"{event_type}:{mark}", **self.where)
+        """Return a notice whose dedupe key is made of the content and the entry's time.
+
+        Meta's retries have the same key; the same content at another time is another event.
+        """
+        digest = _digest([self.field, self.time, of])
+        return Notice(event_type=event_type, data=data, dedupe_key=f"{event_type}:{digest}", **self._target)
 
     def _items(self, name: str) -> Iterator[dict[str, Any]]:
         for position, item in enumerate(_list(self.value, name, f"{self.path}.value.{name}", required=False)):
-            yield _is_object(item, f"{self.path}.value.{name}[{position}]")
+            yield _require_object(item, f"{self.path}.value.{name}[{position}]")
 
     def _messages(self) -> Iterator[Change]:
         for raw in self._items("messages"):
@@ -168,14 +177,14 @@ class _Value:
             yield from self._corrections(raw, from_me=False)
 
     def _echoes(self) -> Iterator[Change]:
-        """Messages that the owner sent from the phone's own app."""
+        """Yield the messages that the owner sent from the phone's own app."""
         for raw in self._items("message_echoes"):
             yield self._message(raw, from_me=True)
             yield from self._corrections(raw, from_me=True)
 
     def _message(self, raw: dict[str, Any], from_me: bool) -> InboundMessage:
         content = content_of(raw)
-        contact = self.contacts.get(self._other(raw, from_me)) or self.only_contact or {}
+        contact = self.contacts.get(self._peer(raw, from_me)) or self.only_contact or {}
         remote_jid, participant = self._chat(raw, from_me)
         extra = content.extra | self._errors(raw)
         if user := {name: contact[name] for name in ("user_id", "parent_user_id") if contact.get(name)}:
@@ -192,11 +201,11 @@ class _Value:
             timestamp=_seconds(raw.get("timestamp")),
             own_phone=self.own_phone,
             extra=extra,
-            **self.where,
+            **self._target,
         )
 
     def _corrections(self, raw: dict[str, Any], from_me: bool) -> Iterator[Change]:
-        """Besides being messages of their own, an edit and a revocation say something about an earlier one."""
+        """Yield the change that an edit or a revocation, itself a message, makes to an earlier message."""
         kind = raw.get("type")
         report = raw.get(kind) if kind in ("edit", "revoke") else None
         if not isinstance(report, dict) or not report.get("original_message_id"):
@@ -206,7 +215,7 @@ class _Value:
         key |= {"participant": participant} if participant else {}
         dedupe_key = f"{kind}:{_message_id_of(raw)}"
         if kind == "revoke":
-            yield Notice(event_type=EventType.MESSAGES_DELETE, data=key, dedupe_key=dedupe_key, **self.where)
+            yield Notice(event_type=EventType.MESSAGES_DELETE, data=key, dedupe_key=dedupe_key, **self._target)
             return
         edited = {
             "key": key,
@@ -214,7 +223,7 @@ class _Value:
             "editedMessage": content_of(_object(report.get("message"))).message,
             "timestampMs": str(_seconds(raw.get("timestamp")) * 1000),
         }
-        yield Notice(event_type=EventType.MESSAGES_EDITED, data=edited, dedupe_key=dedupe_key, **self.where)
+        yield Notice(event_type=EventType.MESSAGES_EDITED, data=edited, dedupe_key=dedupe_key, **self._target)
 
     def _statuses(self) -> Iterator[Change]:
         for raw in self._items("statuses"):
@@ -224,7 +233,7 @@ class _Value:
             recipient = _person(raw, "recipient_id") or self._contact_id() or "unknown"
             is_group = raw.get("recipient_type") == "group"
             participant = _id_or_none(raw.get("recipient_participant_id"))
-            told = ("id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id")
+            mapped = ("id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id")
             yield StatusReport(
                 id=_message_id_of(raw),
                 remote_jid=f"{recipient}@g.us" if is_group else _jid(recipient),
@@ -232,28 +241,28 @@ class _Value:
                 status=_short(raw.get("status") or "").upper()[:MAX_STATUS_LENGTH],
                 extra={
                     "messageTimestamp": _seconds(raw.get("timestamp")),
-                    **{name: value for name, value in raw.items() if name not in told},
+                    **{name: value for name, value in raw.items() if name not in mapped},
                     **self._errors(raw),
                 },
-                **self.where,
+                **self._target,
             )
 
     def _calls(self) -> Iterator[Change]:
         for raw in self._items("calls"):
-            mark = _short(f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}")
-            told = _call(raw) | self._errors(raw)
-            yield Notice(event_type=EventType.CALL, data=told, dedupe_key=mark, **self.where)
+            dedupe_key = _short(f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}")
+            data = _call(raw) | self._errors(raw)
+            yield Notice(event_type=EventType.CALL, data=data, dedupe_key=dedupe_key, **self._target)
 
     def _history(self) -> list[dict[str, Any]]:
-        """The message objects of a history chunk; a chunk that reports an error instead is told as it is."""
-        told = []
+        """Return the message objects of the history chunks; a chunk that reports an error stays as it is."""
+        messages = []
         for chunk in self._items("history"):
             threads = _objects(chunk.get("threads"))
             if not threads:
-                told.append(chunk)
+                messages.append(chunk)
             for thread in threads:
-                told += [self._past_message(thread, raw) for raw in _objects(thread.get("messages"))]
-        return told
+                messages += [self._past_message(thread, raw) for raw in _objects(thread.get("messages"))]
+        return messages
 
     def _past_message(self, thread: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         content = content_of(raw)
@@ -262,7 +271,7 @@ class _Value:
             "fromMe": digits(str(raw.get("from", ""))) == self.own_phone,
             "id": _message_id_of(raw),
         }
-        told = {
+        data = {
             "key": key,
             "message": content.message,
             "contextInfo": content.context,
@@ -271,15 +280,15 @@ class _Value:
             "source": "unknown",
             "status": _object(raw.get("history_context")).get("status"),
         }
-        return content.extra | {name: value for name, value in told.items() if value is not None}
+        return content.extra | {name: value for name, value in data.items() if value is not None}
 
-    def _other(self, raw: dict[str, Any], from_me: bool) -> str:
-        """Who is at the other end."""
+    def _peer(self, raw: dict[str, Any], from_me: bool) -> str:
+        """Return the other person's phone number or user id."""
         return _person(raw, "to" if from_me else "from") or self._contact_id() or "unknown"
 
     def _chat(self, raw: dict[str, Any], from_me: bool) -> tuple[str, str | None]:
-        """The address of the conversation and, in a group, of who is meant there."""
-        address = _jid(self._other(raw, from_me))
+        """Return the address of the chat and, in a group, that of the participant."""
+        address = _jid(self._peer(raw, from_me))
         group = _id_or_none(raw.get("group_id"))
         return (f"{group}@g.us", address) if group else (address, None)
 
@@ -288,20 +297,20 @@ class _Value:
         return _id_or_none(contact.get("wa_id")) or _id_or_none(contact.get("user_id"))
 
     def _errors(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """What went wrong with the whole value, and with one thing in it."""
+        """Return `{"errors": […]}` with the errors of the value and of an item in it, or {} without any."""
         given = [errors for errors in (self.value.get("errors"), raw.get("errors")) if errors is not None]
         flat = [error for errors in given for error in (errors if isinstance(errors, list) else [errors])]
         return {"errors": flat} if given else {}
 
 
 def _person(raw: dict[str, Any], name: str) -> str | None:
-    """Who is named: a phone number or, for people with a username, their business-scoped user id."""
+    """Return the person in this member: a phone number or, for people with a username, a business-scoped user id."""
     user = {"from": "from_user_id", "to": "to_user_id", "recipient_id": "recipient_user_id"}[name]
     return _id_or_none(raw.get(name)) or _id_or_none(raw.get(user))
 
 
 def _jid(person: str) -> str:
-    """A phone number's address. Whoever has none is known by a user id (`US.1349…`), an @lid to WhatsApp."""
+    """Return a phone number's address or, for people without one, a user id's (`US.1349…`), an @lid to WhatsApp."""
     return jid(person) if person.lstrip("+").isdecimal() or "@" in person else f"{person}@lid"
 
 
@@ -311,7 +320,7 @@ def _call(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message_id_of(raw: dict[str, Any]) -> str:
-    """Meta's id, or one made of the content where it is missing: a repeat has the same."""
+    """Return Meta's id or, where it is missing, a digest of the content, which is the same in a repeat."""
     given = raw.get("id")
     if isinstance(given, str) and given:
         return _short(given)
@@ -323,7 +332,7 @@ def _digest(value: Any) -> str:
 
 
 def _short(text: Any, limit: int = 240) -> str:
-    """The text as a column holds it; one too long keeps its difference from others as a digest."""
+    """Return the text with NUL characters replaced; one over `limit` characters ends in its digest, to stay unique."""
     text = str(text).replace("\x00", "�")
     return text if len(text) <= limit else f"{text[:170]}…{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -334,7 +343,7 @@ def _profile_name(contact: dict[str, Any]) -> str | None:
 
 
 def _seconds(timestamp: Any) -> int:
-    """Seconds since 1970; Meta writes them as a text of digits."""
+    """Return seconds since 1970, which Meta writes as a string of digits; the current time for an invalid value."""
     try:
         return min(max(int(timestamp), 0), 2**62)
     except (TypeError, ValueError, OverflowError):
@@ -342,7 +351,7 @@ def _seconds(timestamp: Any) -> int:
 
 
 def _id_or_none(value: Any) -> str | None:
-    """An id of Meta's as a column holds it; some of its payloads write numbers without quotes."""
+    """Return an id of Meta's as a string that fits a column; some of its payloads have numbers."""
     return _short(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" else None
 
 
@@ -363,7 +372,7 @@ def _list(holder: dict[str, Any], name: str, path: str, required: bool = True) -
     return value
 
 
-def _is_object(value: Any, path: str) -> dict[str, Any]:
+def _require_object(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidPayload(f"{path} is not of a type(s) object")
     return value

@@ -1,4 +1,4 @@
-"""Meta's message types in Evolution API's words. A type that has none keeps Meta's own, under messageType "unknown"."""
+"""Meta's messages in Evolution API's format. Types without a counterpart stay as they are, as messageType "unknown"."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What every message of Meta's has besides its content.
+#: Members of a message of Meta's besides its content.
 _COMMON = {"id", "from", "to", "from_user_id", "to_user_id", "timestamp", "type", "group_id", "history_context"}
 
 
 @dataclass(frozen=True)
 class Content:
+    """The content of a message as Evolution API's events hold it."""
+
+    #: Evolution API's `messageType`.
     type: str
     message: dict[str, Any]
     context: dict[str, Any] | None = None
-    #: What Evolution API has no place for, under Meta's names.
+    #: Members without a counterpart in Evolution API, under Meta's names.
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 def content_of(raw: dict[str, Any]) -> Content:
-    """The content of one of Meta's messages, with nothing of it left out."""
+    """Convert one of Meta's messages; no member is dropped."""
     kind = str(raw.get("type", ""))
     given = raw.get(kind)
     context = _context(raw.get("context"))
-    mapped = _MAPPED.get(kind)
-    if mapped and isinstance(given, list if kind == "contacts" else dict):
-        message_type, to_message = mapped
-        message_type, message = (message_type, to_message(given)) if message_type else to_message(given)
+    converter = _CONVERTERS.get(kind)
+    if converter and isinstance(given, list if kind == "contacts" else dict):
+        message_type, convert = converter
+        message_type, message = (message_type, convert(given)) if message_type else convert(given)
     else:
         message_type, message = "unknown", ({kind: given} if given is not None else {})
     if context:
@@ -58,8 +61,8 @@ def _audio(given: dict[str, Any]) -> dict[str, Any]:
 
 def _location(given: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in given.items() if name not in ("latitude", "longitude")}
-    place = {"degreesLatitude": given.get("latitude"), "degreesLongitude": given.get("longitude")}
-    return {"locationMessage": place | rest}
+    coordinates = {"degreesLatitude": given.get("latitude"), "degreesLongitude": given.get("longitude")}
+    return {"locationMessage": coordinates | rest}
 
 
 def _reaction(given: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def _contacts(given: list[Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _card(contact: dict[str, Any]) -> dict[str, Any]:
-    """Display name and vCard 3.0 of a contact, and Meta's own form of it."""
+    """Return the display name and vCard 3.0 (RFC 2426) of a contact, beside Meta's own form of it."""
     name = contact.get("name")
     shown = str(name.get("formatted_name") or name.get("first_name") or "") if isinstance(name, dict) else ""
     lines = ["BEGIN:VCARD", "VERSION:3.0", f"N:{shown}", f"FN:{shown}"]
@@ -107,8 +110,8 @@ def _each(contact: dict[str, Any], name: str, needed: str) -> list[dict[str, Any
     return [item for item in given if isinstance(item, dict) and item.get(needed)] if isinstance(given, list) else []
 
 
-#: Meta's type: Evolution API's messageType (none where the content decides) and the form of `message`.
-_MAPPED: dict[str, tuple[str | None, Callable[[Any], Any]]] = {
+#: Meta's type → Evolution API's messageType (None if the converter returns it too) and the converter of `message`.
+_CONVERTERS: dict[str, tuple[str | None, Callable[[Any], Any]]] = {
     "text": ("conversation", _text),
     "image": ("imageMessage", _as("imageMessage")),
     "video": ("videoMessage", _as("videoMessage")),

@@ -1,4 +1,4 @@
-"""The Evolution channel: any program may be the WhatsApp behind it, posting what comes in and hearing what goes out."""
+"""The Evolution channel: any program can act as WhatsApp, posting inbound messages and subscribing to outgoing ones."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from instances.changes import Change, InboundMessage, OutgoingText
 from instances.models import Instance, Integration
 from instances.providers.base import InvalidPayload, Provider, load_json
 
-#: The columns' width: what is longer cannot be an id, an address or a kind of message.
+#: Widths of the columns for ids and addresses, and for message types.
 MAX_ID_LENGTH = 255
 MAX_TYPE_LENGTH = 64
-#: WhatsApp signs its pictures' URLs at length.
+#: Characters of a picture's URL; WhatsApp signs them at length.
 MAX_URL_LENGTH = 8192
 
 
@@ -22,7 +22,7 @@ class EvolutionChannel(Provider):
     integration = Integration.EVOLUTION
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
-        """One message a body, in the shape of Evolution API's POST /webhook/evolution."""
+        """Return the one message of a body, which has the shape of Evolution API's POST /webhook/evolution."""
         payload = load_json(body)
         number = _text(payload, "numberId")
         if payload.get("message") is None:
@@ -51,7 +51,7 @@ class EvolutionChannel(Provider):
         ]
 
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """Nothing is called: whoever runs the channel hears send.message and delivers it."""
+        """Return a new id without calling anything: the channel's operator receives send.message and delivers it."""
         return str(uuid.uuid4())
 
 

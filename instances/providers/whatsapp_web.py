@@ -1,7 +1,7 @@
-"""WhatsApp Web, by QR code (Evolution API calls it WHATSAPP-BAILEYS).
+"""WhatsApp Web, paired by QR code; Evolution API's WHATSAPP-BAILEYS.
 
-Instances can be created and configured; the engine that speaks WhatsApp's protocol is not part of this server yet, so
-they stay closed and send nothing.
+Instances can be created and configured. This server has no implementation of WhatsApp's protocol yet, so they stay
+closed and send nothing.
 """
 
 from __future__ import annotations
