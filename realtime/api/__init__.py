@@ -1,1 +1,1 @@
-"""REST routes of the log, of endpoints and of deliveries."""
+"""REST routes of events, webhook endpoints and deliveries."""

@@ -1,4 +1,4 @@
-"""The REST routes of deliveries: what became of each, and to have it sent again."""
+"""REST routes of deliveries: list, show, resend, send a test event, explain an event."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instances.api.webhook import check_public_url, webhooks_of
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
-from realtime.api.endpoints import endpoint_of, is_id
+from realtime.api.endpoints import get_endpoint, is_id
 from realtime.api.explain import explain
 from realtime.api.responses import (
     DeliveriesPage,
@@ -29,8 +29,8 @@ from realtime.api.responses import (
     Resent,
     SentTests,
     WholeDelivery,
+    delivery_detail,
     delivery_row,
-    whole_delivery,
 )
 from realtime.delivery.models import Attempt, Delivery
 from realtime.delivery.resend import MAX_RESENT, TargetOverride, in_range, live_endpoints, resend, send_test
@@ -38,14 +38,15 @@ from realtime.delivery.resend import MAX_RESENT, TargetOverride, in_range, live_
 logger = logging.getLogger(__name__)
 
 
-def visible(request: InstanceRequest) -> models.QuerySet[Delivery]:
-    """An instance's deliveries; those whose destination is the operator's for keys of all instances alone."""
+def visible_deliveries(request: InstanceRequest) -> models.QuerySet[Delivery]:
+    """Return the instance's deliveries; those to the operator's URLs only for keys of all instances."""
     deliveries = Delivery.objects.filter(instance_id=request.instance.pk)
     return deliveries if request.auth.is_for_all else deliveries.filter(is_operators=False)
 
 
-def delivery_of(request: InstanceRequest, pk: str) -> Delivery:
-    delivery = visible(request).filter(pk=int(pk)).first() if is_id(pk) else None
+def get_delivery(request: InstanceRequest, pk: str) -> Delivery:
+    """Return a visible delivery of the instance. Raises NotFound."""
+    delivery = visible_deliveries(request).filter(pk=int(pk)).first() if is_id(pk) else None
     if delivery is None:
         raise NotFound(f'The "{request.instance.name}" instance has no delivery {pk[:20]}')
     return delivery
@@ -58,13 +59,13 @@ class Deliveries(APIView):
 
     @extend_schema(parameters=[DeliveriesQuery], responses={200: DeliveriesPage})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """Without bodies, the newest first."""
-        asked = validate(DeliveriesQuery.of(request.query_params))
-        limit = asked.pop("limit")
-        found = list(visible(request).filter(**asked).defer("body").order_by("-pk")[: limit + 1])
+        """List deliveries without their bodies, newest first."""
+        filters = validate(DeliveriesQuery.of(request.query_params))
+        limit = filters.pop("limit")
+        found = list(visible_deliveries(request).filter(**filters).defer("body").order_by("-pk")[: limit + 1])
         page = found[:limit]
-        lasts = Attempt.last_of(page)
-        rows = [delivery_row(one, lasts.get(one.pk)) for one in page]
+        last_attempts = Attempt.last_of(page)
+        rows = [delivery_row(delivery, last_attempts.get(delivery.pk)) for delivery in page]
         return Response({"deliveries": rows, "hasMore": len(found) > limit})
 
 
@@ -75,10 +76,10 @@ class OneDelivery(APIView):
 
     @extend_schema(responses={200: WholeDelivery})
     def get(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """With its request and every attempt."""
-        delivery = delivery_of(request, pk)
+        """Show a delivery with its request and every attempt."""
+        delivery = get_delivery(request, pk)
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
-        return Response(whole_delivery(delivery, delivery.tries.all(), endpoint))
+        return Response(delivery_detail(delivery, delivery.tries.all(), endpoint))
 
 
 class ResendOne(APIView):
@@ -88,12 +89,12 @@ class ResendOne(APIView):
 
     @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error})
     def post(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """Under the same id and with the same bytes, to its endpoint or, with a url and a secret, elsewhere."""
-        told = validate(ResendOneBody(data=request.data))
+        """Resend the same bytes under the same id, to its endpoint or, given a url and a secret, to another URL."""
+        validated = validate(ResendOneBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
-            delivery = delivery_of(request, pk)
-            override = _override(request, told)
+            delivery = get_delivery(request, pk)
+            override = _override(request, validated)
             if override is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
                 raise ApiError("Its endpoint is off or gone; a url can be given to send it to", 409)
             resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
@@ -108,34 +109,36 @@ class Resend(APIView):
 
     @extend_schema(request=ResendBody, responses={201: Resent})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Those that are named, or a range of time; without a state, what died. What was resent before is left out."""
-        told = validate(ResendBody(data=request.data))
+        """Resend deliveries by id or within a time range, by default the dead ones; skip those resent before."""
+        validated = validate(ResendBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
-            wanted = visible(request)
-            if "ids" in told:
-                wanted = wanted.filter(pk__in=told["ids"])
+            wanted = visible_deliveries(request)
+            if "ids" in validated:
+                wanted = wanted.filter(pk__in=validated["ids"])
             else:
-                limits = {name: told[name] for name in ("since", "until", "state", "endpoint") if name in told}
+                limits = {
+                    name: validated[name] for name in ("since", "until", "state", "endpoint") if name in validated
+                }
                 wanted = in_range(wanted, instance.pk, **limits)
-            override = _override(request, told)
+            override = _override(request, validated)
             if override is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
             count = resend(wanted, MAX_RESENT, request.auth.actor, override)
-        return Response({"count": count, "hasMore": "ids" not in told and count == MAX_RESENT}, status=201)
+        return Response({"count": count, "hasMore": "ids" not in validated and count == MAX_RESENT}, status=201)
 
 
-def _override(request: InstanceRequest, told: dict[str, Any]) -> TargetOverride | None:
-    """Where the caller wants it sent instead, if anywhere; it is noted who did."""
-    if "url" not in told:
+def _override(request: InstanceRequest, validated: dict[str, Any]) -> TargetOverride | None:
+    """Return the URL and secret to send to instead, if the request has them, and log whose request it was."""
+    if "url" not in validated:
         return None
-    if "secret" not in told:
+    if "secret" not in validated:
         raise ValidationError({"secret": ["is to be given with a url: it signs what is sent there"]}, code="type")
-    check_public_url(told["url"])
-    # neither path nor query: they are often the receiver's password
-    place = urlsplit(told["url"]).hostname
-    logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, place, request.auth.actor)
-    return TargetOverride(told["url"], told["secret"], request.auth.is_for_all)
+    check_public_url(validated["url"])
+    # without path and query, which often hold a credential of the receiver's
+    host = urlsplit(validated["url"]).hostname
+    logger.warning("Deliveries of %s are sent to %s, asked for by %s", request.instance.name, host, request.auth.actor)
+    return TargetOverride(validated["url"], validated["secret"], request.auth.is_for_all)
 
 
 class SendTest(APIView):
@@ -145,20 +148,22 @@ class SendTest(APIView):
 
     @extend_schema(request=TestBody, responses={201: SentTests, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """A sample of an event to one endpoint, or to all that are on."""
-        told = validate(TestBody(data=request.data))
+        """Send a sample event to one endpoint or to all that are enabled."""
+        validated = validate(TestBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
-            endpoints = [one for one in self._asked(instance, told.get("endpoint")) if one.is_enabled]
+            endpoints = [
+                endpoint for endpoint in self._endpoints(instance, validated.get("endpoint")) if endpoint.is_enabled
+            ]
             if not endpoints:
                 raise ApiError("There is no webhook endpoint that is on", 409)
-            deliveries = send_test(instance, told["event"], endpoints, request.auth.actor)
-        sent = [{"id": str(one.pk), "endpoint": str(one.endpoint_id)} for one in deliveries]
+            deliveries = send_test(instance, validated["event"], endpoints, request.auth.actor)
+        sent = [{"id": str(delivery.pk), "endpoint": str(delivery.endpoint_id)} for delivery in deliveries]
         return Response({"event": deliveries[0].event_id, "deliveries": sent}, status=201)
 
-    def _asked(self, instance: Instance, endpoint_id: int | None) -> list[Subscription]:
+    def _endpoints(self, instance: Instance, endpoint_id: int | None) -> list[Subscription]:
         if endpoint_id is not None:
-            return [endpoint_of(instance, str(endpoint_id))]
+            return [get_endpoint(instance, str(endpoint_id))]
         return list(webhooks_of(instance))
 
 
@@ -169,5 +174,5 @@ class Why(APIView):
 
     @extend_schema(responses={200: Explanation})
     def get(self, request: InstanceRequest, name: str, reference: str) -> Response:
-        """What became of an event at each endpoint and each audience of sockets, in words."""
+        """Explain in words why each endpoint and each audience of sockets did, or did not, receive an event."""
         return Response(explain(request.instance, reference, request.auth.is_for_all))

@@ -1,4 +1,4 @@
-"""What the routes of deliveries take."""
+"""Request bodies and queries of the routes of deliveries."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from instances.api.serializers import Body
 from instances.api.webhook import Url
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id
-from realtime.api.event_serializers import Count, EventTypes, spellings
+from realtime.api.event_serializers import EventTypes, QueryInteger, event_type_schema
 from realtime.delivery.models import State
 
-#: Rows in one page.
+#: Deliveries in one page.
 MAX_PAGE = 1000
-#: Deliveries that can be named in one call.
+#: Deliveries that one call can name by id.
 MAX_IDS = 1000
 
 
 class Timestamp(serializers.Field):
-    """A time in ISO 8601; UTC where it does not say."""
+    """A time in ISO 8601; UTC if it has no offset."""
 
     default_error_messages = dict.fromkeys(("type", "null"), "is not a time such as 2026-01-31T12:00:00Z")
 
     def to_internal_value(self, data: Any) -> datetime:
         try:
-            moment = datetime.fromisoformat(data)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+            time = datetime.fromisoformat(data)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (TypeError, ValueError, OverflowError):
             self.fail("type")
 
@@ -38,7 +38,7 @@ class Timestamp(serializers.Field):
 
 
 class RowId(serializers.Field):
-    """A row's primary key, as the routes answer it or as a number."""
+    """A primary key: a string, as in responses, or a number."""
 
     default_error_messages = dict.fromkeys(("type", "null"), "is not an id")
 
@@ -54,22 +54,22 @@ class RowId(serializers.Field):
 
 
 class States(serializers.Field):
-    """Some of them, as a list or with commas between."""
+    """States of deliveries, as a list or separated by commas."""
 
     default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(State.values))
 
     def to_internal_value(self, data: Any) -> list[str]:
-        told = data.split(",") if isinstance(data, str) else data
-        if not isinstance(told, list) or not all(isinstance(one, str) and one in State.values for one in told):
+        states = data.split(",") if isinstance(data, str) else data
+        if not isinstance(states, list) or not all(state in State.values for state in states):
             self.fail("enum")
-        return told
+        return states
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": {"type": "string", "enum": State.values}}
 
 
 class SubscribableType(serializers.Field):
-    """In either spelling."""
+    """An event type that can be subscribed to, by its value (`messages.upsert`) or its name (`MESSAGES_UPSERT`)."""
 
     default_error_messages = dict.fromkeys(
         ("enum", "null"), "is not one of enum values: " + ",".join(t.value for t in EventType if t.is_subscribable)
@@ -82,31 +82,33 @@ class SubscribableType(serializers.Field):
         return event_type
 
     def schema(self) -> dict[str, Any]:
-        return spellings([event_type for event_type in EventType if event_type.is_subscribable])
+        return event_type_schema([event_type for event_type in EventType if event_type.is_subscribable])
 
 
 class DeliveriesQuery(Body):
+    """Filters of a list of deliveries, named by the fields of the model that they look up."""
+
     state = States(required=False, source="state__in")
     endpoint = RowId(required=False, source="endpoint_id")
     type = EventTypes(required=False, source="type__in")
     event = Text(required=False, max_length=64, source="event_id")
     since = Timestamp(required=False, source="created_at__gte")
     until = Timestamp(required=False, source="created_at__lt")
-    before = Count(required=False, max_value=2**63 - 1, source="pk__lt")
-    limit = Count(default=100, min_value=1, max_value=MAX_PAGE)
+    before = QueryInteger(required=False, max_value=2**63 - 1, source="pk__lt")
+    limit = QueryInteger(default=100, min_value=1, max_value=MAX_PAGE)
 
     @classmethod
     def of(cls, query: Any) -> DeliveriesQuery:
-        """From a request's query; what nobody asked for is ignored."""
+        """Return the serializer of a request's query; unknown fields are ignored."""
         return cls(data={name: query.getlist(name) if name == "type" else query[name] for name in query})
 
-    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if "type__in" in asked:
-            asked["type__in"] = [event_type.value for event_type in asked["type__in"]]
-        kind, _, number = asked.get("event_id", "").rpartition(".")
-        if kind not in ("", "test") and is_id(number):
-            asked["seq"] = int(number)  # by which there is an index
-        return asked
+    def validate(self, filters: dict[str, Any]) -> dict[str, Any]:
+        if "type__in" in filters:
+            filters["type__in"] = [event_type.value for event_type in filters["type__in"]]
+        epoch, _, number = filters.get("event_id", "").rpartition(".")
+        if epoch not in ("", "test") and is_id(number):
+            filters["seq"] = int(number)  # which has an index, unlike event_id
+        return filters
 
 
 class ResendOneBody(Body):

@@ -1,4 +1,4 @@
-"""The REST routes of webhook endpoints, of which an instance may have several."""
+"""REST routes of webhook endpoints, of which an instance may have several."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ MAX_ENDPOINTS = 20
 
 
 class SigningSecret(Text):
+    """A secret of Standard Webhooks: `whsec_` and base64, https://www.standardwebhooks.com."""
+
     def to_internal_value(self, data: Any) -> str:
         secret = super().to_internal_value(data)
         try:
@@ -65,14 +67,14 @@ class EndpointBody(Body):
 
 
 class EndpointChange(EndpointBody):
-    """Used with `partial`: what is not told stays as it is."""
+    """Changes of an endpoint, with `partial`: omitted members stay unchanged."""
 
     rotateSecret = Flag(required=False)
     dropOldSecret = Flag(required=False)
 
 
 class EndpointsView(APIView):
-    """/webhook/endpoints/<instance>"""
+    """GET and POST /webhook/endpoints/<instance>"""
 
     @property
     def scope(self) -> str:
@@ -80,28 +82,27 @@ class EndpointsView(APIView):
 
     @extend_schema(responses={200: list[EndpointRow]})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """All webhook endpoints, the first one first."""
-        rows = webhooks_of(request.instance)
-        return Response([endpoint_row(one, request.auth) for one in rows])
+        """List the webhook endpoints, oldest first."""
+        return Response([endpoint_row(endpoint, request.auth) for endpoint in webhooks_of(request.instance)])
 
     @extend_schema(request=EndpointBody, responses={201: EndpointRow, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """One more webhook endpoint; an empty list of events means all."""
-        told = validate(EndpointBody(data=request.data))
-        check_public_url(told["url"])
+        """Add a webhook endpoint; an empty list of events means all."""
+        validated = validate(EndpointBody(data=request.data))
+        check_public_url(validated["url"])
         with transaction.atomic():
             instance = lock_instance(request)
             if webhooks_of(instance).count() >= MAX_ENDPOINTS:
                 raise ApiError(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
-            endpoint = new_endpoint(instance, told.get("secret", ""))
-            apply_changes(endpoint, told)
-            endpoint.is_enabled, endpoint.events = told["enabled"], told["events"] or DEFAULT_EVENTS
+            endpoint = new_endpoint(instance, validated.get("secret", ""))
+            apply_changes(endpoint, validated)
+            endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"] or DEFAULT_EVENTS
             endpoint.save()
         return Response(endpoint_row(endpoint, request.auth), status=201)
 
 
 class EndpointView(APIView):
-    """/webhook/endpoints/<instance>/<id>"""
+    """GET, PATCH and DELETE /webhook/endpoints/<instance>/<id>"""
 
     @property
     def scope(self) -> str:
@@ -109,62 +110,62 @@ class EndpointView(APIView):
 
     @extend_schema(responses={200: EndpointRow})
     def get(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """One webhook endpoint."""
-        endpoint = endpoint_of(request.instance, pk)
+        """Show a webhook endpoint."""
+        endpoint = get_endpoint(request.instance, pk)
         return Response(endpoint_row(endpoint, request.auth))
 
     @extend_schema(request=EndpointChange, responses={200: EndpointRow})
     def patch(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """What is not told stays as it is. Rotating keeps the secret before it, which signs too until it is dropped."""
-        told = validate(EndpointChange(data=request.data, partial=True))
-        if "url" in told:
-            check_public_url(told["url"])
+        """Change the given members. After a rotation the old secret signs as well, until it is dropped."""
+        validated = validate(EndpointChange(data=request.data, partial=True))
+        if "url" in validated:
+            check_public_url(validated["url"])
         with transaction.atomic():
-            endpoint = endpoint_of(lock_instance(request), pk, is_to_change=True)
-            _apply(endpoint, told)
+            endpoint = get_endpoint(lock_instance(request), pk, for_update=True)
+            _apply(endpoint, validated)
             endpoint.save()
         return Response(endpoint_row(endpoint, request.auth))
 
     @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """What it is still owed is dropped."""
+        """Delete an endpoint and drop its pending deliveries."""
         with transaction.atomic():
-            endpoint = endpoint_of(lock_instance(request), pk, is_to_change=True)
+            endpoint = get_endpoint(lock_instance(request), pk, for_update=True)
             Delivery.objects.give_up([endpoint.pk], State.DROPPED, DELETED)
             endpoint.delete()
         return Response(done("Endpoint deleted"))
 
 
-def _apply(endpoint: Subscription, told: dict[str, Any]) -> None:
-    apply_changes(endpoint, told)
-    if "events" in told:
-        endpoint.events = told["events"] or DEFAULT_EVENTS
-    if "enabled" in told:
-        endpoint.is_enabled = told["enabled"]
+def _apply(endpoint: Subscription, validated: dict[str, Any]) -> None:
+    apply_changes(endpoint, validated)
+    if "events" in validated:
+        endpoint.events = validated["events"] or DEFAULT_EVENTS
+    if "enabled" in validated:
+        endpoint.is_enabled = validated["enabled"]
     if endpoint.is_enabled:
-        # POST /webhook/set leaves neither events nor, perhaps, a URL to what it switches off
+        # POST /webhook/set clears the events, and perhaps the URL, of an endpoint that it disables
         endpoint.events = endpoint.events or DEFAULT_EVENTS
         if not endpoint.options.get("url"):
             raise ApiError('The "url" cannot be empty')
-        if told.get("enabled"):
-            check_public_url(endpoint.options["url"])  # it was set when other networks may have been allowed
-    _change_secrets(endpoint, told)
+        if validated.get("enabled"):
+            check_public_url(endpoint.options["url"])  # other networks may have been allowed when it was set
+    _change_secrets(endpoint, validated)
 
 
-def _change_secrets(endpoint: Subscription, told: dict[str, Any]) -> None:
+def _change_secrets(endpoint: Subscription, validated: dict[str, Any]) -> None:
     signing = endpoint.secret("signing", [])
-    if told.get("rotateSecret") or "secret" in told:
-        # the one before it signs beside it, so that a receiver may change when it likes
-        signing = [told.get("secret") or new_secret(), *signing][:MAX_SECRETS]
-    if told.get("dropOldSecret"):
+    if validated.get("rotateSecret") or "secret" in validated:
+        # the former secret signs as well, so that the receiver can switch at any time
+        signing = [validated.get("secret") or new_secret(), *signing][:MAX_SECRETS]
+    if validated.get("dropOldSecret"):
         signing = signing[:1]
     if signing != endpoint.secret("signing"):
         endpoint.keep_secrets(signing=signing)
 
 
-def endpoint_of(instance: Instance, pk: str, is_to_change: bool = False) -> Subscription:
-    """An instance's own one. Raises NotFound alike for one that does not exist and for somebody else's."""
-    rows = webhooks_of(instance).select_for_update() if is_to_change else webhooks_of(instance)
+def get_endpoint(instance: Instance, pk: str, for_update: bool = False) -> Subscription:
+    """Return an instance's webhook endpoint. Raises NotFound, also for another instance's endpoint."""
+    rows = webhooks_of(instance).select_for_update() if for_update else webhooks_of(instance)
     endpoint = rows.filter(pk=int(pk)).first() if is_id(pk) else None
     if endpoint is None:
         raise NotFound(f'The "{instance.name}" instance has no endpoint {pk[:20]}')
@@ -172,5 +173,5 @@ def endpoint_of(instance: Instance, pk: str, is_to_change: bool = False) -> Subs
 
 
 def is_id(text: str) -> bool:
-    """Whether it can be a row's primary key."""
+    """Return whether the text is an integer that can be a primary key."""
     return re.fullmatch("-?[0-9]{1,18}", text, re.ASCII) is not None

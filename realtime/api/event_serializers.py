@@ -1,4 +1,4 @@
-"""What the routes of the log take, checked as strictly as the other routes' bodies."""
+"""Request bodies and queries of the routes of events, validated as strictly as the other routes'."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from instances.api.serializers import Body
 from instances.events import EventType
 from realtime.log.history import MAX_EVENTS
 
-#: Events in one request, all or none.
+#: Events in one request, which are stored all or none.
 MAX_PUBLISHED = 500
+#: Characters of a dedupe key.
 MAX_KEY_LENGTH = 255
 
 
@@ -21,13 +22,14 @@ def _enum_message(event_types: list[EventType]) -> str:
     return "is not one of enum values: " + ",".join(event_type.value for event_type in event_types)
 
 
-def spellings(event_types: list[EventType]) -> dict[str, Any]:
-    """The schema of a member that names one of them, as clients hear it or as they subscribe to it."""
-    return {"type": "string", "enum": [name for one in event_types for name in (one.value, one.name)]}
+def event_type_schema(event_types: list[EventType]) -> dict[str, Any]:
+    """Return the schema of an event type, which can be given by its value or its name."""
+    names = [name for event_type in event_types for name in (event_type.value, event_type.name)]
+    return {"type": "string", "enum": names}
 
 
 class PublishedType(serializers.Field):
-    """An event's type as clients hear it (`messages.upsert`) or as they subscribe to it (`MESSAGES_UPSERT`)."""
+    """An event type that can be published, by its value (`messages.upsert`) or its name (`MESSAGES_UPSERT`)."""
 
     default_error_messages = dict.fromkeys(
         ("enum", "null"), _enum_message([event_type for event_type in EventType if event_type.is_publishable])
@@ -40,10 +42,12 @@ class PublishedType(serializers.Field):
         return event_type
 
     def schema(self) -> dict[str, Any]:
-        return spellings([event_type for event_type in EventType if event_type.is_publishable])
+        return event_type_schema([event_type for event_type in EventType if event_type.is_publishable])
 
 
 class AnyJson(serializers.Field):
+    """Any JSON value, including null."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_null=True, **kwargs)
 
@@ -68,7 +72,7 @@ class PublishBodies(serializers.ListField):
     }
 
     def to_internal_value(self, data: list[Any]) -> list[Any]:
-        # first of all: a body may hold millions of them
+        # before the children are validated, because a body may hold millions
         if not data:
             self.fail("min_items")
         if len(data) > MAX_PUBLISHED:
@@ -80,8 +84,8 @@ class PublishBatch(Body):
     events = PublishBodies()
 
 
-class Count(serializers.Field):
-    """A number in a query: digits, and nothing else that could be read as one."""
+class QueryInteger(serializers.Field):
+    """An integer in a query: decimal digits without spaces, underscores or a plus sign, which int() accepts."""
 
     default_error_messages = {
         "type": "is not of a type(s) integer",
@@ -107,7 +111,7 @@ class Count(serializers.Field):
 
 
 class EventTypes(serializers.Field):
-    """Repeated or in a comma list, in either spelling."""
+    """Event types by value or name, in a repeated field or separated by commas."""
 
     default_error_messages = {"enum": _enum_message(list(EventType))}
 
@@ -118,17 +122,17 @@ class EventTypes(serializers.Field):
         return [event_type for event_type in event_types if event_type]
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": spellings(list(EventType))}
+        return {"type": "array", "items": event_type_schema(list(EventType))}
 
 
 class FindQuery(Body):
-    after = Count(required=False, max_value=2**63 - 1)
-    before = Count(required=False, max_value=2**63 - 1)
-    limit = Count(default=100, min_value=1, max_value=MAX_EVENTS)
+    after = QueryInteger(required=False, max_value=2**63 - 1)
+    before = QueryInteger(required=False, max_value=2**63 - 1)
+    limit = QueryInteger(default=100, min_value=1, max_value=MAX_EVENTS)
     type = EventTypes(required=False)
 
     @classmethod
     def of(cls, query: Any) -> FindQuery:
-        """From a request's query; what nobody asked for is ignored."""
+        """Return the serializer of a request's query; unknown fields are ignored."""
         data = {name: query.getlist(name) if name == "type" else query[name] for name in query}
         return cls(data=data)

@@ -1,4 +1,4 @@
-"""The REST routes of the log that read what it has."""
+"""REST route that reads the event log."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from realtime.log import history
 
 
 class FindEvents(APIView):
-    """What the sockets of an instance heard, as far back as it is kept."""
+    """GET /event/find/<instance>"""
 
     scope = READ
 
     @extend_schema(parameters=[FindQuery], responses={200: FoundEvents})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """What its sockets heard, in order: the last events, or those after a number."""
-        asked = validate(FindQuery.of(request.query_params))
-        types = asked.pop("type", None)
-        page = history.page(request.instance.pk, types=types, **asked)
+        """List the events that its sockets received, in order: the last ones, or those after a sequence number."""
+        filters = validate(FindQuery.of(request.query_params))
+        types = filters.pop("type", None)
+        page = history.page(request.instance.pk, types=types, **filters)
         return Response(
             {
                 "events": [orjson.Fragment(envelope) for envelope in page.envelopes],

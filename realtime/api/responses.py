@@ -1,4 +1,4 @@
-"""What the routes of the log, of endpoints and of deliveries answer; the OpenAPI document is made of these types."""
+"""Response bodies of the routes of events, endpoints and deliveries; OpenAPI's components are made of these types."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from instances.outbound.webhook_headers import JWT_KEY, MASK
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.webhook import HEADERS
 
-# The log
+# Events
 
 
 class PublishedRow(TypedDict):
-    """`id` and `seq` are null while the event is held: the latest of a burst is told when its interval is over."""
+    """`id` and `seq` are null while the event is deferred: the latest of its interval is emitted when that is over."""
 
     id: str | None
     seq: int | None
@@ -33,7 +33,7 @@ class PublishedEvents(TypedDict):
 
 
 class FoundEvents(TypedDict):
-    """Envelopes as sockets heard them; `first` and `last` are the numbers that the log begins and ends with."""
+    """Envelopes as sockets received them; `first` and `last` are the sequence numbers at the ends of the log."""
 
     events: list[dict[str, Any]]
     first: int
@@ -46,7 +46,7 @@ class FoundEvents(TypedDict):
 
 
 class EndpointRow(TypedDict):
-    """Values of headers and secrets are for those who may set them."""
+    """Values of headers and secrets are masked for keys that may not set them."""
 
     id: str
     url: str
@@ -98,7 +98,7 @@ class WholeAttempt(AttemptRow):
 
 
 class DeliveryRow(TypedDict):
-    """`reason`: why it ended without another attempt."""
+    """`reason`: the cause, if it ended without another attempt."""
 
     id: str
     eventId: str
@@ -129,7 +129,7 @@ class DeliveriesPage(TypedDict):
 
 
 class Resent(TypedDict):
-    """`hasMore`: one call sends no more; the same one again goes on."""
+    """`hasMore`: the limit of a call was reached; repeat the call to continue."""
 
     count: int
     hasMore: bool
@@ -146,7 +146,7 @@ class SentTests(TypedDict):
 
 
 def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
-    """Without the body. `last`: its last attempt."""
+    """Return a delivery without its body. `last`: its last attempt."""
     return {
         "id": str(delivery.pk),
         "eventId": delivery.event_id,
@@ -167,18 +167,18 @@ def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
     }
 
 
-def whole_delivery(delivery: Delivery, tries: Iterable[Attempt], endpoint: Subscription | None) -> WholeDelivery:
-    """With its request and every attempt. `endpoint`: its own, if it still is one."""
+def delivery_detail(delivery: Delivery, tries: Iterable[Attempt], endpoint: Subscription | None) -> WholeDelivery:
+    """Return a delivery with its request and every attempt. `endpoint`: None if it was deleted."""
     tries = list(tries)
     return {
         **delivery_row(delivery, tries[-1] if tries else None),
-        "request": request_of(delivery, endpoint),
+        "request": _request(delivery, endpoint),
         "tries": [{**_attempt(attempt), "excerpt": attempt.excerpt} for attempt in tries],
     }
 
 
-def request_of(delivery: Delivery, endpoint: Subscription | None) -> dict[str, Any]:
-    """The bytes as they are stored; the headers as they would be now, without what is secret in them."""
+def _request(delivery: Delivery, endpoint: Subscription | None) -> dict[str, Any]:
+    """Return the request with the body as stored, and the headers as of now with masked secrets."""
     body = bytes(delivery.body).decode(errors="replace")
     if delivery.transport != Subscription.WEBHOOK:
         return {"destination": delivery.destination, "body": body}
@@ -187,10 +187,11 @@ def request_of(delivery: Delivery, endpoint: Subscription | None) -> dict[str, A
 
 
 def masked_headers(delivery: Delivery, endpoint: Subscription | None) -> dict[str, str]:
+    """Return the headers of a webhook request with secret and per-attempt values masked."""
     stored = endpoint.secret("headers", {}) if endpoint else {}
     headers = CIMultiDict(HEADERS)
     headers.update({"Authorization" if name == JWT_KEY else name: MASK for name in stored})
-    # the time and the signature are each attempt's own
+    # timestamp and signature differ with each attempt
     headers.update({"webhook-id": delivery.event_id, "webhook-timestamp": MASK, "webhook-signature": MASK})
     return {str(name): value for name, value in headers.items()}
 
@@ -205,7 +206,7 @@ def _attempt(attempt: Attempt) -> AttemptRow:
     }
 
 
-# Why somebody did, or did not, get an event
+# Explanations of events
 
 
 class SubjectRow(TypedDict):
@@ -216,7 +217,7 @@ class SubjectRow(TypedDict):
 
 
 class EndpointExplanation(TypedDict):
-    """`destination` is null for endpoints of all instances, but for keys of all instances."""
+    """`destination` is null for endpoints of all instances, unless the key is for all instances."""
 
     endpoint: str
     transport: str
@@ -228,7 +229,7 @@ class EndpointExplanation(TypedDict):
 
 
 class AudienceRow(TypedDict):
-    """Sockets of one filter in the process that answers; `events`: null for all types."""
+    """Sockets with the same filter in the process that responds; `events`: null for all types."""
 
     namespace: str
     sockets: int
@@ -237,7 +238,7 @@ class AudienceRow(TypedDict):
 
 
 class SocketsExplanation(TypedDict):
-    """`isHeard` is null where the event is in the log no more."""
+    """`isHeard`: true if sockets were to receive the event; null if it is no longer in the log."""
 
     isHeard: bool | None
     audiences: list[AudienceRow]
