@@ -1,4 +1,4 @@
-"""Why somebody did, or did not, get an event: each endpoint and each audience of sockets, in words and for programs."""
+"""Explanations of why each endpoint and each audience of sockets did, or did not, receive an event."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from realtime.log.models import Event, Stream
 
 @dataclass(frozen=True)
 class Subject:
-    """The event that is asked about."""
+    """The event to explain."""
 
     id: str
     seq: int
     type: EventType
     at: datetime
-    #: None where only deliveries are left of it.
+    #: None if only deliveries of the event are left.
     is_heard: bool | None
 
 
 def explain(instance: Instance, reference: str, is_for_all: bool) -> Explanation:
-    """What became of an event, named by its id or its number.
+    """Explain what became of an event, given its id or its sequence number.
 
-    Without `is_for_all` nothing is told of where endpoints of all instances are. Raises NotFound, saying why, where
-    nothing is known of it.
+    Without `is_for_all` the destinations of global endpoints are left out. Raises NotFound, with the reason, for an
+    unknown event.
     """
     subject = _subject(instance, reference)
     endpoints = list(_endpoints(instance, subject, is_for_all))
     sockets = _sockets(instance, subject, is_for_all)
     return {
         "event": {"id": subject.id, "seq": subject.seq, "event": subject.type.value, "at": iso(subject.at)},
-        "summary": [*(one["text"] for one in endpoints), sockets["text"]],
+        "summary": [*(endpoint["text"] for endpoint in endpoints), sockets["text"]],
         "endpoints": endpoints,
         "sockets": sockets,
     }
 
 
-# Which one
+# The event
 
 
 def _subject(instance: Instance, reference: str) -> Subject:
     stream = Stream.objects.state(instance.pk)
     epoch, _, number = reference.rpartition(".")
     if epoch == "test":
-        return _of_deliveries(instance, Q(event_id=reference), _unknown(instance, reference))
+        return _from_deliveries(instance, Q(event_id=reference), _unknown(instance, reference))
     seq = int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else 0
     if not seq or epoch not in ("", stream.epoch):
         raise _unknown(instance, reference)
@@ -68,8 +68,8 @@ def _subject(instance: Instance, reference: str) -> Subject:
         return Subject(event_id(stream.epoch, seq), seq, EventType(event.type), event.created_at, event.is_heard)
     if seq > stream.last_seq:
         raise NotFound(f'Event {seq} of "{instance.name}" has not happened: the last one is {stream.last_seq}')
-    gone = NotFound(f'Event {seq} of "{instance.name}" is not kept any more: events are for {_retention()}')
-    return _of_deliveries(instance, Q(seq=seq, event_id=event_id(stream.epoch, seq)), gone)
+    gone = NotFound(f'Event {seq} of "{instance.name}" is not kept any more: events are kept for {_retention()}')
+    return _from_deliveries(instance, Q(seq=seq, event_id=event_id(stream.epoch, seq)), gone)
 
 
 def _unknown(instance: Instance, reference: str) -> NotFound:
@@ -80,9 +80,9 @@ def _retention() -> str:
     return f"{settings.EVENT_RETENTION_HOURS} hours"
 
 
-def _of_deliveries(instance: Instance, which: Q, missing: NotFound) -> Subject:
-    """What its deliveries still tell of an event that is in no log."""
-    delivery = Delivery.objects.filter(which, instance_id=instance.pk).defer("body").order_by("pk").first()
+def _from_deliveries(instance: Instance, condition: Q, missing: NotFound) -> Subject:
+    """Return an event that is not in the log from its deliveries. Raises `missing` if there are none."""
+    delivery = Delivery.objects.filter(condition, instance_id=instance.pk).defer("body").order_by("pk").first()
     if delivery is None:
         raise missing
     return Subject(delivery.event_id, delivery.seq, EventType(delivery.type), delivery.created_at, None)
@@ -92,36 +92,39 @@ def _of_deliveries(instance: Instance, which: Q, missing: NotFound) -> Subject:
 
 
 def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterable[EndpointExplanation]:
-    owed = defaultdict(list)
+    by_endpoint = defaultdict(list)
     rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject.seq, event_id=subject.id)
     for delivery in rows.defer("body").order_by("pk"):
-        owed[delivery.endpoint_id].append(delivery)
-    tries = Attempt.last_of(one for its in owed.values() for one in its)
-    known = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
-    for subscription in known:
+        by_endpoint[delivery.endpoint_id].append(delivery)
+    attempts = Attempt.last_of(delivery for deliveries in by_endpoint.values() for delivery in deliveries)
+    subscriptions = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
+    for subscription in subscriptions:
         is_shown = is_for_all or subscription.instance_id is not None
-        place = _place(Endpoint.of(subscription), subject) if is_shown else None
-        its = owed.pop(subscription.pk, [])
-        yield _told(subscription.pk, subscription.transport, place, its, tries, _why_not(subscription, subject))
-    for endpoint in [one for transport in transports().values() for one in transport.global_endpoints()]:
-        place = _place(endpoint, subject) if is_for_all else None
-        why_not = "is told of all instances, but not of this type" if not endpoint.wants(subject.type) else _OFF_THEN
-        yield _told(endpoint.id, endpoint.transport, place, owed.pop(endpoint.id, []), tries, why_not)
-    for pk, its in owed.items():
-        place = its[0].destination if is_for_all or not its[0].is_operators else None
-        yield _told(pk, its[0].transport, place, its, tries, "")
+        destination = _destination(Endpoint.of(subscription), subject) if is_shown else None
+        deliveries = by_endpoint.pop(subscription.pk, [])
+        reason = _no_delivery(subscription, subject)
+        yield _explanation(subscription.pk, subscription.transport, destination, deliveries, attempts, reason)
+    for endpoint in [endpoint for transport in transports().values() for endpoint in transport.global_endpoints()]:
+        destination = _destination(endpoint, subject) if is_for_all else None
+        reason = _WANTED_LATER if endpoint.wants(subject.type) else "receives all instances' events, but not this type"
+        deliveries = by_endpoint.pop(endpoint.id, [])
+        yield _explanation(endpoint.id, endpoint.transport, destination, deliveries, attempts, reason)
+    for pk, deliveries in by_endpoint.items():
+        destination = deliveries[0].destination if is_for_all or not deliveries[0].is_operators else None
+        yield _explanation(pk, deliveries[0].transport, destination, deliveries, attempts, "")
 
 
-#: It wants the event now, and yet there is no delivery.
-_OFF_THEN = "wants such events now, but did not when this one happened"
+#: Reason of an endpoint that wants the event now, though there is no delivery.
+_WANTED_LATER = "wants such events now, but did not when this one happened"
 
 
-def _place(endpoint: Endpoint, subject: Subject) -> str:
+def _destination(endpoint: Endpoint, subject: Subject) -> str:
     transport = transports().get(endpoint.transport)
     return transport.destination(subject.type, endpoint) if transport else ""
 
 
-def _why_not(subscription: Subscription, subject: Subject) -> str:
+def _no_delivery(subscription: Subscription, subject: Subject) -> str:
+    """Return the reason why a subscription has no delivery of the event."""
     if subscription.transport not in transports():
         return f"is of a kind that this server does not send to: {subscription.transport}"
     if subscription.created_at > subject.at:
@@ -131,26 +134,32 @@ def _why_not(subscription: Subscription, subject: Subject) -> str:
         return f"is switched off{reason}"
     if not subscription.wants(subject.type):
         return f"is not subscribed to {subject.type.name}"
-    return f"{_OFF_THEN}; its settings last changed at {iso(subscription.updated_at)}"
+    return f"{_WANTED_LATER}; its settings last changed at {iso(subscription.updated_at)}"
 
 
-def _told(
-    pk: int, transport: str, place: str | None, owed: list[Delivery], tries: dict[int, Attempt], why_not: str
+def _explanation(
+    pk: int,
+    transport: str,
+    destination: str | None,
+    deliveries: list[Delivery],
+    attempts: dict[int, Attempt],
+    reason: str,
 ) -> EndpointExplanation:
+    """Return an endpoint's explanation. `attempts`: the last ones by delivery; `reason`: used without deliveries."""
     name = f"The {transport} endpoint {pk}" if pk > 0 else f"The {transport} endpoint of all instances"
-    texts = [_fate(delivery, tries.get(delivery.pk)) for delivery in owed] or [why_not]
+    texts = [_status(delivery, attempts.get(delivery.pk)) for delivery in deliveries] or [reason]
     return {
         "endpoint": str(pk),
         "transport": transport,
-        "destination": place,
-        "wanted": bool(owed),
-        "state": owed[-1].state if owed else "not owed",
-        "deliveries": [str(delivery.pk) for delivery in owed],
+        "destination": destination,
+        "wanted": bool(deliveries),
+        "state": deliveries[-1].state if deliveries else "not owed",
+        "deliveries": [str(delivery.pk) for delivery in deliveries],
         "text": f"{name} " + "; then it ".join(texts) + ".",
     }
 
 
-def _fate(delivery: Delivery, last: Attempt | None) -> str:
+def _status(delivery: Delivery, last: Attempt | None) -> str:
     times = f"{delivery.attempts} attempt{'s' if delivery.attempts != 1 else ''}"
     at = f" at {iso(delivery.finished_at)}" if delivery.finished_at else ""
     if delivery.state == State.DELIVERED:
@@ -160,14 +169,14 @@ def _fate(delivery: Delivery, last: Attempt | None) -> str:
     if delivery.state == State.DROPPED:
         return f"was not sent it any more{at}{_reason(delivery) or ', because it was gone or off'}{_error(last)}"
     if not delivery.attempts and delivery.is_ordered and (before := _before(delivery)):
-        return f"waits for event {before}, because it is told in order"
+        return f"waits for event {before}, because its events are delivered in order"
     if not delivery.attempts:
         return f"is about to be sent it: it is due since {iso(delivery.created_at)}"
     return f"has not taken it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
 
 
 def _before(delivery: Delivery) -> int | None:
-    """The number of the event that has to be taken, or given up, before this one goes to an endpoint told in order."""
+    """Return the sequence number of the pending event that an ordered endpoint has to be sent first, if any."""
     same = Delivery.objects.pending().filter(endpoint_id=delivery.endpoint_id, instance_id=delivery.instance_id)
     return same.filter(is_ordered=True, seq__lt=delivery.seq).order_by("seq").values_list("seq", flat=True).first()
 
@@ -190,18 +199,18 @@ def _sockets(instance: Instance, subject: Subject, is_for_all: bool) -> SocketsE
     audiences = _audiences(instance, subject, is_for_all)
     here = sum(audience["sockets"] for audience in audiences if audience["wants"])
     if subject.is_heard is None:
-        text = "It is not in the log, so no socket hears of it any more"
+        text = "It is not in the log, so no socket receives it any more"
     elif not subject.is_heard:
-        text = f"Sockets were not to hear of it: the instance's websocket settings left out {subject.type.name}"
+        text = f"Sockets were not to receive it: the instance's websocket settings left out {subject.type.name}"
     elif not settings.WEBSOCKET_ENABLED:
-        text = "Sockets were to hear of it, but WEBSOCKET_ENABLED is off"
+        text = "Sockets were to receive it, but WEBSOCKET_ENABLED is off"
     else:
-        text = f"Sockets were to hear of it; {here} that hear such events are connected to this process now"
+        text = f"Sockets were to receive it; {here} that receive such events are connected to this process now"
     return {"isHeard": subject.is_heard, "audiences": audiences, "text": f"{text}."}
 
 
 def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[AudienceRow]:
-    """Who listens in this process now; who did then is on no record."""
+    """Return the audiences connected to this process now; those at the time of the event are not recorded."""
     found: list[AudienceRow] = []
     for relay in list(Relay.running):
         feeds: list[Any] = [relay.feeds.get(instance.pk)]

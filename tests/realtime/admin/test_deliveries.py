@@ -334,5 +334,5 @@ def test_an_event_shows_its_recipients(admin_client, transactional_db):
 
     assert f"<li>The webhook endpoint {endpoint.pk} is about to be sent it" in page
     assert f"<li>The webhook endpoint {other.pk} is not subscribed to CALL.</li>" in page
-    assert "<li>Sockets were to hear of it" in page
+    assert "<li>Sockets were to receive it" in page
     assert SCRIPT not in page

@@ -581,7 +581,10 @@ def test_what_waits_for_its_turn_says_for_what(call, loja):
     Delivery.objects.filter(seq=first.seq).update(state=State.DELIVERED)
     Delivery.objects.filter(seq=second.seq).update(attempts=1, due_at=timezone.now() + timedelta(hours=1))
     assert "has not taken it yet: 1 attempt," in why(call, second.seq)["endpoints"][0]["text"]
-    assert f"waits for event {second.seq}, because it is told in order." in why(call, third.seq)["endpoints"][0]["text"]
+    assert (
+        f"waits for event {second.seq}, because its events are delivered in order."
+        in why(call, third.seq)["endpoints"][0]["text"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -648,9 +651,9 @@ def test_of_endpoints_of_all_instances_a_tenant_is_not_told_where_they_are(call,
 @pytest.mark.parametrize(
     ("events", "is_heard", "words"),
     [
-        (None, True, "Sockets were to hear of it; 0 that hear such events are connected to this process now."),
-        (["CALL"], True, "Sockets were to hear of it; 0 that"),
-        (["CHATS_SET"], False, "Sockets were not to hear of it: the instance's websocket settings left out CALL."),
+        (None, True, "Sockets were to receive it; 0 that receive such events are connected to this process now."),
+        (["CALL"], True, "Sockets were to receive it; 0 that"),
+        (["CHATS_SET"], False, "Sockets were not to receive it: the instance's websocket settings left out CALL."),
     ],
 )
 def test_of_sockets_it_is_told_whether_they_were_to_hear_of_it(call, loja, events, is_heard, words):
@@ -686,7 +689,7 @@ def test_of_what_is_unknown_or_not_kept_any_more_it_is_said_so(call, loja, other
     status, told = call("GET", f"/webhook/why/loja/{event.seq}")
     assert (status, message(told)) == (
         404,
-        [f'Event {event.seq} of "loja" is not kept any more: events are for 168 hours'],
+        [f'Event {event.seq} of "loja" is not kept any more: events are kept for 168 hours'],
     )
 
 
