@@ -68,16 +68,13 @@ def _subject(instance: Instance, reference: str) -> Subject:
         return Subject(event_id(stream.epoch, seq), seq, EventType(event.type), event.created_at, event.is_heard)
     if seq > stream.last_seq:
         raise NotFound(f'Event {seq} of "{instance.name}" has not happened: the last one is {stream.last_seq}')
-    gone = NotFound(f'Event {seq} of "{instance.name}" is not kept any more: events are kept for {_retention()}')
+    retention = f"{settings.EVENT_RETENTION_HOURS} hours"
+    gone = NotFound(f'Event {seq} of "{instance.name}" is not kept any more: events are kept for {retention}')
     return _from_deliveries(instance, Q(seq=seq, event_id=event_id(stream.epoch, seq)), gone)
 
 
 def _unknown(instance: Instance, reference: str) -> NotFound:
     return NotFound(f'The "{instance.name}" instance knows no event {reference[:64]}')
-
-
-def _retention() -> str:
-    return f"{settings.EVENT_RETENTION_HOURS} hours"
 
 
 def _from_deliveries(instance: Instance, condition: Q, missing: NotFound) -> Subject:
