@@ -12,7 +12,7 @@ from instances.api.serializers import Body
 from instances.api.webhook import Url
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id
-from realtime.api.event_serializers import EventTypes, QueryInteger, event_type_schema
+from realtime.api.event_serializers import EventTypes, Query, QueryInteger, event_type_schema
 from realtime.delivery.models import State
 
 #: Deliveries in one page.
@@ -85,7 +85,7 @@ class SubscribableType(serializers.Field):
         return event_type_schema([event_type for event_type in EventType if event_type.is_subscribable])
 
 
-class DeliveriesQuery(Body):
+class DeliveriesQuery(Query):
     """Filters of a list of deliveries, named by the fields of the model that they look up."""
 
     state = States(required=False, source="state__in")
@@ -96,11 +96,6 @@ class DeliveriesQuery(Body):
     until = Timestamp(required=False, source="created_at__lt")
     before = QueryInteger(required=False, max_value=2**63 - 1, source="pk__lt")
     limit = QueryInteger(default=100, min_value=1, max_value=MAX_PAGE)
-
-    @classmethod
-    def of(cls, query: Any) -> DeliveriesQuery:
-        """Return the serializer of a request's query; unknown fields are ignored."""
-        return cls(data={name: query.getlist(name) if name == "type" else query[name] for name in query})
 
     def validate(self, filters: dict[str, Any]) -> dict[str, Any]:
         if "type__in" in filters:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Self
 
+from django.http import QueryDict
 from rest_framework import serializers
 
 from instances.api.fields import Text
@@ -125,14 +126,16 @@ class EventTypes(serializers.Field):
         return {"type": "array", "items": event_type_schema(list(EventType))}
 
 
-class FindQuery(Body):
+class Query(Body):
+    """A request's query; unknown fields are ignored."""
+
+    @classmethod
+    def of(cls, query: QueryDict) -> Self:
+        return cls(data={name: query.getlist(name) if name == "type" else query[name] for name in query})
+
+
+class FindQuery(Query):
     after = QueryInteger(required=False, max_value=2**63 - 1)
     before = QueryInteger(required=False, max_value=2**63 - 1)
     limit = QueryInteger(default=100, min_value=1, max_value=MAX_EVENTS)
     type = EventTypes(required=False)
-
-    @classmethod
-    def of(cls, query: Any) -> FindQuery:
-        """Return the serializer of a request's query; unknown fields are ignored."""
-        data = {name: query.getlist(name) if name == "type" else query[name] for name in query}
-        return cls(data=data)
