@@ -12,7 +12,7 @@ from instances.api.serializers import Body
 from instances.api.webhook import Url
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id
-from realtime.api.event_serializers import EventTypes, Query, QueryInteger, event_type_schema
+from realtime.api.event_serializers import EventTypeField, EventTypes, Query, QueryInteger, enum_message
 from realtime.delivery.models import State
 
 #: Deliveries in one page.
@@ -68,21 +68,9 @@ class States(serializers.Field):
         return {"type": "array", "items": {"type": "string", "enum": State.values}}
 
 
-class SubscribableType(serializers.Field):
-    """An event type that can be subscribed to, by its value (`messages.upsert`) or its name (`MESSAGES_UPSERT`)."""
-
-    default_error_messages = dict.fromkeys(
-        ("enum", "null"), "is not one of enum values: " + ",".join(t.value for t in EventType if t.is_subscribable)
-    )
-
-    def to_internal_value(self, data: Any) -> EventType:
-        event_type = EventType.named(data)
-        if event_type is None or not event_type.is_subscribable:
-            self.fail("enum")
-        return event_type
-
-    def schema(self) -> dict[str, Any]:
-        return event_type_schema([event_type for event_type in EventType if event_type.is_subscribable])
+class SubscribableType(EventTypeField):
+    allowed = [event_type for event_type in EventType if event_type.is_subscribable]
+    default_error_messages = dict.fromkeys(("enum", "null"), enum_message(allowed))
 
 
 class DeliveriesQuery(Query):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from django.http import QueryDict
 from rest_framework import serializers
@@ -19,31 +19,35 @@ MAX_PUBLISHED = 500
 MAX_KEY_LENGTH = 255
 
 
-def _enum_message(event_types: list[EventType]) -> str:
+def enum_message(event_types: list[EventType]) -> str:
+    """Return the error text for a value that is none of these types."""
     return "is not one of enum values: " + ",".join(event_type.value for event_type in event_types)
 
 
-def event_type_schema(event_types: list[EventType]) -> dict[str, Any]:
+def _schema(event_types: list[EventType]) -> dict[str, Any]:
     """Return the schema of an event type, which can be given by its value or its name."""
     names = [name for event_type in event_types for name in (event_type.value, event_type.name)]
     return {"type": "string", "enum": names}
 
 
-class PublishedType(serializers.Field):
-    """An event type that can be published, by its value (`messages.upsert`) or its name (`MESSAGES_UPSERT`)."""
+class EventTypeField(serializers.Field):
+    """One of the event types `allowed`, by its value (`messages.upsert`) or its name (`MESSAGES_UPSERT`)."""
 
-    default_error_messages = dict.fromkeys(
-        ("enum", "null"), _enum_message([event_type for event_type in EventType if event_type.is_publishable])
-    )
+    allowed: ClassVar[list[EventType]]
 
     def to_internal_value(self, data: Any) -> EventType:
         event_type = EventType.named(data)
-        if event_type is None or not event_type.is_publishable:
+        if event_type not in self.allowed:
             self.fail("enum")
         return event_type
 
     def schema(self) -> dict[str, Any]:
-        return event_type_schema([event_type for event_type in EventType if event_type.is_publishable])
+        return _schema(self.allowed)
+
+
+class PublishedType(EventTypeField):
+    allowed = [event_type for event_type in EventType if event_type.is_publishable]
+    default_error_messages = dict.fromkeys(("enum", "null"), enum_message(allowed))
 
 
 class AnyJson(serializers.Field):
@@ -114,7 +118,7 @@ class QueryInteger(serializers.Field):
 class EventTypes(serializers.Field):
     """Event types by value or name, in a repeated field or separated by commas."""
 
-    default_error_messages = {"enum": _enum_message(list(EventType))}
+    default_error_messages = {"enum": enum_message(list(EventType))}
 
     def to_internal_value(self, data: list[str]) -> list[EventType]:
         event_types = [EventType.named(name) for value in data for name in value.split(",")]
@@ -123,7 +127,7 @@ class EventTypes(serializers.Field):
         return [event_type for event_type in event_types if event_type]
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": event_type_schema(list(EventType))}
+        return {"type": "array", "items": _schema(list(EventType))}
 
 
 class Query(Body):
