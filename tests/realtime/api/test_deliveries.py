@@ -1,4 +1,4 @@
-"""Deliveries over REST: what became of each, resending, test events, and why somebody did not get an event."""
+"""Deliveries over REST: listing, resending, test events, and explanations of events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytest_plugins = ("tests.rest",)
 URL = "https://hook.example.com/in"
 OTHER = "https://other.example.com/in"
 SECRET = "whsec_" + "A" * 32
-#: A digit to Python, and to nobody else here.
+#: A digit for `str.isdigit()` and `int()`, but not in an id.
 ARABIC_ONE = "\u0661"
 ROW = [
     *("id", "eventId", "seq", "event", "endpoint", "transport", "destination", "state", "attempts"),
@@ -46,8 +46,8 @@ def endpoint(loja) -> Subscription:
 
 
 def an_endpoint(instance: Instance | None, **fields: Any) -> Subscription:
-    told = {"transport": "webhook", "options": {"url": URL}, "events": ["CALL"]}
-    subscription = Subscription(instance=instance, **told | fields)
+    defaults = {"transport": "webhook", "options": {"url": URL}, "events": ["CALL"]}
+    subscription = Subscription(instance=instance, **defaults | fields)
     subscription.keep_secrets(headers={"authorization": "Bearer abc", "jwt_key": "s3cret"}, signing=[SECRET])
     subscription.save()
     return subscription
@@ -55,18 +55,18 @@ def an_endpoint(instance: Instance | None, **fields: Any) -> Subscription:
 
 def a_delivery(endpoint: Subscription, created: datetime | None = None, **fields: Any) -> Delivery:
     instance = fields.pop("instance", endpoint.instance)
-    told = {"event_id": f"{uuid4().hex[:16]}.7", "name": instance.name, "seq": 7, "type": "call"}
-    told |= {"endpoint_id": endpoint.pk, "transport": "webhook", "destination": URL, "body": b'{"event": "call"}'}
-    told |= {"is_operators": endpoint.instance is None}
-    delivery = Delivery.objects.create(instance_id=instance.pk, **told | fields)
+    defaults = {"event_id": f"{uuid4().hex[:16]}.7", "name": instance.name, "seq": 7, "type": "call"}
+    defaults |= {"endpoint_id": endpoint.pk, "transport": "webhook", "destination": URL, "body": b'{"event": "call"}'}
+    defaults |= {"is_operators": endpoint.instance is None}
+    delivery = Delivery.objects.create(instance_id=instance.pk, **defaults | fields)
     if created:
         Delivery.objects.filter(pk=delivery.pk).update(created_at=created)
     return delivery
 
 
 def an_attempt(delivery: Delivery, number: int = 1, **fields: Any) -> Attempt:
-    told = {"at": timezone.now(), "duration_ms": 12, "status": 500, "excerpt": "oops", "error": "HTTP 500"}
-    return Attempt.objects.create(delivery=delivery, number=number, **told | fields)
+    defaults = {"at": timezone.now(), "duration_ms": 12, "status": 500, "excerpt": "oops", "error": "HTTP 500"}
+    return Attempt.objects.create(delivery=delivery, number=number, **defaults | fields)
 
 
 def key_with(*scopes: str, **fields: Any) -> str:
@@ -75,12 +75,12 @@ def key_with(*scopes: str, **fields: Any) -> str:
     return secret
 
 
-def message(told: Any) -> Any:
-    return told["response"]["message"]
+def message(content: Any) -> Any:
+    return content["response"]["message"]
 
 
-def ids(told: Any) -> list[int]:
-    return [int(row["id"]) for row in told["deliveries"]]
+def ids(content: Any) -> list[int]:
+    return [int(row["id"]) for row in content["deliveries"]]
 
 
 # GET /webhook/deliveries
@@ -89,13 +89,13 @@ def ids(told: Any) -> list[int]:
 def test_deliveries_are_listed_without_their_bodies(call, endpoint):
     delivery = a_delivery(endpoint, attempts=2)
     an_attempt(delivery, 1)
-    last = an_attempt(delivery, 2, status=None, error="There was no answer within 30 seconds")
+    last = an_attempt(delivery, 2, status=None, error="There was no response within 30 seconds")
 
-    status, told = call("GET", "/webhook/deliveries/loja")
+    status, content = call("GET", "/webhook/deliveries/loja")
 
     assert status == 200
-    assert told["hasMore"] is False
-    [row] = told["deliveries"]
+    assert content["hasMore"] is False
+    [row] = content["deliveries"]
     assert list(row) == ROW
     assert row == {
         "id": str(delivery.pk),
@@ -112,7 +112,7 @@ def test_deliveries_are_listed_without_their_bodies(call, endpoint):
             "at": iso(last.at),
             "durationMs": 12,
             "status": None,
-            "error": "There was no answer within 30 seconds",
+            "error": "There was no response within 30 seconds",
         },
         "dueAt": iso(delivery.due_at),
         "createdAt": iso(delivery.created_at),
@@ -149,11 +149,11 @@ def test_a_list_is_filtered_and_paged_the_newest_first(call, loja, endpoint):
         "?since=2026-01-01T02:00:00%2B02:00&until=2026-01-01T02:00:00": [1, 0],
         "?limit=2": [5, 4],
         f"?limit=2&before={pks[4]}": [3, 2],
-        "?nobody=asked": [5, 4, 3, 2, 1, 0],
+        "?unknown=field": [5, 4, 3, 2, 1, 0],
     }
     for query, expected in cases.items():
-        status, told = call("GET", f"/webhook/deliveries/loja{query}")
-        assert (status, ids(told)) == (200, [pks[n] for n in expected]), query
+        status, content = call("GET", f"/webhook/deliveries/loja{query}")
+        assert (status, ids(content)) == (200, [pks[n] for n in expected]), query
     assert call("GET", "/webhook/deliveries/loja?limit=5")[1]["hasMore"]
     assert not call("GET", "/webhook/deliveries/loja?limit=6")[1]["hasMore"]
 
@@ -176,7 +176,7 @@ def test_a_list_is_filtered_and_paged_the_newest_first(call, loja, endpoint):
         ("event=" + "x" * 65, "event does not meet maximum length of 64"),
     ],
 )
-def test_a_query_that_is_wrong_is_refused_with_the_reason(call, query, line):
+def test_an_invalid_query_is_refused_with_the_reason(call, query, line):
     assert call("GET", f"/webhook/deliveries/loja?{query}") == (
         400,
         {"status": 400, "error": "Bad Request", "response": {"message": [[line]]}},
@@ -184,7 +184,7 @@ def test_a_query_that_is_wrong_is_refused_with_the_reason(call, query, line):
 
 
 @pytest.mark.parametrize("year", ["0001", "9999"])
-def test_times_at_the_end_of_time_are_times(call, year):
+def test_the_first_and_last_years_are_accepted(call, year):
     assert call("GET", f"/webhook/deliveries/loja?since={year}-01-01T00:00:00Z")[0] == 200
 
 
@@ -193,21 +193,21 @@ def test_one_delivery_shows_its_request_and_every_attempt(call, endpoint):
     an_attempt(delivery, 1)
     an_attempt(delivery, 2, status=422, error="HTTP 422", excerpt="no such field")
 
-    status, told = call("GET", f"/webhook/deliveries/loja/{delivery.pk}")
+    status, content = call("GET", f"/webhook/deliveries/loja/{delivery.pk}")
 
     assert status == 200
-    assert list(told) == [*ROW, "request", "tries"]
-    request = told["request"]
+    assert list(content) == [*ROW, "request", "tries"]
+    request = content["request"]
     assert (request["method"], request["url"], request["body"]) == ("POST", URL, '{"é": 1}')
     headers = {name.lower(): value for name, value in request["headers"].items()}
     assert headers["webhook-id"] == delivery.event_id
     assert headers["content-type"] == "application/json"
     assert headers["authorization"] == "********"
     assert "jwt_key" not in headers
-    assert "Bearer abc" not in str(told)
-    assert "s3cret" not in str(told)
-    assert SECRET not in str(told)
-    assert [(one["number"], one["status"], one["excerpt"]) for one in told["tries"]] == [
+    assert "Bearer abc" not in str(content)
+    assert "s3cret" not in str(content)
+    assert SECRET not in str(content)
+    assert [(attempt["number"], attempt["status"], attempt["excerpt"]) for attempt in content["tries"]] == [
         (1, 500, "oops"),
         (2, 422, "no such field"),
     ]
@@ -215,17 +215,17 @@ def test_one_delivery_shows_its_request_and_every_attempt(call, endpoint):
     assert call("GET", f"/webhook/deliveries/loja/{delivery.pk}")[1]["request"]["body"] == '{"é": 1}'
 
 
-def test_foreign_deliveries_and_ids_that_are_none_look_the_same(call, other, endpoint):
+def test_foreign_deliveries_and_invalid_ids_are_not_found_alike(call, other, endpoint):
     foreign = a_delivery(an_endpoint(other))
     for pk in (foreign.pk, 0, -1, 10**17, "9" * 30, "x", "1.0", ARABIC_ONE):
         for method, path in (("GET", ""), ("POST", "/resend")):
-            status, told = call(method, f"/webhook/deliveries/loja/{pk}{path}", None if method == "GET" else {})
-            assert (status, message(told)) == (404, [f'The "loja" instance has no delivery {str(pk)[:20]}'])
+            status, content = call(method, f"/webhook/deliveries/loja/{pk}{path}", None if method == "GET" else {})
+            assert (status, message(content)) == (404, [f'The "loja" instance has no delivery {str(pk)[:20]}'])
     assert call("GET", "/webhook/deliveries/loja")[1]["deliveries"] == []
     assert Delivery.objects.count() == 1
 
 
-def test_deliveries_to_endpoints_of_all_instances_are_for_keys_for_all(call, loja, endpoint):
+def test_only_keys_for_all_instances_see_deliveries_to_the_operators_endpoints(call, loja, endpoint):
     own = a_delivery(endpoint)
     operators = an_endpoint(None)
     of_all = a_delivery(operators, instance=loja)
@@ -236,7 +236,7 @@ def test_deliveries_to_endpoints_of_all_instances_are_for_keys_for_all(call, loj
     assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [own.pk]
     assert ids(call("GET", "/webhook/deliveries/loja", key=key_with("read"))[1]) == [own.pk]
     assert call("GET", f"/webhook/deliveries/loja/{of_all.pk}")[0] == 404
-    operators.delete()  # whose URL it was is not forgotten with it
+    operators.delete()  # the deliveries still belong to the operator
     assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [own.pk]
     assert call("POST", f"/webhook/deliveries/loja/{of_environment.pk}/resend", {})[0] == 404
 
@@ -244,7 +244,7 @@ def test_deliveries_to_endpoints_of_all_instances_are_for_keys_for_all(call, loj
 # Resending
 
 
-def test_one_is_sent_again_under_its_id_and_with_its_bytes(call, endpoint):
+def test_a_delivery_is_resent_under_its_id_and_with_its_bytes(call, endpoint):
     old = a_delivery(endpoint, state=State.DEAD, attempts=9, finished_at=timezone.now(), body=b'{"a":  1}')
 
     status, row = call("POST", f"/webhook/deliveries/loja/{old.pk}/resend", {})
@@ -260,17 +260,15 @@ def test_one_is_sent_again_under_its_id_and_with_its_bytes(call, endpoint):
     assert new.due_at <= timezone.now()
     old.refresh_from_db()
     assert (old.state, old.attempts) == (State.DEAD, 9)
-    # again, whatever its state
+    # in any state
     assert call("POST", f"/webhook/deliveries/loja/{old.pk}/resend", {})[0] == 201
     assert call("POST", f"/webhook/deliveries/loja/{row['id']}/resend")[0] == 201
 
 
-def test_what_is_resent_wakes_the_dispatchers_after_the_commit(
-    client, loja, endpoint, django_capture_on_commit_callbacks
-):
+def test_resending_wakes_the_dispatchers_after_the_commit(client, loja, endpoint, django_capture_on_commit_callbacks):
     delivery = a_delivery(endpoint)
-    told: list[bool] = []
-    listener = lambda: told.append(True)  # noqa: E731
+    wakeups: list[bool] = []
+    listener = lambda: wakeups.append(True)  # noqa: E731
     wakeup.listeners.add(listener)
     try:
         for path in (f"/webhook/deliveries/loja/{delivery.pk}/resend", "/webhook/deliveries/loja/resend"):
@@ -281,21 +279,21 @@ def test_what_is_resent_wakes_the_dispatchers_after_the_commit(
             client.post("/webhook/test/loja", body, content_type="application/json", headers={"apikey": GLOBAL_KEY})
     finally:
         wakeup.listeners.discard(listener)
-    assert len(told) == 3
+    assert len(wakeups) == 3
 
 
-def test_to_an_endpoint_that_is_off_or_gone_nothing_is_sent_again(call, endpoint):
+def test_nothing_is_resent_to_a_disabled_or_deleted_endpoint(call, endpoint):
     delivery = a_delivery(endpoint, state=State.DEAD)
     Subscription.objects.update(is_enabled=False)
     for _ in range(2):
-        status, told = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {})
-        assert (status, message(told)) == (409, ["Its endpoint is off or gone; a url can be given to send it to"])
+        status, content = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {})
+        assert (status, message(content)) == (409, ["Its endpoint is off or gone; a url can be given to send it to"])
         assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 0, "hasMore": False}
         Subscription.objects.all().delete()
     assert Delivery.objects.count() == 1
 
 
-def test_a_range_is_sent_again_in_order_and_by_default_what_died(call, loja, other, endpoint):
+def test_a_range_is_resent_in_order_and_by_default_the_dead(call, loja, other, endpoint):
     second = an_endpoint(loja)
     begin = datetime(2026, 1, 1, tzinfo=UTC)
     states = [State.DEAD, State.DELIVERED, State.DEAD, State.PENDING, State.DEAD, State.DROPPED]
@@ -316,33 +314,33 @@ def test_a_range_is_sent_again_in_order_and_by_default_what_died(call, loja, oth
         ({"ids": []}, []),
     ]:
         last = Delivery.objects.order_by("pk").last().pk
-        status, told = call("POST", path, body)
+        status, content = call("POST", path, body)
         new = list(Delivery.objects.filter(pk__gt=last).order_by("pk"))
-        assert (status, told) == (201, {"count": len(expected), "hasMore": False}), body
-        assert [one.seq for one in new] == expected
-        assert [one.resent_from for one in new] == [made[n].pk for n in expected]
-        Delivery.objects.filter(pk__in=[one.pk for one in new]).update(state=State.PENDING)
+        assert (status, content) == (201, {"count": len(expected), "hasMore": False}), body
+        assert [delivery.seq for delivery in new] == expected
+        assert [delivery.resent_from for delivery in new] == [made[n].pk for n in expected]
+        Delivery.objects.filter(pk__in=[delivery.pk for delivery in new]).update(state=State.PENDING)
     assert Delivery.objects.filter(instance_id=other.pk).count() == 1
 
 
-def test_a_long_range_takes_several_calls_and_nothing_goes_twice(call, endpoint, monkeypatch):
+def test_a_long_range_takes_several_calls_and_nothing_is_resent_twice(call, endpoint, monkeypatch):
     monkeypatch.setattr("realtime.api.deliveries.MAX_RESENT", 2)
     made = [a_delivery(endpoint, state=State.DEAD) for _ in range(5)]
-    told = [call("POST", "/webhook/deliveries/loja/resend", {})[1] for _ in range(4)]
-    assert told == [
+    contents = [call("POST", "/webhook/deliveries/loja/resend", {})[1] for _ in range(4)]
+    assert contents == [
         {"count": 2, "hasMore": True},
         {"count": 2, "hasMore": True},
         {"count": 1, "hasMore": False},
         {"count": 0, "hasMore": False},
     ]
     again = Delivery.objects.exclude(resent_from=None).order_by("pk")
-    assert list(again.values_list("resent_from", flat=True)) == [one.pk for one in made]
-    # what dies again can be sent again: in its place
+    assert list(again.values_list("resent_from", flat=True)) == [delivery.pk for delivery in made]
+    # a resent delivery that died can be resent in turn
     again.filter(resent_from=made[0].pk).update(state=State.DEAD)
     assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 1, "hasMore": False}
 
 
-def test_to_another_url_it_goes_guarded_without_headers_and_signed_with_the_given_secret(call, endpoint, caplog):
+def test_another_url_is_guarded_gets_no_headers_and_is_signed_with_the_given_secret(call, endpoint, caplog):
     delivery = a_delivery(endpoint, state=State.DEAD, is_ordered=True)
     with caplog.at_level(logging.WARNING):
         body = {"url": OTHER + "?key=hidden", "secret": SECRET}
@@ -360,27 +358,27 @@ def test_to_another_url_it_goes_guarded_without_headers_and_signed_with_the_give
     assert row["askedBy"] == new.asked_by == "the instance's own token"
     assert SECRET not in caplog.text
     assert "hidden" not in caplog.text
-    # a range too, also of what an endpoint that is gone died with
+    # so are ranges, and named deliveries that died with their deleted endpoint
     endpoint.delete()
     assert call("POST", "/webhook/deliveries/loja/resend", body)[1]["count"] == 0
     assert call("POST", "/webhook/deliveries/loja/resend", body | {"ids": [delivery.pk]})[1]["count"] == 1
 
 
-def test_it_is_on_record_who_had_something_sent(call, endpoint):
+def test_a_resent_or_test_delivery_records_whose_request_it_was(call, endpoint):
     delivery = a_delivery(endpoint, state=State.DEAD)
     keys = {
         "the global key": GLOBAL_KEY,
         "the API key a key": key_with("manage", "read"),
         "the instance's own token": None,
     }
-    for who, key in keys.items():
-        again = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {}, key)[1]
-        assert again["askedBy"] == who
-        told = call("POST", "/webhook/test/loja", {"event": "CALL"}, key)[1]
-        assert call("GET", f"/webhook/deliveries/loja/{told['deliveries'][0]['id']}")[1]["askedBy"] == who
+    for actor, key in keys.items():
+        resent = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {}, key)[1]
+        assert resent["askedBy"] == actor
+        content = call("POST", "/webhook/test/loja", {"event": "CALL"}, key)[1]
+        assert call("GET", f"/webhook/deliveries/loja/{content['deliveries'][0]['id']}")[1]["askedBy"] == actor
 
 
-def test_a_url_that_the_operator_names_is_not_shown_to_tenants(call, endpoint):
+def test_a_url_given_by_the_operator_is_not_shown_to_tenants(call, endpoint):
     delivery = a_delivery(endpoint, state=State.DEAD)
     body = {"url": OTHER, "secret": SECRET}
     path = f"/webhook/deliveries/loja/{delivery.pk}/resend"
@@ -388,9 +386,10 @@ def test_a_url_that_the_operator_names_is_not_shown_to_tenants(call, endpoint):
     assert tenants["destination"] == operators["destination"] == OTHER
     assert ids(call("GET", "/webhook/deliveries/loja")[1]) == [int(tenants["id"]), delivery.pk]
     assert int(operators["id"]) in ids(call("GET", "/webhook/deliveries/loja", key=GLOBAL_KEY)[1])
-    place = {told["endpoint"]: told["destination"] for told in explained(call, delivery)["endpoints"]}
-    assert place[operators["endpoint"]] is None
-    assert place[tenants["endpoint"]] == OTHER
+    endpoints = explained(call, delivery)["endpoints"]
+    destinations = {endpoint["endpoint"]: endpoint["destination"] for endpoint in endpoints}
+    assert destinations[operators["endpoint"]] is None
+    assert destinations[tenants["endpoint"]] == OTHER
 
 
 def explained(call, delivery: Delivery) -> Any:
@@ -410,12 +409,12 @@ def explained(call, delivery: Delivery) -> Any:
     ],
 )
 @pytest.mark.parametrize("route", ["/{id}/resend", "/resend"])
-def test_another_url_that_is_wrong_is_refused(call, endpoint, settings, route, body, messages):
+def test_another_url_that_is_invalid_is_refused(call, endpoint, settings, route, body, messages):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     delivery = a_delivery(endpoint, state=State.DEAD)
-    status, told = call("POST", "/webhook/deliveries/loja" + route.format(id=delivery.pk), body)
+    status, content = call("POST", "/webhook/deliveries/loja" + route.format(id=delivery.pk), body)
     assert status == 400
-    assert messages is None or message(told) == messages
+    assert messages is None or message(content) == messages
     assert (Delivery.objects.count(), FormerEndpoint.objects.count()) == (1, 0)
 
 
@@ -435,10 +434,10 @@ def test_another_url_that_is_wrong_is_refused(call, endpoint, settings, route, b
         ({"ids": [1] * 1001}, "ids does not meet maximum length of 1000"),
     ],
 )
-def test_a_range_that_is_wrong_is_refused(call, endpoint, body, line):
+def test_an_invalid_range_is_refused(call, endpoint, body, line):
     a_delivery(endpoint, state=State.DEAD)
-    status, told = call("POST", "/webhook/deliveries/loja/resend", body)
-    assert (status, message(told)) == (400, [[line]])
+    status, content = call("POST", "/webhook/deliveries/loja/resend", body)
+    assert (status, message(content)) == (400, [[line]])
     assert Delivery.objects.count() == 1
 
 
@@ -446,17 +445,17 @@ def test_a_range_that_is_wrong_is_refused(call, endpoint, body, line):
     "path", ["/webhook/deliveries/loja/{id}/resend", "/webhook/deliveries/loja/resend", "/webhook/test/loja"]
 )
 @pytest.mark.parametrize("body", [{}, {"url": OTHER, "secret": SECRET}, {"event": "call"}])
-def test_who_may_not_manage_has_nothing_sent(call, endpoint, other, path, body):
+def test_a_key_without_manage_sends_nothing(call, endpoint, other, path, body):
     delivery = a_delivery(endpoint, state=State.DEAD)
     path = path.format(id=delivery.pk)
-    status, told = call("POST", path, body, key_with("read", "listen", "send", "publish"))
-    assert (status, message(told)) == (403, ["This key may not manage"])
+    status, content = call("POST", path, body, key_with("read", "listen", "send", "publish"))
+    assert (status, message(content)) == (403, ["This key may not manage"])
     assert call("POST", path + "?instanceName=other", body, other.token.reveal())[0] == 401
     assert (Delivery.objects.count(), FormerEndpoint.objects.count()) == (1, 0)
 
 
 @pytest.mark.parametrize("path", ["/webhook/deliveries/loja", "/webhook/deliveries/loja/{id}", "/webhook/why/loja/1"])
-def test_who_may_not_read_is_told_nothing(call, endpoint, other, path):
+def test_a_key_without_read_gets_nothing(call, endpoint, other, path):
     path = path.format(id=a_delivery(endpoint).pk)
     assert call("GET", path, key=key_with("manage", "listen"))[0] == 403
     assert call("GET", path, key=other.token.reveal())[0] == 401
@@ -466,23 +465,23 @@ def test_who_may_not_read_is_told_nothing(call, endpoint, other, path):
 # POST /webhook/test
 
 
-@pytest.mark.parametrize("event_type", [one for one in EventType if one.is_subscribable])
+@pytest.mark.parametrize("event_type", [member for member in EventType if member.is_subscribable])
 def test_a_sample_of_every_type_can_be_sent(call, endpoint, event_type):
     for name in (event_type.value, event_type.name):
-        status, told = call("POST", "/webhook/test/loja", {"event": name})
+        status, content = call("POST", "/webhook/test/loja", {"event": name})
         assert status == 201
-        [sent] = told["deliveries"]
+        [sent] = content["deliveries"]
         delivery = Delivery.objects.get(pk=sent["id"])
         body = orjson.loads(bytes(delivery.body))
         assert (body["event"], body["instance"], body["test"]) == (event_type.value, "loja", True)
-        assert body["id"] == told["event"] == delivery.event_id
-        assert told["event"].startswith("test.")
+        assert body["id"] == content["event"] == delivery.event_id
+        assert content["event"].startswith("test.")
         assert (body["seq"], delivery.seq, delivery.is_ordered) == (0, 0, False)
         assert "data" in body
         assert (sent["endpoint"], delivery.state) == (str(endpoint.pk), State.PENDING)
 
 
-def test_a_test_event_goes_to_one_endpoint_or_to_all_that_are_on(call, loja, other):
+def test_a_test_event_is_sent_to_one_endpoint_or_to_all_enabled(call, loja, other):
     first, second, off = (
         an_endpoint(loja),
         an_endpoint(loja, options={"url": OTHER, "byEvents": True}),
@@ -492,19 +491,19 @@ def test_a_test_event_goes_to_one_endpoint_or_to_all_that_are_on(call, loja, oth
     Subscription.objects.filter(pk=off.pk).update(is_enabled=False)
     before = Event.objects.count()
 
-    told = call("POST", "/webhook/test/loja", {"event": "messages.upsert"})[1]
-    one = call("POST", "/webhook/test/loja", {"event": "messages.upsert", "endpoint": str(second.pk)})[1]
+    sent_to_all = call("POST", "/webhook/test/loja", {"event": "messages.upsert"})[1]
+    sent_to_one = call("POST", "/webhook/test/loja", {"event": "messages.upsert", "endpoint": str(second.pk)})[1]
 
-    assert [sent["endpoint"] for sent in told["deliveries"]] == [str(first.pk), str(second.pk)]
-    assert [sent["endpoint"] for sent in one["deliveries"]] == [str(second.pk)]
-    assert Delivery.objects.get(pk=one["deliveries"][0]["id"]).destination == OTHER + "/messages-upsert"
-    assert Event.objects.count() == before, "it is in no log"
+    assert [sent["endpoint"] for sent in sent_to_all["deliveries"]] == [str(first.pk), str(second.pk)]
+    assert [sent["endpoint"] for sent in sent_to_one["deliveries"]] == [str(second.pk)]
+    assert Delivery.objects.get(pk=sent_to_one["deliveries"][0]["id"]).destination == OTHER + "/messages-upsert"
+    assert Event.objects.count() == before, "the log must not have it"
     status, refused = call("POST", "/webhook/test/loja", {"event": "call", "endpoint": off.pk})
     assert (status, message(refused)) == (409, ["There is no webhook endpoint that is on"])
 
 
 @pytest.mark.parametrize("body", [{}, {"event": "nope"}, {"event": "creds.update"}, {"event": None}, {"event": [1]}])
-def test_what_is_no_event_cannot_be_sent(call, endpoint, body):
+def test_an_unknown_event_type_is_refused(call, endpoint, body):
     assert call("POST", "/webhook/test/loja", body)[0] == 400
     assert not Delivery.objects.exists()
 
@@ -516,7 +515,7 @@ def test_a_test_event_needs_an_endpoint_of_the_instance(call, other):
     assert call("POST", "/webhook/test/loja", {"event": "call", "endpoint": "x"})[0] == 400
 
 
-def test_a_test_event_does_not_hold_up_what_goes_out_in_order(call, loja):
+def test_a_test_event_does_not_delay_ordered_deliveries(call, loja):
     endpoint = an_endpoint(loja, options={"url": URL, "ordered": True})
     record(loja)
     call("POST", "/webhook/test/loja", {"event": "call"})
@@ -535,47 +534,47 @@ def record(instance: Instance, event_type: EventType = EventType.CALL) -> Event:
 
 
 def why(call: Any, reference: Any, key: str | None = None) -> Any:
-    status, told = call("GET", f"/webhook/why/loja/{reference}", key=key)
-    assert status == 200, told
-    return told
+    status, content = call("GET", f"/webhook/why/loja/{reference}", key=key)
+    assert status == 200, content
+    return content
 
 
-def test_why_an_event_was_not_got_is_told_of_each_endpoint(call, loja):
-    wanting, deaf = an_endpoint(loja), an_endpoint(loja, events=["CHATS_SET"])
+def test_an_explanation_covers_each_endpoint(call, loja):
+    wanting, unsubscribed = an_endpoint(loja), an_endpoint(loja, events=["CHATS_SET"])
     off = an_endpoint(loja, is_enabled=False, disabled_reason="It answered 410 Gone")
     later_changed = an_endpoint(loja, events=["CHATS_SET"])
     event = record(loja)
     Subscription.objects.filter(pk=later_changed.pk).update(events=["CALL"])
     late = an_endpoint(loja)
 
-    told = why(call, event.seq)
+    content = why(call, event.seq)
 
     epoch = Stream.objects.get(pk=loja.pk).epoch
-    assert told["event"] == {
+    assert content["event"] == {
         "id": f"{epoch}.{event.seq}",
         "seq": event.seq,
         "event": "call",
         "at": iso(event.created_at),
     }
-    found = {int(one["endpoint"]): one for one in told["endpoints"]}
-    assert list(found) == [wanting.pk, deaf.pk, off.pk, later_changed.pk, late.pk]
-    assert {pk: (one["wanted"], one["state"]) for pk, one in found.items()} == {
+    found = {int(endpoint["endpoint"]): endpoint for endpoint in content["endpoints"]}
+    assert list(found) == [wanting.pk, unsubscribed.pk, off.pk, later_changed.pk, late.pk]
+    assert {pk: (endpoint["wanted"], endpoint["state"]) for pk, endpoint in found.items()} == {
         wanting.pk: (True, "pending"),
-        deaf.pk: (False, "not owed"),
+        unsubscribed.pk: (False, "not owed"),
         off.pk: (False, "not owed"),
         later_changed.pk: (False, "not owed"),
         late.pk: (False, "not owed"),
     }
-    assert found[deaf.pk]["text"] == f"The webhook endpoint {deaf.pk} is not subscribed to CALL."
+    assert found[unsubscribed.pk]["text"] == f"The webhook endpoint {unsubscribed.pk} is not subscribed to CALL."
     assert found[off.pk]["text"] == f"The webhook endpoint {off.pk} is switched off: It answered 410 Gone."
     assert "wants such events now, but did not when this one happened" in found[later_changed.pk]["text"]
     assert "was created after it" in found[late.pk]["text"]
     assert "is about to be sent it" in found[wanting.pk]["text"]
-    assert told["summary"] == [*(one["text"] for one in told["endpoints"]), told["sockets"]["text"]]
-    assert told == why(call, told["event"]["id"])
+    assert content["summary"] == [*(endpoint["text"] for endpoint in content["endpoints"]), content["sockets"]["text"]]
+    assert content == why(call, content["event"]["id"])
 
 
-def test_what_waits_for_its_turn_says_for_what(call, loja):
+def test_an_ordered_delivery_is_explained_by_the_event_that_it_waits_for(call, loja):
     an_endpoint(loja, options={"url": URL, "ordered": True})
     first, second, third = record(loja), record(loja), record(loja)
     Delivery.objects.filter(seq=first.seq).update(state=State.DELIVERED)
@@ -614,36 +613,36 @@ def test_what_waits_for_its_turn_says_for_what(call, loja):
         ({"state": State.DROPPED}, None, "was not sent it any more at {at}, because it was gone or off."),
     ],
 )
-def test_what_became_of_a_delivery_is_told_in_words(call, loja, endpoint, fields, attempt, words):
+def test_the_state_of_a_delivery_is_explained(call, loja, endpoint, fields, attempt, words):
     event = record(loja)
     at = due = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
     Delivery.objects.update(**{"finished_at": at, "due_at": due} | fields)
     if attempt:
         an_attempt(Delivery.objects.get(), **attempt)
-    [one] = why(call, event.seq)["endpoints"]
+    [row] = why(call, event.seq)["endpoints"]
     expected = words.format(at=iso(at), due=iso(due))
-    assert one["text"].startswith(f"The webhook endpoint {endpoint.pk} {expected}")
-    assert one["state"] == fields["state"]
+    assert row["text"].startswith(f"The webhook endpoint {endpoint.pk} {expected}")
+    assert row["state"] == fields["state"]
 
 
-def test_what_was_sent_again_is_told_too(call, loja, endpoint):
+def test_resent_deliveries_are_explained(call, loja, endpoint):
     event = record(loja)
     Delivery.objects.update(state=State.DEAD, attempts=1, finished_at=timezone.now())
     first = Delivery.objects.get()
     second = call("POST", f"/webhook/deliveries/loja/{first.pk}/resend", {})[1]["id"]
-    elsewhere = call("POST", f"/webhook/deliveries/loja/{first.pk}/resend", {"url": OTHER, "secret": SECRET})[1]
-    own, other_one = why(call, event.seq)["endpoints"]
+    redirected = call("POST", f"/webhook/deliveries/loja/{first.pk}/resend", {"url": OTHER, "secret": SECRET})[1]
+    own, other = why(call, event.seq)["endpoints"]
     assert own["deliveries"] == [str(first.pk), second]
     assert "; then it is about to be sent it" in own["text"]
     assert own["state"] == "pending"
-    assert (other_one["deliveries"], other_one["destination"]) == ([elsewhere["id"]], OTHER)
+    assert (other["deliveries"], other["destination"]) == ([redirected["id"]], OTHER)
 
 
-def test_of_endpoints_of_all_instances_a_tenant_is_not_told_where_they_are(call, loja):
+def test_tenants_do_not_see_destinations_of_global_endpoints(call, loja):
     hidden = an_endpoint(None, options={"url": "https://operator.example/secret-path"})
     event = record(loja)
-    [one] = why(call, event.seq)["endpoints"]
-    assert (one["endpoint"], one["destination"], one["wanted"]) == (str(hidden.pk), None, True)
+    [row] = why(call, event.seq)["endpoints"]
+    assert (row["endpoint"], row["destination"], row["wanted"]) == (str(hidden.pk), None, True)
     assert why(call, event.seq, GLOBAL_KEY)["endpoints"][0]["destination"] == "https://operator.example/secret-path"
     Subscription.objects.all().delete()
 
@@ -656,16 +655,16 @@ def test_of_endpoints_of_all_instances_a_tenant_is_not_told_where_they_are(call,
         (["CHATS_SET"], False, "Sockets were not to receive it: the instance's websocket settings left out CALL."),
     ],
 )
-def test_of_sockets_it_is_told_whether_they_were_to_hear_of_it(call, loja, events, is_heard, words):
+def test_an_explanation_says_if_sockets_were_to_receive_the_event(call, loja, events, is_heard, words):
     if events:
         Subscription.set_websocket(loja, True, events)
-    told = why(call, record(loja).seq)
-    assert told["endpoints"] == []
-    assert told["sockets"]["isHeard"] is is_heard
-    assert told["sockets"]["text"].startswith(words)
+    content = why(call, record(loja).seq)
+    assert content["endpoints"] == []
+    assert content["sockets"]["isHeard"] is is_heard
+    assert content["sockets"]["text"].startswith(words)
 
 
-def test_of_what_is_unknown_or_not_kept_any_more_it_is_said_so(call, loja, other, endpoint):
+def test_an_unknown_or_pruned_event_is_not_found_with_the_reason(call, loja, other, endpoint):
     event = record(loja)
     epoch = Stream.objects.get(pk=loja.pk).epoch
     for reference, words in [
@@ -678,27 +677,27 @@ def test_of_what_is_unknown_or_not_kept_any_more_it_is_said_so(call, loja, other
         ("test.abc", 'The "loja" instance knows no event test.abc'),
         (ARABIC_ONE, f'The "loja" instance knows no event {ARABIC_ONE}'),
     ]:
-        status, told = call("GET", f"/webhook/why/loja/{reference}")
-        assert (status, message(told)) == (404, [words])
+        status, content = call("GET", f"/webhook/why/loja/{reference}")
+        assert (status, message(content)) == (404, [words])
 
     Event.objects.filter(seq=event.seq).delete()
-    told = why(call, f"{epoch}.{event.seq}")  # its delivery still tells of it
-    assert told["endpoints"][0]["state"] == "pending"
-    assert told["sockets"]["isHeard"] is None
+    content = why(call, f"{epoch}.{event.seq}")  # its delivery is still there
+    assert content["endpoints"][0]["state"] == "pending"
+    assert content["sockets"]["isHeard"] is None
     Delivery.objects.all().delete()
-    status, told = call("GET", f"/webhook/why/loja/{event.seq}")
-    assert (status, message(told)) == (
+    status, content = call("GET", f"/webhook/why/loja/{event.seq}")
+    assert (status, message(content)) == (
         404,
         [f'Event {event.seq} of "loja" is not kept any more: events are kept for 168 hours'],
     )
 
 
-def test_a_test_event_can_be_asked_about(call, endpoint):
+def test_a_test_event_is_explained(call, endpoint):
     event_id = call("POST", "/webhook/test/loja", {"event": "call"})[1]["event"]
     assert why(call, event_id)["endpoints"][0]["state"] == "pending"
 
 
-# Whatever comes in
+# Malformed bodies and queries
 
 
 ROUTES = [
@@ -715,7 +714,7 @@ ROUTES = [
     ("GET", "/webhook/endpoints/loja/{endpoint}"),
     ("PATCH", "/webhook/endpoints/loja/{endpoint}"),
 ]
-#: Values, as JSON, that no member takes, and some that one or another does.
+#: Values, as JSON: most are invalid for every member, some are valid for a few.
 VALUES = [
     *("null", "true", "5", "-1", "1.5", "1e400", "9" * 40, '""', '"x"', r'"\u0000"', r'"\ud800"', f'"{"x" * 100_000}"'),
     *("[]", "[null]", "[[]]", "[{}]", "{}", '{"a": {"b": 1}}', r'{"a\u0000": "\n"}', r'["\ud800", 5]'),
@@ -728,27 +727,31 @@ MEMBERS = [
 
 @pytest.mark.any_database
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] != "GET"])
-def test_whatever_a_member_holds_it_is_taken_or_refused(client, loja, endpoint, method, path):
+def test_any_value_of_a_member_is_accepted_or_refused(client, loja, endpoint, method, path):
     path = path.format(id=a_delivery(endpoint).pk, endpoint=endpoint.pk)
     for member in MEMBERS:
         for value in VALUES:
             sent = f'{{"url": "{URL}", "event": "call", "{member}": {value}}}'
             if path == "/webhook/set/loja":
                 sent = f'{{"webhook": {{"enabled": true, {sent[1:]}}}'
-            answer = client.generic(method, path, sent, content_type="application/json", headers={"apikey": GLOBAL_KEY})
-            told = orjson.loads(answer.content)
-            assert answer.status_code < 500, (sent[:200], told)
-            assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, told)
+            response = client.generic(
+                method, path, sent, content_type="application/json", headers={"apikey": GLOBAL_KEY}
+            )
+            content = orjson.loads(response.content)
+            assert response.status_code < 500, (sent[:200], content)
+            assert response.status_code < 400 or is_evolutions_shape(response.status_code, content)
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[0] == "GET"])
-def test_whatever_a_query_holds_it_is_taken_or_refused(client, loja, endpoint, method, path):
+def test_any_value_in_a_query_is_accepted_or_refused(client, loja, endpoint, method, path):
     path = path.format(id=a_delivery(endpoint).pk, endpoint=endpoint.pk)
     for name in ("state", "endpoint", "type", "since", "until", "event", "before", "limit", "instanceName", "name"):
         for value in ("", "%00", "x", "-1", "9" * 40, "1.5", "%ff", "%ED%A0%80", "null", "[]", "x" * 5000):
-            answer = client.get(f"{path}?{name}={value}", headers={"apikey": GLOBAL_KEY})
-            assert answer.status_code < 500, (name, value)
-            assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, orjson.loads(answer.content))
+            response = client.get(f"{path}?{name}={value}", headers={"apikey": GLOBAL_KEY})
+            assert response.status_code < 500, (name, value)
+            assert response.status_code < 400 or is_evolutions_shape(
+                response.status_code, orjson.loads(response.content)
+            )
 
 
 # Through the real server, to a real receiver
@@ -760,21 +763,22 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def eventually(question: Any) -> Any:
+def eventually(condition: Any) -> Any:
+    """Return the condition's result once it is truthy, within 15 seconds."""
     deadline = time.monotonic() + 15
-    while not (found := question()):
-        assert time.monotonic() < deadline, "it never came true"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition never became true"
         time.sleep(0.05)
     return found
 
 
 def listed(server: Server, instance: Number, query: str = "") -> Any:
-    answer = server.get(server.path("/webhook/deliveries", instance) + query, key=instance.token)
-    assert answer.status == 200, answer.body
-    return answer.json["deliveries"]
+    response = server.get(server.path("/webhook/deliveries", instance) + query, key=instance.token)
+    assert response.status == 200, response.body
+    return response.json["deliveries"]
 
 
-def test_what_is_set_is_delivered_told_of_and_sent_again(server, receiver):
+def test_a_webhook_is_set_delivered_explained_and_resent(server, receiver):
     instance = server.create()
     set_to = {
         "webhook": {"enabled": True, "url": receiver.url, "headers": {"x-key": "k"}, "events": ["MESSAGES_UPSERT"]}
@@ -784,48 +788,50 @@ def test_what_is_set_is_delivered_told_of_and_sent_again(server, receiver):
     server.receive(instance, "olá")
     [row] = eventually(lambda: listed(server, instance, "?state=delivered"))
     path = f"{server.path('/webhook/deliveries', instance)}/{row['id']}"
-    whole = server.get(path, key=instance.token).json
-    assert whole["request"]["body"].encode() == receiver.requests[0].body
+    detail = server.get(path, key=instance.token).json
+    assert detail["request"]["body"].encode() == receiver.requests[0].body
     assert receiver.requests[0].headers["x-key"] == "k"
-    assert [(one["number"], one["status"]) for one in whole["tries"]] == [(1, 200)]
+    assert [(attempt["number"], attempt["status"]) for attempt in detail["tries"]] == [(1, 200)]
 
     assert server.post(path + "/resend", {}, key=instance.token).status == 201
     eventually(lambda: len(receiver.requests) == 2)
     assert receiver.requests[0].body == receiver.requests[1].body
     assert receiver.requests[0].id == receiver.requests[1].id == row["eventId"]
 
-    told = eventually(lambda: len(listed(server, instance, "?state=delivered")) == 2) and server.get(
-        f"{server.path('/webhook/why', instance)}/{row['eventId']}", key=instance.token
-    )
-    assert [one["state"] for one in told.json["endpoints"]] == ["delivered"]
+    eventually(lambda: len(listed(server, instance, "?state=delivered")) == 2)
+    explanation = server.get(f"{server.path('/webhook/why', instance)}/{row['eventId']}", key=instance.token).json
+    assert [endpoint["state"] for endpoint in explanation["endpoints"]] == ["delivered"]
 
 
 def test_a_test_event_arrives(server, receiver):
     instance = server.create(webhook={"url": receiver.url, "events": ["CALL"]})
-    answer = server.post(server.path("/webhook/test", instance), {"event": "MESSAGES_UPSERT"}, key=instance.token)
-    assert answer.status == 201
+    response = server.post(server.path("/webhook/test", instance), {"event": "MESSAGES_UPSERT"}, key=instance.token)
+    assert response.status == 201
     [request] = eventually(lambda: list(receiver.requests))
-    assert (request.json["event"], request.json["test"], request.id) == ("messages.upsert", True, answer.json["event"])
+    assert (request.json["event"], request.json["test"], request.id) == (
+        "messages.upsert",
+        True,
+        response.json["event"],
+    )
 
 
-def test_elsewhere_nothing_of_the_endpoint_goes_along(server, receiver):
-    with Receiver() as elsewhere:
+def test_nothing_of_the_endpoint_is_sent_to_another_url(server, receiver):
+    with Receiver() as another:
         webhook = {"url": receiver.url, "headers": {"x-key": "k"}, "events": ["INSTANCE_CREATE"]}
         instance = server.create(webhook=webhook)
         [row] = eventually(lambda: listed(server, instance, "?state=delivered"))
         path = f"{server.path('/webhook/deliveries', instance)}/{row['id']}/resend"
-        assert server.post(path, {"url": elsewhere.url, "secret": SECRET}, key=instance.token).status == 201
-        [request] = eventually(lambda: list(elsewhere.requests))
+        assert server.post(path, {"url": another.url, "secret": SECRET}, key=instance.token).status == 201
+        [request] = eventually(lambda: list(another.requests))
     assert request.body == receiver.requests[0].body
     assert "x-key" not in request.headers
     assert request.headers["webhook-signature"].startswith("v1,")
     assert request.headers["webhook-signature"] != receiver.requests[0].headers["webhook-signature"]
 
 
-def test_who_is_connected_now_is_told(server, node):
+def test_an_explanation_lists_the_connected_audiences(server, node):
     instance = server.create()
-    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     path = f"{server.path('/webhook/why', instance)}/1"
-    told = eventually(lambda: [server.get(path, key=instance.token).json] if client else [])[0]
-    [audience] = told["sockets"]["audiences"]
+    [audience] = server.get(path, key=instance.token).json["sockets"]["audiences"]
     assert (audience["namespace"], audience["sockets"], audience["wants"]) == (f"/{instance.name}", 1, True)
