@@ -1,4 +1,4 @@
-"""The access revision: changed by whatever changes who may hear what, in the same transaction, and by nothing else."""
+"""The access revision: bumped by every change of who may receive which events, in its transaction, and only then."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ def key(mine) -> ApiKey:
 
 
 @pytest.fixture
-def told():
-    """How often this process was told that access has changed."""
-    heard: list[Any] = []
+def signals():
+    """The revision at each `access_changed` that this process received."""
+    received: list[int] = []
 
-    def hear(**kwargs: Any) -> None:
-        heard.append(AccessRevision.current())
+    def receive(**kwargs: Any) -> None:
+        received.append(AccessRevision.current())
 
-    access_changed.connect(hear)
-    yield heard
-    access_changed.disconnect(hear)
+    access_changed.connect(receive)
+    yield received
+    access_changed.disconnect(receive)
 
 
-def changed(change: Any) -> bool:
+def bumps(change: Any) -> bool:
+    """Return whether the change bumps the revision."""
     before = AccessRevision.current()
     change()
     return AccessRevision.current() != before
@@ -58,7 +59,7 @@ def set_and_save(obj: Any, **fields: Any) -> None:
     obj.save()
 
 
-# What changes it
+# Changes of access
 
 KEY_CHANGES = {
     "revoked": lambda key, mine: key.revoke(),
@@ -86,17 +87,17 @@ INSTANCE_CHANGES = {
 
 
 @pytest.mark.parametrize("what", KEY_CHANGES)
-def test_a_change_of_a_key_changes_it(key, mine, what):
-    assert changed(lambda: KEY_CHANGES[what](key, mine))
+def test_a_change_of_an_api_key_bumps_it(key, mine, what):
+    assert bumps(lambda: KEY_CHANGES[what](key, mine))
 
 
 @pytest.mark.parametrize("what", INSTANCE_CHANGES)
-def test_a_change_of_who_opens_an_instance_changes_it(mine, what):
-    assert changed(lambda: INSTANCE_CHANGES[what](mine))
+def test_a_change_of_an_instances_name_or_token_bumps_it(mine, what):
+    assert bumps(lambda: INSTANCE_CHANGES[what](mine))
 
 
 @pytest.mark.parametrize("route", ["revoke", "revoke_selected", "change", "delete", "delete_selected"])
-def test_the_admin_changes_it(client, key, mine, route):
+def test_a_change_in_the_admin_bumps_it(client, key, mine, route):
     client.force_login(get_user_model().objects.create_superuser("admin"))
     changelist = reverse("admin:instances_apikey_changelist")
     chosen = {"_selected_action": [str(key.pk)], "action": route, "post": "yes"}
@@ -104,25 +105,25 @@ def test_the_admin_changes_it(client, key, mine, route):
 
     def act() -> None:
         if route.endswith("_selected"):
-            answer = client.post(changelist, chosen)
+            response = client.post(changelist, chosen)
         else:
             data = {"revoke": {}, "change": form, "delete": {"post": "yes"}}[route]
-            answer = client.post(reverse(f"admin:instances_apikey_{route}", args=[key.pk]), data)
-        assert answer.status_code == 302
+            response = client.post(reverse(f"admin:instances_apikey_{route}", args=[key.pk]), data)
+        assert response.status_code == 302
 
-    assert changed(act)
+    assert bumps(act)
 
 
-def test_rotation_and_deletion_over_rest_change_it(client, mine):
+def test_rotation_and_deletion_over_rest_bump_it(client, mine):
     headers = {"apikey": GLOBAL_KEY}
-    assert changed(lambda: client.post("/instance/rotateToken/minha loja", {}, "application/json", headers=headers))
-    assert changed(lambda: client.delete("/instance/delete/minha loja", headers=headers))
+    assert bumps(lambda: client.post("/instance/rotateToken/minha loja", {}, "application/json", headers=headers))
+    assert bumps(lambda: client.delete("/instance/delete/minha loja", headers=headers))
     assert not Instance.objects.exists()
 
 
-# What does not
+# Other changes
 
-KEPT = {
+OTHER_CHANGES = {
     "state": lambda mine: set_and_save(mine, connection_state="open"),
     "owner": lambda mine: (setattr(mine, "owner_jid", "5511@s.whatsapp.net"), mine.save(update_fields=["owner_jid"])),
     "profile": lambda mine: set_and_save(mine, profile_name="Loja", profile_pic_url="https://x"),
@@ -138,27 +139,27 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("what", KEPT)
-def test_what_says_nothing_of_who_gets_in_leaves_it(mine, what):
-    assert not changed(lambda: KEPT[what](mine))
+@pytest.mark.parametrize("what", OTHER_CHANGES)
+def test_a_change_that_does_not_affect_access_does_not_bump_it(mine, what):
+    assert not bumps(lambda: OTHER_CHANGES[what](mine))
 
 
-def test_a_key_that_is_used_leaves_it(client, mine):
+def test_the_use_of_a_key_does_not_bump_it(client, mine):
     key, secret = ApiKey.objects.issue("a test's", ["read"], all_instances=True)
-    assert not changed(lambda: client.get("/instance/fetchInstances", headers={"apikey": secret}))
+    assert not bumps(lambda: client.get("/instance/fetchInstances", headers={"apikey": secret}))
     key.refresh_from_db()
     assert key.last_used_at
 
 
-def test_adding_an_instance_that_a_key_has_leaves_it(key, mine):
-    assert not changed(lambda: key.instances.add(mine))
+def test_adding_an_instance_that_a_key_already_has_does_not_bump_it(key, mine):
+    assert not bumps(lambda: key.instances.add(mine))
 
 
-def test_minting_leaves_it(mine):
-    assert not changed(lambda: Access.from_key(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
+def test_minting_a_token_does_not_bump_it(mine):
+    assert not bumps(lambda: Access.from_key(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
 
 
-def test_what_comes_in_leaves_it(mine):
+def test_inbound_messages_do_not_bump_it(mine):
     message = InboundMessage(
         number="1001",
         id="ABC",
@@ -170,7 +171,7 @@ def test_what_comes_in_leaves_it(mine):
         push_name="Ana",
     )
     report = StatusReport(number="1001", id="ABC", remote_jid="55@s.whatsapp.net", status="READ")
-    assert not changed(lambda: queue.take(Integration.EVOLUTION, [message, report]))
+    assert not bumps(lambda: queue.take(Integration.EVOLUTION, [message, report]))
     mine.refresh_from_db()
     assert mine.owner_jid
     assert mine.messages.count() == 1
@@ -186,12 +187,12 @@ def test_it_is_rolled_back_with_the_change(key, mine, what):
             KEY_CHANGES[what](key, mine)
             transaction.set_rollback(True)
 
-    assert not changed(undone)
+    assert not bumps(undone)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", KEY_CHANGES | INSTANCE_CHANGES)
-def test_what_cannot_be_made_known_does_not_happen(what):
+def test_a_change_whose_bump_fails_is_rolled_back(what):
     def fail(**kwargs: Any) -> None:
         raise RuntimeError("no room")
 
@@ -210,22 +211,22 @@ def test_what_cannot_be_made_known_does_not_happen(what):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_process_is_told_after_the_commit_and_not_of_what_was_rolled_back(told):
+def test_access_changed_is_sent_after_the_commit_and_not_after_a_rollback(signals):
     instance = Instance.objects.create(name="minha loja")
     before = AccessRevision.current()
     with transaction.atomic():
         instance.rotate_token()
-        assert told == []
-    assert told == [before + 1]
+        assert signals == []
+    assert signals == [before + 1]
 
     with transaction.atomic():
         instance.rotate_token()
         transaction.set_rollback(True)
-    assert told == [before + 1]
+    assert signals == [before + 1]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_receiver_that_fails_undoes_nothing(told, caplog):
+def test_a_receiver_that_fails_rolls_nothing_back(signals, caplog):
     def fail(**kwargs: Any) -> None:
         raise RuntimeError("no room")
 
@@ -243,7 +244,7 @@ def test_a_receiver_that_fails_undoes_nothing(told, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_number_is_kept_when_rows_are_summed_up():
+def test_the_revision_stays_the_same_when_rows_are_folded():
     for expected in range(1, 3 * AccessRevision.FOLD_EVERY + 5):
         AccessRevision.bump()
         assert AccessRevision.current() == expected
@@ -251,7 +252,7 @@ def test_the_number_is_kept_when_rows_are_summed_up():
 
 
 def in_threads(*functions: Any) -> list[BaseException]:
-    """Each in a thread with connections of its own, all at once; what they raised."""
+    """Run each function in a thread with its own database connection. Return the errors that they raised."""
     errors: list[BaseException] = []
 
     def guarded(function: Any) -> None:
@@ -271,7 +272,7 @@ def in_threads(*functions: Any) -> list[BaseException]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_change_of_many_writers_is_lost(monkeypatch):
+def test_no_bump_of_concurrent_writers_is_lost(monkeypatch):
     monkeypatch.setattr(AccessRevision, "FOLD_EVERY", 3)
 
     def write() -> None:
@@ -285,72 +286,72 @@ def test_no_change_of_many_writers_is_lost(monkeypatch):
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fold_every", [1, 100])
-def test_a_change_waits_for_no_other_one(fold_every, monkeypatch):
+def test_a_bump_does_not_wait_for_another_transactions(fold_every, monkeypatch):
     monkeypatch.setattr(AccessRevision, "FOLD_EVERY", fold_every)
     AccessRevision.bump()
     has_bumped, has_committed = threading.Event(), threading.Event()
 
-    def stays_open() -> None:
+    def hold_a_transaction_open() -> None:
         with transaction.atomic():
             AccessRevision.bump()
             has_bumped.set()
             assert has_committed.wait(10)
 
-    def commits_meanwhile() -> None:
+    def commit_meanwhile() -> None:
         assert has_bumped.wait(10)
         AccessRevision.bump()
         assert AccessRevision.current() == 2
         has_committed.set()
 
-    assert in_threads(stays_open, commits_meanwhile) == []
+    assert in_threads(hold_a_transaction_open, commit_meanwhile) == []
     assert AccessRevision.current() == 3
 
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_two_that_change_access_and_then_each_others_instance_only_wait_for_the_instance():
-    """With one row to count in, each would hold what the other one waits for."""
-    one, two = Instance.objects.create(name="one"), Instance.objects.create(name="two")
+def test_transactions_that_change_access_and_lock_instances_do_not_deadlock():
+    """A single counter row would be locked by one transaction while the other waits for it: a deadlock."""
+    first, second = Instance.objects.create(name="first"), Instance.objects.create(name="second")
     key, _ = ApiKey.objects.issue("a test's", ["listen"])
     before = AccessRevision.current()
     has_changed, has_locked = threading.Event(), threading.Event()
 
-    def changes_a_key_and_then_gives_it_an_instance() -> None:
+    def change_a_key_and_then_add_an_instance() -> None:
         with transaction.atomic():
             key.save()
             has_changed.set()
             assert has_locked.wait(10)
-            key.instances.add(one)  # waits until that is free
+            key.instances.add(first)  # waits until it is unlocked
 
-    def holds_the_instance_and_then_changes_access() -> None:
+    def lock_the_instance_and_then_rotate_tokens() -> None:
         with transaction.atomic():
-            Instance.objects.select_for_update().get(pk=one.pk)
+            Instance.objects.select_for_update().get(pk=first.pk)
             assert has_changed.wait(10)
             has_locked.set()
-            one.rotate_token("new-token")
-            two.rotate_token("new-token")
+            first.rotate_token("new-token")
+            second.rotate_token("new-token")
 
-    assert in_threads(changes_a_key_and_then_gives_it_an_instance, holds_the_instance_and_then_changes_access) == []
+    assert in_threads(change_a_key_and_then_add_an_instance, lock_the_instance_and_then_rotate_tokens) == []
     assert AccessRevision.current() == before + 4
-    assert list(key.instances.all()) == [one]
+    assert list(key.instances.all()) == [first]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_deletions_rotations_and_keys_at_once_all_succeed():
+def test_concurrent_deletions_rotations_and_key_changes_all_succeed():
     instances = [Instance.objects.create(name=f"instance {number}") for number in range(12)]
 
-    def rotate(which: list[Instance]) -> None:
-        for instance in which:
+    def rotate(chosen: list[Instance]) -> None:
+        for instance in chosen:
             with transaction.atomic():
                 Instance.objects.locked().get(pk=instance.pk).rotate_token()
 
-    def delete(which: list[Instance]) -> None:
-        for instance in which:
+    def delete(chosen: list[Instance]) -> None:
+        for instance in chosen:
             with transaction.atomic():
                 Instance.objects.select_for_update().get(pk=instance.pk).delete()
 
-    def give(which: list[Instance]) -> None:
-        for instance in which:
+    def add_to_a_key(chosen: list[Instance]) -> None:
+        for instance in chosen:
             with transaction.atomic():
                 key, _ = ApiKey.objects.issue("a test's", ["listen"])
                 key.instances.add(instance)
@@ -358,8 +359,8 @@ def test_deletions_rotations_and_keys_at_once_all_succeed():
     errors = in_threads(
         lambda: rotate(instances[:8]),
         lambda: rotate(instances[7::-1]),
-        lambda: give(instances[:8]),
-        lambda: give(instances[7::-1]),
+        lambda: add_to_a_key(instances[:8]),
+        lambda: add_to_a_key(instances[7::-1]),
         lambda: delete(instances[8:]),
     )
     assert errors == []
