@@ -30,9 +30,9 @@ class Fingerprint(models.Model):
         digests = [digest("evoapi", key) for key in keys]
         fingerprint, _ = cls.objects.get_or_create(name=name, defaults={"digest": digests[0]})
         if fingerprint.digest not in digests:
+            hint = "add it to SECRET_KEY_FALLBACKS" if name == "SECRET_KEY" else "add it after the new one"
             raise ImproperlyConfigured(
-                f"{name} is not the one that this database was written with. Give the former one back"
-                + (", or add it to SECRET_KEY_FALLBACKS." if name == "SECRET_KEY" else ", after the new one.")
+                f"{name} is not the one that this database was written with. Restore the former one, or {hint}."
             )
         if fingerprint.digest != digests[0]:
             cls.objects.filter(pk=name).update(digest=digests[0])

@@ -96,7 +96,7 @@ class ResendOne(APIView):
             delivery = get_delivery(request, pk)
             override = _override(request, validated)
             if override is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
-                raise ApiError("Its endpoint is off or gone; a url can be given to send it to", 409)
+                raise ApiError("Its endpoint is disabled or deleted; give a url to send it to", 409)
             resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
         return Response(delivery_row(new, None), status=201)
@@ -133,7 +133,7 @@ def _override(request: InstanceRequest, validated: dict[str, Any]) -> TargetOver
     if "url" not in validated:
         return None
     if "secret" not in validated:
-        raise ValidationError({"secret": ["is to be given with a url: it signs what is sent there"]}, code="type")
+        raise ValidationError({"secret": ["is required with a url, to sign what is sent there"]}, code="type")
     check_public_url(validated["url"])
     # without path and query, which often hold a credential of the receiver's
     host = urlsplit(validated["url"]).hostname
@@ -156,7 +156,7 @@ class SendTest(APIView):
                 endpoint for endpoint in self._endpoints(instance, validated.get("endpoint")) if endpoint.is_enabled
             ]
             if not endpoints:
-                raise ApiError("There is no webhook endpoint that is on", 409)
+                raise ApiError("There is no enabled webhook endpoint", 409)
             deliveries = send_test(instance, validated["event"], endpoints, request.auth.actor)
         sent = [{"id": str(delivery.pk), "endpoint": str(delivery.endpoint_id)} for delivery in deliveries]
         return Response({"event": deliveries[0].event_id, "deliveries": sent}, status=201)

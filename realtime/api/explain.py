@@ -160,16 +160,16 @@ def _status(delivery: Delivery, last: Attempt | None) -> str:
     times = f"{delivery.attempts} attempt{'s' if delivery.attempts != 1 else ''}"
     at = f" at {iso(delivery.finished_at)}" if delivery.finished_at else ""
     if delivery.state == State.DELIVERED:
-        return f"took it{at}, after {times}"
+        return f"accepted it{at}, after {times}"
     if delivery.state == State.DEAD:
-        return f"did not take it: given up{at}, after {times}{_reason(delivery)}{_error(last)}"
+        return f"did not accept it: given up{at}, after {times}{_reason(delivery)}{_error(last)}"
     if delivery.state == State.DROPPED:
-        return f"was not sent it any more{at}{_reason(delivery) or ', because it was gone or off'}{_error(last)}"
+        return f"was not sent it any more{at}{_reason(delivery) or ', as it was deleted or disabled'}{_error(last)}"
     if not delivery.attempts and delivery.is_ordered and (before := _before(delivery)):
         return f"waits for event {before}, because its events are delivered in order"
     if not delivery.attempts:
         return f"is about to be sent it: it is due since {iso(delivery.created_at)}"
-    return f"has not taken it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
+    return f"has not accepted it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
 
 
 def _before(delivery: Delivery) -> int | None:

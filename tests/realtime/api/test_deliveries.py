@@ -287,7 +287,7 @@ def test_nothing_is_resent_to_a_disabled_or_deleted_endpoint(call, endpoint):
     Subscription.objects.update(is_enabled=False)
     for _ in range(2):
         status, content = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {})
-        assert (status, message(content)) == (409, ["Its endpoint is off or gone; a url can be given to send it to"])
+        assert (status, message(content)) == (409, ["Its endpoint is disabled or deleted; give a url to send it to"])
         assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 0, "hasMore": False}
         Subscription.objects.all().delete()
     assert Delivery.objects.count() == 1
@@ -400,7 +400,7 @@ def explained(call, delivery: Delivery) -> Any:
 @pytest.mark.parametrize(
     ("body", "messages"),
     [
-        ({"url": OTHER}, [["secret is to be given with a url: it signs what is sent there"]]),
+        ({"url": OTHER}, [["secret is required with a url, to sign what is sent there"]]),
         ({"url": "", "secret": SECRET}, [['The "url" cannot be empty']]),
         ({"url": 5, "secret": SECRET}, [["url is not of a type(s) string"]]),
         ({"url": OTHER, "secret": "x"}, [["A signing secret begins with whsec_"]]),
@@ -499,7 +499,7 @@ def test_a_test_event_is_sent_to_one_endpoint_or_to_all_enabled(call, loja, othe
     assert Delivery.objects.get(pk=sent_to_one["deliveries"][0]["id"]).destination == OTHER + "/messages-upsert"
     assert Event.objects.count() == before, "the log must not have it"
     status, refused = call("POST", "/webhook/test/loja", {"event": "call", "endpoint": off.pk})
-    assert (status, message(refused)) == (409, ["There is no webhook endpoint that is on"])
+    assert (status, message(refused)) == (409, ["There is no enabled webhook endpoint"])
 
 
 @pytest.mark.parametrize("body", [{}, {"event": "nope"}, {"event": "creds.update"}, {"event": None}, {"event": [1]}])
@@ -579,7 +579,7 @@ def test_an_ordered_delivery_is_explained_by_the_event_that_it_waits_for(call, l
     first, second, third = record(loja), record(loja), record(loja)
     Delivery.objects.filter(seq=first.seq).update(state=State.DELIVERED)
     Delivery.objects.filter(seq=second.seq).update(attempts=1, due_at=timezone.now() + timedelta(hours=1))
-    assert "has not taken it yet: 1 attempt," in why(call, second.seq)["endpoints"][0]["text"]
+    assert "has not accepted it yet: 1 attempt," in why(call, second.seq)["endpoints"][0]["text"]
     assert (
         f"waits for event {second.seq}, because its events are delivered in order."
         in why(call, third.seq)["endpoints"][0]["text"]
@@ -589,28 +589,32 @@ def test_an_ordered_delivery_is_explained_by_the_event_that_it_waits_for(call, l
 @pytest.mark.parametrize(
     ("fields", "attempt", "words"),
     [
-        ({"state": State.DELIVERED, "attempts": 1}, {"status": 200, "error": ""}, "took it at {at}, after 1 attempt."),
+        (
+            {"state": State.DELIVERED, "attempts": 1},
+            {"status": 200, "error": ""},
+            "accepted it at {at}, after 1 attempt.",
+        ),
         (
             {"state": State.DEAD, "attempts": 3},
             {"status": 422, "error": ""},
-            "did not take it: given up at {at}, after 3 attempts. The last time: HTTP 422.",
+            "did not accept it: given up at {at}, after 3 attempts. The last time: HTTP 422.",
         ),
         (
             {"state": State.PENDING, "attempts": 2, "finished_at": None},
             {"status": None, "error": "The host of the URL was not found"},
-            "has not taken it yet: 2 attempts, the next one is due at {due}. The last time: The host of the URL was",
+            "has not accepted it yet: 2 attempts, the next one is due at {due}. The last time: The host of the URL was",
         ),
         (
-            {"state": State.DEAD, "reason": "Its endpoint was switched off: It answered 410 Gone"},
+            {"state": State.DEAD, "reason": "Its endpoint was switched off: It answered 410"},
             None,
-            "did not take it: given up at {at}, after 0 attempts. Its endpoint was switched off: It answered 410 Gone.",
+            "did not accept it: given up at {at}, after 0 attempts. Its endpoint was switched off: It answered 410.",
         ),
         (
             {"state": State.DROPPED, "reason": "Its endpoint was deleted"},
             None,
             "was not sent it any more at {at}. Its endpoint was deleted.",
         ),
-        ({"state": State.DROPPED}, None, "was not sent it any more at {at}, because it was gone or off."),
+        ({"state": State.DROPPED}, None, "was not sent it any more at {at}, as it was deleted or disabled."),
     ],
 )
 def test_the_state_of_a_delivery_is_explained(call, loja, endpoint, fields, attempt, words):
