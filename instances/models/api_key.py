@@ -69,20 +69,22 @@ class ApiKey(models.Model):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     def opens(self, instance: Instance) -> bool:
+        """Return whether the key gives access to the instance, whatever its scopes."""
         return self.all_instances or self.instances.filter(pk=instance.pk).exists()
 
     def revoke(self) -> None:
+        """Revoke the key for good; a key that is revoked keeps its time."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
 
     @property
     def is_use_recorded(self) -> bool:
-        """True if `last_used_at` is at most a minute old, so that a busy key is not written with every request."""
+        """True if `last_used_at` was set within the last minute: a busy key is not written with every request."""
         return self.last_used_at is not None and timezone.now() - self.last_used_at <= timedelta(minutes=1)
 
     def record_use(self) -> None:
-        """Set `last_used_at` to now, unless it is at most a minute old."""
+        """Set `last_used_at` to now, unless it was set within the last minute."""
         if not self.is_use_recorded:
             self.last_used_at = timezone.now()
             type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)

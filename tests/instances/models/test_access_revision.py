@@ -86,14 +86,14 @@ INSTANCE_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("what", KEY_CHANGES)
-def test_a_change_of_an_api_key_bumps_it(key, mine, what):
-    assert bumps(lambda: KEY_CHANGES[what](key, mine))
+@pytest.mark.parametrize("change", KEY_CHANGES)
+def test_a_change_of_an_api_key_bumps_it(key, mine, change):
+    assert bumps(lambda: KEY_CHANGES[change](key, mine))
 
 
-@pytest.mark.parametrize("what", INSTANCE_CHANGES)
-def test_a_change_of_an_instances_name_or_token_bumps_it(mine, what):
-    assert bumps(lambda: INSTANCE_CHANGES[what](mine))
+@pytest.mark.parametrize("change", INSTANCE_CHANGES)
+def test_a_change_of_an_instances_name_or_token_bumps_it(mine, change):
+    assert bumps(lambda: INSTANCE_CHANGES[change](mine))
 
 
 @pytest.mark.parametrize("route", ["revoke", "revoke_selected", "change", "delete", "delete_selected"])
@@ -139,9 +139,9 @@ OTHER_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("what", OTHER_CHANGES)
-def test_a_change_that_does_not_affect_access_does_not_bump_it(mine, what):
-    assert not bumps(lambda: OTHER_CHANGES[what](mine))
+@pytest.mark.parametrize("change", OTHER_CHANGES)
+def test_a_change_that_does_not_affect_access_does_not_bump_it(mine, change):
+    assert not bumps(lambda: OTHER_CHANGES[change](mine))
 
 
 def test_the_use_of_a_key_does_not_bump_it(client, mine):
@@ -180,19 +180,19 @@ def test_inbound_messages_do_not_bump_it(mine):
 # In the same transaction
 
 
-@pytest.mark.parametrize("what", KEY_CHANGES)
-def test_it_is_rolled_back_with_the_change(key, mine, what):
+@pytest.mark.parametrize("change", KEY_CHANGES)
+def test_it_is_rolled_back_with_the_change(key, mine, change):
     def undone() -> None:
         with transaction.atomic():
-            KEY_CHANGES[what](key, mine)
+            KEY_CHANGES[change](key, mine)
             transaction.set_rollback(True)
 
     assert not bumps(undone)
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("what", KEY_CHANGES | INSTANCE_CHANGES)
-def test_a_change_whose_bump_fails_is_rolled_back(what):
+@pytest.mark.parametrize("change", KEY_CHANGES | INSTANCE_CHANGES)
+def test_a_change_whose_bump_fails_is_rolled_back(change):
     def fail(**kwargs: Any) -> None:
         raise RuntimeError("no room")
 
@@ -204,7 +204,7 @@ def test_a_change_whose_bump_fails_is_rolled_back(what):
     pre_save.connect(fail, sender=AccessRevision)
     try:
         with pytest.raises(RuntimeError):
-            KEY_CHANGES[what](key, mine) if what in KEY_CHANGES else INSTANCE_CHANGES[what](mine)
+            KEY_CHANGES[change](key, mine) if change in KEY_CHANGES else INSTANCE_CHANGES[change](mine)
     finally:
         pre_save.disconnect(fail, sender=AccessRevision)
     assert [str(list(rows.all())) for rows in stored] == before
