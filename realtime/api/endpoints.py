@@ -1,4 +1,4 @@
-"""REST routes of webhook endpoints, of which an instance may have several."""
+"""REST routes of an instance's webhook endpoints."""
 
 from __future__ import annotations
 
