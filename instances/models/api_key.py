@@ -40,7 +40,7 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     scopes = JsonField(default=list)
-    all_instances = models.BooleanField(default=False, help_text="Also those that are created later.")
+    all_instances = models.BooleanField(default=False, help_text="Including instances created later.")
     instances = models.ManyToManyField(Instance, blank=True, related_name="api_keys")
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -26,9 +26,11 @@ class Message(models.Model):
     SENDING = timedelta(minutes=2)
 
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="messages")
-    wa_id = models.CharField("WhatsApp id", max_length=255, null=True, help_text="Empty while it is being sent.")
+    wa_id = models.CharField(
+        "WhatsApp id", max_length=255, null=True, help_text="Empty until WhatsApp accepts the message."
+    )
     request_id = models.CharField(
-        max_length=255, null=True, help_text="The sender's own id, which makes a repeat safe."
+        max_length=255, null=True, help_text="The sender's own id of the request: a repeat sends nothing."
     )
     remote_jid = models.CharField("remote JID", max_length=255)
     participant = models.CharField(max_length=255, null=True)
@@ -38,7 +40,7 @@ class Message(models.Model):
     content = JsonField()
     context = JsonField(null=True)
     extra = JsonField(default=dict)
-    timestamp = models.BigIntegerField(help_text="Seconds since 1970, as WhatsApp says.")
+    timestamp = models.BigIntegerField(help_text="Seconds since 1970, as reported by WhatsApp.")
     source = models.CharField(max_length=16, default="unknown")
     status = models.CharField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)

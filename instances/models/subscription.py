@@ -36,12 +36,12 @@ class Subscription(models.Model):
     transport = models.CharField(max_length=32, default=WEBSOCKET)
     is_enabled = models.BooleanField("enabled", default=True)
     events = JsonField(default=list, blank=True)
-    options = JsonField(default=dict, blank=True, help_text="Where to, and how: what it is depends on the transport.")
+    options = JsonField(default=dict, blank=True, help_text="Destination and options of the transport.")
     #: A JSON object in one encrypted text; read by `secret`, written by `keep_secrets`.
     secrets = EncryptedField(null=True, blank=True, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     disabled_reason = models.CharField(
-        max_length=255, default="", blank=True, editable=False, help_text="Why we switched it off, if we did."
+        max_length=255, default="", blank=True, editable=False, help_text="Reason, if the server disabled it."
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
