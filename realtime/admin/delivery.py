@@ -29,7 +29,7 @@ from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.resend import MAX_RESENT, resend
 from realtime.delivery.transports.base import transports
-from realtime.log.models import Stream
+from realtime.log.stream import Stream
 
 
 class TransportFilter(admin.SimpleListFilter):

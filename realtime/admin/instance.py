@@ -11,7 +11,8 @@ from django.utils.html import format_html
 from instances.admin import InstanceAdmin, admin_url
 from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 admin.site.unregister(Instance)
 

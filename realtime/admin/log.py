@@ -11,7 +11,8 @@ from instances.admin import ReadOnlyAdmin, format_time, pretty_json
 from instances.models import Instance
 from realtime.admin.base import LongListAdmin, TypeFilter
 from realtime.api.explain import explain
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 
 @admin.register(Event)

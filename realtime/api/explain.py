@@ -20,7 +20,8 @@ from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, transports
 from realtime.envelope import event_id
 from realtime.fanout.relay import Relay
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from django.core.signing import BadSignature, Signer
 from instances.events import EventType
 from instances.models import Instance
 from realtime.log.cursor import Cursor
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 from realtime.random_bytes import random_bytes
 
 #: A longer text is none of ours.

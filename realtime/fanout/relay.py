@@ -20,7 +20,8 @@ from instances.events import EventType
 from realtime.database import Pool, database
 from realtime.fanout.feeds import PAGE, Feed, GlobalFeed, InstanceFeed, Listener
 from realtime.log.bus import bus
-from realtime.log.models import Event, Page, Stream
+from realtime.log.models import Event, Page
+from realtime.log.stream import Stream
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Any
 from django.db.models.functions import Length
 
 from instances.events import EventType
-from realtime.log.models import Event, EventQuerySet, Stream
+from realtime.log.models import Event, EventQuerySet
+from realtime.log.stream import Stream
 
 #: The most that one page holds, whatever is asked for.
 MAX_EVENTS = 1000

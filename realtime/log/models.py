@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
@@ -15,10 +13,11 @@ from instances.models import Instance, Subscription
 from instances.sql import insert, select
 from realtime.delivery import wakeup
 from realtime.delivery.enqueue import enqueue
-from realtime.envelope import EventNumber, render
+from realtime.envelope import render
 from realtime.log.bus import bus
 from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, clock, coalesced
 from realtime.log.cursor import Cursor
+from realtime.log.stream import Stream
 
 
 class Page(NamedTuple):
@@ -38,117 +37,6 @@ class TransactionId(models.Func):
 
     def as_postgresql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[()]]:
         return "(pg_current_xact_id()::text::bigint)", ()
-
-
-def new_epoch() -> str:
-    """Tells one counting from another: a restored backup or an instance created anew counts again from 1."""
-    return secrets.token_hex(8)
-
-
-class StreamManager(models.Manager["Stream"]):
-    def lock(self, instance: Instance) -> None:
-        """Hold the instance's counter until the transaction ends, creating it if need be."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO realtime_stream (instance_id, name, epoch, first_seq, last_seq, heard_seq, heard_before)
-                VALUES (%s, %s, %s, 1, 0, 0, 0)
-                ON CONFLICT (instance_id) DO UPDATE SET name = excluded.name
-                """,
-                [_key(instance.pk), instance.name, new_epoch()],
-            )
-
-    def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[EventNumber]:
-        """Numbers for events of which sockets hear these; holds the counter until the transaction ends."""
-        last_heard = max((place for place, is_heard in enumerate(heard, 1) if is_heard), default=0)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO realtime_stream (instance_id, name, epoch, first_seq, last_seq, heard_seq, heard_before)
-                VALUES (%s, %s, %s, 1, %s, %s, 0)
-                ON CONFLICT (instance_id) DO UPDATE SET
-                    name = excluded.name,
-                    last_seq = realtime_stream.last_seq + excluded.last_seq,
-                    heard_before = realtime_stream.heard_seq,
-                    heard_seq = CASE WHEN excluded.heard_seq > 0 THEN realtime_stream.last_seq + excluded.heard_seq
-                                     ELSE realtime_stream.heard_seq END
-                RETURNING epoch, last_seq, heard_before
-                """,
-                [_key(instance.pk), instance.name, new_epoch(), len(heard), last_heard],
-            )
-            epoch, last_seq, prev = cursor.fetchone()
-        numbers = []
-        for seq, is_heard in enumerate(heard, last_seq - len(heard) + 1):
-            numbers.append(EventNumber(epoch, seq, prev))
-            prev = seq if is_heard else prev
-        return numbers
-
-    def last_seq(self, instance_id: Any) -> int:
-        """The number of the last event committed, 0 before the first."""
-        return self.filter(pk=instance_id).values_list("last_seq", flat=True).first() or 0
-
-    def state(self, instance_id: Any) -> Stream:
-        """Where the instance's counting stands. Raises Instance.DoesNotExist where there is nothing to count."""
-        stream = self.filter(pk=instance_id).first()
-        if stream is None:  # bulk_create tells of nothing, so nothing was counted
-            name = Instance.objects.values_list("name", flat=True).get(pk=instance_id)
-            stream, _ = self.get_or_create(pk=instance_id, defaults={"name": name})
-        return stream
-
-    def states(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[str, int, int]]:
-        """Epoch, first and last seq of these instances' streams, where there are any."""
-        keys = {_key(pk): pk for pk in ids}
-        if not keys:
-            return {}
-        places = ", ".join(["%s"] * len(keys))
-        with (
-            connection.cursor() as cursor
-        ):  # thousands may join at once, and Django would take longer than the database
-            cursor.execute(
-                f"SELECT instance_id, epoch, first_seq, last_seq FROM realtime_stream WHERE instance_id IN ({places})",  # noqa: S608
-                list(keys),
-            )
-            return {keys[key]: (epoch, first, last) for key, epoch, first, last in cursor.fetchall()}
-
-    def global_stream(self) -> Stream:
-        """The row that stands for all instances together: its epoch names the order of `/`."""
-        return self.get_or_create(pk=GLOBAL_STREAM_ID, defaults={"name": "/"})[0]
-
-    def global_floor(self) -> tuple[int, int]:
-        """The highest transaction and the highest row that were ever pruned.
-
-        Nothing is missing after a cursor that is past both, or whose `low` is past the transaction.
-        """
-        floor = self.filter(pk=GLOBAL_STREAM_ID).values_list("pruned_transaction", "pruned_row").first()
-        return floor or (0, 0)
-
-
-def _key(instance_id: uuid.UUID) -> Any:
-    """As the database stores it."""
-    return Stream._meta.pk.get_db_prep_value(instance_id, connection)
-
-
-#: In place of an instance's id, for what all have in common.
-GLOBAL_STREAM_ID = uuid.UUID(int=0)
-
-
-class Stream(models.Model):
-    """The counter of an instance's events. It has no foreign key: it outlives the instance until all is told."""
-
-    instance_id = models.UUIDField(primary_key=True)
-    name = models.CharField(max_length=255)
-    epoch = models.CharField(max_length=16, default=new_epoch)
-    first_seq = models.BigIntegerField(default=1, help_text="The oldest event that is still kept.")
-    last_seq = models.BigIntegerField(default=0)
-    heard_seq = models.BigIntegerField(default=0, help_text="The last event that sockets were to hear.")
-    heard_before = models.BigIntegerField(default=0, help_text="What heard_seq was before the last events.")
-    pruned_transaction = models.BigIntegerField(default=0, db_default=0, editable=False)
-    pruned_row = models.BigIntegerField(default=0, db_default=0, editable=False)
-
-    objects = StreamManager()
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.last_seq}"
 
 
 class EventQuerySet(models.QuerySet["Event"]):

@@ -9,7 +9,8 @@ from django.db import connection, transaction
 
 from instances.ingress.batch import batch_context
 from instances.models import Instance
-from realtime.log.models import Event, EventDraft, Recorded, Stream
+from realtime.log.models import Event, EventDraft, Recorded
+from realtime.log.stream import Stream
 
 
 class PendingEvent:

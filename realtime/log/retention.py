@@ -19,7 +19,8 @@ from django.utils import timezone
 from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
-from realtime.log.models import GLOBAL_STREAM_ID, DedupeKey, Event, Stream
+from realtime.log.models import DedupeKey, Event
+from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,8 @@
 
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
 from realtime.log.coalescing import Burst
-from realtime.log.models import DedupeKey, Event, Stream, TransactionId, new_epoch
+from realtime.log.models import DedupeKey, Event, TransactionId
+from realtime.log.stream import Stream, new_epoch
 
 __all__ = [
     "Attempt",

@@ -6,7 +6,8 @@ from django.urls import reverse
 
 from instances.events import EventType
 from instances.models import ApiKey, Chat, Contact, Instance, Message, Subscription
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 MODELS = (Instance, ApiKey, Subscription, Message, Contact, Chat, Event, Stream)
 

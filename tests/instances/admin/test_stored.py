@@ -10,7 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from instances.admin.base import MAX_SHOWN
 from instances.models import Chat, Contact, Instance, Message
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 from tests.instances.admin.pages import MODELS, at, fill, rows
 
 

@@ -18,7 +18,8 @@ from instances.models import Instance, Subscription
 from realtime.admin import BoundedPaginator
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Delivery, State
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 from tests.instances.admin.pages import at
 from tests.realtime.admin.rows import SCRIPT, URL, act, create_attempt, create_delivery, create_endpoint
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from instances.api.timestamps import iso
 from instances.models import Subscription
 from realtime.delivery.models import Delivery, State
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 from tests.environment import GLOBAL_KEY
 from tests.realtime.api.rows import (
     ARABIC_ONE,

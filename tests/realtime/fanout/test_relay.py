@@ -15,7 +15,8 @@ from realtime.fanout import relay as relay_module
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.relay import Relay
 from realtime.log.bus import bus
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

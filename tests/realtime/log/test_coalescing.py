@@ -15,7 +15,8 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.log import coalescing_worker
 from realtime.log.coalescing import COALESCIBLE, KEPT, Burst
-from realtime.log.models import DedupeKey, Event, EventDraft, Stream
+from realtime.log.models import DedupeKey, Event, EventDraft
+from realtime.log.stream import Stream
 from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
 from tests.inside import until

@@ -10,7 +10,8 @@ import pytest
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.log import history
-from realtime.log.models import Event, EventDraft, Stream
+from realtime.log.models import Event, EventDraft
+from realtime.log.stream import Stream
 from tests.environment import GLOBAL_KEY
 from tests.server import Answer, Number, Server
 

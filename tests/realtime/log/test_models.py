@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from instances.changes import InboundMessage
 from instances.events import EventType, event_occurred
 from instances.models import Instance, Message, Subscription
-from realtime.log.models import Event, Stream
+from realtime.log.models import Event
+from realtime.log.stream import Stream
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.log import retention
 from realtime.log.cursor import Cursor
-from realtime.log.models import GLOBAL_STREAM_ID, DedupeKey, Event, EventDraft, Stream
+from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.retention import Pruning, prune
+from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 from tests.inside import until
 from tests.realtime.log.test_models import in_threads, record, seqs
 from tests.server import ROOT
