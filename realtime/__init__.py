@@ -1,0 +1,1 @@
+"""Delivery of the instances' events: an ordered log, and from it sockets, webhooks and message brokers."""

@@ -1,7 +1,7 @@
-"""The one way from the event loop to the database.
+"""Calls from the event loop to the database: every one goes through `database`.
 
-Outside of a request Django's own `sync_to_async` and `a*()` calls share a single thread. Here are small pools instead,
-apart from each other: a long replay must not keep anybody from joining.
+Outside of a request Django's own `sync_to_async` and `a*()` calls share a single thread. Here are small separate pools
+instead: a long replay must not keep clients from joining.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Pool(Enum):
-    """What a call is for; a pool's threads keep their connections."""
+    """The purpose of a call. Each pool has threads of its own, which keep their connections."""
 
     JOINS = "joins"
     READS = "reads"
@@ -29,7 +29,7 @@ _executors = {pool: ThreadPoolExecutor(max_workers=4, thread_name_prefix=pool.va
 
 
 async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOINS, **kwargs: Any) -> T:
-    """The result of `function`, run in a thread where it may use the ORM; raises what it raises.
+    """Run `function` in a thread where it may use the ORM; return its result, raise its errors.
 
     Multi-step work belongs into one function: a transaction does not span two calls.
     """
@@ -44,44 +44,44 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
     return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
 
 
-#: Calls of a `Batched` that run at a time: so the more arguments wait together, and threads that compute would only get
-#: in each other's way.
-AT_ONCE = 1
+#: Calls of a `Batched` that run at the same time. One: more arguments are collected for each call, and threads that
+#: compute would only contend for the GIL.
+MAX_CONCURRENT_CALLS = 1
 
 
 class Batched:
-    """Makes one call of those that wait together, which begins after each of them was made; equal ones are one.
+    """Collect the arguments of concurrent calls into one database call, which begins after each of them was made.
 
-    `function` takes a list of arguments and returns a result for each; an exception among them is raised to those who
-    asked for it.
+    `function` takes a list of distinct arguments and returns a list of results in the same order. A result that is an
+    exception is raised to the callers with that argument; an exception that `function` raises, to all callers.
     """
 
     def __init__(self, function: Callable[[list[Any]], list[Any]]) -> None:
         self._function = function
-        self._waiting: dict[Hashable, asyncio.Future[Any]] = {}
-        self._turn = asyncio.Semaphore(AT_ONCE)
-        self._calls: set[asyncio.Task[None]] = set()
+        self._pending: dict[Hashable, asyncio.Future[Any]] = {}
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, argument: Hashable) -> Any:
-        answer = self._waiting.get(argument)
-        if answer is None:
-            if not self._waiting:
-                call = asyncio.ensure_future(self._call())
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
-            answer = self._waiting[argument] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(answer)
+        future = self._pending.get(argument)
+        if future is None:
+            if not self._pending:
+                task = asyncio.ensure_future(self._call())
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            future = self._pending[argument] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(future)
 
     async def _call(self) -> None:
-        async with self._turn:
-            asked, self._waiting = self._waiting, {}  # who comes from here on needs a call of its own
+        async with self._semaphore:
+            futures, self._pending = self._pending, {}  # arguments from here on need a call of their own
             try:
-                results = await database(self._function, list(asked))
+                results = await database(self._function, list(futures))
             except Exception as error:
-                results = [error] * len(asked)
-        for answer, result in zip(asked.values(), results, strict=True):
+                results = [error] * len(futures)
+        for future, result in zip(futures.values(), results, strict=True):
             if isinstance(result, Exception):
-                answer.set_exception(result)
-                answer.exception()  # looked at, even if nobody waits for it any more
+                future.set_exception(result)
+                future.exception()  # marks it as retrieved, even if all callers were cancelled
             else:
-                answer.set_result(result)
+                future.set_result(result)
