@@ -1,4 +1,4 @@
-"""What listeners get of an event: rendered once, when it is recorded, and stored as bytes."""
+"""The envelope of an event: the JSON object that all subscribers receive, rendered once when the event is recorded."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from instances.models import Instance
 
 @dataclass(frozen=True)
 class EventNumber:
-    """An event's place in its stream."""
+    """The position of an event in its stream."""
 
     epoch: str
     seq: int
-    #: The seq before it in the audience of sockets; 0 for the first one.
+    #: `seq` of the previous event for sockets; 0 before the first.
     prev: int
 
 
 def event_id(epoch: str, seq: int) -> str:
-    """Names an event wherever and however often it is delivered."""
+    """Return the id of an event, the same over every transport and in every attempt."""
     return f"{epoch}.{seq}"
 
 
-#: Whatever member it hides in, the key to everything goes nowhere. A very short one would match other things too.
+#: The global API key and its mask: it must not leave in any member of any event. Keys of less than 16 characters are
+#: not masked, since they would match other text too.
 _GLOBAL_KEY_MASK = (
     (settings.AUTHENTICATION_API_KEY.encode(), b"********") if len(settings.AUTHENTICATION_API_KEY) >= 16 else None
 )
 
 
 def encode(value: Any) -> bytes:
-    """As JSON, without the global key. Raises TypeError for what JSON cannot hold."""
+    """Serialize a value as JSON with the global API key masked. Raises TypeError for what JSON cannot represent."""
     try:
-        encoded = orjson.dumps(value, default=_plain)
-    except TypeError:  # members named by numbers are rare, and looking for them costs as much again
-        encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+        encoded = orjson.dumps(value, default=_encode_bytes)
+    except TypeError:  # keys that are numbers are rare, and this option doubles the cost
+        encoded = orjson.dumps(value, default=_encode_bytes, option=orjson.OPT_NON_STR_KEYS)
     return encoded.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else encoded
 
 
 def render(instance: Instance, event_type: EventType, data: Any, number: EventNumber) -> bytes:
-    """The envelope that every listener gets: Evolution API's members in its order, then ours.
+    """Serialize the envelope of an event: Evolution API's members in its order, then `id`, `seq` and `prev`.
 
-    `id` is the same wherever and however often the event is delivered; `prev` is the `seq` before it among those
-    that sockets hear, so a client that sees another one has missed something.
+    `id` is the same over every transport and in every attempt. `prev` is the `seq` of the previous event for sockets:
+    a client whose last `seq` differs from it has missed an event.
     """
     envelope = {
         "event": event_type.value,
@@ -69,7 +70,7 @@ def render(instance: Instance, event_type: EventType, data: Any, number: EventNu
     return encode(envelope)
 
 
-def _plain(value: Any) -> Any:
+def _encode_bytes(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,4 +1,4 @@
-"""The seam between the two apps: what happened is recorded."""
+"""Receivers of the signals of `instances`, the only way from there to this app."""
 
 from typing import Any
 
@@ -11,4 +11,5 @@ from realtime.log.recorder import record
 
 @receiver(event_occurred)
 def record_event(instance: Any, event_type: str, data: Any, dedupe_key: str | None = None, **kwargs: Any) -> None:
+    """Record an announced event. Raises ValueError for an event type that is not in the catalogue."""
     record(instance, EventDraft(EventType(event_type), data, dedupe_key))

@@ -1,4 +1,4 @@
-"""The rows of all rooms, for Django and the migrations. The code imports each from the room that it belongs to."""
+"""All models of the app, for Django and the migrations. Other code imports each from the package that defines it."""
 
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
 from realtime.log.coalescing import Burst
