@@ -1,12 +1,12 @@
-"""What comes faster than it is to be told: of a burst the first one goes out at once, then the latest of each interval.
+"""Coalescing of events that come faster than their type's interval: the first is emitted at once, then the latest.
 
-All rows of an instance are read and written while its stream is locked, so what decides is always the latest.
+All rows of an instance are read and written while its stream is locked, so the draft that decides is always the latest.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -20,17 +20,18 @@ from django.utils import timezone
 from instances.events import EventType
 from realtime.envelope import encode
 
-#: Types that may be coalesced; of each, EVENT_COALESCE_<NAME>_MS says how.
+#: Types that may be coalesced; the interval of each is the setting EVENT_COALESCE_<NAME>_MS.
 COALESCIBLE = (EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED, EventType.PRESENCE_UPDATE)
-#: Told in the order in which they happened: a code that waited must not appear after "open".
+#: Types that keep their order among each other: a deferred code must not be emitted after "open".
 _ORDERED = {EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED}
-#: How long a row stays when nothing waits in it: to keep it costs less than to remove it again and again.
-KEPT = timedelta(minutes=1)
-_A_MOMENT = timedelta(microseconds=1)
+#: Lifetime of a row without a deferred event: to keep it costs less than to delete and insert it again and again.
+IDLE_LIFETIME = timedelta(minutes=1)
+#: The resolution of the database's timestamps.
+_TICK = timedelta(microseconds=1)
 
 
 class EventDraft(NamedTuple):
-    """What the log is told of."""
+    """An event to be recorded, without number and envelope."""
 
     event_type: EventType
     data: Any
@@ -38,19 +39,19 @@ class EventDraft(NamedTuple):
 
 
 def interval(event_type: EventType) -> timedelta:
-    """At most one event of this type is told in so long; zero tells all."""
+    """Return the time in which at most one event of the type is emitted; zero where it is not coalesced."""
     if event_type not in COALESCIBLE:
         return timedelta(0)
     return timedelta(milliseconds=getattr(settings, f"EVENT_COALESCE_{event_type.name}_MS"))
 
 
-def coalesced() -> list[EventType]:
-    """The types of which not all are told."""
+def coalesced_types() -> list[EventType]:
+    """Return the types that the settings have coalesced."""
     return [event_type for event_type in COALESCIBLE if interval(event_type)]
 
 
-def clock() -> datetime:
-    """The database's: servers on several machines may disagree on the time."""
+def database_time() -> datetime:
+    """Return the database's time: the clocks of servers on several machines may differ."""
     if connection.vendor != "postgresql":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -59,7 +60,7 @@ def clock() -> datetime:
 
 
 def _subject(draft: EventDraft) -> str:
-    """Whom it is about: the presence of one chat does not replace another's."""
+    """Return the chat of a presence, since one chat's does not replace another's; for other types an empty string."""
     if draft.event_type != EventType.PRESENCE_UPDATE or not isinstance(draft.data, dict):
         return ""
     chat = draft.data.get("id")
@@ -67,41 +68,45 @@ def _subject(draft: EventDraft) -> str:
 
 
 class BurstQuerySet(models.QuerySet["Burst"]):
-    def waiting(self) -> BurstQuerySet:
-        """Those in which something waits to be told."""
+    def deferred(self) -> BurstQuerySet:
+        """Rows with a deferred event."""
         return self.filter(data__isnull=False)
 
     def due(self) -> BurstQuerySet:
-        """Those that something is to be done with. A time that lies too far ahead is of a clock that was set back."""
-        longest = max(map(interval, COALESCIBLE)) + KEPT
+        """Rows whose event is to be emitted, or that are to be deleted.
+
+        A `due_at` too far in the future was written before the clock was set back, so it counts as due.
+        """
+        longest = max(map(interval, COALESCIBLE)) + IDLE_LIFETIME
         return self.filter(Q(due_at__lte=Now()) | Q(due_at__gt=Now() + 2 * longest))
 
     def of_uncoalesced_types(self) -> BurstQuerySet:
-        """Left behind by settings that were others: whoever tells of these types does not look here any more."""
-        return self.exclude(type__in=coalesced())
+        """Rows of types that the settings no longer have coalesced: `BurstManager.defer` does not read them."""
+        return self.exclude(type__in=coalesced_types())
 
 
 class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore[misc]
     def defer(self, instance_id: uuid.UUID, drafts: Sequence[EventDraft]) -> list[bool]:
-        """Whether each of these is to wait, and then it does; the others are to be told now.
+        """Store the drafts that may not be emitted yet; return for each whether it is deferred.
 
-        Either way what waited of the same is dropped, since it is older. The caller has locked the stream.
+        Either way an older deferred event of the same type and subject is dropped. The caller has locked the stream.
         """
         bursts = self._bursts(instance_id, drafts)
         if not bursts:
             return [False] * len(drafts)
-        now = clock()
-        are_held = []
+        now = database_time()
+        are_deferred = []
         changed: set[Burst] = set()
         for draft in drafts:
             burst = bursts.get(self._key(instance_id, draft))
-            are_held.append(burst is not None and burst.take(draft, now, bursts.values()))
+            are_deferred.append(burst is not None and burst.defer(draft, now, bursts.values()))
             if burst is not None:
                 changed.add(burst)
         self.store(changed)
-        return are_held
+        return are_deferred
 
-    def store(self, bursts: Any) -> None:
+    def store(self, bursts: Iterable[Burst]) -> None:
+        """Insert or update these rows in one statement."""
         self.bulk_create(
             bursts,
             update_conflicts=True,
@@ -110,7 +115,7 @@ class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore
         )
 
     def _bursts(self, instance_id: uuid.UUID, drafts: Sequence[EventDraft]) -> dict[uuid.UUID, Burst]:
-        """The rows of those that are coalesced, stored or new, and of what has to keep an order with them."""
+        """Return by id the rows, stored or new, of the coalesced drafts and of the types in order with them."""
         bursts = {}
         for draft in self._with_ordered(drafts):
             if interval(draft.event_type):
@@ -128,7 +133,10 @@ class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore
 
 
 class Burst(models.Model):
-    """Of one instance, type and subject: when the last one was told, and which one waits."""
+    """Coalesced events of one instance, type and subject: the time of the last emitted one, and the deferred one.
+
+    Events that come faster than the interval of their type are a burst, of which only the latest is deferred.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
     instance_id = models.UUIDField()
@@ -146,9 +154,9 @@ class Burst(models.Model):
     def __str__(self) -> str:
         return f"{self.instance_id}: {self.type}"
 
-    def take(self, draft: EventDraft, now: datetime, bursts: Any) -> bool:
-        """Let this wait if it must; returns whether it does."""
-        due_at = self._earliest(now, bursts)
+    def defer(self, draft: EventDraft, now: datetime, bursts: Iterable[Burst]) -> bool:
+        """Take the draft as the deferred event unless it may be emitted now; return whether it is deferred."""
+        due_at = self._due_time(now, bursts)
         if due_at is None:
             self.mark_emitted(now)
             return False
@@ -157,22 +165,24 @@ class Burst(models.Model):
         return True
 
     def mark_emitted(self, now: datetime) -> None:
-        """What waits, or something newer, is told now."""
-        self.told_at, self.due_at = now, now + interval(EventType(self.type)) + KEPT
+        """Begin a new interval: the deferred event, or a newer one, is emitted now."""
+        self.told_at, self.due_at = now, now + interval(EventType(self.type)) + IDLE_LIFETIME
         self.data = self.dedupe_key = None
 
-    def waiting(self) -> EventDraft:
-        """What waits; its key was stored when it came."""
+    def draft(self) -> EventDraft:
+        """Return the deferred event, without its dedupe key: that was stored when the event was deferred."""
         return EventDraft(EventType(self.type), orjson.Fragment(self.data or "null"))
 
-    def _earliest(self, now: datetime, bursts: Any) -> datetime | None:
-        """When it may be told, if not now."""
+    def _due_time(self, now: datetime, bursts: Iterable[Burst]) -> datetime | None:
+        """Return the earliest time at which an event may be emitted, None for now."""
         times = []
-        if self.told_at is not None and self.told_at <= now:  # or else the clock was set back
+        if self.told_at is not None and self.told_at <= now:  # a later one was written before the clock was set back
             times.append(self.told_at + interval(EventType(self.type)))
         if self.type in _ORDERED:
-            others = [one for one in bursts if one is not self and one.type in _ORDERED and one.data is not None]
-            times += [one.due_at + _A_MOMENT for one in others]
+            others = [
+                burst for burst in bursts if burst is not self and burst.type in _ORDERED and burst.data is not None
+            ]
+            times += [burst.due_at + _TICK for burst in others]
             if others:
                 return max(times)
         return max((time for time in times if time > now), default=None)

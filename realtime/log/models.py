@@ -15,7 +15,7 @@ from realtime.delivery import wakeup
 from realtime.delivery.enqueue import enqueue
 from realtime.envelope import render
 from realtime.log.bus import bus
-from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, clock, coalesced
+from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, coalesced_types, database_time
 from realtime.log.cursor import Cursor
 from realtime.log.stream import Stream
 
@@ -116,7 +116,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(drafts)]
         # no savepoint: whoever catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):
-            is_coalesced = not {told.event_type for told in drafts}.isdisjoint(coalesced())
+            is_coalesced = not {told.event_type for told in drafts}.isdisjoint(coalesced_types())
             keys = [mark for mark in marks if isinstance(mark, str)]
             if keys or is_coalesced:
                 Stream.objects.lock(instance)
@@ -143,13 +143,13 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         """
         with transaction.atomic(savepoint=False):
             Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
-            waiting = list(bursts.waiting().filter(instance_id=instance_id).order_by("due_at"))
+            waiting = list(bursts.deferred().filter(instance_id=instance_id).order_by("due_at"))
             instance = Instance.objects.filter(pk=instance_id).first()
             if instance is None:
                 Burst.objects.filter(pk__in=[burst.pk for burst in waiting]).delete()
                 return 0
-            events = self._write(instance, [burst.waiting() for burst in waiting])
-            now = clock()
+            events = self._write(instance, [burst.draft() for burst in waiting])
+            now = database_time()
             for burst, event in zip(waiting, events, strict=True):
                 if burst.dedupe_key is not None:
                     DedupeKey.objects.filter(instance_id=instance_id, key=burst.dedupe_key).update(seq=event.seq)

@@ -14,7 +14,7 @@ from django.db.models import F
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.log import coalescing_worker
-from realtime.log.coalescing import COALESCIBLE, KEPT, Burst
+from realtime.log.coalescing import COALESCIBLE, IDLE_LIFETIME, Burst
 from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.stream import Stream
 from tests.end_to_end.test_processes import run
@@ -355,7 +355,7 @@ def test_rows_that_hold_nothing_go_after_a_while_in_batches(instance, monkeypatc
     record(instance, PRESENCE, presence("0@g.us", "composing"))
     assert coalescing_worker.remove_idle() == 0
 
-    pass_time(HOUR + KEPT.total_seconds() * 1000)
+    pass_time(HOUR + IDLE_LIFETIME.total_seconds() * 1000)
 
     assert [coalescing_worker.remove_idle(), coalescing_worker.remove_idle(), coalescing_worker.remove_idle()] == [
         3,
