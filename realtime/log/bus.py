@@ -1,6 +1,7 @@
-"""The bus carries hints: that an event was committed, and the event itself. Late, doubled or lost hints do no harm.
+"""The bus from committing threads to the relay of the same process.
 
-This one reaches the readers of its own process; what other processes commit is found by the relay's sweep.
+It carries hints, each a list of committed events. A late, repeated or lost hint does no harm: the relay reads the log
+at intervals too, which is how it finds the events that other processes commit.
 """
 
 from __future__ import annotations
@@ -10,40 +11,41 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-#: Called with committed events, of which the bus knows nothing.
+#: A callback for committed events. The bus does not depend on their class.
 Reader = Callable[[list[Any]], None]
 
 
 class Bus:
-    """A mailbox from the threads that commit to the event loop that tells: one wake-up of the loop for a batch."""
+    """A mailbox from committing threads to one event loop, which is woken once for all events that are pending."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Any] = []
+        self._pending: list[Any] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: Reader | None = None
 
     def listen(self, loop: asyncio.AbstractEventLoop, reader: Reader) -> None:
-        """Have `reader` called on `loop` with what is committed from now on, in commit order."""
+        """Call `reader` on `loop` with the events that are committed from now on, in commit order."""
         with self._lock:
-            self._loop, self._reader, self._waiting = loop, reader, []
+            self._loop, self._reader, self._pending = loop, reader, []
 
     def stop(self) -> None:
+        """Drop pending hints and ignore further ones."""
         with self._lock:
-            self._loop, self._reader, self._waiting = None, None, []
+            self._loop, self._reader, self._pending = None, None, []
 
     def hint(self, events: list[Any]) -> None:
-        """Say that these events are committed; from any thread, and without anybody listening too."""
+        """Pass committed events to the reader, from any thread; without a reader they are ignored."""
         with self._lock:
             if self._loop is None:
                 return
-            if not self._waiting:
+            if not self._pending:
                 self._loop.call_soon_threadsafe(self._deliver)
-            self._waiting += events
+            self._pending += events
 
     def _deliver(self) -> None:
         with self._lock:
-            events, self._waiting, reader = self._waiting, [], self._reader
+            events, self._pending, reader = self._pending, [], self._reader
         if events and reader:
             reader(events)
 

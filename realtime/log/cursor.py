@@ -1,4 +1,4 @@
-"""Positions in the log: a seq within an instance, a cursor over the events of all instances."""
+"""Positions in the log: a seq within an instance's stream, a cursor in the order of all instances' events."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Cursor(NamedTuple):
-    """A place in the order of all instances' events, which goes by windows of transactions and by row in each.
+    """A position in the order of all instances' events, sorted by window of transactions and by row within it.
 
-    Everything written by transactions below `low` is past and, of those from `low` to below `high`, the rows up to
-    `row`. The bounds are horizons: below them every transaction has ended, so a window holds all it will ever hold.
+    It is past all events of transactions below `low` and, of transactions from `low` to below `high`, past the rows up
+    to `row`. The bounds are horizons: every transaction below has ended, so no row will be added to a window.
 
     PostgreSQL: rows are numbered while their stream is locked, so within an instance they follow its `seq`; a
-    transaction that began early may commit late, so rows alone would skip what it wrote. Between two events of an
-    instance no horizon can part them in the wrong order: the later one was not numbered before the other committed.
+    transaction that began early may commit late, so rows alone would skip its events. Windows keep the order of an
+    instance's events too: an event is not numbered before the transaction of the previous one has committed.
     SQLite has one writer, so a single window is enough.
     """
 
@@ -22,6 +22,6 @@ class Cursor(NamedTuple):
     row: int
 
 
-def before(place: Any) -> Any:
-    """The place in the log just before another one."""
-    return place._replace(row=place.row - 1) if isinstance(place, Cursor) else place - 1
+def before(position: Any) -> Any:
+    """Return the position directly before another one, a seq or a Cursor."""
+    return position._replace(row=position.row - 1) if isinstance(position, Cursor) else position - 1

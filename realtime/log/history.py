@@ -1,4 +1,4 @@
-"""The log, page by page, for those who ask for it: what the sockets of an instance hear, exactly as they hear it."""
+"""Pages of an instance's log: the envelopes of its events for sockets, byte for byte."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from instances.events import EventType
 from realtime.log.models import Event, EventQuerySet
 from realtime.log.stream import Stream
 
-#: The most that one page holds, whatever is asked for.
+#: Events of one page at most.
 MAX_EVENTS = 1000
-#: Bytes after which a page ends; one event is always given, however large.
+#: Bytes of one page at most, except that it always has one event.
 MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -23,7 +23,7 @@ class HistoryPage:
 
     stream: Stream
     envelopes: list[bytes]
-    #: Whether there are others on the side that the page goes on to.
+    #: True if there are further events in the direction of paging.
     has_more: bool
 
 
@@ -34,21 +34,21 @@ def page(
     before: int | None = None,
     types: list[EventType] | None = None,
 ) -> HistoryPage:
-    """With `after`, the first events beyond it; without, the last ones. Both bounds are left out."""
+    """Return the first events after `after` or, without it, the last ones (before `before`). Bounds are exclusive."""
     stream = Stream.objects.state(instance_id)
     upto = stream.last_seq if before is None else min(before - 1, stream.last_seq)
     events = Event.objects.between(instance_id, after or 0, upto).filter(is_heard=True)
     if types:
         events = events.filter(type__in=types)
-    seqs, has_more = _fitting(events.order_by("-seq") if after is None else events, limit)
+    seqs, has_more = _first_fitting(events.order_by("-seq") if after is None else events, limit)
     found = events.filter(seq__gte=min(seqs), seq__lte=max(seqs)) if seqs else events.none()
     envelopes = [bytes(envelope) for envelope in found.values_list("envelope", flat=True)]
     return HistoryPage(stream, envelopes, has_more)
 
 
-def _fitting(events: EventQuerySet, limit: int) -> tuple[list[int], bool]:
-    """The numbers of the first events that make a page, and whether there are others."""
-    # sizes first: a thousand events may be more than there is memory for
+def _first_fitting(events: EventQuerySet, limit: int) -> tuple[list[int], bool]:
+    """Return the seqs of the first events that fit into a page, and whether there are further ones."""
+    # sizes first: a thousand envelopes may not fit into memory
     sizes = list(events.values_list("seq", Length("envelope"))[: limit + 1])
     seqs: list[int] = []
     size = 0

@@ -14,13 +14,13 @@ from realtime.envelope import EventNumber
 
 
 def new_epoch() -> str:
-    """Tells one counting from another: a restored backup or an instance created anew counts again from 1."""
+    """Return a random id of a numbering: after a restored backup, or in a new instance of the name, numbers repeat."""
     return secrets.token_hex(8)
 
 
 class StreamManager(models.Manager["Stream"]):
     def lock(self, instance: Instance) -> None:
-        """Hold the instance's counter until the transaction ends, creating it if need be."""
+        """Lock the instance's row until the transaction ends, creating it where there is none."""
         with connection.cursor() as cursor:
             cursor.execute(
                 """
@@ -31,9 +31,12 @@ class StreamManager(models.Manager["Stream"]):
                 [_key(instance.pk), instance.name, new_epoch()],
             )
 
-    def next_numbers(self, instance: Instance, heard: Sequence[bool]) -> list[EventNumber]:
-        """Numbers for events of which sockets hear these; holds the counter until the transaction ends."""
-        last_heard = max((place for place, is_heard in enumerate(heard, 1) if is_heard), default=0)
+    def next_numbers(self, instance: Instance, for_sockets: Sequence[bool]) -> list[EventNumber]:
+        """Assign a number to each new event and lock the row until the transaction ends.
+
+        `for_sockets` has an item for each event: whether sockets receive it.
+        """
+        last_index = max((index for index, is_wanted in enumerate(for_sockets, 1) if is_wanted), default=0)
         with connection.cursor() as cursor:
             cursor.execute(
                 """
@@ -47,66 +50,68 @@ class StreamManager(models.Manager["Stream"]):
                                      ELSE realtime_stream.heard_seq END
                 RETURNING epoch, last_seq, heard_before
                 """,
-                [_key(instance.pk), instance.name, new_epoch(), len(heard), last_heard],
+                [_key(instance.pk), instance.name, new_epoch(), len(for_sockets), last_index],
             )
             epoch, last_seq, prev = cursor.fetchone()
         numbers = []
-        for seq, is_heard in enumerate(heard, last_seq - len(heard) + 1):
+        for seq, is_wanted in enumerate(for_sockets, last_seq - len(for_sockets) + 1):
             numbers.append(EventNumber(epoch, seq, prev))
-            prev = seq if is_heard else prev
+            prev = seq if is_wanted else prev
         return numbers
 
     def last_seq(self, instance_id: Any) -> int:
-        """The number of the last event committed, 0 before the first."""
+        """Return the number of the last committed event, 0 before the first."""
         return self.filter(pk=instance_id).values_list("last_seq", flat=True).first() or 0
 
     def state(self, instance_id: Any) -> Stream:
-        """Where the instance's counting stands. Raises Instance.DoesNotExist where there is nothing to count."""
+        """Return the instance's row, created where there is none. Raises Instance.DoesNotExist."""
         stream = self.filter(pk=instance_id).first()
-        if stream is None:  # bulk_create tells of nothing, so nothing was counted
+        if stream is None:  # bulk_create announces no event
             name = Instance.objects.values_list("name", flat=True).get(pk=instance_id)
             stream, _ = self.get_or_create(pk=instance_id, defaults={"name": name})
         return stream
 
-    def states(self, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[str, int, int]]:
-        """Epoch, first and last seq of these instances' streams, where there are any."""
-        keys = {_key(pk): pk for pk in ids}
+    def states(self, instance_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[str, int, int]]:
+        """Return epoch, first and last seq by instance, for those that have a stream."""
+        keys = {_key(pk): pk for pk in instance_ids}
         if not keys:
             return {}
-        places = ", ".join(["%s"] * len(keys))
-        with (
-            connection.cursor() as cursor
-        ):  # thousands may join at once, and Django would take longer than the database
+        ids = ", ".join(["%s"] * len(keys))
+        # no ORM: thousands may join at once, and Django would take longer than the database
+        with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT instance_id, epoch, first_seq, last_seq FROM realtime_stream WHERE instance_id IN ({places})",  # noqa: S608
+                f"SELECT instance_id, epoch, first_seq, last_seq FROM realtime_stream WHERE instance_id IN ({ids})",  # noqa: S608
                 list(keys),
             )
             return {keys[key]: (epoch, first, last) for key, epoch, first, last in cursor.fetchall()}
 
     def global_stream(self) -> Stream:
-        """The row that stands for all instances together: its epoch names the order of `/`."""
+        """Return the row of all instances together, created where there is none; its epoch is that of namespace `/`."""
         return self.get_or_create(pk=GLOBAL_STREAM_ID, defaults={"name": "/"})[0]
 
     def global_floor(self) -> tuple[int, int]:
-        """The highest transaction and the highest row that were ever pruned.
+        """Return the highest transaction id and the highest row id that were ever pruned.
 
-        Nothing is missing after a cursor that is past both, or whose `low` is past the transaction.
+        No event is missing after a cursor that is past both, or whose `low` is past the transaction.
         """
         floor = self.filter(pk=GLOBAL_STREAM_ID).values_list("pruned_transaction", "pruned_row").first()
         return floor or (0, 0)
 
 
 def _key(instance_id: uuid.UUID) -> Any:
-    """As the database stores it."""
+    """Return the id as the database stores it."""
     return Stream._meta.pk.get_db_prep_value(instance_id, connection)
 
 
-#: In place of an instance's id, for what all have in common.
+#: Primary key of the row of all instances together.
 GLOBAL_STREAM_ID = uuid.UUID(int=0)
 
 
 class Stream(models.Model):
-    """The counter of an instance's events. It has no foreign key: it outlives the instance until all is told."""
+    """The counter of an instance's events. It has no foreign key: it outlives the instance until its log is pruned.
+
+    Of sockets: `heard_seq` is the last event for them, `heard_before` what it was before the last write.
+    """
 
     instance_id = models.UUIDField(primary_key=True)
     name = models.CharField(max_length=255)
