@@ -21,7 +21,7 @@ from realtime.log.stream import Stream
 
 
 class Page(NamedTuple):
-    """A stretch of a stream: events with the place that each one leads to, and where the stretch ends."""
+    """A page of the log: events, each with the position after it, and the position after the page."""
 
     entries: list[tuple[Any, Event]]
     end: Any
@@ -41,24 +41,24 @@ class TransactionId(models.Func):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def between(self, instance_id: Any, after: int, upto: int) -> EventQuerySet:
-        """An instance's events with after < seq <= upto, in order."""
+        """Events of an instance with after < seq <= upto, in order."""
         return self.filter(instance_id=instance_id, seq__gt=after, seq__lte=upto).order_by("seq")
 
     def in_window(self, window: Cursor) -> EventQuerySet:
-        """The rows of a window after its `row`, in order."""
+        """Rows of a window of transactions after its `row`, in order."""
         rows = self.filter(pk__gt=window.row)
         if connection.vendor != "postgresql":
-            return rows.order_by("pk")  # every row is in the one window there is
+            return rows.order_by("pk")  # there is a single window, which has all rows
         rows = rows.filter(transaction_id__gte=window.low, transaction_id__lt=window.high)
         return rows.order_by(models.F("pk") + 0)  # not by the index of rows: it would walk the whole log
 
     def past(self, cursor: Cursor) -> EventQuerySet:
-        """What lies before the cursor."""
+        """Events that the cursor is past."""
         passed = Q(transaction_id__lt=cursor.low) | Q(transaction_id__lt=cursor.high, pk__lte=cursor.row)
         return self.filter(passed)
 
     def horizon(self) -> int:
-        """Every transaction with an id below this one has ended."""
+        """Return a transaction id below which every transaction has ended."""
         if connection.vendor != "postgresql":
             return 1
         with connection.cursor() as cursor:
@@ -66,7 +66,10 @@ class EventQuerySet(models.QuerySet["Event"]):
             return cursor.fetchone()[0]
 
     def page_after(self, cursor: Cursor, limit: int, upto: Cursor | None = None) -> Page:
-        """The next events of all instances that none can precede any more, at most `limit`; not beyond `upto`."""
+        """Return the next events of all instances, at most `limit` and not beyond `upto`.
+
+        Events above the horizon are left for a later page, since others may still be committed before them.
+        """
         horizon = upto.high if upto else self.horizon()
         rows = self.past(upto) if upto else self
         windows = [cursor, Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [cursor]
@@ -81,9 +84,10 @@ class EventQuerySet(models.QuerySet["Event"]):
 
 
 class Recorded(NamedTuple):
-    """What became of a happening: an event, or a repeat of one, or it is held.
+    """The result of recording a draft: an event, a repeat of an earlier draft, or a deferred event.
 
-    `seq` is the event's number and for a repeat the first one's, None while that is held or when it never became one.
+    `seq` is the event's number. For a repeat it is that of the first event, None while that is deferred or if a later
+    one replaced it.
     """
 
     seq: int | None
@@ -96,69 +100,67 @@ class Recorded(NamedTuple):
 
 
 class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore[misc]
-    """The log itself."""
+    """The log: records drafts as events, and returns its current position."""
 
     def record(
         self, instance: Instance, event_type: EventType, data: Any, dedupe_key: str | None = None
     ) -> Event | None:
-        """Write one event, as `record_all` does. Returns None where it was recorded before, or is held."""
+        """Write one event as `record_all` does; return None where it is a repeat or deferred."""
         [recorded] = self.record_all(instance, [EventDraft(event_type, data, dedupe_key)])
         return recorded.event
 
     def record_all(self, instance: Instance, drafts: Sequence[EventDraft]) -> list[Recorded]:
-        """Write an instance's events in the caller's transaction and, once that commits, wake whoever tells them.
+        """Write an instance's events in the caller's transaction; once that commits, wake relay and dispatcher.
 
-        Number, audience and envelope are settled here for good: a replay gives what live listeners got. What has the
-        dedupe key of something recorded before, or of one before it among these, is a repeat and makes no event.
-        What comes faster than its type allows is deferred (see `Burst`): `write_deferred` makes an event of the last.
-        The events that are returned do not know their primary keys. Raises TypeError for data that JSON cannot hold.
+        Number, audience and envelope are fixed here, so a replay equals the live delivery. A draft with a dedupe key
+        that was recorded before, or that an earlier one of these drafts has, is a repeat and makes no event. Drafts
+        that come faster than the interval of their type are deferred (see `Burst`); `write_deferred` writes the latest.
+        The returned events have no primary keys. Raises TypeError for data that JSON cannot represent.
         """
-        marks = [index if told.dedupe_key is None else told.dedupe_key for index, told in enumerate(drafts)]
-        # no savepoint: whoever catches our error must not commit the change without its event
+        slots = [index if draft.dedupe_key is None else draft.dedupe_key for index, draft in enumerate(drafts)]
+        # no savepoint: a caller that catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):
-            is_coalesced = not {told.event_type for told in drafts}.isdisjoint(coalesced_types())
-            keys = [mark for mark in marks if isinstance(mark, str)]
+            is_coalesced = not {draft.event_type for draft in drafts}.isdisjoint(coalesced_types())
+            keys = [slot for slot in slots if isinstance(slot, str)]
             if keys or is_coalesced:
                 Stream.objects.lock(instance)
             seqs = self._seqs_of_repeats(instance, keys)
             new: dict[str | int, EventDraft] = {}
-            for mark, draft in zip(marks, drafts, strict=True):
-                if mark not in seqs:
-                    new.setdefault(mark, draft)
+            for slot, draft in zip(slots, drafts, strict=True):
+                if slot not in seqs:
+                    new.setdefault(slot, draft)
             events = self._write_or_defer(instance, new, is_coalesced)
-        seqs |= {mark: event.seq for mark, event in events.items()}
-        firsts = [new.pop(mark, None) is not None for mark in marks]
+        seqs |= {slot: event.seq for slot, event in events.items()}
+        are_new = [new.pop(slot, None) is not None for slot in slots]
         return [
-            Recorded(
-                seqs.get(mark), events.get(mark) if is_first else None, is_deferred=is_first and mark not in events
-            )
-            for mark, is_first in zip(marks, firsts, strict=True)
+            Recorded(seqs.get(slot), events.get(slot) if is_new else None, is_deferred=is_new and slot not in events)
+            for slot, is_new in zip(slots, are_new, strict=True)
         ]
 
     def write_deferred(self, instance_id: Any, bursts: BurstQuerySet) -> int:
-        """Make events of what waits in these of an instance's bursts; returns how many they are.
+        """Write the deferred events of an instance's rows in `bursts`; return how many.
 
-        Where the instance is gone it is dropped. Only the stream is locked: who deletes an instance locks that first,
-        so to hold the instance's row and wait for the stream could be a deadlock.
+        Those of a deleted instance are dropped. Only the stream is locked: deleting an instance locks the stream first,
+        so waiting for it with the instance's row locked could be a deadlock.
         """
         with transaction.atomic(savepoint=False):
             Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
-            waiting = list(bursts.deferred().filter(instance_id=instance_id).order_by("due_at"))
+            deferred = list(bursts.deferred().filter(instance_id=instance_id).order_by("due_at"))
             instance = Instance.objects.filter(pk=instance_id).first()
             if instance is None:
-                Burst.objects.filter(pk__in=[burst.pk for burst in waiting]).delete()
+                Burst.objects.filter(pk__in=[burst.pk for burst in deferred]).delete()
                 return 0
-            events = self._write(instance, [burst.draft() for burst in waiting])
+            events = self._write(instance, [burst.draft() for burst in deferred])
             now = database_time()
-            for burst, event in zip(waiting, events, strict=True):
+            for burst, event in zip(deferred, events, strict=True):
                 if burst.dedupe_key is not None:
                     DedupeKey.objects.filter(instance_id=instance_id, key=burst.dedupe_key).update(seq=event.seq)
                 burst.mark_emitted(now)
-            Burst.objects.store(waiting)
+            Burst.objects.store(deferred)
             return len(events)
 
     def _seqs_of_repeats(self, instance: Instance, keys: list[str]) -> dict[str | int, int | None]:
-        """The numbers of what was recorded under these keys; nobody can record under them until we are done."""
+        """Return the seqs recorded under these keys, which cannot be added to while the stream is locked."""
         if not keys:
             return {}
         return dict(select(DedupeKey, ("key", "seq"), instance.pk, "key", keys))
@@ -166,16 +168,16 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
     def _write_or_defer(
         self, instance: Instance, new: dict[str | int, EventDraft], is_coalesced: bool
     ) -> dict[str | int, Event]:
-        """The events made of these, by their marks; the key of what is held counts from now on as well."""
-        told = new
+        """Write the drafts that are not deferred; return the events by slot. Keys of deferred drafts are stored too."""
+        drafts = new
         if is_coalesced:
-            are_held = Burst.objects.defer(instance.pk, list(new.values()))
-            told = {mark: new[mark] for mark, is_deferred in zip(new, are_held, strict=True) if not is_deferred}
-        events = dict(zip(told, self._write(instance, list(told.values())), strict=True))
+            are_deferred = Burst.objects.defer(instance.pk, list(new.values()))
+            drafts = {slot: new[slot] for slot, is_deferred in zip(new, are_deferred, strict=True) if not is_deferred}
+        events = dict(zip(drafts, self._write(instance, list(drafts.values())), strict=True))
         insert(
-            DedupeKey(instance_id=instance.pk, key=mark, seq=events[mark].seq if mark in events else None)
-            for mark in new
-            if isinstance(mark, str)
+            DedupeKey(instance_id=instance.pk, key=slot, seq=events[slot].seq if slot in events else None)
+            for slot in new
+            if isinstance(slot, str)
         )
         return events
 
@@ -183,35 +185,35 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         if not drafts:
             return []
         subscriptions = _subscriptions_of(instance)
-        heard = self._sockets_want(subscriptions, [draft.event_type for draft in drafts])
-        numbers = Stream.objects.next_numbers(instance, heard)
+        for_sockets = self._sockets_want(subscriptions, [draft.event_type for draft in drafts])
+        numbers = Stream.objects.next_numbers(instance, for_sockets)
         events = [
             Event(
                 instance_id=instance.pk,
                 name=instance.name,
                 seq=number.seq,
                 type=draft.event_type.value,
-                is_heard=is_heard,
+                is_heard=is_for_sockets,
                 envelope=render(instance, draft.event_type, draft.data, number),
             )
-            for draft, number, is_heard in zip(drafts, numbers, heard, strict=True)
+            for draft, number, is_for_sockets in zip(drafts, numbers, for_sockets, strict=True)
         ]
         insert(events)
         for event, number in zip(events, numbers, strict=True):
             event.epoch = number.epoch
-        # no partial: Django asks a robust hook that fails for its name
+        # no functools.partial: Django reads the name of a robust hook that fails
         transaction.on_commit(lambda: bus.hint(events), robust=True)
         if enqueue(instance, events, subscriptions):
             transaction.on_commit(lambda: wakeup.wake(), robust=True)
         return events
 
     def _sockets_want(self, subscriptions: list[Subscription], event_types: list[EventType]) -> list[bool]:
-        """An instance without websocket settings is heard whole; with settings, they rule."""
-        subscription = next((one for one in subscriptions if one.instance_id and not one.is_endpoint), None)
+        """Return for each type whether sockets receive it: all do without websocket settings of the instance."""
+        subscription = next((row for row in subscriptions if row.instance_id and not row.is_endpoint), None)
         return [subscription is None or subscription.wants(event_type) for event_type in event_types]
 
     def head(self) -> Cursor:
-        """Where all instances' events stand now: what commits from here on lies after it."""
+        """Return the current position of all instances' events: later commits are after it."""
         if connection.vendor == "postgresql":
             horizon = self.horizon()
             return Cursor(horizon, horizon, 0)
@@ -220,7 +222,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
 
 
 def _subscriptions_of(instance: Instance) -> list[Subscription]:
-    """As they are stored or, for an instance that the intake has locked, as it has read them; also those for all."""
+    """Return the instance's subscriptions and those for all instances, as read by the ingress batch if there is one."""
     known = instance.known_subscriptions
     if known is None:
         known = list(Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)).order_by("pk"))
@@ -228,7 +230,10 @@ def _subscriptions_of(instance: Instance) -> list[Subscription]:
 
 
 class Event(models.Model):
-    """One thing that happened to an instance, as it is told everywhere."""
+    """An event of an instance, with the envelope that all subscribers receive.
+
+    `is_heard` is the audience: True if sockets receive the event.
+    """
 
     instance_id = models.UUIDField()
     name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
@@ -239,7 +244,7 @@ class Event(models.Model):
     transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    #: Of its counting, where it was just written.
+    #: Epoch of `seq`, set on events that were just written.
     epoch = ""
 
     objects = EventManager()
@@ -254,7 +259,7 @@ class Event(models.Model):
 
 
 class DedupeKey(models.Model):
-    """What an event was recorded under. It outlives its event where providers may repeat themselves for longer."""
+    """The dedupe key of a recorded event. It outlives the event where providers may repeat a report for longer."""
 
     instance_id = models.UUIDField()
     key = models.CharField(max_length=600)
