@@ -1,4 +1,4 @@
-"""How long the log is kept. Of each stream a prefix goes, so whoever resumes knows from one number what is missing."""
+"""Retention of the log. A prefix of each stream is pruned, so one number tells a resuming client what is missing."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 
 logger = logging.getLogger(__name__)
 
-#: Rows that one transaction removes.
+#: Rows that one transaction deletes.
 BATCH = 500
-#: Meta repeats for seven days what was not taken; a key that is forgotten earlier would tell of it twice.
-KEYS_LIVE_AT_LEAST = timedelta(days=8)
-#: Seconds from the start of a server to its first round, and between two.
-FIRST_ROUND, BETWEEN_ROUNDS = 60, 600
+#: Least retention of dedupe keys: Meta retries a webhook for seven days, and without the key it is recorded again.
+MIN_KEY_RETENTION = timedelta(days=8)
+#: Seconds from the start of a server to its first round, and between two rounds.
+FIRST_ROUND_DELAY, ROUND_INTERVAL = 60, 600
 
 
 class Pruning:
-    """One round through the log. Each step is a transaction of its own, so writers get their turn in between."""
+    """One round through the log. Each step is a transaction of its own, so writers get locks in between."""
 
     def __init__(self) -> None:
         retention = timedelta(hours=settings.EVENT_RETENTION_HOURS)
         self.events_before = timezone.now() - retention
-        self.keys_before = timezone.now() - max(retention, KEYS_LIVE_AT_LEAST)
+        self.keys_before = timezone.now() - max(retention, MIN_KEY_RETENTION)
         self.events = self.keys = self.streams = self.deliveries = 0
         self._steps = self._all_steps()
 
     def step(self) -> bool:
-        """Remove a batch; False when nothing is left to remove."""
+        """Delete a batch; return False when nothing is left to delete."""
         return next(self._steps, False)
 
     def _all_steps(self) -> Iterator[bool]:
@@ -58,33 +58,36 @@ class Pruning:
             yield True
 
     def _prune_deliveries(self) -> bool:
-        """Remove a batch of those that are finished, with their attempts; what is still to be sent stays."""
+        """Delete a batch of finished deliveries with their attempts; return whether there may be another batch.
+
+        Pending deliveries stay, and so do former endpoints that have any.
+        """
         with transaction.atomic():
-            done = Delivery.objects.exclude(state=State.PENDING).filter(finished_at__lt=self.events_before)
-            ids = list(done.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])
+            finished = Delivery.objects.exclude(state=State.PENDING).filter(finished_at__lt=self.events_before)
+            ids = list(finished.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])
             Attempt.objects.filter(delivery_id__in=ids).delete()
             Delivery.objects.filter(pk__in=ids).delete()
             self.deliveries += len(ids)
-            owed = Delivery.objects.pending().filter(endpoint_id=OuterRef("pk"))
-            FormerEndpoint.objects.filter(~Exists(owed), created_at__lt=self.events_before).delete()
+            pending = Delivery.objects.pending().filter(endpoint_id=OuterRef("pk"))
+            FormerEndpoint.objects.filter(~Exists(pending), created_at__lt=self.events_before).delete()
         return len(ids) == BATCH
 
     def _due(self) -> QuerySet[Stream]:
-        """Streams whose oldest event is past its time, and those that have neither an event nor an instance."""
+        """Return streams whose oldest event is expired, and those that have neither an event nor an instance."""
         kept = Event.objects.filter(instance_id=OuterRef("pk")).order_by("seq")
         oldest = Subquery(kept.values("created_at")[:1], output_field=DateTimeField())
-        is_over = Q(oldest=None) & ~Exists(Instance.objects.filter(pk=OuterRef("pk")))
+        is_orphaned = Q(oldest=None) & ~Exists(Instance.objects.filter(pk=OuterRef("pk")))
         return (
             Stream.objects.annotate(oldest=oldest)
-            .filter(Q(oldest__lt=self.events_before) | is_over)
+            .filter(Q(oldest__lt=self.events_before) | is_orphaned)
             .exclude(pk=GLOBAL_STREAM_ID)
             .order_by("pk")
         )
 
     def _prune_stream(self, instance_id: Any) -> bool:
-        """Remove a batch from the beginning of a stream; returns whether there may be another one."""
+        """Delete a batch from the beginning of a stream; return whether there may be another batch."""
         with transaction.atomic():
-            whole = self._take_turn()
+            global_stream = self._lock_global_stream()
             stream = Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
             if stream is None:
                 return False
@@ -92,25 +95,27 @@ class Pruning:
             events = list(kept.only("seq", "transaction_id", "created_at")[:BATCH])
             old = list(takewhile(lambda event: event.created_at < self.events_before, events))
             if old:
-                self._remove(stream, whole, old)
+                self._remove(stream, global_stream, old)
             if len(old) == BATCH:
                 return True
-            return len(old) == len(events) and self._remove_if_over(stream)
+            return len(old) == len(events) and self._remove_if_orphaned(stream)
 
-    def _take_turn(self) -> Stream:
-        """The row of all, locked before any other: of several processes that prune, one at a time does."""
+    def _lock_global_stream(self) -> Stream:
+        """Lock and return the row of all instances before any other row, so that one process prunes at a time."""
         return Stream.objects.select_for_update(no_key=True).get(pk=GLOBAL_STREAM_ID)
 
-    def _remove(self, stream: Stream, whole: Stream, old: list[Event]) -> None:
+    def _remove(self, stream: Stream, global_stream: Stream, old: list[Event]) -> None:
         last = old[-1].seq
         self.events += Event.objects.filter(instance_id=stream.pk, seq__lte=last).delete()[0]
         Stream.objects.filter(pk=stream.pk).update(first_seq=last + 1)
-        whole.pruned_transaction = max(whole.pruned_transaction, *(event.transaction_id for event in old))
-        whole.pruned_row = max(whole.pruned_row, *(event.pk for event in old))
-        whole.save(update_fields=["pruned_transaction", "pruned_row"])
+        global_stream.pruned_transaction = max(
+            global_stream.pruned_transaction, *(event.transaction_id for event in old)
+        )
+        global_stream.pruned_row = max(global_stream.pruned_row, *(event.pk for event in old))
+        global_stream.save(update_fields=["pruned_transaction", "pruned_row"])
 
-    def _remove_if_over(self, stream: Stream) -> bool:
-        """A deleted instance whose last event is gone leaves nothing; returns whether there is more of it."""
+    def _remove_if_orphaned(self, stream: Stream) -> bool:
+        """Delete keys and row of an empty stream if its instance is deleted; return whether keys may be left."""
         if Instance.objects.filter(pk=stream.pk).exists():
             return False
         removed = self._remove_keys(DedupeKey.objects.filter(instance_id=stream.pk).order_by("pk")[:BATCH])
@@ -119,9 +124,12 @@ class Pruning:
         return removed == BATCH
 
     def _prune_keys(self) -> bool:
-        """Remove a batch of keys; they were stored in the order of time, near enough."""
+        """Delete a batch of expired keys; return whether there may be another batch.
+
+        Keys are taken in the order of their ids, which is nearly that of their creation.
+        """
         with transaction.atomic():
-            self._take_turn()
+            self._lock_global_stream()
             keys = DedupeKey.objects.order_by("pk")[:BATCH]
             return self._remove_keys(takewhile(lambda key: key.created_at < self.keys_before, keys)) == BATCH
 
@@ -132,7 +140,10 @@ class Pruning:
 
 
 def prune() -> Pruning:
-    """A whole round, in this thread. Rests as long as it worked, so at least half of the time is the writers'."""
+    """Run a complete round in this thread; return its counts.
+
+    It sleeps after each step for as long as the step took, so writers have at least half of the time.
+    """
     pruning = Pruning()
     began = time.monotonic()
     while pruning.step():
@@ -142,14 +153,14 @@ def prune() -> Pruning:
 
 
 async def prune_forever() -> None:
-    """Rounds as long as the server runs; several servers on one database may do so side by side."""
-    await asyncio.sleep(FIRST_ROUND)
+    """Run rounds until the task is cancelled. Several servers on one database may do so side by side."""
+    await asyncio.sleep(FIRST_ROUND_DELAY)
     while True:
         try:
             await _prune()
         except DatabaseError:
             logger.exception("The log could not be pruned; the next round tries again")
-        await asyncio.sleep(BETWEEN_ROUNDS)
+        await asyncio.sleep(ROUND_INTERVAL)
 
 
 async def _prune() -> None:

@@ -338,8 +338,8 @@ def somebody_waits():
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_server_prunes_round_after_round(monkeypatch):
-    monkeypatch.setattr(retention, "FIRST_ROUND", 0)
-    monkeypatch.setattr(retention, "BETWEEN_ROUNDS", 0)
+    monkeypatch.setattr(retention, "FIRST_ROUND_DELAY", 0)
+    monkeypatch.setattr(retention, "ROUND_INTERVAL", 0)
     instance = await database(Instance.objects.create, name="loja")
 
     pruning = asyncio.create_task(retention.prune_forever())
