@@ -204,7 +204,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         # no functools.partial: Django reads the name of a robust hook that fails
         transaction.on_commit(lambda: bus.hint(events), robust=True)
         if enqueue(instance, events, subscriptions):
-            transaction.on_commit(lambda: wakeup.wake(), robust=True)
+            transaction.on_commit(wakeup.wake, robust=True)
         return events
 
     def _sockets_want(self, subscriptions: list[Subscription], event_types: list[EventType]) -> list[bool]:
