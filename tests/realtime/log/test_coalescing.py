@@ -1,4 +1,4 @@
-"""What comes in bursts is told once an interval: the first at once, then the latest, which nothing can lose."""
+"""Coalescing: of a burst the first event is emitted at once, then once an interval the latest, which is never lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONNECTION, QRCODE, PRESENCE = EventType.CONNECTION_UPDATE, EventType.QRCODE_UPD
 
 @pytest.fixture(autouse=True)
 def intervals(settings):
-    """So long that nothing becomes due by itself; `pass_time` makes it."""
+    """Intervals so long that no event becomes due by itself, only by `pass_time`."""
     set_intervals(settings, HOUR, HOUR, HOUR)
 
 
@@ -58,34 +58,34 @@ def presence(chat: Any, value: str) -> dict[str, Any]:
     return {"id": chat, "presences": {chat if isinstance(chat, str) else "?": {"lastKnownPresence": value}}}
 
 
-def told_data(instance):
-    """What was told of the instance, after its creation."""
+def emitted_data(instance):
+    """Return the data of the instance's events after its creation."""
     return [
         envelope(event)["data"] for event in Event.objects.filter(instance_id=instance.pk, seq__gt=1).order_by("seq")
     ]
 
 
-def states_told(instance):
-    return [data["state"] for data in told_data(instance)]
+def emitted_states(instance):
+    return [data["state"] for data in emitted_data(instance)]
 
 
 # The rule
 
 
-def test_the_first_of_a_burst_is_told_at_once_and_the_last_when_it_is_due(instance):
-    first, *held = record_states(instance, "connecting", "close", "connecting", "open")
+def test_the_first_of_a_burst_is_emitted_at_once_and_the_last_when_it_is_due(instance):
+    first, *deferred = record_states(instance, "connecting", "close", "connecting", "open")
 
     assert first.seq == 2
-    assert held == [None] * 3
+    assert deferred == [None] * 3
     assert coalescing_worker.emit_due() == 0
     pass_time()
     assert coalescing_worker.emit_due() == 1
     pass_time(2 * HOUR)
     assert coalescing_worker.emit_due() == 0
-    assert states_told(instance) == ["connecting", "open"]
+    assert emitted_states(instance) == ["connecting", "open"]
 
 
-def test_what_is_told_when_due_begins_an_interval_of_its_own(instance):
+def test_emitting_a_deferred_event_begins_a_new_interval(instance):
     record_states(instance, "connecting", "open")
     pass_time()
     coalescing_worker.emit_due()
@@ -93,35 +93,35 @@ def test_what_is_told_when_due_begins_an_interval_of_its_own(instance):
     assert record_states(instance, "close") == [None]
     pass_time()
     assert coalescing_worker.emit_due() == 1
-    assert states_told(instance) == ["connecting", "open", "close"]
+    assert emitted_states(instance) == ["connecting", "open", "close"]
 
 
-def test_after_an_interval_the_next_one_is_told_at_once_and_what_waited_is_past(instance):
+def test_after_an_interval_the_next_event_is_emitted_at_once_and_replaces_the_deferred_one(instance):
     record_states(instance, "connecting", "close")
     pass_time()
 
     assert record_states(instance, "open")[0].seq == 3
     pass_time(2 * HOUR)
     assert coalescing_worker.emit_due() == 0
-    assert states_told(instance) == ["connecting", "open"]
+    assert emitted_states(instance) == ["connecting", "open"]
 
 
-def test_of_many_in_one_batch_the_first_is_told_and_the_last_is_held(instance):
+def test_of_a_batch_the_first_is_emitted_and_the_last_is_deferred(instance):
     batch = [EventDraft(CONNECTION, {"state": n}) for n in range(3)]
     batch.insert(2, EventDraft(EventType.CALL, {"state": "call"}))
 
     recorded = Event.objects.record_all(instance, batch)
 
-    assert [(one.seq, one.is_deferred, one.is_repeat) for one in recorded] == [
+    assert [(result.seq, result.is_deferred, result.is_repeat) for result in recorded] == [
         *((2, False, False), (None, True, False), (3, False, False), (None, True, False)),
     ]
     pass_time()
     coalescing_worker.emit_due()
-    assert states_told(instance) == [0, "call", 2]
+    assert emitted_states(instance) == [0, "call", 2]
     assert seqs(instance) == [1, 2, 3, 4]
 
 
-def test_one_chats_presence_does_not_replace_anothers(instance):
+def test_the_presence_of_a_chat_does_not_replace_that_of_another(instance):
     chats = ["1@s.whatsapp.net", "2@s.whatsapp.net", "3@g.us"]
     for value in ("available", "composing", "paused"):
         for chat in chats:
@@ -129,78 +129,78 @@ def test_one_chats_presence_does_not_replace_anothers(instance):
     pass_time()
     coalescing_worker.emit_due()
 
-    heard = [(data["id"], *data["presences"].values()) for data in told_data(instance)]
+    emitted = [(data["id"], *data["presences"].values()) for data in emitted_data(instance)]
     for chat in chats:
-        values = [value["lastKnownPresence"] for one, value in heard if one == chat]
+        values = [value["lastKnownPresence"] for emitted_chat, value in emitted if emitted_chat == chat]
         assert values == ["available", "paused"]
 
 
 @pytest.mark.parametrize("chat", [None, 5, "", "x" * 5000, "nul \x00", "\U0001f600", ["1"], {}])
-def test_a_chat_may_be_called_anything(instance, chat):
+def test_a_chat_may_have_any_id(instance, chat):
     data: list[Any] = [presence(chat, value) for value in ("available", "composing", "paused")]
-    for one in data:
-        record(instance, PRESENCE, one)
+    for value in data:
+        record(instance, PRESENCE, value)
     pass_time()
     coalescing_worker.emit_due()
 
-    assert told_data(instance) == [data[0], data[2]]
+    assert emitted_data(instance) == [data[0], data[2]]
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 0, {"no": "id"}])
-def test_data_without_a_chat_is_held_all_the_same(instance, data):
+def test_presence_data_without_a_chat_is_deferred_too(instance, data):
     assert record(instance, PRESENCE, {"first": 1})
     [recorded] = Event.objects.record_all(instance, [EventDraft(PRESENCE, data)])
     assert recorded.is_deferred
     pass_time()
     coalescing_worker.emit_due()
 
-    assert told_data(instance)[-1] == data
+    assert emitted_data(instance)[-1] == data
 
 
-def test_instances_and_types_are_apart(instance):
+def test_instances_and_types_are_coalesced_separately(instance):
     other = Instance.objects.create(name="other")
 
-    assert all(record(one, event_type) for one in (instance, other) for event_type in COALESCIBLE)
-    assert not any(record(one, event_type) for one in (instance, other) for event_type in COALESCIBLE)
+    assert all(record(row, event_type) for row in (instance, other) for event_type in COALESCIBLE)
+    assert not any(record(row, event_type) for row in (instance, other) for event_type in COALESCIBLE)
 
 
-def test_a_code_that_waited_is_not_told_after_the_open_that_followed_it(instance, settings):
+def test_a_deferred_code_is_not_emitted_after_the_open_that_followed_it(instance, settings):
     set_intervals(settings, 1000, HOUR, 0)
-    for event_type, one in [(QRCODE, "code 1"), (QRCODE, "code 2"), (CONNECTION, "open")]:
-        record(instance, event_type, {"state": one})
+    for event_type, value in [(QRCODE, "code 1"), (QRCODE, "code 2"), (CONNECTION, "open")]:
+        record(instance, event_type, {"state": value})
     pass_time(2000)
     assert coalescing_worker.emit_due() == 0
     pass_time(HOUR)
 
     assert coalescing_worker.emit_due() == 2
-    assert states_told(instance) == ["code 1", "code 2", "open"]
+    assert emitted_states(instance) == ["code 1", "code 2", "open"]
 
 
-def test_in_a_loop_of_codes_and_states_nothing_is_put_off_for_ever(instance):
+def test_alternating_codes_and_states_are_not_deferred_forever(instance):
     for n in range(10):
         record(instance, CONNECTION, {"state": f"state {n}"})
         record(instance, QRCODE, {"state": f"code {n}"})
     pass_time()
     coalescing_worker.emit_due()
 
-    assert states_told(instance) == ["state 0", "code 0", "state 9", "code 9"]
+    assert emitted_states(instance) == ["state 0", "code 0", "state 9", "code 9"]
 
 
-def test_a_clock_that_is_set_back_holds_nothing_for_ever(instance):
+def test_a_clock_that_is_set_back_defers_nothing_forever(instance):
     record_states(instance, "connecting", "close")
     pass_time(-24 * HOUR)
 
     assert coalescing_worker.emit_due() == 1
     pass_time(-24 * HOUR)
     assert record_states(instance, "open")[0].seq == 4
-    assert states_told(instance) == ["connecting", "close", "open"]
+    assert emitted_states(instance) == ["connecting", "close", "open"]
 
 
 # Off
 
 
 @pytest.mark.django_db
-def test_switched_off_all_are_told(instance, settings):
+def test_with_coalescing_off_all_events_are_emitted(instance, settings):
     set_intervals(settings, 0, 0, 0)
     for _ in range(3):
         for event_type in COALESCIBLE:
@@ -210,21 +210,21 @@ def test_switched_off_all_are_told(instance, settings):
 
 @pytest.mark.any_database
 def test_only_presence_is_coalesced_unless_settings_say_otherwise(tmp_path):
-    code = "from realtime.log.coalescing import *; print([interval(one).total_seconds() for one in COALESCIBLE])"
+    code = "from realtime.log.coalescing import *; print([interval(kind).total_seconds() for kind in COALESCIBLE])"
     done = run({"DATA_DIR": str(tmp_path)}, "shell", "--no-imports", "-c", code)
     assert done.stdout == "[0.0, 0.0, 1.0]\n"
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "3600001", "1s", "٣", "9" * 5000])
 @pytest.mark.parametrize("name", ["CONNECTION_UPDATE", "PRESENCE_UPDATE"])
-def test_an_interval_that_is_none_stops_the_start(tmp_path, name, value):
+def test_an_invalid_interval_fails_the_start(tmp_path, name, value):
     done = run({"DATA_DIR": str(tmp_path), f"EVENT_COALESCE_{name}_MS": value}, "check")
 
     assert done.returncode != 0
     assert f"EVENT_COALESCE_{name}_MS must be a number of milliseconds from 0 (off) to 3600000" in done.stderr
 
 
-def test_other_types_cost_not_one_statement(instance, settings, django_assert_num_queries):
+def test_types_that_are_not_coalesced_cost_no_statement(instance, settings, django_assert_num_queries):
     batch = [EventDraft(EventType.CALL, 1), EventDraft(EventType.MESSAGES_UPSERT, 2)]
     with django_assert_num_queries(3):
         Event.objects.record_all(instance, batch)
@@ -234,7 +234,7 @@ def test_other_types_cost_not_one_statement(instance, settings, django_assert_nu
         Event.objects.record_all(instance, [EventDraft(event_type, 1) for event_type in COALESCIBLE])
 
 
-def test_what_waits_when_it_is_switched_off_is_told_before_anything_newer(instance, settings):
+def test_events_deferred_before_coalescing_is_switched_off_are_emitted_before_newer_ones(instance, settings):
     record_states(instance, "connecting", "close")
     record(instance, PRESENCE, {"state": "typing"})
     record(instance, PRESENCE, {"state": "paused"})
@@ -242,13 +242,13 @@ def test_what_waits_when_it_is_switched_off_is_told_before_anything_newer(instan
 
     assert coalescing_worker.emit_left_behind() == 1
     assert record_states(instance, "open")[0].seq == 5
-    assert states_told(instance) == ["connecting", "typing", "close", "open"]
+    assert emitted_states(instance) == ["connecting", "typing", "close", "open"]
 
 
-# What an event is made of when it is told
+# Contents of a deferred event
 
 
-def test_name_and_audience_are_those_of_when_it_is_told_and_the_data_is_as_it_came(instance):
+def test_name_and_audience_are_those_of_the_emission_and_the_data_that_of_the_report(instance):
     data = {"token": "t", "note": "\x00 ключ", "list": [1, None], "jpeg": b"\xff\xd8"}
     record_states(instance, "connecting")
     record(instance, CONNECTION, data)
@@ -264,20 +264,20 @@ def test_name_and_audience_are_those_of_when_it_is_told_and_the_data_is_as_it_ca
     assert not event.is_heard
 
 
-def test_no_key_is_stored_with_what_waits(instance, settings):
+def test_no_key_is_stored_in_deferred_data(instance, settings):
     record_states(instance, "connecting")
     record(instance, CONNECTION, {"token": "secret-token", "note": f"key={settings.AUTHENTICATION_API_KEY}"})
 
     assert Burst.objects.get().data == '{"note":"key=********"}'
 
 
-def test_data_that_cannot_be_told_is_an_error_at_once(instance):
+def test_data_that_cannot_be_serialized_raises_at_once(instance):
     record_states(instance, "connecting")
     with pytest.raises(TypeError):
         record(instance, CONNECTION, {"thing": {1, 2}})
 
 
-def test_a_held_event_is_undone_with_its_change(instance):
+def test_a_deferred_event_is_rolled_back_with_its_change(instance):
     record_states(instance, "connecting")
     with transaction.atomic():
         record_states(instance, "open")
@@ -287,57 +287,57 @@ def test_a_held_event_is_undone_with_its_change(instance):
     assert coalescing_worker.emit_due() == 0
 
 
-def test_an_instances_state_changes_at_once_though_it_is_told_later(instance):
+def test_the_state_of_an_instance_changes_at_once_though_its_event_is_deferred(instance):
     for new in ("connecting", "open"):
         instance.connection_state = new
         instance.save()
 
     assert Instance.objects.get().connection_state == "open"
-    assert states_told(instance) == ["connecting"]
+    assert emitted_states(instance) == ["connecting"]
     pass_time()
     coalescing_worker.emit_due()
-    assert states_told(instance) == ["connecting", "open"]
+    assert emitted_states(instance) == ["connecting", "open"]
 
 
 # Repeats
 
 
-def test_a_repeat_of_what_is_held_or_was_replaced_makes_no_event(instance):
-    for key in ("told", "replaced", "held"):
+def test_a_repeat_of_a_deferred_or_replaced_event_makes_no_event(instance):
+    for key in ("emitted", "replaced", "deferred"):
         record(instance, CONNECTION, {"state": key}, dedupe_key=key)
 
-    for key in ("told", "replaced", "held"):
+    for key in ("emitted", "replaced", "deferred"):
         [recorded] = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": "repeat"}, key)])
         assert recorded.is_repeat
-        assert recorded.seq == (2 if key == "told" else None)
+        assert recorded.seq == (2 if key == "emitted" else None)
     pass_time()
     coalescing_worker.emit_due()
-    assert states_told(instance) == ["told", "held"]
+    assert emitted_states(instance) == ["emitted", "deferred"]
 
     pass_time()
-    for key, seq in (("told", 2), ("replaced", None), ("held", 3)):
+    for key, seq in (("emitted", 2), ("replaced", None), ("deferred", 3)):
         [recorded] = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": "repeat"}, key)])
         assert (recorded.is_repeat, recorded.seq) == (True, seq)
-    assert states_told(instance) == ["told", "held"]
-    assert dict(DedupeKey.objects.values_list("key", "seq")) == {"told": 2, "replaced": None, "held": 3}
+    assert emitted_states(instance) == ["emitted", "deferred"]
+    assert dict(DedupeKey.objects.values_list("key", "seq")) == {"emitted": 2, "replaced": None, "deferred": 3}
 
 
-def test_a_repeat_within_one_batch_is_one(instance):
+def test_a_repeat_within_a_batch_makes_no_event(instance):
     keys = ["a", "b", "b", "a"]
     recorded = Event.objects.record_all(instance, [EventDraft(CONNECTION, {"state": n}, k) for n, k in enumerate(keys)])
 
-    assert [(one.seq, one.is_deferred, one.is_repeat) for one in recorded] == [
+    assert [(result.seq, result.is_deferred, result.is_repeat) for result in recorded] == [
         *((2, False, False), (None, True, False), (None, False, True), (2, False, True)),
     ]
     pass_time()
     coalescing_worker.emit_due()
-    assert states_told(instance) == [0, 1]
+    assert emitted_states(instance) == [0, 1]
 
 
-# Rows come and go
+# Lifetime of rows
 
 
-def test_what_waits_goes_with_its_instance(instance):
+def test_a_deferred_event_is_dropped_with_its_instance(instance):
     identity = instance.pk
     record_states(instance, "connecting", "open")
     instance.delete()
@@ -348,7 +348,7 @@ def test_what_waits_goes_with_its_instance(instance):
     assert not Burst.objects.exists()
 
 
-def test_rows_that_hold_nothing_go_after_a_while_in_batches(instance, monkeypatch):
+def test_idle_rows_are_deleted_in_batches_after_their_lifetime(instance, monkeypatch):
     monkeypatch.setattr(coalescing_worker, "BATCH", 3)
     for chat in range(5):
         record(instance, PRESENCE, presence(f"{chat}@g.us", "available"))
@@ -365,30 +365,30 @@ def test_rows_that_hold_nothing_go_after_a_while_in_batches(instance, monkeypatc
     assert coalescing_worker.emit_due() == 1
 
 
-# At the same time
+# Concurrency
 
 
 @pytest.mark.django_db(transaction=True)
-def test_several_that_look_at_once_tell_it_once():
+def test_concurrent_workers_emit_a_deferred_event_once():
     instances = [Instance.objects.create(name=f"loja {n}") for n in range(8)]
     for instance in instances:
         record_states(instance, "connecting", "open")
     pass_time()
 
-    found = []
-    in_threads(*[lambda: found.append(coalescing_worker.emit_due())] * 4)
+    counts = []
+    in_threads(*[lambda: counts.append(coalescing_worker.emit_due())] * 4)
 
-    assert sum(found) == 8
+    assert sum(counts) == 8
     for instance in instances:
-        assert states_told(instance) == ["connecting", "open"]
+        assert emitted_states(instance) == ["connecting", "open"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_tells_and_who_records_at_once_lose_and_swap_nothing():
+def test_concurrent_emitting_and_recording_lose_and_reorder_nothing():
     instance = Instance.objects.create(name="loja")
     is_over = threading.Event()
 
-    def burst():
+    def record_burst():
         try:
             for n in range(60):
                 record(instance, CONNECTION, {"state": n})
@@ -398,68 +398,68 @@ def test_who_tells_and_who_records_at_once_lose_and_swap_nothing():
         finally:
             is_over.set()
 
-    def tell():
+    def emit():
         while not is_over.is_set():
             coalescing_worker.emit_due()
             coalescing_worker.remove_idle()
 
-    in_threads(burst, tell, tell)
+    in_threads(record_burst, emit, emit)
     pass_time()
     coalescing_worker.emit_due()
 
-    states = [data["state"] for data in told_data(instance) if "state" in data]
+    states = [data["state"] for data in emitted_data(instance) if "state" in data]
     assert states == sorted(set(states))
     assert (states[0], states[-1]) == (0, 59)
     assert seqs(instance) == list(range(1, len(seqs(instance)) + 1))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_instance_deleted_while_we_look_tells_nothing_after_its_end():
+def test_an_instance_deleted_while_emitting_has_no_event_after_its_removal():
     instance = Instance.objects.create(name="loja")
     identity = instance.pk
     record_states(instance, "connecting", "open")
     pass_time()
-    has_told = threading.Event()
+    is_deleted = threading.Event()
 
     def delete():
         with transaction.atomic():
             instance.delete()
-            has_told.set()
-            time.sleep(0.3)  # so that the other one comes to wait
+            is_deleted.set()
+            time.sleep(0.3)  # so that the other thread waits for the lock
 
-    def look():
-        assert has_told.wait(10)
+    def emit():
+        assert is_deleted.wait(10)
         coalescing_worker.emit_due()
 
-    in_threads(delete, look)
+    in_threads(delete, emit)
 
     assert Event.objects.filter(instance_id=identity).latest("seq").type == "remove.instance"
 
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_a_stream_that_somebody_holds_keeps_no_other_instance_waiting():
+def test_a_locked_stream_does_not_delay_other_instances():
     stuck, other = Instance.objects.create(name="stuck"), Instance.objects.create(name="other")
     for instance in (stuck, other):
         record_states(instance, "connecting", "open")
     pass_time()
     is_locked, is_over = threading.Event(), threading.Event()
 
-    def hold():
+    def lock():
         with transaction.atomic():
             Stream.objects.lock(stuck)
             is_locked.set()
             assert is_over.wait(20)
 
-    def look():
+    def emit():
         assert is_locked.wait(10)
         try:
             assert coalescing_worker.emit_due() == 1
         finally:
             is_over.set()
 
-    in_threads(hold, look)
-    assert states_told(other) == ["connecting", "open"]
+    in_threads(lock, emit)
+    assert emitted_states(other) == ["connecting", "open"]
     assert coalescing_worker.emit_due() == 1
 
 
@@ -467,7 +467,7 @@ def test_a_stream_that_somebody_holds_keeps_no_other_instance_waiting():
 
 
 @pytest.fixture
-def shaping_server(start_server) -> Server:
+def coalescing_server(start_server) -> Server:
     return start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000")
 
 
@@ -475,13 +475,13 @@ def listen(server: Server, node: Any, instance: Number) -> Any:
     return node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
 
-def heard_of(client: Any) -> list[dict[str, Any]]:
+def received_by(client: Any) -> list[dict[str, Any]]:
     return [line["args"][0] for line in client.seen if line["is"] == "event"]
 
 
 @pytest.mark.any_database
-def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the_end(shaping_server, node):
-    server = shaping_server
+def test_a_loop_of_reconnections_is_emitted_once_a_second_and_ends_with_its_last_state(coalescing_server, node):
+    server = coalescing_server
     instance = server.create()
     client = listen(server, node, instance)
 
@@ -496,7 +496,7 @@ def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the
     seconds = time.monotonic() - began
 
     assert client.quiet(1.5) == []
-    events = heard_of(client)
+    events = received_by(client)
     assert events[0]["data"]["n"] == 0
     assert 2 <= len(events) <= seconds + 2
     assert [event["data"] for event in log(server, instance)] == [event["data"] for event in events]
@@ -505,26 +505,26 @@ def test_a_loop_of_reconnections_is_told_once_a_second_and_its_last_state_in_the
 
 
 @pytest.mark.any_database
-def test_each_chats_last_presence_is_heard(server, node):
+def test_the_last_presence_of_each_chat_is_received(server, node):
     instance = server.create()
     client = listen(server, node, instance)
     chats = [f"{n}@s.whatsapp.net" for n in range(3)]
 
     for n in range(10):
         publish(server, instance, [told("presence.update", {"id": chat, "n": n}) for chat in chats])
-    until_last = set(chats)
-    while until_last:
+    pending = set(chats)
+    while pending:
         data = client.event("presence.update")["data"]
         if data["n"] == 9:
-            until_last.remove(data["id"])
+            pending.remove(data["id"])
 
     assert client.quiet(1.5) == []
-    assert len(heard_of(client)) < 30
+    assert len(received_by(client)) < 30
     client.disconnect()
 
 
 @pytest.mark.any_database
-def test_where_it_is_off_every_one_is_heard(start_server, node):
+def test_with_coalescing_off_sockets_receive_every_event(start_server, node):
     server = start_server(EVENT_COALESCE_PRESENCE_UPDATE_MS="0")
     instance = server.create()
     client = listen(server, node, instance)
@@ -536,8 +536,8 @@ def test_where_it_is_off_every_one_is_heard(start_server, node):
     client.disconnect()
 
 
-def test_a_publisher_is_told_what_is_held_and_what_repeats_it(shaping_server):
-    server = shaping_server
+def test_the_response_to_a_publisher_names_deferred_events_and_repeats(coalescing_server):
+    server = coalescing_server
     instance = server.create()
     before = state(server, instance)
     new = "close" if before == "open" else "open"
@@ -547,24 +547,24 @@ def test_a_publisher_is_told_what_is_held_and_what_repeats_it(shaping_server):
     first, second = publish(server, instance, bodies).json["events"]
 
     assert (first["seq"], first["isHeld"], first["isRepeat"]) == (2, False, False)
-    held = {"id": None, "seq": None, "event": "connection.update", "isRepeat": False, "isHeld": True}
-    assert second == held
+    deferred = {"id": None, "seq": None, "event": "connection.update", "isRepeat": False, "isHeld": True}
+    assert second == deferred
     assert state(server, instance) == new
 
     until(lambda: len(log(server, instance)) == 2)
     last = log(server, instance)[-1]
     publish(server, instance, told("connection.update", {"state": "connecting"}))
     [repeat] = publish(server, instance, bodies[1]).json["events"]
-    assert repeat == held | {"id": last["id"], "seq": last["seq"], "isRepeat": True, "isHeld": False}
+    assert repeat == deferred | {"id": last["id"], "seq": last["seq"], "isRepeat": True, "isHeld": False}
     assert state(server, instance) == "connecting"
 
 
-def test_a_repeat_of_what_is_still_held_has_no_number_yet_and_no_say_in_the_state(fresh_server):
-    # alone on its database: to a server whose intervals are short, a time so far ahead is of a clock that was set back
+def test_a_repeat_of_a_deferred_event_has_no_number_and_does_not_change_the_state(fresh_server):
+    # alone on its database: a server with short intervals takes a time so far ahead for that of a clock set back
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS=str(HOUR))
     instance = server.create()
-    for key, one in (("a", "connecting"), ("b", "open"), ("c", "close")):
-        publish(server, instance, told("connection.update", {"state": one}, dedupeKey=key))
+    for key, value in (("a", "connecting"), ("b", "open"), ("c", "close")):
+        publish(server, instance, told("connection.update", {"state": value}, dedupeKey=key))
 
     for key in ("b", "c"):
         [row] = publish(server, instance, told("connection.update", {"state": "open"}, dedupeKey=key)).json["events"]
@@ -572,7 +572,7 @@ def test_a_repeat_of_what_is_still_held_has_no_number_yet_and_no_say_in_the_stat
     assert state(server, instance) == "close"
 
 
-def test_what_waits_when_the_server_is_killed_is_told_once_by_the_next(fresh_server, node):
+def test_an_event_deferred_when_the_server_is_killed_is_emitted_once_by_the_next(fresh_server, node):
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="3000")
     instance = server.create()
     client = listen(server, node, instance)
@@ -591,7 +591,7 @@ def test_what_waits_when_the_server_is_killed_is_told_once_by_the_next(fresh_ser
 
 
 @pytest.mark.any_database
-def test_what_is_switched_off_by_a_restart_is_told_by_it(fresh_server):
+def test_events_deferred_before_a_restart_without_coalescing_are_emitted_by_it(fresh_server):
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="60000")
     instance = server.create()
     publish(server, instance, [told("connection.update", {"n": n}) for n in range(3)])
@@ -614,7 +614,7 @@ for number in range(3):
 """
 
 
-def test_what_a_shell_leaves_waiting_is_told_by_the_server(server, node):
+def test_events_deferred_by_a_shell_are_emitted_by_the_server(server, node):
     instance = server.create()
     client = listen(server, node, instance)
 
@@ -627,19 +627,19 @@ def test_what_a_shell_leaves_waiting_is_told_by_the_server(server, node):
 
 
 @pytest.mark.postgres
-def test_several_servers_tell_it_once_between_them(shaping_server, start_server, node):
-    servers = [shaping_server, *(start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000") for _ in range(2))]
+def test_several_servers_emit_a_deferred_event_once(coalescing_server, start_server, node):
+    servers = [coalescing_server, *(start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000") for _ in range(2))]
     instances = [servers[0].create() for _ in range(5)]
-    whole = node.connect(f"{servers[2].url}/", auth={"apikey": GLOBAL_KEY}).connected()
+    global_client = node.connect(f"{servers[2].url}/", auth={"apikey": GLOBAL_KEY}).connected()
     for n in range(3):
         for instance in instances:
             publish(servers[n], instance, told("connection.update", {"n": n}))
 
     for instance in instances:
-        until(lambda one=instance: log(servers[0], one)[-1]["data"]["n"] == 2)
+        until(lambda number=instance: log(servers[0], number)[-1]["data"]["n"] == 2)
     time.sleep(1.5)
     for instance in instances:
-        heard = [event["data"]["n"] for event in log(servers[0], instance)]
-        assert heard[0] == 0
-        assert heard == sorted(set(heard))
-    whole.disconnect()
+        numbers = [event["data"]["n"] for event in log(servers[0], instance)]
+        assert numbers[0] == 0
+        assert numbers == sorted(set(numbers))
+    global_client.disconnect()

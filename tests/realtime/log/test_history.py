@@ -1,4 +1,4 @@
-"""GET /event/find: the log as an instance's sockets heard it, page by page."""
+"""GET /event/find: pages of an instance's log, as its sockets received the events."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def find(server: Server, instance: Number, query: str = "", **options: Any) -> A
     return server.get(server.path("/event/find", instance) + query, **({"key": instance.token} | options))
 
 
-def seqs(answer: Answer) -> list[int]:
-    return [event["seq"] for event in answer.json["events"]]
+def seqs(response: Answer) -> list[int]:
+    return [event["seq"] for event in response.json["events"]]
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +34,20 @@ def filled(server) -> Number:
     return instance
 
 
-def test_events_are_found_as_they_were_heard(server, node):
+def test_events_are_found_as_sockets_received_them(server, node):
     instance = server.create("loja do João")
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     server.receive(instance, "olá \U0001f600")
-    heard = [client.wait_for("event")["args"][0] for _ in range(3)]
+    received = [client.wait_for("event")["args"][0] for _ in range(3)]
 
-    answer = find(server, instance, "?after=1")
+    response = find(server, instance, "?after=1")
 
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
-    assert list(answer.json) == ["events", "first", "last", "epoch", "hasMore"]
-    assert answer.json["events"] == heard
-    assert list(answer.json["events"][0]) == list(heard[0])
-    epoch, _, last = heard[-1]["id"].partition(".")
-    assert (answer.json["first"], answer.json["last"], answer.json["epoch"]) == (1, int(last), epoch)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert list(response.json) == ["events", "first", "last", "epoch", "hasMore"]
+    assert response.json["events"] == received
+    assert list(response.json["events"][0]) == list(received[0])
+    epoch, _, last = received[-1]["id"].partition(".")
+    assert (response.json["first"], response.json["last"], response.json["epoch"]) == (1, int(last), epoch)
 
 
 @pytest.mark.parametrize(
@@ -78,25 +78,25 @@ def test_events_are_found_as_they_were_heard(server, node):
         ("?type=instance.create,CHATS_SET&before=6", [1, 3, 5], False),
         ("?type=instance.create&type=CHATS_SET&before=6", [1, 3, 5], False),
         ("?type=GROUP_UPDATE", [], False),
-        ("?unheard=of", range(21, 121), True),
+        ("?unknown=parameter", range(21, 121), True),
     ],
 )
-def test_a_page_is_what_was_asked_for_in_order(server, filled, query, expected, has_more):
-    answer = find(server, filled, query)
-    assert (seqs(answer), answer.json["hasMore"]) == (list(expected), has_more)
-    assert (answer.json["first"], answer.json["last"]) == (1, 120)
+def test_a_page_has_the_requested_events_in_order(server, filled, query, expected, has_more):
+    response = find(server, filled, query)
+    assert (seqs(response), response.json["hasMore"]) == (list(expected), has_more)
+    assert (response.json["first"], response.json["last"]) == (1, 120)
 
 
-def test_pages_lead_through_the_whole_log_both_ways(server, filled):
-    forth, place = [], 0
-    while (page := find(server, filled, f"?after={place}&limit=50")).json["hasMore"]:
-        forth += seqs(page)
-        place = forth[-1]
-    back, place = [], 2**40
-    while (page_back := find(server, filled, f"?before={place}&limit=50")).json["hasMore"]:
-        back = seqs(page_back) + back
-        place = back[0]
-    assert forth + seqs(page) == seqs(page_back) + back == list(range(1, 121))
+def test_pages_cover_the_complete_log_in_both_directions(server, filled):
+    forward, after = [], 0
+    while (page := find(server, filled, f"?after={after}&limit=50")).json["hasMore"]:
+        forward += seqs(page)
+        after = forward[-1]
+    backward, before = [], 2**40
+    while (page_back := find(server, filled, f"?before={before}&limit=50")).json["hasMore"]:
+        backward = seqs(page_back) + backward
+        before = backward[0]
+    assert forward + seqs(page) == seqs(page_back) + backward == list(range(1, 121))
 
 
 @pytest.mark.parametrize(
@@ -132,21 +132,21 @@ def test_pages_lead_through_the_whole_log_both_ways(server, filled):
         ("?before=99999999999999999999", "before must be less than or equal to 9223372036854775807"),
     ],
 )
-def test_numbers_that_are_none_are_refused(server, filled, query, message):
-    answer = find(server, filled, query)
-    assert answer.status == 400
-    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [[message]]}}
+def test_invalid_numbers_are_refused(server, filled, query, message):
+    response = find(server, filled, query)
+    assert response.status == 400
+    assert response.json == {"status": 400, "error": "Bad Request", "response": {"message": [[message]]}}
 
 
 @pytest.mark.parametrize("query", ["type=", "type=nope", "type=call,", "type=call&type=%00", "type=Call"])
-def test_an_unknown_type_is_refused_with_the_list_of_those_there_are(server, filled, query):
-    answer = find(server, filled, f"?{query}")
-    [[message]] = answer.json["response"]["message"]
-    assert answer.status == 400
+def test_an_unknown_type_is_refused_with_the_list_of_known_types(server, filled, query):
+    response = find(server, filled, f"?{query}")
+    [[message]] = response.json["response"]["message"]
+    assert response.status == 400
     assert message == "type is not one of enum values: " + ",".join(EventType.values)
 
 
-def test_only_who_may_read_finds_and_only_what_is_there(server, filled):
+def test_only_a_key_with_access_finds_events_of_an_instance_that_exists(server, filled):
     other = server.create()
     assert find(server, filled, key=other.token).status == 401
     assert find(server, filled, key=None).status == 401
@@ -165,20 +165,20 @@ def instance(db) -> Instance:
 
 
 def record(instance: Instance, *data: Any) -> None:
-    Event.objects.record_all(instance, [EventDraft(EventType.CALL, one) for one in data])
+    Event.objects.record_all(instance, [EventDraft(EventType.CALL, value) for value in data])
 
 
-def test_envelopes_are_given_byte_for_byte(client, instance):
+def test_envelopes_are_returned_byte_for_byte(client, instance):
     record(instance, {"b": 1.0, "a": "é/<", "n": 2**53 + 1})
-    Event.objects.update(envelope=b'{ "as": "it stands" }')
+    Event.objects.update(envelope=b'{ "kept": "as it is" }')
 
-    answer = client.get("/event/find/loja", headers={"apikey": GLOBAL_KEY})
+    response = client.get("/event/find/loja", headers={"apikey": GLOBAL_KEY})
 
-    assert answer.content.startswith(b'{"events":[{ "as": "it stands" },{ "as": "it stands" }],"first":1,')
-    assert orjson.loads(answer.content)["last"] == 2
+    assert response.content.startswith(b'{"events":[{ "kept": "as it is" },{ "kept": "as it is" }],"first":1,')
+    assert orjson.loads(response.content)["last"] == 2
 
 
-def test_what_sockets_were_not_to_hear_is_left_out(instance):
+def test_events_that_are_not_for_sockets_are_left_out(instance):
     Subscription.set_websocket(instance, True, ["CHATS_SET"])
     record(instance, 1, 2)
     Subscription.set_websocket(instance, True, ["CALL"])
@@ -203,7 +203,7 @@ def test_a_page_ends_before_it_is_too_large_for_memory(instance, monkeypatch):
     assert seqs(before=5) == ([3, 4], True)
 
 
-def test_an_instance_of_which_nothing_was_told_has_an_epoch_that_stays(db):
+def test_an_instance_without_events_has_an_epoch_that_stays(db):
     [instance] = Instance.objects.bulk_create([Instance(name="silent")])
 
     page = history.page(instance.pk, limit=10)

@@ -1,4 +1,4 @@
-"""Invariants 1, 2 and 9: numbers without gaps, told is what happened, the audience is settled when it happens."""
+"""Invariants 1, 2 and 9: numbers without gaps, events committed with their change, an audience fixed when recorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seqs(instance):
 
 
 def in_threads(*functions):
-    """Run each in a thread with connections of its own, all at once; raises what one of them raised."""
+    """Run each in a thread with connections of its own, all at once. Raises the first error of them."""
     errors = []
 
     def guarded(function):
@@ -53,7 +53,7 @@ def in_threads(*functions):
         raise errors[0]
 
 
-def test_events_are_counted_from_one_without_gaps_for_each_instance(instance):
+def test_events_of_each_instance_are_numbered_from_one_without_gaps(instance):
     other = Instance.objects.create(name="other")
     for _ in range(3):
         record(instance)
@@ -62,7 +62,7 @@ def test_events_are_counted_from_one_without_gaps_for_each_instance(instance):
     assert seqs(instance) == seqs(other) == [1, 2, 3, 4]  # the first one is instance.create
 
 
-def test_a_number_whose_transaction_is_rolled_back_is_given_again(instance):
+def test_the_number_of_a_rolled_back_event_is_assigned_again(instance):
     with transaction.atomic():
         record(instance)
         transaction.set_rollback(True)
@@ -71,7 +71,7 @@ def test_a_number_whose_transaction_is_rolled_back_is_given_again(instance):
     assert seqs(instance) == [1, 2]
 
 
-def test_saving_an_instance_loaded_long_ago_does_not_set_the_counter_back(instance):
+def test_saving_a_stale_instance_does_not_reset_the_counter(instance):
     stale = Instance.objects.get(pk=instance.pk)
     record(instance)
     stale.profile_name = "Loja"
@@ -81,7 +81,7 @@ def test_saving_an_instance_loaded_long_ago_does_not_set_the_counter_back(instan
 
 
 @pytest.mark.django_db(transaction=True)
-def test_writers_at_the_same_time_get_numbers_in_the_order_of_their_commits():
+def test_concurrent_writers_get_numbers_in_commit_order():
     instance = Instance.objects.create(name="busy")
 
     def write():
@@ -96,7 +96,7 @@ def test_writers_at_the_same_time_get_numbers_in_the_order_of_their_commits():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_dedupe_key_makes_one_event_however_many_report_it_at_once():
+def test_concurrent_reports_with_one_dedupe_key_make_one_event():
     instance = Instance.objects.create(name="busy")
 
     def report():
@@ -117,18 +117,18 @@ def test_an_event_and_its_change_are_rolled_back_together(instance):
     assert seqs(instance) == [1]
 
 
-def test_a_change_is_not_stored_when_its_event_cannot_be(instance):
-    unspeakable = inbound("one", content={"thing": {1, 2}})
+def test_a_change_whose_event_cannot_be_serialized_is_not_stored(instance):
+    unserializable = inbound("one", content={"thing": {1, 2}})
 
     with pytest.raises(TypeError):
-        receive(instance, unspeakable)
+        receive(instance, unserializable)
 
     assert not Message.objects.exists()
 
 
-def test_a_receiver_of_another_app_that_fails_undoes_the_change(instance):
+def test_a_failing_signal_receiver_of_another_app_rolls_the_change_back(instance):
     def fail(**kwargs):
-        raise RuntimeError("no room")
+        raise RuntimeError("failed")
 
     event_occurred.connect(fail)
     try:
@@ -142,70 +142,70 @@ def test_a_receiver_of_another_app_that_fails_undoes_the_change(instance):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_instance_whose_creation_cannot_be_told_is_not_created():
+def test_an_instance_whose_creation_cannot_be_announced_is_not_created():
     def fail(**kwargs):
-        raise RuntimeError("no room")
+        raise RuntimeError("failed")
 
     event_occurred.connect(fail)
     try:
         with pytest.raises(RuntimeError):
-            Instance.objects.create(name="untold")
+            Instance.objects.create(name="unannounced")
     finally:
         event_occurred.disconnect(fail)
 
     assert not Instance.objects.exists()
 
 
-def test_any_app_can_send_the_signal_and_that_is_enough(instance):
+def test_any_app_records_an_event_by_sending_the_signal(instance):
     event_occurred.send(sender=None, instance=instance, event_type="labels.edit", data={"id": "1", "name": "VIP"})
 
     event = Event.objects.get(instance_id=instance.pk, type="labels.edit")
     assert envelope(event)["data"] == {"id": "1", "name": "VIP"}
 
 
-def test_a_name_that_is_not_in_the_catalogue_is_an_error_of_the_sender(instance):
+def test_a_type_that_is_not_in_the_catalogue_raises_to_the_sender(instance):
     with pytest.raises(ValueError, match=r"labels\.invented"):
         event_occurred.send(sender=None, instance=instance, event_type="labels.invented", data={})
 
 
-def test_the_envelope_has_evolutions_members_in_its_order(instance, settings):
+def test_the_envelope_has_the_members_of_evolution_in_its_order(instance, settings):
     settings.SERVER_URL = "https://evo.example.com"
     instance.integration = "WHATSAPP-BAILEYS"
     instance.owner_jid = "5511900000001@s.whatsapp.net"
 
-    told = envelope(record(instance))
+    members = envelope(record(instance))
 
-    assert list(told) == [
+    assert list(members) == [
         *("event", "instance", "data", "server_url", "date_time", "sender", "apikey"),
         *("id", "seq", "prev"),
     ]
-    assert told["apikey"] is None
-    assert told["sender"] == "5511900000001@s.whatsapp.net"
-    assert told["id"] == f"{Stream.objects.get().epoch}.2"
+    assert members["apikey"] is None
+    assert members["sender"] == "5511900000001@s.whatsapp.net"
+    assert members["id"] == f"{Stream.objects.get().epoch}.2"
 
 
 def test_members_that_evolution_leaves_out_are_left_out(instance):
-    told = envelope(record(instance))
+    members = envelope(record(instance))
 
-    assert "server_url" not in told
-    assert "sender" not in told
+    assert "server_url" not in members
+    assert "sender" not in members
 
 
-def test_bytes_are_told_as_base64(instance):
+def test_bytes_are_encoded_as_base64(instance):
     assert envelope(record(instance, data={"jpegThumbnail": b"\xff\xd8"}))["data"] == {"jpegThumbnail": "/9g="}
 
 
-def test_the_global_key_is_in_no_event_whatever_member_hides_it(instance, settings):
-    told = record(instance, data={"session": {"parameters": {"note": f"key={settings.AUTHENTICATION_API_KEY}"}}})
+def test_the_global_key_is_masked_in_every_member_of_an_event(instance, settings):
+    event = record(instance, data={"session": {"parameters": {"note": f"key={settings.AUTHENTICATION_API_KEY}"}}})
 
-    assert settings.AUTHENTICATION_API_KEY.encode() not in bytes(told.envelope)
+    assert settings.AUTHENTICATION_API_KEY.encode() not in bytes(event.envelope)
 
 
-def test_an_instance_without_websocket_settings_is_heard_whole(instance):
+def test_sockets_receive_all_events_of_an_instance_without_websocket_settings(instance):
     assert record(instance).is_heard
 
 
-def test_websocket_settings_decide_what_is_heard(instance):
+def test_websocket_settings_decide_which_events_sockets_receive(instance):
     Subscription.set_websocket(instance, True, ["MESSAGES_UPSERT"])
     assert not record(instance, EventType.CALL).is_heard
     assert record(instance, EventType.MESSAGES_UPSERT).is_heard
@@ -215,7 +215,7 @@ def test_websocket_settings_decide_what_is_heard(instance):
 
 
 @pytest.mark.parametrize("spelling", ["GROUP_UPDATE", "GROUPS_UPDATE"])
-def test_group_updates_are_heard_under_both_spellings(instance, spelling):
+def test_group_updates_are_received_under_both_spellings(instance, spelling):
     Subscription.set_websocket(instance, True, [spelling])
 
     assert record(instance, EventType.GROUPS_UPDATE).is_heard
@@ -228,7 +228,7 @@ def test_the_audience_of_an_event_is_not_changed_by_later_settings(instance):
     assert Event.objects.get(seq=event.seq).is_heard
 
 
-def test_a_rename_does_not_rewrite_history(instance):
+def test_a_rename_does_not_change_recorded_events(instance):
     event = record(instance)
     instance.name = "loja nova"
     instance.save()
@@ -237,18 +237,18 @@ def test_a_rename_does_not_rewrite_history(instance):
     assert envelope(record(instance))["instance"] == "loja nova"
 
 
-def test_prev_names_the_event_before_it_that_sockets_hear(instance):
+def test_prev_is_the_seq_of_the_previous_event_for_sockets(instance):
     Subscription.set_websocket(instance, True, ["MESSAGES_UPSERT"])
     first = record(instance, EventType.MESSAGES_UPSERT)
-    unheard = record(instance, EventType.CALL)
+    not_for_sockets = record(instance, EventType.CALL)
     second = record(instance, EventType.MESSAGES_UPSERT)
 
-    assert (first.seq, unheard.seq, second.seq) == (2, 3, 4)
+    assert (first.seq, not_for_sockets.seq, second.seq) == (2, 3, 4)
     assert envelope(first)["prev"] == 1
     assert envelope(second)["prev"] == 2
 
 
-def test_deleting_an_instance_tells_its_last_events_and_keeps_its_log(instance):
+def test_deleting_an_instance_records_its_last_events_and_keeps_its_log(instance):
     identity = instance.pk
     instance.delete()
 
@@ -257,22 +257,22 @@ def test_deleting_an_instance_tells_its_last_events_and_keeps_its_log(instance):
     assert Stream.objects.get(pk=identity).last_seq == 3
 
 
-def test_deleting_many_at_once_tells_of_each(instance):
+def test_deleting_several_instances_at_once_records_an_event_for_each(instance):
     Instance.objects.create(name="other")
     Instance.objects.all().delete()
 
     assert Event.objects.filter(type="remove.instance").count() == 2
 
 
-def test_a_new_state_is_told_whoever_sets_it_and_only_when_it_is_new(instance):
+def test_a_state_is_announced_once_when_it_changes_by_save_or_method(instance):
     instance = Instance.objects.get(pk=instance.pk)
     instance.connection_state = "open"
     instance.save()
     instance.save()
     instance.save(update_fields=["connection_state"])
 
-    told = [envelope(event)["data"] for event in Event.objects.filter(type="connection.update")]
-    assert told == [{"instance": "loja centro", "state": "open", "statusReason": 200}]
+    data = [envelope(event)["data"] for event in Event.objects.filter(type="connection.update")]
+    assert data == [{"instance": "loja centro", "state": "open", "statusReason": 200}]
 
 
 def receive(instance, message):

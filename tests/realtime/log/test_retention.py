@@ -1,4 +1,4 @@
-"""What is too old leaves the log: of each stream a prefix, in small steps, and nobody is told twice for it."""
+"""Retention: expired events are pruned as a prefix of each stream, in small steps, and no report is recorded twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_many(instance, count):
 
 
 def age(rows, hours=0, days=0):
-    """Make these as old as that."""
+    """Set the age of these rows."""
     return rows.update(created_at=timezone.now() - timedelta(hours=hours, days=days))
 
 
@@ -49,7 +49,7 @@ def stream(instance):
     return Stream.objects.get(pk=instance.pk)
 
 
-def test_events_past_their_time_go_and_the_others_stay(instance):
+def test_expired_events_are_pruned_and_the_others_stay(instance):
     record_many(instance, 4)
     age(of(instance).filter(seq__lte=3), hours=169)
     age(of(instance).filter(seq__gt=3), hours=167)
@@ -79,7 +79,7 @@ def test_the_retention_is_the_setting(instance, settings):
     assert prune().events == 0
 
 
-def test_counting_goes_on_where_a_pruned_stream_stopped(instance):
+def test_numbers_continue_after_those_of_a_pruned_stream(instance):
     record_many(instance, 2)
     epoch = stream(instance).epoch
     age(Event.objects.all(), days=30)
@@ -90,7 +90,7 @@ def test_counting_goes_on_where_a_pruned_stream_stopped(instance):
     assert record(instance).seq == 4
 
 
-def test_a_step_removes_no_more_than_a_batch(instance, monkeypatch):
+def test_a_step_deletes_at_most_a_batch(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 4)
     record_many(instance, 10)
     age(of(instance).filter(seq__lte=9), days=30)
@@ -103,44 +103,44 @@ def test_a_step_removes_no_more_than_a_batch(instance, monkeypatch):
     assert pruning.events == 9
 
 
-def test_one_stream_is_pruned_whatever_the_others_hold(instance, monkeypatch):
+def test_streams_are_pruned_independently(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     others = [Instance.objects.create(name=f"other {n}") for n in range(3)]
-    for one in others:
-        record_many(one, 2)
+    for other in others:
+        record_many(other, 2)
     age(of(others[1]), days=30)
 
     assert prune().events == 3
-    assert [seqs(one) for one in (instance, *others)] == [[1], [1, 2, 3], [], [1, 2, 3]]
+    assert [seqs(row) for row in (instance, *others)] == [[1], [1, 2, 3], [], [1, 2, 3]]
 
 
-# Resuming from below
+# The floor
 
 
-def is_whole_after(cursor):
-    """Whether nothing is missing that whoever stands here has not had."""
+def is_complete_after(cursor):
+    """Return whether no event after the cursor is pruned."""
     transaction_id, row = Stream.objects.global_floor()
     return cursor.low > transaction_id or (cursor.high > transaction_id and cursor.row >= row)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_floor_of_all_parts_who_missed_something_from_who_did_not():
+def test_the_global_floor_separates_cursors_that_miss_events_from_those_that_do_not():
     assert Stream.objects.global_floor() == (0, 0)
     instance = Instance.objects.create(name="loja")
     record_many(instance, 3)
     beginning = Cursor(0, 1, 0)
     before_last = Event.objects.page_after(beginning, 3).entries[-1][0]
     last = Event.objects.head()
-    assert all(map(is_whole_after, (beginning, before_last, last)))
+    assert all(map(is_complete_after, (beginning, before_last, last)))
 
     age(of(instance), days=30)
     prune()
 
     assert Stream.objects.global_floor()[1] > 0
-    assert not is_whole_after(beginning)
-    assert not is_whole_after(before_last)
-    assert is_whole_after(last)
-    assert is_whole_after(Event.objects.head())
+    assert not is_complete_after(beginning)
+    assert not is_complete_after(before_last)
+    assert is_complete_after(last)
+    assert is_complete_after(Event.objects.head())
 
 
 def test_a_floor_is_never_lowered(instance):
@@ -154,21 +154,21 @@ def test_a_floor_is_never_lowered(instance):
     assert Stream.objects.global_floor() == floor
 
 
-def test_the_stream_of_all_has_an_epoch_that_stays(db):
-    whole = Stream.objects.global_stream()
+def test_the_global_stream_has_an_epoch_that_stays(db):
+    global_stream = Stream.objects.global_stream()
     prune()
 
-    assert (whole.pk, whole.name, len(whole.epoch)) == (GLOBAL_STREAM_ID, "/", 16)
-    assert Stream.objects.global_stream().epoch == whole.epoch
+    assert (global_stream.pk, global_stream.name, len(global_stream.epoch)) == (GLOBAL_STREAM_ID, "/", 16)
+    assert Stream.objects.global_stream().epoch == global_stream.epoch
 
 
-def test_a_streams_state_is_its_row_and_made_where_there_is_none(instance):
+def test_the_row_of_a_stream_is_created_where_there_is_none(instance):
     [silent] = Instance.objects.bulk_create([Instance(name="silent")])
 
     assert Stream.objects.state(instance.pk).last_seq == 1
-    made = Stream.objects.state(silent.pk)
-    assert (made.name, made.first_seq, made.last_seq) == ("silent", 1, 0)
-    assert Stream.objects.state(silent.pk).epoch == made.epoch
+    created = Stream.objects.state(silent.pk)
+    assert (created.name, created.first_seq, created.last_seq) == ("silent", 1, 0)
+    assert Stream.objects.state(silent.pk).epoch == created.epoch
     assert record(silent).seq == 1
     with pytest.raises(Instance.DoesNotExist):
         Stream.objects.state("00000000-0000-4000-8000-000000000000")
@@ -191,7 +191,7 @@ def test_a_repeat_of_a_pruned_event_is_still_a_repeat(instance, settings):
 
 
 @pytest.mark.parametrize(("hours", "days"), [(1, 8), (168, 8), (240, 10)])
-def test_a_key_is_kept_as_long_as_events_and_eight_days_at_least(instance, settings, hours, days):
+def test_dedupe_keys_are_kept_as_long_as_events_and_at_least_eight_days(instance, settings, hours, days):
     settings.EVENT_RETENTION_HOURS = hours
     record(instance, dedupe_key="once")
     age(DedupeKey.objects.all(), days=days, hours=-1)
@@ -202,7 +202,7 @@ def test_a_key_is_kept_as_long_as_events_and_eight_days_at_least(instance, setti
     assert record(instance, dedupe_key="once").seq == 3
 
 
-def test_keys_go_in_batches_too(instance, monkeypatch):
+def test_dedupe_keys_are_deleted_in_batches(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     Event.objects.record_all(instance, [EventDraft(EventType.CALL, n, str(n)) for n in range(6)])
     age(DedupeKey.objects.filter(seq__lt=7), days=9)
@@ -216,7 +216,7 @@ def test_keys_go_in_batches_too(instance, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_keys_that_were_columns_of_events_are_kept_by_the_migration_and_given_back():
+def test_the_migration_moves_dedupe_keys_out_of_events_and_back():
     instance = Instance.objects.create(name="loja")
     first = record(instance, dedupe_key="once")
 
@@ -239,7 +239,7 @@ def test_keys_that_were_columns_of_events_are_kept_by_the_migration_and_given_ba
 # Deleted instances
 
 
-def test_a_deleted_instance_is_told_of_until_its_events_are_too_old_and_then_leaves_nothing(instance):
+def test_a_deleted_instance_keeps_its_log_until_it_expires_and_then_leaves_nothing(instance):
     identity = instance.pk
     record(instance, dedupe_key="once")
     instance.delete()
@@ -255,7 +255,7 @@ def test_a_deleted_instance_is_told_of_until_its_events_are_too_old_and_then_lea
     assert list(Stream.objects.values_list("pk", flat=True)) == [GLOBAL_STREAM_ID]
 
 
-def test_what_a_deleted_instance_leaves_goes_in_batches_and_when_its_events_went_before(instance, monkeypatch):
+def test_keys_and_stream_of_a_deleted_instance_are_deleted_in_batches_though_it_has_no_event(instance, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     Event.objects.record_all(instance, [EventDraft(EventType.CALL, n, str(n)) for n in range(5)])
     instance.delete()
@@ -266,7 +266,7 @@ def test_what_a_deleted_instance_leaves_goes_in_batches_and_when_its_events_went
     assert (pruned.events, pruned.keys, pruned.streams) == (0, 5, 1)
 
 
-def test_an_instance_created_anew_under_the_same_name_counts_and_keeps_its_own(instance):
+def test_a_new_instance_of_the_same_name_has_numbers_and_keys_of_its_own(instance):
     record(instance, dedupe_key="once")
     instance.delete()
     age(Event.objects.all(), days=8)
@@ -278,11 +278,11 @@ def test_an_instance_created_anew_under_the_same_name_counts_and_keeps_its_own(i
     assert record(again, dedupe_key="once") is None
 
 
-# Beside writers
+# Concurrent writers
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pruning_beside_writers_loses_and_blocks_nothing(monkeypatch):
+def test_pruning_loses_and_blocks_nothing_of_concurrent_writers(monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 10)
     instances = [Instance.objects.create(name=f"busy {n}") for n in range(2)]
     for instance in instances:
@@ -294,7 +294,7 @@ def test_pruning_beside_writers_loses_and_blocks_nothing(monkeypatch):
             with transaction.atomic():
                 record(instance, dedupe_key=f"{n}")
 
-    in_threads(*(lambda one=one: write(one) for one in instances * 2), prune, prune)
+    in_threads(*(lambda row=row: write(row) for row in instances * 2), prune, prune)
     prune()
 
     for instance in instances:
@@ -304,7 +304,7 @@ def test_pruning_beside_writers_loses_and_blocks_nothing(monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgres
-def test_a_stream_that_is_being_written_is_pruned_after_the_commit():
+def test_a_stream_locked_by_a_writer_is_pruned_after_its_commit():
     instance = Instance.objects.create(name="busy")
     age(Event.objects.all(), days=30)
     is_written = threading.Event()
@@ -313,7 +313,7 @@ def test_a_stream_that_is_being_written_is_pruned_after_the_commit():
         with transaction.atomic():
             record(instance)
             is_written.set()
-            until(somebody_waits)
+            until(is_lock_awaited)
 
     def prune_meanwhile():
         is_written.wait(10)
@@ -324,8 +324,8 @@ def test_a_stream_that_is_being_written_is_pruned_after_the_commit():
     assert seqs(instance) == [2]
 
 
-def somebody_waits():
-    """Whether a session of this database waits for a lock of another one."""
+def is_lock_awaited():
+    """Return whether a session of this database waits for a lock of another one."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -333,7 +333,7 @@ def somebody_waits():
         return cursor.fetchone()[0]
 
 
-# Who starts it
+# Server and command
 
 
 @pytest.mark.django_db(transaction=True)
@@ -352,16 +352,16 @@ async def test_a_server_prunes_round_after_round(monkeypatch):
     pruning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pruning
-    await all_reads_are_done()
+    await until_reads_are_done()
 
 
-async def all_reads_are_done():
-    """A step that was under way when its task was cancelled ends in its thread."""
-    meeting = threading.Barrier(4)
-    await asyncio.gather(*(database(meeting.wait, 10, pool=Pool.READS) for _ in range(meeting.parties)))
+async def until_reads_are_done():
+    """Wait for a step in a thread, which does not end with its cancelled task."""
+    barrier = threading.Barrier(4)
+    await asyncio.gather(*(database(barrier.wait, 10, pool=Pool.READS) for _ in range(barrier.parties)))
 
 
-def test_the_command_says_what_it_removed(fresh_server):
+def test_the_command_prints_what_it_deleted(fresh_server):
     server = fresh_server(EVENT_RETENTION_HOURS="24")
     instance = server.create()
     server.shell(
@@ -378,7 +378,7 @@ def test_the_command_says_what_it_removed(fresh_server):
 
 
 @pytest.mark.parametrize("hours", ["0", "-1", "1000001", "week"])
-def test_a_retention_that_is_none_is_refused_at_the_start(environment, hours):
+def test_an_invalid_retention_fails_the_start(environment, hours):
     command = [sys.executable, "manage.py", "check"]
     settings = os.environ | environment | {"EVENT_RETENTION_HOURS": hours}
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=60)
