@@ -1,8 +1,8 @@
-"""How fast webhooks are delivered, and what dead endpoints cost the others: `make bench-deliveries`.
+"""Rate and latency of webhook deliveries, without and with dead endpoints: `make bench-deliveries`.
 
-The dispatcher runs on one core, on SQLite with `synchronous=FULL`, against receivers on the other one, which answer 200
-at once. Each delivery is claimed, signed, posted, and its outcome and attempt stored. A dead endpoint accepts
-connections and never answers. Latency is from the event's commit to the receiver's answer.
+The dispatcher runs on one core, on SQLite with `synchronous=FULL`, against receivers on the other one, which respond
+with 200 at once. Each delivery is claimed, signed, posted, and its outcome and attempt stored. A dead endpoint accepts
+connections and never responds. Latency is from the event's commit to the receiver's response.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDPOINTS = 50
 #: Events a second in the rows about latency; each goes to all endpoints.
 RATE = 10
 
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Receiver(asyncio.Protocol):
@@ -44,7 +44,7 @@ class Receiver(asyncio.Protocol):
             if len(self.rest) < end + 4 + length:
                 return
             self.rest = self.rest[end + 4 + length :]
-            self.transport.write(ANSWER)
+            self.transport.write(RESPONSE)
 
 
 async def receive() -> None:
@@ -54,7 +54,7 @@ async def receive() -> None:
 
 
 def set_up() -> None:
-    """A database of its own, before anything of Django is imported."""
+    """Create a database and set Django up, before anything of Django is imported."""
     shutil.rmtree(DATA, ignore_errors=True)
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "evoapi.settings",
@@ -71,6 +71,7 @@ def set_up() -> None:
 
 
 def prepare(port: int, dead: int, dead_port: int) -> Any:
+    """Create and return an instance with ENDPOINTS endpoints, `dead` of them dead; delete all others."""
     from instances.models import Instance, Subscription
     from realtime.delivery.models import Attempt, Delivery
 
@@ -107,17 +108,17 @@ async def dispatching() -> AsyncIterator[None]:
 
 
 async def drained(port: int) -> None:
-    """Wait until nothing is owed to those who answer."""
+    """Wait until no delivery to the receivers is pending."""
     from realtime.database import database
     from realtime.delivery.models import Delivery
 
-    owed = Delivery.objects.pending().filter(destination__contains=f":{port}/")
-    while await database(owed.exists):  # noqa: ASYNC110 (nobody tells us)
+    pending = Delivery.objects.pending().filter(destination__contains=f":{port}/")
+    while await database(pending.exists):  # noqa: ASYNC110 (there is no event to wait for)
         await asyncio.sleep(0.05)
 
 
 async def rate(port: int) -> float:
-    """Deliveries a second."""
+    """Return deliveries a second."""
     from realtime.database import database
     from realtime.delivery.models import Delivery
 
@@ -129,7 +130,7 @@ async def rate(port: int) -> float:
 
 
 async def latencies(instance: Any, port: int, events: int) -> list[float]:
-    """Milliseconds from commit to answer, of those who answer, sorted; events come at RATE."""
+    """Return the sorted latencies of the receivers in milliseconds, with events recorded at RATE."""
     from realtime.database import database
     from realtime.delivery.models import Attempt
 
@@ -139,8 +140,8 @@ async def latencies(instance: Any, port: int, events: int) -> list[float]:
             await database(record, instance, 1)
             await asyncio.sleep(max(0.0, 1 / RATE - (time.perf_counter() - began)))
         await drained(port)
-    taken = await database(lambda: list(Attempt.objects.filter(status=200).select_related("delivery")))
-    return sorted((one.at - one.delivery.created_at).total_seconds() * 1000 + one.duration_ms for one in taken)
+    attempts = await database(lambda: list(Attempt.objects.filter(status=200).select_related("delivery")))
+    return sorted((row.at - row.delivery.created_at).total_seconds() * 1000 + row.duration_ms for row in attempts)
 
 
 def main() -> None:
@@ -167,13 +168,13 @@ def main() -> None:
 def measure(port: int, dead_port: int) -> None:
     for deliveries in (1_000, 5_000, 100_000):
         record(prepare(port, 0, dead_port), deliveries // ENDPOINTS)
-        told = f"{uvloop.run(rate(port)):.0f} a second"
+        speed = f"{uvloop.run(rate(port)):.0f} a second"
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(f"{deliveries:7,} deliveries to {ENDPOINTS} endpoints: {told}; at most {memory} MB", flush=True)
+        print(f"{deliveries:7,} deliveries to {ENDPOINTS} endpoints: {speed}; at most {memory} MB", flush=True)
     for round_number in range(3):
         for dead in (0, 5):
-            found = uvloop.run(latencies(prepare(port, dead, dead_port), port, 100))
-            p50, p99 = found[len(found) // 2], found[int(len(found) * 0.99)]
+            times = uvloop.run(latencies(prepare(port, dead, dead_port), port, 100))
+            p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
             print(
                 f"round {round_number + 1}, {dead} of {ENDPOINTS} dead: p50 {p50:.0f} ms, p99 {p99:.0f} ms", flush=True
             )

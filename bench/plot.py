@@ -1,4 +1,4 @@
-"""The results as a picture: CPU against Node's, latency at fixed rates, and what our server does alone."""
+"""A plot of the results: CPU against Node's, latency at fixed rates, and rates of our server alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.rows import ROWS, SERVERS, Results, Row
 matplotlib.use("Agg")  # no window
 
 COLOURS = {"ours": "#1b7f5c", "node": "#8a8a8a", "stock": "#c9a227", "limit": "#4a6fa5"}
-MARK = "#b03030"
+TARGET_COLOUR = "#b03030"
 
 
 def plot(results: Results, path: Path, machine: str) -> None:
@@ -46,18 +46,18 @@ def _plot_gains(axes: Axes, results: Results) -> None:
         return axes.set_axis_off()
     others = [server for server in SERVERS if server != "node"]
     for offset, server in enumerate(others):
-        found = [(place, ratio) for place, row in enumerate(rows) if (ratio := row.ratio(results, server))]
-        places = [place + (offset - 1) * 0.26 for place, _ in found]
+        found = [(index, ratio) for index, row in enumerate(rows) if (ratio := row.ratio(results, server))]
+        heights = [index + (offset - 1) * 0.26 for index, _ in found]
         values = [ratio.value for _, ratio in found]
         # a median over medians may lie outside of the rounds' own ratios
         below = [max(0.0, ratio.value - ratio.low) for _, ratio in found]
         above = [max(0.0, ratio.high - ratio.value) for _, ratio in found]
-        axes.barh(places, values, 0.24, color=COLOURS[server], label=SERVERS[server])
-        axes.errorbar(values, places, xerr=[below, above], fmt="none", color="black", lw=1, capsize=2)
-        for y, (_, ratio) in zip(places, found, strict=True):
+        axes.barh(heights, values, 0.24, color=COLOURS[server], label=SERVERS[server])
+        axes.errorbar(values, heights, xerr=[below, above], fmt="none", color="black", lw=1, capsize=2)
+        for y, (_, ratio) in zip(heights, found, strict=True):
             axes.text(max(ratio.high, ratio.value) * 1.08, y, short(ratio.value), va="center", fontsize=7)
-    for place, row in enumerate(rows):
-        _plot_marks(axes, place, row.bar, row.goal)
+    for index, row in enumerate(rows):
+        _plot_targets(axes, index, row.bar, row.goal)
     _label(axes, [row.title for row in rows], "CPU per frame, Node's over theirs: right of 1 is better than Node")
     _use_log_scale(axes)
     axes.axvline(1, color=COLOURS["node"], lw=2, label=SERVERS["node"])
@@ -65,10 +65,10 @@ def _plot_gains(axes: Axes, results: Results) -> None:
     axes.legend(loc="lower right", fontsize=8)
 
 
-def _plot_marks(axes: Axes, place: int, bar: float | None, goal: float | None) -> None:
-    for mark, style in ((bar, ":"), (goal, "-")):
-        if mark is not None:
-            axes.plot([mark, mark], [place - 0.42, place + 0.42], color=MARK, ls=style, lw=1.2)
+def _plot_targets(axes: Axes, index: int, bar: float | None, goal: float | None) -> None:
+    for target, style in ((bar, ":"), (goal, "-")):
+        if target is not None:
+            axes.plot([target, target], [index - 0.42, index + 0.42], color=TARGET_COLOUR, ls=style, lw=1.2)
 
 
 def _plot_latencies(axes: Axes, results: Results) -> None:
@@ -77,11 +77,11 @@ def _plot_latencies(axes: Axes, results: Results) -> None:
     if not steps:
         return axes.set_axis_off()
     for offset, server in enumerate(SERVERS):
-        for place, step in enumerate(steps):
+        for index, step in enumerate(steps):
             p50, p99 = (Row("", step, metric, "").values(results, server) for metric in ("p50", "p99"))
             if p50 is None or p99 is None:
                 continue
-            y = place + (offset - 1.5) * 0.2
+            y = index + (offset - 1.5) * 0.2
             ends = [max(values.median, 0.01) for values in (p50, p99)]
             axes.plot(ends, [y, y], color=COLOURS[server], lw=3, solid_capstyle="round")
             axes.plot(ends[:1], [y], "o", color=COLOURS[server], ms=5)
@@ -95,13 +95,13 @@ def _plot_alone(axes: Axes, results: Results) -> None:
     rows = [row for row in ROWS if row.kind == "at least" and row.metric == "rate" and row.values(results, "ours")]
     if not rows:
         return axes.set_axis_off()
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         values = row.values(results, "ours")
         if values:
             low, high = values.range
-            axes.barh(place, values.median, 0.5, color=COLOURS["ours"])
-            axes.plot([low, high], [place, place], color="black", lw=1)
-            axes.text(high, place, f"  {short(values.median)}", va="center", fontsize=7)
-        _plot_marks(axes, place, row.bar, row.goal)
-    _label(axes, [row.title.replace(", ", ",\n") for row in rows], "evoapi on one core, a second")
+            axes.barh(index, values.median, 0.5, color=COLOURS["ours"])
+            axes.plot([low, high], [index, index], color="black", lw=1)
+            axes.text(high, index, f"  {short(values.median)}", va="center", fontsize=7)
+        _plot_targets(axes, index, row.bar, row.goal)
+    _label(axes, [row.title.replace(" to ", "\nto ") for row in rows], "evoapi on one core, a second")
     axes.margins(x=0.15)

@@ -1,4 +1,4 @@
-"""Servers and the load generator as processes, each pinned to a core, and told what to do by lines."""
+"""Servers and the load generator as processes, each pinned to a core and controlled by lines on its standard input."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
-#: Everything that is made here: programs, databases, requests, results.
+#: Directory of all output: programs, databases, requests, results.
 WORK = BENCH / "work"
 
-#: Seconds without anything coming after which a measurement has failed.
-PATIENCE = 10
-#: Seconds that an answer may take at all; stock python-socketio takes half a minute for some.
-ANSWER_TIMEOUT = 120
+#: Seconds without any frame after which a measurement has failed.
+IDLE_TIMEOUT = 10
+#: Seconds that a response may take; stock python-socketio takes half a minute for some.
+RESPONSE_TIMEOUT = 120
 
-#: What our server is told besides its DATA_DIR. Nobody is ever set back to the log: fed events are not in it.
+#: Environment of our server besides DATA_DIR. The buffer is so large that no client falls back to the log, which does
+#: not have the fed events.
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "evoapi.settings",
     "AUTHENTICATION_API_KEY": "global-key-of-the-benchmark-0123456789",
     "WA_BUSINESS_APP_SECRET": "app-secret-of-the-benchmark",
     "WA_BUSINESS_TOKEN_WEBHOOK": "verify-token-of-the-benchmark",
-    "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing answers there
+    "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing listens there
     "WEBSOCKET_MAX_BUFFER": str(1 << 30),
     "LOG_LEVEL": "WARNING",
 }
 
 
 def cores() -> tuple[int, int]:
-    """The servers' and the generator's; the same one twice where there is no other."""
+    """Return the cores of the servers and of the generator, which are the same where there is only one."""
     ours = sorted(os.sched_getaffinity(0))
     return ours[0], ours[1 % len(ours)]
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    """Nothing of the developer's own settings leaks in."""
+    """Return the environment of a server, without any setting of the developer."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return inherited | SETTINGS | {"DATA_DIR": str(data_dir)}
 
 
 def compile_c() -> None:
-    """Raises SystemExit with the reason where that is not possible."""
+    """Compile the load generator and the send() loop. Raises SystemExit where there is no compiler."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise SystemExit("The load generator is in C, and there is no compiler here (Debian, Ubuntu: apt install gcc).")
@@ -56,11 +57,11 @@ def compile_c() -> None:
 
 
 class NotValid(Exception):
-    """A measurement says nothing: events were lost, or somebody left, failed or hung."""
+    """Raised for a measurement without meaning: events were lost, or a client or process left, failed or hung."""
 
 
 class Process:
-    """Reads commands, answers in JSON lines; ends when its standard input does."""
+    """A process that reads commands and responds in JSON lines; it ends when its standard input does."""
 
     def __init__(self, command: list[Any], core: int, stdin: int, **options: Any) -> None:
         words = [str(word) for word in command]
@@ -70,11 +71,12 @@ class Process:
             words, cwd=ROOT, preexec_fn=lambda: os.sched_setaffinity(0, {core}), **pipes, **options
         )
 
-    def answer(self) -> dict[str, Any]:
+    def response(self) -> dict[str, Any]:
+        """Return the next line. Raises NotValid after RESPONSE_TIMEOUT or if the process ended."""
         assert self.process.stdout
-        ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_TIMEOUT)
+        ready, _, _ = select.select([self.process.stdout], [], [], RESPONSE_TIMEOUT)
         if not ready:
-            raise NotValid(f"{self.name} does not answer")
+            raise NotValid(f"{self.name} does not respond")
         line = self.process.stdout.readline()
         if not line:
             raise NotValid(f"{self.name} ended by itself ({self.process.wait()})")
@@ -91,7 +93,7 @@ class Process:
 
 
 class Bench:
-    """A server with its load: clients that are not connected yet."""
+    """A server and its load generator, whose clients are not connected yet."""
 
     def __init__(self, server: list[Any], clients: Path, data_dir: Path) -> None:
         server_core, load_core = cores()
@@ -99,7 +101,7 @@ class Bench:
         self._server = Process(server, server_core, reading, env=environment(data_dir))
         os.close(reading)
         try:
-            self.port: int = self._server.answer()["port"]
+            self.port: int = self._server.response()["port"]
         except NotValid:
             os.close(self._commands)
             self._server.end()
@@ -122,17 +124,18 @@ class Bench:
         self._server.end()
 
     def server(self, command: str) -> dict[str, Any]:
-        """Have the server do something, and wait for its answer."""
+        """Send the server a command; return its response."""
         _write(self._commands, command)
-        return self._server.answer()
+        return self._server.response()
 
-    def tell_load(self, command: str) -> None:
+    def send_load(self, command: str) -> None:
+        """Send the generator a command that has no response."""
         _write(self._load_commands, command)
 
     def load(self, command: str) -> dict[str, Any]:
-        """The same of the generator, for commands that are answered."""
-        self.tell_load(command)
-        return self._load.answer()
+        """Send the generator a command; return its response."""
+        self.send_load(command)
+        return self._load.response()
 
 
 def _write(pipe: int, command: str) -> None:

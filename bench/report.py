@@ -12,7 +12,7 @@ BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def table(results: Results) -> str:
-    """In Markdown, and aligned for a terminal."""
+    """Return the table in Markdown, aligned for a terminal."""
     lines = [HEADS, *(_cells(row, results) for row in ROWS if row.values(results, "ours"))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
     rule = tuple("-" * width for width in widths)
@@ -25,7 +25,7 @@ def table(results: Results) -> str:
 def _cells(row: Row, results: Results) -> tuple[str, ...]:
     ratio = row.ratio(results) if row.kind in ("gain", "cost") else None
     wall = Row("", row.step, "frames", "", kind="cost").ratio(results) if row.kind == "gain" else None
-    shares = [one["generator"] for one in results if one["row"] == row.step and "generator" in one]
+    shares = [figures["generator"] for figures in results if figures["row"] == row.step and "generator" in figures]
     return (
         row.title,
         row.unit,
@@ -34,7 +34,7 @@ def _cells(row: Row, results: Results) -> tuple[str, ...]:
         f"{wall.value:.2f}x" if wall else "",
         row.wanted(row.bar),
         row.wanted(row.goal),
-        row.verdict(results),
+        row.result(results),
         f"{max(shares):.0%}" if shares else "",
     )
 
@@ -47,25 +47,28 @@ def _figure(values: Values | None) -> str:
 
 
 def short(number: float) -> str:
-    """With as many digits as mean something."""
+    """Format a number with its significant digits."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def fastest(results: Results) -> str:
-    """How we know that the generator is not the bottleneck: what it took from whom."""
+    """Return the highest rates of the generator: below them it is not the bottleneck."""
     titles = {row.step: row.title for row in ROWS}
-    said = []
+    parts = []
     for server, name in SERVERS.items():
-        rates = {one["row"]: one["frames"] for one in results if one["server"] == server and "frames" in one}
+        rates = {
+            figures["row"]: figures["frames"]
+            for figures in results
+            if figures["server"] == server and "frames" in figures
+        }
         if rates:
             row = max(rates, key=lambda row: rates[row])
-            said.append(f"{name} {rates[row]:,.0f} ({titles.get(row, row)})")
-    return f"The most frames a second that the generator took from each: {', '.join(said)}." if said else ""
+            parts.append(f"{name} {rates[row]:,.0f} ({titles.get(row, row)})")
+    return f"The most frames a second that the generator took from each: {', '.join(parts)}." if parts else ""
 
 
-def write_docs(page: Path, told: str) -> None:
-    """Put the figures between the marks in the page."""
-    text = page.read_text()
-    before, _, rest = text.partition(BEGIN)
+def write_docs(page: Path, text: str) -> None:
+    """Replace the part of the page between BEGIN and END."""
+    before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

@@ -1,4 +1,4 @@
-"""The table: what is compared, and how good it is to be."""
+"""Rows of the table: the figure of each, and its bar and goal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVERS = {"ours": "evoapi", "node": "Node", "stock": "stock", "limit": "send()"
 
 @dataclass(frozen=True)
 class Values:
-    """One figure of one server, by round."""
+    """A figure of a server, by round."""
 
     by_round: dict[int, float]
 
@@ -26,7 +26,7 @@ class Values:
         return min(self.by_round.values()), max(self.by_round.values())
 
     def over(self, other: Values) -> Ratio:
-        """Median over median, and the range of the rounds' own ratios."""
+        """Return the ratio of the medians, with the range of the ratios of each round."""
         rounds = self.by_round.keys() & other.by_round.keys()
         each = [self.by_round[number] / other.by_round[number] for number in rounds]
         return Ratio(self.median / other.median, min(each), max(each))
@@ -46,26 +46,26 @@ class Ratio:
 @dataclass(frozen=True)
 class Row:
     title: str
-    #: The step's name and the metric in it.
+    #: Name of the step and of the metric in it.
     step: str
     metric: str
     unit: str
     bar: float | None = None
     goal: float | None = None
-    #: What bar and goal are of: "gain" is Node's figure over ours, "cost" ours over Node's; "at least"
-    #: and "at most" are of ours itself.
+    #: The figure that bar and goal apply to: for "gain" Node's over ours, for "cost" ours over Node's, for "at least"
+    #: and "at most" ours.
     kind: str = "gain"
 
     def values(self, results: Results, server: str) -> Values | None:
         found = {
-            one["round"]: one[self.metric]
-            for one in results
-            if one["row"] == self.step and one["server"] == server and self.metric in one
+            figures["round"]: figures[self.metric]
+            for figures in results
+            if figures["row"] == self.step and figures["server"] == server and self.metric in figures
         }
         return Values(found) if found else None
 
     def ratio(self, results: Results, server: str = "ours") -> Ratio | None:
-        """Of the server to Node: above 1 is better for a gain, below 1 for a cost."""
+        """Return the ratio of the server to Node: above 1 is better for a gain, below 1 for a cost."""
         mine, node = self.values(results, server), self.values(results, "node")
         if not mine or not node or server == "node":
             return None
@@ -78,7 +78,7 @@ class Row:
         ratio = self.ratio(results)
         return ratio.value if ratio else None
 
-    def verdict(self, results: Results) -> str:
+    def result(self, results: Results) -> str:
         reached = self.reached(results)
         if reached is None or self.bar is None or self.goal is None:
             return ""
@@ -87,16 +87,16 @@ class Row:
             return "goal"
         return "bar" if sign * reached >= sign * self.bar else "BELOW"
 
-    def wanted(self, mark: float | None) -> str:
-        if mark is None:
+    def wanted(self, target: float | None) -> str:
+        if target is None:
             return ""
         sign = ">=" if self.kind in ("gain", "at least") else "<="
-        return f"{sign} {mark:g}{'x' if self.kind in ('gain', 'cost') else ''}"
+        return f"{sign} {target:g}{'x' if self.kind in ('gain', 'cost') else ''}"
 
 
 CPU = "CPU µs/frame"
 
-#: The send() loop alone, joining so many events that what it shows is the generator's own limit.
+#: A step of the send() loop alone, with so many events joined that the rate is the generator's own limit.
 CEILING = "fifty events a turn to 100"
 
 ROWS = (
@@ -120,11 +120,11 @@ ROWS = (
     Row("set-up, key checked, one namespace", "set-up", "cpu", "CPU µs/connection", 1.5, 1.0, "cost"),
     Row("set-up, key checked, a namespace each", "set-up namespaces", "cpu", "CPU µs/connection", kind="cost"),
     Row("memory of an idle connection", "memory", "memory", "kB", 2.0, 1.1, "cost"),
-    Row("POST /webhook/meta, 100 clients hear it", "post meta", "rate", "events/s", 1000, 3000, "at least"),
-    Row("POST /webhook/meta, 100 clients hear it", "post meta", "cpu", "CPU µs/event", kind="at most"),
-    Row("POST /webhook/evolution, 100 clients hear it", "post evolution", "rate", "events/s", 1000, 3000, "at least"),
-    Row("POST /webhook/meta at 100/s until 1 client hears it", "post latency", "p50", "p50 ms", kind="at most"),
-    Row("POST /webhook/meta at 100/s until 1 client hears it", "post latency", "p99", "p99 ms", 6, 3, "at most"),
+    Row("POST /webhook/meta to 100 clients", "post meta", "rate", "events/s", 1000, 3000, "at least"),
+    Row("POST /webhook/meta to 100 clients", "post meta", "cpu", "CPU µs/event", kind="at most"),
+    Row("POST /webhook/evolution to 100 clients", "post evolution", "rate", "events/s", 1000, 3000, "at least"),
+    Row("POST /webhook/meta at 100/s to 1 client", "post latency", "p50", "p50 ms", kind="at most"),
+    Row("POST /webhook/meta at 100/s to 1 client", "post latency", "p99", "p99 ms", 6, 3, "at most"),
     Row("GET /instance/fetchInstances", "fetch instances", "rate", "requests/s", 400, 800, "at least"),
     Row("GET /websocket/find", "find websocket", "rate", "requests/s", 400, 800, "at least"),
 )

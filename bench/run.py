@@ -1,4 +1,4 @@
-"""Measures everything: `make bench`, or in less time and less exactly `make bench-quick`. See README.md."""
+"""The benchmark: `make bench`, or in less time and less exactly `make bench-quick`. See README.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.scenarios import GROUPS, Figures, Group, Scale
 DOCS = ROOT / "docs"
 QUICK = Scale(clients=0.3, events=0.25, seconds=1.5)
 
-#: Measured with the tools of this benchmark's forerunner: docs/performance.md.
+#: Measured with the predecessor of this benchmark: docs/performance.md.
 EVOLUTION = (
     "Evolution API 2.3.6 from POST to 100 clients, one core: 67 events/s with PostgreSQL, 720 with no database at all."
 )
@@ -45,14 +45,14 @@ def main() -> None:
     groups = [group for group in GROUPS if options.only in group.name]
     results, lost = measure(groups, QUICK if options.quick else Scale(), options.rounds)
     shutil.rmtree(WORK / "data")
-    for what in lost:
-        print(f"NOT VALID: {what}", file=sys.stderr)
+    for problem in lost:
+        print(f"NOT VALID: {problem}", file=sys.stderr)
     _write(results, machine, options)
     sys.exit(1 if lost else 0)
 
 
 def measure(groups: list[Group], scale: Scale, rounds: int) -> tuple[Results, list[str]]:
-    """All rounds; the servers take turns, each round in another order. Also returns what went wrong."""
+    """Run all rounds, each with the servers in another order; return results and problems."""
     results: Results = []
     lost = []
     began = time.monotonic()
@@ -68,21 +68,21 @@ def measure(groups: list[Group], scale: Scale, rounds: int) -> tuple[Results, li
                     group.run(kind, scale, figures)
                 except NotValid as error:
                     lost.append(f"round {number + 1}, {group.name}, {kind}: {error}")
-                results += [{"row": row, "server": kind, "round": number, **one} for row, one in figures.items()]
+                results += [{"row": row, "server": kind, "round": number, **step} for row, step in figures.items()]
     return results, lost
 
 
 def _write(results: Results, machine: str, options: argparse.Namespace) -> None:
     (WORK / "results.json").write_text(json.dumps({"machine": machine, "results": results}, indent=1))
-    told = "\n\n".join(filter(None, (report.table(results), report.fastest(results), EVOLUTION)))
-    print(f"\n{told}\n")
+    text = "\n\n".join(filter(None, (report.table(results), report.fastest(results), EVOLUTION)))
+    print(f"\n{text}\n")
     plot.plot(results, WORK / "performance.png", machine)
     print(f"Plot: {WORK / 'performance.png'}; figures: {WORK / 'results.json'}")
     if options.docs:
         shutil.copy(WORK / "performance.png", DOCS / "performance.png")
         size = f"{options.rounds} rounds{', quick' if options.quick else ''}"
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        report.write_docs(DOCS / "performance.md", f"{day}, {size}. {machine}\n\n{told}\n\n![](performance.png)")
+        report.write_docs(DOCS / "performance.md", f"{day}, {size}. {machine}\n\n{text}\n\n![](performance.png)")
 
 
 def _options() -> argparse.Namespace:
@@ -107,7 +107,7 @@ def _raise_file_limit() -> None:
 def _machine() -> str:
     server, load = cores()
     if os.getloadavg()[0] > 0.5:
-        print(f"Others are at work here (load average {os.getloadavg()[0]:.2f}).", file=sys.stderr)
+        print(f"The machine is busy (load average {os.getloadavg()[0]:.2f}).", file=sys.stderr)
     if server == load:
         print("There is one core for server and generator: the figures compare with nothing.", file=sys.stderr)
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -130,7 +130,7 @@ def _npm_version(package: str) -> Any:
 
 
 def _fsync_time() -> float:
-    """Seconds, the median of 50: what each commit pays at least."""
+    """Return the median of 50 fsyncs in seconds: the least time of a commit."""
     times = []
     with (WORK / "fsync").open("wb", buffering=0) as file:
         for _ in range(50):

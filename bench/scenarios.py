@@ -1,4 +1,4 @@
-"""What is measured: groups of steps that one server process goes through, with one set of clients."""
+"""The measurements: groups of steps, each run with one server process and one set of clients."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import workload
-from bench.processes import PATIENCE, WORK, Bench, NotValid, server_command
+from bench.processes import IDLE_TIMEOUT, WORK, Bench, NotValid, server_command
 from bench.rows import CEILING
 
-#: Seconds that idle connections are given to settle.
-SETTLE = 3
-#: Connections in set-up at the same time.
-AT_ONCE = 64
+#: Seconds between connecting and reading the memory of idle connections.
+IDLE_PAUSE = 3
+#: Connections that are set up at the same time.
+MAX_CONNECTING = 64
 
 ALL = ("ours", "node", "stock", "limit")
-#: Where stock python-socketio cannot keep up by far.
+#: Servers for rates at which stock python-socketio cannot keep up by far.
 FAST = ("ours", "node", "limit")
 
-#: What one step of one server in one round came to, by metric.
+#: Figures of a step by metric, of one server in one round.
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large and how long: all for `make bench`, less for `make bench-quick`."""
+    """Size and duration of the measurements: full for `make bench`, reduced for `make bench-quick`."""
 
     clients: float = 1
     events: float = 1
@@ -40,40 +40,40 @@ class Scale:
 class Step(Protocol):
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The servers that it is for."""
+        """The servers that the step is for."""
 
     def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
-        """Measure; returns figures by the name of their row."""
+        """Measure; return figures by the name of their row."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Events as fast as the server takes them, so many a turn of its event loop, to one namespace or to all in turn."""
+    """Events as fast as the server emits them, `per_turn` a turn of its event loop, to one namespace or all in turn."""
 
     row: str
-    #: Frames that clients are to receive in all.
+    #: Frames to all clients together.
     frames: int
     per_turn: int = 1
     command: str = "feed"
-    #: Whether our events come as they are once committed, with their envelopes.
-    is_whole: bool = True
+    #: True if our events have rendered envelopes, as committed ones have.
+    has_envelopes: bool = True
     kinds: tuple[str, ...] = ALL
 
     def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
-        hearers = clients if self.command == "feed" else 1
+        listeners = clients if self.command == "feed" else 1
         frames = self.frames * scale.events * (0.25 if kind == "stock" else 1)
-        turns = max(3, round(frames / hearers / self.per_turn))
-        self._feed(bench, kind, max(1, turns // 10), hearers)  # compilers, caches and allocators warm up
-        return {self.row: self._feed(bench, kind, turns, hearers)}
+        turns = max(3, round(frames / listeners / self.per_turn))
+        self._feed(bench, kind, max(1, turns // 10), listeners)  # compilers, caches and allocators warm up
+        return {self.row: self._feed(bench, kind, turns, listeners)}
 
-    def _feed(self, bench: Bench, kind: str, turns: int, hearers: int) -> Figures:
+    def _feed(self, bench: Bench, kind: str, turns: int, listeners: int) -> Figures:
         events = turns * self.per_turn
         if kind == "ours":
-            bench.server(f"make {events} {int(self.command == 'round')} {int(self.is_whole)}")
+            bench.server(f"make {events} {int(self.command == 'round')} {int(self.has_envelopes)}")
         before = bench.server("usage")
-        bench.tell_load(f"measure {events * hearers}")
+        bench.send_load(f"measure {events * listeners}")
         bench.server(f"{self.command} {events} {self.per_turn}")
-        report = checked(bench.load(f"await {PATIENCE}"))
+        report = check_report(bench.load(f"await {IDLE_TIMEOUT}"))
         spent = bench.server("usage")["cpu"] - before["cpu"]
         return {
             "cpu": spent / report["events"] * 1e6,
@@ -84,7 +84,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Rate:
-    """Events that come at a fixed rate from outside. Latency counts from when each was due, however late it is."""
+    """Events at a fixed rate from outside. Latency counts from the time at which each event is due."""
 
     row: str
     #: Frames a second for all clients together.
@@ -95,9 +95,9 @@ class Rate:
         rate = self.frames / clients
         events = round(rate * scale.seconds)
         before = bench.server("usage")
-        bench.tell_load(f"measure {events * clients}")
-        bench.tell_load(f"rate {rate} {events}")
-        report = checked(bench.load(f"await {PATIENCE}"))
+        bench.send_load(f"measure {events * clients}")
+        bench.send_load(f"rate {rate} {events}")
+        report = check_report(bench.load(f"await {IDLE_TIMEOUT}"))
         spent = bench.server("usage")["cpu"] - before["cpu"]
         figures = {name: report[name] for name in ("p50", "p99", "max")}
         held = min(1.0, events / rate / report["seconds"])
@@ -108,11 +108,12 @@ class Rate:
 
 @dataclass(frozen=True)
 class Posts:
-    """Requests that each become an event that all clients hear: the whole path, and what is stored is counted."""
+    """Requests that each become an event to all clients: the complete path. The stored rows are counted."""
 
     row: str
-    door: str
-    #: Requests a second; 0 is as many as are answered.
+    #: Name of a list of requests (`workload.requests`).
+    name: str
+    #: Requests a second; 0 for as many as get a response.
     rate: int
     connections: int
     kinds: tuple[str, ...] = ("ours",)
@@ -121,25 +122,25 @@ class Posts:
         self._post(bench, 1)
         stored = bench.server("recorded")
         report, spent = self._post(bench, scale.seconds)
-        for what, count in bench.server("recorded").items():
-            if count - stored[what] != report["answered"]:
-                raise NotValid(f"{report['answered']} posts made {count - stored[what]} {what}")
+        for name, count in bench.server("recorded").items():
+            if count - stored[name] != report["answered"]:
+                raise NotValid(f"{report['answered']} posts made {count - stored[name]} {name}")
         figures = {"p50": report["p50"], "p99": report["p99"], "generator": report["cpu_share"]}
         figures |= {"rate": report["events"] / clients / report["seconds"], "http_p99": report["http_p99"]}
         return {self.row: figures | {"cpu": spent / report["answered"] * 1e6}}
 
     def _post(self, bench: Bench, seconds: float) -> tuple[Figures, float]:
-        path = workload.requests(self.door)
+        path = workload.requests(self.name)
         before = bench.server("usage")
-        bench.tell_load("measure 0")
-        bench.tell_load(f"http {path} {self.connections} {self.rate} {seconds} 1")
-        report = checked(bench.load(f"await {PATIENCE}"))
+        bench.send_load("measure 0")
+        bench.send_load(f"http {path} {self.connections} {self.rate} {seconds} 1")
+        report = check_report(bench.load(f"await {IDLE_TIMEOUT}"))
         return report, bench.server("usage")["cpu"] - before["cpu"]
 
 
 @dataclass(frozen=True)
 class Reads:
-    """Requests that read, as many as are answered."""
+    """Requests that read, as many as get a response."""
 
     row: str
     name: str
@@ -149,9 +150,9 @@ class Reads:
     def run(self, bench: Bench, kind: str, clients: int, scale: Scale) -> dict[str, Figures]:
         path = workload.requests(self.name)
         for seconds in (0.5, scale.seconds * 0.6):
-            bench.tell_load("measure 0")
-            bench.tell_load(f"http {path} {self.connections} 0 {seconds} 0")
-            report = checked(bench.load(f"await {PATIENCE}"))
+            bench.send_load("measure 0")
+            bench.send_load(f"http {path} {self.connections} 0 {seconds} 0")
+            report = check_report(bench.load(f"await {IDLE_TIMEOUT}"))
         rate = report["answered"] / report["http_seconds"]
         return {self.row: {"rate": rate, "p99": report["http_p99"], "generator": report["cpu_share"]}}
 
@@ -161,18 +162,18 @@ class Group:
     name: str
     clients: int
     steps: tuple[Step, ...] = ()
-    #: The rows of set-up and memory, where they are measured here.
+    #: Names of the rows of set-up and memory, where the group measures them.
     set_up: str = ""
     memory: str = ""
     namespaces: int = 1
-    #: Who the clients listen to.
+    #: Name of the instance that clients listen to.
     instance: str = field(default_factory=lambda: workload.name(0))
 
     def kinds(self) -> list[str]:
         return [kind for kind in ALL if any(kind in step.kinds for step in self.steps)]
 
     def run(self, kind: str, scale: Scale, figures: dict[str, Figures]) -> None:
-        """Start the server anew and go through the steps; adds figures by the name of their row."""
+        """Start a server and run the steps; add their figures by the name of their row. Raises NotValid."""
         clients = scale.of_clients(self.clients)
         namespaces = clients if self.namespaces > 1 else 1
         names = [workload.name(number) for number in range(namespaces)] if namespaces > 1 else [self.instance]
@@ -185,23 +186,23 @@ class Group:
 
     def _connect(self, bench: Bench, kind: str, clients: int) -> dict[str, Figures]:
         before = bench.server("usage")
-        answer = bench.load(f"connect {clients} {AT_ONCE}") if clients else {"joined": 0, "seconds": 1}
-        if answer["joined"] != clients:
-            raise NotValid(f"of {clients} clients {answer['joined']} could join")
+        report = bench.load(f"connect {clients} {MAX_CONNECTING}") if clients else {"joined": 0, "seconds": 1}
+        if report["joined"] != clients:
+            raise NotValid(f"of {clients} clients {report['joined']} could join")
         after = bench.server("usage")
         figures: dict[str, Figures] = {}
         if self.set_up and kind != "limit":
             cpu = (after["cpu"] - before["cpu"]) / clients * 1e6
-            share = {"generator": answer["cpu_share"]}
-            figures[self.set_up] = {"cpu": cpu, "rate": clients / answer["seconds"]} | share
+            share = {"generator": report["cpu_share"]}
+            figures[self.set_up] = {"cpu": cpu, "rate": clients / report["seconds"]} | share
         if self.memory and kind != "limit":
-            time.sleep(SETTLE)
+            time.sleep(IDLE_PAUSE)
             figures[self.memory] = {"memory": (bench.server("usage")["rss"] - before["rss"]) / clients / 1000}
         return figures
 
 
-def checked(report: Figures) -> Figures:
-    """Raises NotValid unless every event came, once and in order, and nobody left."""
+def check_report(report: Figures) -> Figures:
+    """Return the report. Raises NotValid unless all events were received once and in order and no client left."""
     if report["events"] != report["expected"] or any(report[name] for name in ("wrong", "closed", "failed")):
         raise NotValid(str({name: report[name] for name in ("events", "expected", "wrong", "closed", "failed")}))
     return report
@@ -242,7 +243,7 @@ GROUPS = (
         1000,
         (
             Feed("namespaces", 50_000, per_turn=10, command="round", kinds=("ours", "node", "stock")),
-            Feed("namespaces rendered", 50_000, 10, "round", is_whole=False, kinds=("ours", "node")),
+            Feed("namespaces rendered", 50_000, 10, "round", has_envelopes=False, kinds=("ours", "node")),
         ),
         set_up="set-up namespaces",
         namespaces=workload.NAMESPACES,

@@ -1,4 +1,4 @@
-"""Who the clients are, and the requests that are sent: files for the servers and for the load generator."""
+"""Files for the servers and the load generator: instances, keys, clients and requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMESPACES = 1000
 META, META_NUMBER = "meta", "106540352242922"
 KEY_TO_ALL = "evo_key-that-opens-all-instances"
 
-#: More than are sent in one measurement: a message that is repeated makes no event.
+#: Requests of each list. More than a measurement sends, since a repeated message makes no event.
 POSTS = 40_000
 SENDERS = 100
 
@@ -30,52 +30,55 @@ def token(name: str) -> str:
 
 
 def instances(count: int) -> Path:
-    """The instances and keys, as the servers are told of them."""
+    """Write the instances and keys as JSON for the servers; return the path."""
     names = [name(number) for number in range(count)]
-    keys = {token(one): one for one in [*names, META]} | {KEY_TO_ALL: "*"}
-    told = {"instances": names, "keys": keys, "meta": META, "meta_number": META_NUMBER}
+    keys = {token(name): name for name in [*names, META]} | {KEY_TO_ALL: "*"}
+    config = {"instances": names, "keys": keys, "meta": META, "meta_number": META_NUMBER}
     path = WORK / f"instances-{count}.json"
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(config))
     return path
 
 
 def clients(names: list[str]) -> Path:
-    """Two kinds of clients for each namespace, in turn: with its token, and with an API key and `recover`."""
+    """Write a list of clients; return its path.
+
+    For each namespace in turn they have its token, or an API key and `recover`; for a single one there are both.
+    """
     path = WORK / f"clients-{names[0]}-{len(names)}.txt"
     lines = []
-    for number, one in enumerate(names):
-        kinds: list[dict[str, Any]] = [{"apikey": token(one)}, {"apikey": KEY_TO_ALL, "recover": True}]
-        asked = kinds if len(names) == 1 else [kinds[number % 2]]
-        lines += [f"/{one}\t{json.dumps(auth)}\n" for auth in asked]
+    for number, namespace in enumerate(names):
+        kinds: list[dict[str, Any]] = [{"apikey": token(namespace)}, {"apikey": KEY_TO_ALL, "recover": True}]
+        chosen = kinds if len(names) == 1 else [kinds[number % 2]]
+        lines += [f"/{namespace}\t{json.dumps(auth)}\n" for auth in chosen]
     path.write_text("".join(lines))
     return path
 
 
 def database() -> Path:
-    """A DATA_DIR with all instances, to be copied for each server."""
+    """Create a DATA_DIR with all instances, to be copied for each server; return its path."""
     path = WORK / "data"
     command = [sys.executable, "-m", "bench.servers.evoapi", "prepare", str(instances(NAMESPACES))]
     subprocess.run(command, cwd=ROOT, env=environment(path), check=True)
     return path
 
 
-# Requests, as they go over the wire
+# HTTP/1.1 requests as bytes
 
 
 def requests(name: str) -> Path:
-    """Where a list of requests is, from ROOT: a path without spaces."""
+    """Return the path of a list of requests relative to ROOT, which has no spaces."""
     return (WORK / f"requests-{name}.txt").relative_to(ROOT)
 
 
-def _write(name: str, told: list[bytes]) -> None:
-    (ROOT / requests(name)).write_bytes(b"".join(b"%d\n%s" % (len(request), request) for request in told))
+def _write(name: str, items: list[bytes]) -> None:
+    (ROOT / requests(name)).write_bytes(b"".join(b"%d\n%s" % (len(request), request) for request in items))
 
 
 def _request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    told = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     if body:
-        told |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
-    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        lines |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
@@ -85,8 +88,8 @@ def write_requests() -> None:
     _write("find", [_request("GET", f"/websocket/find/{own}", apikey=key)])
     numbers = range(1, POSTS + 1)
     _write("meta", [_signed(_meta(number)) for number in numbers])
-    told = [_evolution(number) for number in numbers]
-    _write("evolution", [_request("POST", "/webhook/evolution", body, apikey=token(own)) for body in told])
+    bodies = [_evolution(number) for number in numbers]
+    _write("evolution", [_request("POST", "/webhook/evolution", body, apikey=token(own)) for body in bodies])
 
 
 def _signed(body: bytes) -> bytes:
@@ -116,11 +119,11 @@ def _meta(number: int) -> bytes:
 
 def _evolution(number: int) -> bytes:
     jid = f"{5511900000000 + number % SENDERS}@s.whatsapp.net"
-    told = {
+    payload = {
         "numberId": "5511000000000",
         "key": {"remoteJid": jid, "fromMe": False, "id": f"3EB0C767D26A{number:08}"},
         "pushName": "Ana Lima",
         "message": {"conversation": f"ts={number} Good morning! The parcel came yesterday, thank you."},
         "messageType": "conversation",
     }
-    return json.dumps(told).encode()
+    return json.dumps(payload).encode()

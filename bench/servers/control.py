@@ -1,4 +1,4 @@
-"""What the two Python servers have in common: the message, and commands that come by lines on the standard input."""
+"""Common parts of the Python servers: the message, and commands as lines on the standard input."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import uvicorn
 MESSAGE = json.loads(Path(__file__).with_name("message.json").read_text())
 EVENT = "messages.upsert"
 
-#: Takes the numbers of a command's line; what it returns is the answer, if it is anything.
+#: A command: a coroutine function of the numbers of its line, whose result is the response unless it is None.
 Command = Callable[..., Awaitable[Any]]
 
 
 def message(ts: int) -> dict[str, Any]:
-    """An event's data, made afresh; the load generator finds the time in it, in ns of the monotonic clock."""
+    """Return the data of an event, built anew, with a time for the load generator in ns of the monotonic clock."""
     return {**MESSAGE, "message": {"conversation": f"ts={ts} {MESSAGE['message']['conversation']}"}}
 
 
 async def usage() -> dict[str, Any]:
-    """CPU seconds of all threads, and resident bytes."""
+    """Return CPU seconds of all threads, and resident bytes."""
     return {"cpu": time.process_time(), "rss": _resident()}
 
 
@@ -36,7 +36,7 @@ def _resident() -> int:
 
 
 def run(server: uvicorn.Server, commands: dict[str, Command]) -> None:
-    """Serve on a free port, which is printed, and obey until the standard input ends."""
+    """Serve on a free port, which is printed, and run commands until the standard input ends."""
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_run(server, commands | {"usage": usage}))
 
@@ -47,20 +47,20 @@ async def _run(server: uvicorn.Server, commands: dict[str, Command]) -> None:
         if serving.done():
             raise SystemExit("The server did not start")
         await asyncio.sleep(0.01)
-    _answer({"port": server.servers[0].sockets[0].getsockname()[1]})
-    await _obey(commands)
+    _respond({"port": server.servers[0].sockets[0].getsockname()[1]})
+    await _run_commands(commands)
     os._exit(0)  # thousands of clients need not be waited for
 
 
-async def _obey(commands: dict[str, Command]) -> None:
+async def _run_commands(commands: dict[str, Command]) -> None:
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async for line in lines:
         name, *numbers = line.decode().split()
-        answer = await commands[name](*map(int, numbers))
-        if answer is not None:
-            _answer(answer)
+        response = await commands[name](*map(int, numbers))
+        if response is not None:
+            _respond(response)
 
 
-def _answer(told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def _respond(response: Any) -> None:
+    print(json.dumps(response), flush=True)

@@ -1,4 +1,4 @@
-"""Stock python-socketio on uvicorn with uvloop, everything else as it comes."""
+"""Stock python-socketio on uvicorn with uvloop, otherwise in its default configuration."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import uvicorn
 from bench.servers import control
 
 EPOCH = "9c2347a1eeccb389"
-told = json.loads(Path(sys.argv[1]).read_text())
-keys: dict[str, str] = told["keys"]
-instances: list[str] = told["instances"]
+config = json.loads(Path(sys.argv[1]).read_text())
+keys: dict[str, str] = config["keys"]
+instances: list[str] = config["instances"]
 
 server = socketio.AsyncServer(async_mode="asgi", namespaces="*")
 seqs: defaultdict[str, Any] = defaultdict(lambda: itertools.count(1))
@@ -51,10 +51,10 @@ async def event(ts: int) -> None:
     await emit(instances[0], ts)
 
 
-async def feed(events: int, per_turn: int, places: int = 1) -> dict[str, int]:
+async def feed(events: int, per_turn: int, namespaces: int = 1) -> dict[str, int]:
     for turn in range(0, events, per_turn):
         for number in range(turn, turn + per_turn):
-            await emit(instances[number % places], time.monotonic_ns())
+            await emit(instances[number % namespaces], time.monotonic_ns())
         await asyncio.sleep(0)
     return {"emitted": events}
 
@@ -64,5 +64,5 @@ async def round_robin(events: int, per_turn: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    config = uvicorn.Config(socketio.ASGIApp(server), port=0, loop="uvloop", log_level="error")
-    control.run(uvicorn.Server(config), {"event": event, "feed": feed, "round": round_robin})
+    settings = uvicorn.Config(socketio.ASGIApp(server), port=0, loop="uvloop", log_level="error")
+    control.run(uvicorn.Server(settings), {"event": event, "feed": feed, "round": round_robin})
