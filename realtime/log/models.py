@@ -117,6 +117,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         that come faster than the interval of their type are deferred (see `Burst`); `write_deferred` writes the latest.
         The returned events have no primary keys. Raises TypeError for data that JSON cannot represent.
         """
+        # a draft without a dedupe key has a slot of its own, its index
         slots = [index if draft.dedupe_key is None else draft.dedupe_key for index, draft in enumerate(drafts)]
         # no savepoint: a caller that catches our error must not commit the change without its event
         with transaction.atomic(savepoint=False):

@@ -110,7 +110,7 @@ GLOBAL_STREAM_ID = uuid.UUID(int=0)
 class Stream(models.Model):
     """The counter of an instance's events. It has no foreign key: it outlives the instance until its log is pruned.
 
-    Of sockets: `heard_seq` is the last event for them, `heard_before` what it was before the last write.
+    `heard_seq` is the seq of the last event for sockets, `heard_before` its value before the last write.
     """
 
     instance_id = models.UUIDField(primary_key=True)
