@@ -50,7 +50,7 @@ class EventQuerySet(models.QuerySet["Event"]):
         if connection.vendor != "postgresql":
             return rows.order_by("pk")  # there is a single window, which has all rows
         rows = rows.filter(transaction_id__gte=window.low, transaction_id__lt=window.high)
-        return rows.order_by(models.F("pk") + 0)  # not by the index of rows: it would walk the whole log
+        return rows.order_by(models.F("pk") + 0)  # not by the index of rows: it would walk the complete log
 
     def past(self, cursor: Cursor) -> EventQuerySet:
         """Events that the cursor is past."""
