@@ -142,9 +142,9 @@ class Burst(models.Model):
     instance_id = models.UUIDField()
     type = models.CharField(max_length=64)
     told_at = models.DateTimeField(null=True)
-    data = models.TextField(null=True, help_text="What waits, as JSON.")
-    dedupe_key = models.CharField(max_length=600, null=True, help_text="Of what waits.")
-    due_at = models.DateTimeField(help_text="When what waits is told; where nothing waits, when the row goes.")
+    data = models.TextField(null=True, help_text="The data of the deferred event, as JSON.")
+    dedupe_key = models.CharField(max_length=600, null=True, help_text="The dedupe key of the deferred event.")
+    due_at = models.DateTimeField(help_text="When the deferred event is emitted; without one, when the row is deleted.")
 
     objects = BurstManager()
 

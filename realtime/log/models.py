@@ -240,7 +240,7 @@ class Event(models.Model):
     name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
     seq = models.BigIntegerField()
     type = models.CharField(max_length=64)
-    is_heard = models.BooleanField("heard by sockets", default=True)
+    is_heard = models.BooleanField("received by sockets", default=True)
     envelope = models.BinaryField()
     transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -264,7 +264,9 @@ class DedupeKey(models.Model):
 
     instance_id = models.UUIDField()
     key = models.CharField(max_length=600)
-    seq = models.BigIntegerField(null=True, help_text="None while it is held, and where a later one took its place.")
+    seq = models.BigIntegerField(
+        null=True, help_text="Empty while the event is deferred, or if a later one replaced it."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

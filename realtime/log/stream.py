@@ -118,7 +118,7 @@ class Stream(models.Model):
     epoch = models.CharField(max_length=16, default=new_epoch)
     first_seq = models.BigIntegerField(default=1, help_text="The oldest event that is still kept.")
     last_seq = models.BigIntegerField(default=0)
-    heard_seq = models.BigIntegerField(default=0, help_text="The last event that sockets were to hear.")
+    heard_seq = models.BigIntegerField(default=0, help_text="The last event for sockets.")
     heard_before = models.BigIntegerField(default=0, help_text="What heard_seq was before the last events.")
     pruned_transaction = models.BigIntegerField(default=0, db_default=0, editable=False)
     pruned_row = models.BigIntegerField(default=0, db_default=0, editable=False)
