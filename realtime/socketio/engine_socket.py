@@ -103,7 +103,7 @@ class EngineSocket(AsyncSocket):
         #: Whether packets go out directly: over a websocket with a link, which can be written to.
         self.is_writable = False
         #: What it is owed in this turn of the loop.
-        self.batch = EMPTY
+        self.pending = EMPTY
         #: Bytes of logged events in the queue.
         self.queued = 0
         #: The part of them that came while nobody waited for packets.
@@ -150,9 +150,9 @@ class EngineSocket(AsyncSocket):
                 self.is_writable = False
 
     def _flush(self) -> None:
-        batch, self.batch = self.batch, EMPTY
-        if batch is not EMPTY:
-            self.write(batch.join())
+        pending, self.pending = self.pending, EMPTY
+        if pending is not EMPTY:
+            self.write(pending.join())
 
     def _take(self, count: int | None = None) -> list[Packet]:
         """The next packets of the queue: some, but not more than MAX_TAKEN_BYTES if one alone is not."""
@@ -198,7 +198,7 @@ class EngineSocket(AsyncSocket):
 
     async def drained(self) -> None:
         """Wait while it is owed much, or something that nobody takes."""
-        if self.is_writable and self.batch.size > HIGH_WATER:
+        if self.is_writable and self.pending.size > HIGH_WATER:
             self._flush()
         while self._is_full and not self.closed:
             self._moved = self._moved or asyncio.Event()

@@ -1,7 +1,7 @@
-"""WebSocket frames, and what each connection is owed in this turn of the event loop.
+"""WebSocket frames, and the outbox that joins a turn's frames for each connection into one write.
 
-The kernel's send is most of what a broadcast costs, so everything that a turn brings to a connection is one write.
-Those who are owed the same share it: merging costs no bytes per connection.
+The kernel's send is most of what a broadcast costs, so all frames that one turn of the event loop brings to a
+connection are one write. Connections with the same pending frames share them: joining costs no bytes per connection.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ logger = logging.getLogger(__name__)
 
 TEXT, BINARY = 1, 2
 
-#: Seconds that writing to all may take before the next time is put off.
+#: Seconds of a flush beyond which the next one is delayed.
 LONG_FLUSH = 0.002
-#: Seconds that it is put off at most.
+#: Seconds that a flush is delayed at most.
 MAX_GAP = 0.005
 
 
 def frame(payload: str | bytes) -> bytes:
-    """A whole message in one unmasked frame, as servers send it (RFC 6455, section 5.2): text or binary by its type."""
+    """Return a complete message in one unmasked frame (RFC 6455, section 5.2): text for str, binary for bytes."""
     opcode = BINARY if isinstance(payload, bytes) else TEXT
     return _framed(opcode, payload if isinstance(payload, bytes) else payload.encode())
 
 
 def text_frame(payload: bytes) -> bytes:
-    """The same for a text in UTF-8."""
+    """Return a text message, given in UTF-8, in one unmasked frame."""
     return _framed(TEXT, payload)
 
 
@@ -44,85 +44,88 @@ def _framed(opcode: int, payload: bytes) -> bytes:
 
 
 class FrameChain:
-    """Frames in their order: a link of a chain that all connections with the same frames share."""
+    """A frame and the frames before it: a linked list that all connections with the same frames share."""
 
-    __slots__ = ("_joined", "before", "frame", "size")
+    __slots__ = ("_joined", "frame", "previous", "size")
 
-    def __init__(self, before: FrameChain | None, frame: bytes) -> None:
-        self.before = before
+    def __init__(self, previous: FrameChain | None, frame: bytes) -> None:
+        self.previous = previous
         self.frame = frame
-        #: Bytes in all.
-        self.size: int = len(frame) + (before.size if before else 0)
+        #: Bytes of all its frames.
+        self.size: int = len(frame) + (previous.size if previous else 0)
         self._joined: bytes | None = None
 
     def join(self) -> bytes:
+        """Return all frames, oldest first, in one bytes object that is made once."""
         if self._joined is None:
             frames = []
-            batch: FrameChain | None = self
-            while batch is not None:
-                frames.append(batch.frame)
-                batch = batch.before
+            chain: FrameChain | None = self
+            while chain is not None:
+                frames.append(chain.frame)
+                chain = chain.previous
             self._joined = b"".join(reversed(frames)) if len(frames) > 2 else self.frame
         return self._joined
 
 
-#: Nothing.
+#: The chain without frames: the pending frames of an idle connection.
 EMPTY = FrameChain(None, b"")
 
 
 class Writable(Protocol):
-    """Whoever can be pushed to."""
+    """A connection that the outbox writes to."""
 
-    batch: FrameChain
+    pending: FrameChain
 
     def write(self, data: bytes) -> None: ...
 
 
 class WebSocketTransport(Protocol):
-    """A websocket's transport, for what cannot be said in ASGI."""
+    """The transport of a websocket, for the operations that ASGI has no message for."""
 
-    #: Whether the transport holds more than it likes to.
+    #: True while the transport buffers more than its high-water mark.
     is_paused: bool
-    #: Called when it does not any more.
+    #: Callback for when it buffers less again.
     on_resume: Callable[[], None]
 
     def write(self, frames: bytes) -> None:
-        """Send whole frames (RFC 6455); without effect once the connection closes."""
+        """Send complete frames (RFC 6455); without effect once the connection closes."""
 
     def reset(self) -> None:
-        """End the connection at once with RST. Without it the kernel keeps what it could not send for many minutes."""
+        """End the connection at once with RST; without it the kernel keeps unsent bytes for many minutes."""
 
 
 class Outbox:
-    """What this turn of the loop brings: each connection gets it in one write at the end of the turn.
+    """Collects the frames of one turn of the event loop and writes them, one write per connection, at its end.
 
-    After a flush that took long the next one waits for as long again, at most MAX_GAP: past saturation fewer and larger
-    writes are the only way to more.
+    After a long flush the next one is delayed for as long again, at most MAX_GAP: past saturation only fewer and larger
+    writes raise the throughput.
     """
 
     def __init__(self) -> None:
-        self._owed: list[Writable] = []
+        #: The connections with pending frames.
+        self._dirty: list[Writable] = []
+        #: The earliest time of the next flush, by the monotonic clock.
         self._next_at = 0.0
 
     def push(self, connections: Iterable[Writable], frame: bytes) -> None:
-        """Owe these connections a frame, after what they are owed already."""
-        was_empty = not self._owed
-        enqueue = self._owed.append
-        steps: dict[FrameChain, FrameChain] = {}
-        last = step = None
+        """Append a frame to the pending frames of these connections."""
+        was_empty = not self._dirty
+        enqueue = self._dirty.append
+        extended: dict[FrameChain, FrameChain] = {}
+        last = chain = None
         for connection in connections:
-            batch = connection.batch
-            if batch is not last:
-                last, step = batch, steps.get(batch)
-                if step is None:
-                    step = steps[batch] = FrameChain(batch, frame)
-            if batch is EMPTY:
+            pending = connection.pending
+            if pending is not last:
+                last, chain = pending, extended.get(pending)
+                if chain is None:
+                    chain = extended[pending] = FrameChain(pending, frame)
+            if pending is EMPTY:
                 enqueue(connection)
-            connection.batch = step  # type: ignore[assignment]
-        if was_empty and self._owed:
-            self._plan()
+            connection.pending = chain  # type: ignore[assignment]
+        if was_empty and self._dirty:
+            self._schedule_flush()
 
-    def _plan(self) -> None:
+    def _schedule_flush(self) -> None:
         loop = asyncio.get_running_loop()
         gap = self._next_at - time.monotonic()
         if gap > 0:
@@ -131,13 +134,13 @@ class Outbox:
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write all that is owed."""
+        """Write all pending frames."""
         began_at = time.monotonic()
-        owed, self._owed = self._owed, []
-        for connection in owed:
-            batch, connection.batch = connection.batch, EMPTY
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            pending, connection.pending = connection.pending, EMPTY
             try:
-                connection.write(batch.join())
+                connection.write(pending.join())
             except Exception:
                 logger.exception("A connection could not be written to")
         ended_at = time.monotonic()

@@ -41,7 +41,7 @@ def test_a_frame_is_what_the_websockets_library_makes_of_it(size, kind):
 
 class Connection:
     def __init__(self):
-        self.batch = EMPTY
+        self.pending = EMPTY
         self.written = []
 
     def write(self, data):
@@ -62,7 +62,7 @@ async def test_what_one_turn_brings_is_one_write_shared_by_all_who_are_owed_the_
     outbox.push([first], b"d")
     await asyncio.sleep(0)
     assert first.written == [b"abc", b"d"]
-    assert first.batch is EMPTY
+    assert first.pending is EMPTY
 
 
 async def test_a_connection_that_fails_takes_nothing_from_the_others(caplog):
