@@ -19,6 +19,7 @@ from engineio.packet import OPEN, Packet
 from instances.asgi import Receive, Scope, Send, header_variables
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.random_bytes import random_bytes
+from realtime.socketio import polling
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.wire.outbox import Outbox
 
@@ -96,9 +97,9 @@ class Engine(engineio.AsyncServer):
             return None
         try:
             if environ["REQUEST_METHOD"] == "GET":
-                return self._ok(await session.handle_get_request(environ), jsonp_index=jsonp_index)
+                return self._ok(await polling.handle_get(session, environ), jsonp_index=jsonp_index)
             if environ["REQUEST_METHOD"] == "POST":
-                await session.handle_post_request(environ)
+                await polling.handle_post(session, environ)
                 return self._ok(jsonp_index=jsonp_index)
         except exceptions.EngineIOError:
             pass

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,8 +16,8 @@ from engineio.async_drivers.asgi import WebSocket
 from engineio.async_socket import AsyncSocket
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
-from realtime.socketio.packets import ClientPacket, TurnBudget, decode_body, read_body, split
-from realtime.wire.outbox import EMPTY, Outbox, WebSocketTransport, frame, text_frame
+from realtime.socketio.packets import ClientPacket, LoggedPacket, TurnBudget, packet_frame
+from realtime.wire.outbox import EMPTY, Outbox, WebSocketTransport
 from realtime.wire.websocket import EXTENSION
 
 #: Packets in one answer to a poll; Engine.IO clients refuse more.
@@ -35,9 +34,6 @@ CLOSE_TIMEOUT = 5
 
 #: Seconds that a client may take from opening a websocket beside its polling to moving over.
 UPGRADE_TIMEOUT = 10
-
-#: Seconds that a poll is held while its client moves over: it nearly always ends what was begun by then.
-UPGRADE_PATIENCE = 0.02
 
 #: Bytes owed to a session from where on a replay waits.
 HIGH_WATER = 256 * 1024
@@ -58,30 +54,6 @@ class EngineServer(Protocol):
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]: ...
 
     async def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any: ...
-
-
-class LoggedPacket(Packet):
-    """An event of the log on its way: what is dropped of these is read again. One for all who get the same."""
-
-    encode_cache: str | None
-
-    def __init__(self, namespace: str, before: Any, text: bytes) -> None:
-        """`text` is the whole packet, with its type."""
-        super().__init__(MESSAGE)
-        self.namespace = namespace
-        #: The place in the log after which it comes.
-        self.before = before
-        self.text = text
-        self.size = len(text)
-        self.frame = text_frame(text)
-
-    def encode(self, b64: bool = False) -> str:
-        self.encode_cache = self.encode_cache or self.text.decode()
-        return self.encode_cache
-
-
-def _framed(packet: Packet) -> bytes:
-    return packet.frame if isinstance(packet, LoggedPacket) else frame(packet.encode())
 
 
 class EngineSocket(AsyncSocket):
@@ -110,9 +82,9 @@ class EngineSocket(AsyncSocket):
         self.owed = 0
         #: No more packets are taken; those it is owed go out first.
         self.is_ending = False
-        self._is_polling = False
+        self.is_polling = False
         self._poll: asyncio.Future[list[Packet] | None] | None = None
-        self._is_posting = False
+        self.is_posting = False
         self._moved: asyncio.Event | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
         self._giving_up: asyncio.TimerHandle | None = None
@@ -125,7 +97,7 @@ class EngineSocket(AsyncSocket):
         if self.is_ending or self.closed:
             return
         if self.is_writable:
-            self.server.outbox.push((self,), _framed(packet))
+            self.server.outbox.push((self,), packet_frame(packet))
         else:
             self.enqueue(packet)
 
@@ -135,7 +107,7 @@ class EngineSocket(AsyncSocket):
             self.queued += packet.size
             self.owed += 0 if self._poll else packet.size
         if self._poll:
-            self._release(None)
+            self.finish_poll(None)
         elif self.transport and not self._giving_up:
             self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
 
@@ -175,7 +147,7 @@ class EngineSocket(AsyncSocket):
             self._giving_up = None
         self._flush()
         while self.transport and self.queue and not self.transport.is_paused:
-            self.transport.write(b"".join(map(_framed, self._take())))
+            self.transport.write(b"".join(map(packet_frame, self._take())))
         if self.transport and self.transport.is_paused:
             if self.queue:
                 self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
@@ -231,7 +203,7 @@ class EngineSocket(AsyncSocket):
         self._heartbeat = asyncio.get_running_loop().call_later(self.server.ping_timeout, self._time_out)
 
     def _time_out(self) -> None:
-        if self._is_posting:
+        if self.is_posting:
             self._ping()  # clients post one body at a time: the PONG waits in the client until this one is answered
             return
         self.server.spawn(self.close(reason=self.server.reason.PING_TIMEOUT))
@@ -244,7 +216,7 @@ class EngineSocket(AsyncSocket):
             return
         self.is_ending = True
         if self._poll:
-            self._release([])
+            self.finish_poll([])
         elif self.is_writable:
             self._flush()
         if self.transport:
@@ -268,7 +240,7 @@ class EngineSocket(AsyncSocket):
         self.server.sockets.pop(self.sid, None)
         self._flush()
         self.is_writable = False
-        self._release([Packet(NOOP)])
+        self.finish_poll([Packet(NOOP)])
         self._note_move()
         self._close_websocket()
 
@@ -315,68 +287,10 @@ class EngineSocket(AsyncSocket):
                 return released
         return self._take(MAX_POLLED_PACKETS)
 
-    def _release(self, packets: list[Packet] | None) -> None:
+    def finish_poll(self, packets: list[Packet] | None) -> None:
         """Let the poll go that waits: with these packets, or with what is queued."""
         if self._poll and not self._poll.done():
             self._poll.set_result(packets)
-
-    async def handle_get_request(self, environ: dict[str, Any]) -> list[Packet]:
-        """Answer a poll. Raises EngineIOError where there is nothing to poll, and then the session has ended."""
-        if self.upgrading:
-            await asyncio.sleep(UPGRADE_PATIENCE)
-        if self.upgraded:
-            raise exceptions.EngineIOError
-        if self.upgrading:
-            return [Packet(NOOP)]
-        if self._is_polling:  # two at once: one would get what the other has asked for
-            self._release([Packet(CLOSE)])
-            await self.close(reason=self.server.reason.TRANSPORT_ERROR)
-            raise exceptions.EngineIOError
-        self._is_polling = True
-        try:
-            packets = await self._polled(environ["asgi.receive"])
-        finally:
-            self._is_polling = False
-        if not packets:
-            await self.close(reason=self.server.reason.TRANSPORT_CLOSE)
-        return packets
-
-    async def _polled(self, receive: Callable[[], Any]) -> list[Packet]:
-        """A client that hangs up while it polls ends the session, as it does with the JavaScript server."""
-        if self.queue or self.is_ending:
-            return await self.poll()  # at once
-        polling = asyncio.ensure_future(self.poll())
-        leaving = asyncio.ensure_future(receive())
-        await asyncio.wait((polling, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() and leaving.result()["type"] == "http.disconnect":
-            await self.close(reason=self.server.reason.TRANSPORT_CLOSE)
-        leaving.cancel()
-        return await polling
-
-    async def handle_post_request(self, environ: dict[str, Any]) -> None:
-        """Take what a client posts. Raises EngineIOError for anything but packets, and then the session has ended."""
-        if self.upgraded:
-            raise exceptions.EngineIOError
-        try:
-            if self._is_posting:  # two at once have no order
-                raise exceptions.EngineIOError
-            self._is_posting = True
-            try:
-                await self._handle_body(await read_body(environ, self.server.max_http_buffer_size))
-            finally:
-                self._is_posting = False
-        except (exceptions.EngineIOError, ValueError, LookupError, TimeoutError):
-            await self.close(reason=self.server.reason.TRANSPORT_ERROR)
-            raise exceptions.EngineIOError from None
-
-    async def _handle_body(self, body: bytes) -> None:
-        text, budget = await decode_body(body), TurnBudget()
-        for encoded in split(text) if body else ():
-            await self.receive(ClientPacket(encoded_packet=encoded))
-            if self.is_ending:
-                break
-            if budget.spend(len(encoded)):
-                await asyncio.sleep(0)
 
     # Websockets
 
@@ -410,7 +324,7 @@ class EngineSocket(AsyncSocket):
         if await ws.wait() != f"{PING}probe":
             return False
         await ws.send(f"{PONG}probe")
-        self._release([Packet(NOOP)])
+        self.finish_poll([Packet(NOOP)])
         return bool(await ws.wait() == f"{UPGRADE}")
 
     async def _be_on(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:

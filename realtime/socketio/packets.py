@@ -1,25 +1,12 @@
-"""Packets that clients send, and the bodies of POSTs that hold them: https://socket.io/docs/v4/engine-io-protocol.
-
-python-engineio decodes a body in one piece, and 1 MB holds 500,000 packets. Here they are split off one by one, so that
-the event loop can turn between them, and nothing after a bad packet is looked at.
-"""
+"""Engine.IO packets (https://socket.io/docs/v4/engine-io-protocol) as sessions send and receive them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from engineio import exceptions
-from engineio.packet import Packet
+from engineio.packet import MESSAGE, Packet
 
-from instances import asgi
-
-SEPARATOR = "\x1e"
-
-#: Seconds that a client may take to send a body.
-BODY_TIMEOUT = 30
+from realtime.wire.outbox import frame, text_frame
 
 #: Packets of one session, and bytes of them, that are handled before the event loop turns.
 PACKETS_PER_TURN = 100
@@ -27,19 +14,45 @@ BYTES_PER_TURN = 16 * 1024
 
 
 class NoJson:
+    """A JSON module that parses nothing."""
+
     @staticmethod
     def loads(text: str) -> Any:
         raise ValueError
 
 
 class ClientPacket(Packet):
-    """A packet of a client; its data stay text. python-engineio would parse JSON, which is for Socket.IO to read."""
+    """A packet from a client, its data left as text: python-engineio would parse JSON, which is Socket.IO's to read."""
 
     json = NoJson
 
 
+class LoggedPacket(Packet):
+    """An event of the log, one object for all its recipients; when it is dropped, the log is read again from there."""
+
+    encode_cache: str | None
+
+    def __init__(self, namespace: str, before: Any, text: bytes) -> None:
+        """`before` is the log position just before the event, `text` the complete packet with its type."""
+        super().__init__(MESSAGE)
+        self.namespace = namespace
+        self.before = before
+        self.text = text
+        self.size = len(text)
+        self.frame = text_frame(text)
+
+    def encode(self, b64: bool = False) -> str:
+        self.encode_cache = self.encode_cache or self.text.decode()
+        return self.encode_cache
+
+
+def packet_frame(packet: Packet) -> bytes:
+    """Return the websocket frame of a packet."""
+    return packet.frame if isinstance(packet, LoggedPacket) else frame(packet.encode())
+
+
 class TurnBudget:
-    """The packets of one session that may be handled in this turn of the event loop."""
+    """The number and bytes of packets that one session may still handle in this turn of the event loop."""
 
     __slots__ = ("_packets", "_size")
 
@@ -47,50 +60,10 @@ class TurnBudget:
         self._packets = self._size = 0
 
     def spend(self, size: int) -> bool:
-        """Count a packet of `size` bytes. Returns True once the loop is to turn before the next one."""
+        """Count a packet of `size` bytes. Returns True once the loop is to turn before the next packet."""
         self._packets += 1
         self._size += size
         if self._packets < PACKETS_PER_TURN and self._size < BYTES_PER_TURN:
             return False
         self._packets = self._size = 0
         return True
-
-
-async def read_body(environ: dict[str, Any], max_size: int) -> bytes:
-    """Read a request's body. Raises ContentTooLongError beyond `max_size` bytes, TimeoutError, and EngineIOError where
-    its sender has left."""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await asgi.read_body(environ["asgi.receive"], environ["evoapi.message"], max_size)
-    except asgi.ClientDisconnected:
-        raise exceptions.EngineIOError from None
-    except asgi.BodyTooLarge:
-        raise exceptions.ContentTooLongError from None
-
-
-async def decode_body(body: bytes) -> str:
-    """Decode the text of a body. Raises UnicodeDecodeError.
-
-    JSONP clients post a form; its field `d` comes first and holds the packets.
-    """
-    if not body.startswith(b"d="):
-        return body.decode()
-    quoted = body[2:].partition(b"&")[0].replace(b"+", b" ")
-    pieces, start = [], 0
-    while start < len(quoted):
-        end = start + BYTES_PER_TURN
-        cut = quoted.rfind(b"%", end - 2, end)  # an escape is not cut in two
-        end = end if cut < 0 else cut
-        pieces.append(unquote_to_bytes(quoted[start:end]))
-        start = end
-        await asyncio.sleep(0)
-    return b"".join(pieces).decode(errors="replace")
-
-
-def split(text: str) -> Iterator[str]:
-    """Yield the encoded packets of a body one by one."""
-    start = 0
-    while (end := text.find(SEPARATOR, start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]

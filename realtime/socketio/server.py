@@ -22,7 +22,8 @@ from instances import errors, json_body
 from realtime.log.cursor import before
 from realtime.log.models import Event
 from realtime.socketio.engine import Engine
-from realtime.socketio.engine_socket import EngineSocket, LoggedPacket
+from realtime.socketio.engine_socket import EngineSocket
+from realtime.socketio.packets import LoggedPacket
 from realtime.wire.outbox import text_frame
 
 logger = logging.getLogger(__name__)
