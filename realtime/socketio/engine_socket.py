@@ -1,7 +1,8 @@
-"""An Engine.IO session: what it is owed, its heartbeat, and the transports it is on.
+"""An Engine.IO session: its queued packets, its heartbeat and its transports.
 
-python-engineio's, written anew where it works by the packet: no task and no timer waits for each of them. Where the
-server lends a websocket's transport (realtime/wire/websocket.py), packets go straight to it; elsewhere the way of ASGI.
+python-engineio's, rewritten where it works per packet: no packet has a task or a timer of its own. Where the server's
+scope has the transport of a websocket (realtime/wire/websocket.py), packets are written straight to it; elsewhere they
+are ASGI messages.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from realtime.socketio.packets import ClientPacket, LoggedPacket, TurnBudget, pa
 from realtime.wire.outbox import EMPTY, Outbox, WebSocketTransport
 from realtime.wire.websocket import EXTENSION
 
-#: Packets in one answer to a poll; Engine.IO clients refuse more.
+#: Packets in the response to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16
 
-#: Bytes from where on nothing more is taken at once: who takes that much within STUCK_TIMEOUT is slow, not stuck.
-MAX_TAKEN_BYTES = 64 * 1024
+#: Bytes of queued packets that are written at once: a client that takes as many in STUCK_TIMEOUT is slow, not stuck.
+MAX_WRITE_BYTES = 64 * 1024
 
-#: Seconds after which a websocket that took nothing of what it is owed is reset.
+#: Seconds after which a websocket that took none of its queued packets is reset.
 STUCK_TIMEOUT = 30
 
-#: Seconds that a websocket whose session has ended may take to send what it holds.
+#: Seconds that a websocket whose session has ended may take to send its buffer.
 CLOSE_TIMEOUT = 5
 
-#: Seconds that a client may take from opening a websocket beside its polling to moving over.
+#: Seconds that a client may take from opening a websocket beside its polling to the end of the upgrade.
 UPGRADE_TIMEOUT = 10
 
-#: Bytes owed to a session from where on a replay waits.
+#: Bytes queued for a session beyond which a replay waits.
 HIGH_WATER = 256 * 1024
 
 
 class EngineServer(Protocol):
-    """The Engine.IO server, as its sockets use it: python-engineio's names."""
+    """The Engine.IO server as its sockets use it, by python-engineio's names."""
 
     outbox: Outbox
     sockets: dict[str, EngineSocket]
@@ -57,7 +58,7 @@ class EngineServer(Protocol):
 
 
 class EngineSocket(AsyncSocket):
-    """A session. Packets for a websocket that can be written to go to the outbox; all others wait in the queue."""
+    """A session. Packets for a writable websocket go to the outbox; all others are queued."""
 
     server: EngineServer
     queue: deque[Packet]
@@ -70,30 +71,31 @@ class EngineSocket(AsyncSocket):
     def __init__(self, server: EngineServer, sid: str) -> None:
         super().__init__(server, sid)
         self.last_ping = None
-        #: Where the server lends it: the transport of a websocket.
+        #: The websocket's transport, where the server's scope has it.
         self.transport: WebSocketTransport | None = None
-        #: Whether packets go out directly: over a websocket with a link, which can be written to.
+        #: True while packets go straight to the outbox: over a websocket with a transport that is not paused.
         self.is_writable = False
-        #: What it is owed in this turn of the loop.
+        #: The frames that the outbox writes at the end of this turn of the event loop.
         self.pending = EMPTY
         #: Bytes of logged events in the queue.
-        self.queued = 0
-        #: The part of them that came while nobody waited for packets.
-        self.owed = 0
-        #: No more packets are taken; those it is owed go out first.
+        self.queued_bytes = 0
+        #: The part of them that was queued while no poll waited and no websocket was writable.
+        self.backlog_bytes = 0
+        #: True once no more packets are accepted; the queued ones are still sent.
         self.is_ending = False
+        #: True while a GET, or a POST, of this session is handled.
         self.is_polling = False
-        self._poll: asyncio.Future[list[Packet] | None] | None = None
         self.is_posting = False
-        self._moved: asyncio.Event | None = None
+        self._poll_waiter: asyncio.Future[list[Packet] | None] | None = None
+        self._progress: asyncio.Event | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
-        self._giving_up: asyncio.TimerHandle | None = None
+        self._stuck_timer: asyncio.TimerHandle | None = None
         self._websocket: WebSocket | None = None
 
     # Sending
 
     def push(self, packet: Packet) -> None:
-        """Send a packet, without waiting; logged events are counted while nobody takes any."""
+        """Send a packet without waiting; logged events are counted while they are queued."""
         if self.is_ending or self.closed:
             return
         if self.is_writable:
@@ -102,20 +104,22 @@ class EngineSocket(AsyncSocket):
             self.enqueue(packet)
 
     def enqueue(self, packet: Packet) -> None:
+        """Append a packet to the queue, and wake the poll that waits."""
         self.queue.append(packet)
         if isinstance(packet, LoggedPacket):
-            self.queued += packet.size
-            self.owed += 0 if self._poll else packet.size
-        if self._poll:
+            self.queued_bytes += packet.size
+            self.backlog_bytes += 0 if self._poll_waiter else packet.size
+        if self._poll_waiter:
             self.finish_poll(None)
-        elif self.transport and not self._giving_up:
-            self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
+        elif self.transport and not self._stuck_timer:
+            self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
 
     async def send(self, pkt: Packet) -> None:
+        """Send a packet; python-engineio's name for `push`."""
         self.push(pkt)
 
     def write(self, data: bytes) -> None:
-        """The outbox's: frames for the websocket."""
+        """Write frames to the websocket; called by the outbox."""
         if self.transport:
             self.transport.write(data)
             if self.transport.is_paused:
@@ -126,74 +130,78 @@ class EngineSocket(AsyncSocket):
         if pending is not EMPTY:
             self.write(pending.join())
 
-    def _take(self, count: int | None = None) -> list[Packet]:
-        """The next packets of the queue: some, but not more than MAX_TAKEN_BYTES if one alone is not."""
+    def _dequeue(self, count: int | None = None) -> list[Packet]:
+        """Take the next packets, at most `count`, of MAX_WRITE_BYTES together or a single larger one."""
         packets: list[Packet] = []
         size = 0
         while self.queue and (count is None or len(packets) < count):
             packet = self.queue[0]
             size += packet.size if isinstance(packet, LoggedPacket) else len(packet.data or "")
-            if packets and size > MAX_TAKEN_BYTES:
+            if packets and size > MAX_WRITE_BYTES:
                 break
             packets.append(self.queue.popleft())
-        self.queued -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
-        self.owed = min(self.owed, self.queued)
+        self.queued_bytes -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
+        self.backlog_bytes = min(self.backlog_bytes, self.queued_bytes)
         return packets
 
-    def _resumed(self) -> None:
-        """The websocket can be written to: what waits goes out, as much as it takes."""
-        if self._giving_up:
-            self._giving_up.cancel()
-            self._giving_up = None
+    def _on_resume(self) -> None:
+        """Write queued packets until the transport is paused; called when it may be written to again."""
+        if self._stuck_timer:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None
         self._flush()
         while self.transport and self.queue and not self.transport.is_paused:
-            self.transport.write(b"".join(map(packet_frame, self._take())))
+            self.transport.write(b"".join(map(packet_frame, self._dequeue())))
         if self.transport and self.transport.is_paused:
             if self.queue:
-                self._giving_up = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
+                self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
         elif self.is_ending or self.closed:
             self._close_websocket()
         else:
             self.is_writable = True
-            self.owed = 0
-        self._note_move()
+            self.backlog_bytes = 0
+        self._note_progress()
 
-    def _note_move(self) -> None:
-        if self._moved:
-            self._moved.set()
+    def _note_progress(self) -> None:
+        if self._progress:
+            self._progress.set()
 
     @property
     def _is_full(self) -> bool:
         if self.is_writable:
             return False
-        return self.queued > HIGH_WATER or bool(self.queue and not self._poll)
+        return self.queued_bytes > HIGH_WATER or bool(self.queue and not self._poll_waiter)
 
     async def drained(self) -> None:
-        """Wait while it is owed much, or something that nobody takes."""
+        """Wait while more than HIGH_WATER bytes are queued, or any packet that no poll waits for."""
         if self.is_writable and self.pending.size > HIGH_WATER:
             self._flush()
         while self._is_full and not self.closed:
-            self._moved = self._moved or asyncio.Event()
-            self._moved.clear()
-            await self._moved.wait()
+            self._progress = self._progress or asyncio.Event()
+            self._progress.clear()
+            await self._progress.wait()
 
     def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
-        """Forget the events that are queued, of one namespace or all. Returns the place after which each one's came."""
+        """Drop the queued events, of one namespace or all.
+
+        Returns, by namespace, the log position just before the first dropped event.
+        """
         before: dict[str, Any] = {}
         kept: deque[Packet] = deque()
         for packet in self.queue:
             if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
                 before.setdefault(packet.namespace, packet.before)
-                self.queued -= packet.size
+                self.queued_bytes -= packet.size
             else:
                 kept.append(packet)
         self.queue = kept
-        self.owed = min(self.owed, self.queued)
+        self.backlog_bytes = min(self.backlog_bytes, self.queued_bytes)
         return before
 
     # The heartbeat
 
     def schedule_ping(self) -> None:
+        """Send a PING in `ping_interval` seconds; a timer that already runs is replaced."""
         if self._heartbeat:
             self._heartbeat.cancel()
         self._heartbeat = asyncio.get_running_loop().call_later(self.server.ping_interval, self._ping)
@@ -204,18 +212,21 @@ class EngineSocket(AsyncSocket):
 
     def _time_out(self) -> None:
         if self.is_posting:
-            self._ping()  # clients post one body at a time: the PONG waits in the client until this one is answered
+            self._ping()  # clients post one body at a time: the PONG waits in the client for the response to this one
             return
         self.server.spawn(self.close(reason=self.server.reason.PING_TIMEOUT))
 
     # The end
 
     def end(self) -> None:
-        """Let the client go after what it is owed; without CLOSE, which it would obey, it comes back by itself."""
+        """Close the connection once the queued packets are sent, so that the client reconnects.
+
+        No CLOSE is sent: a client that receives one stays away.
+        """
         if self.is_ending or self.closed:
             return
         self.is_ending = True
-        if self._poll:
+        if self._poll_waiter:
             self.finish_poll([])
         elif self.is_writable:
             self._flush()
@@ -226,11 +237,11 @@ class EngineSocket(AsyncSocket):
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
 
     async def close(self, wait: bool = True, abort: bool = True, reason: str | None = None) -> None:
-        """End the session at once; nothing will come any more. Nobody waits for its transport."""
+        """Close the session at once, without waiting for its transport; the arguments are python-engineio's."""
         if self.closed or self.closing:
             return
         self.closing = self.is_ending = True
-        for timer in (self._heartbeat, self._giving_up):
+        for timer in (self._heartbeat, self._stuck_timer):
             if timer:
                 timer.cancel()
         await self.server._trigger_event(
@@ -241,11 +252,11 @@ class EngineSocket(AsyncSocket):
         self._flush()
         self.is_writable = False
         self.finish_poll([Packet(NOOP)])
-        self._note_move()
+        self._note_progress()
         self._close_websocket()
 
     def _close_websocket(self) -> None:
-        """Also where a peer takes nothing: after CLOSE_TIMEOUT it is reset."""
+        """Close the websocket, and reset it after CLOSE_TIMEOUT where the client takes nothing."""
         self.is_writable = False
         websocket, self._websocket = self._websocket, None
         if websocket:
@@ -256,9 +267,9 @@ class EngineSocket(AsyncSocket):
     # Receiving
 
     async def receive(self, pkt: Packet) -> None:
-        """Handle a packet. Raises UnknownPacketError for what clients do not send.
+        """Handle a packet. Raises UnknownPacketError for a type that clients do not send.
 
-        Once the session is ending nothing but CLOSE is handled, as with the JavaScript server.
+        Once the session is ending only CLOSE is handled, as by the JavaScript server.
         """
         if pkt.packet_type == CLOSE:
             await self.close(reason=self.server.reason.CLIENT_DISCONNECT)
@@ -274,78 +285,79 @@ class EngineSocket(AsyncSocket):
     # Polling
 
     async def poll(self) -> list[Packet]:
-        """Wait for packets and take those that fit into one answer; none: the session is to end."""
+        """Wait for packets and take those that fit into one response; an empty list once the session is to end."""
         if not self.queue and not self.is_ending:
-            self._poll = asyncio.get_running_loop().create_future()
-            self.owed = 0
-            self._note_move()
+            self._poll_waiter = asyncio.get_running_loop().create_future()
+            self.backlog_bytes = 0
+            self._note_progress()
             try:
-                released = await self._poll
+                packets = await self._poll_waiter
             finally:
-                self._poll = None
-            if released is not None:
-                return released
-        return self._take(MAX_POLLED_PACKETS)
+                self._poll_waiter = None
+            if packets is not None:
+                return packets
+        return self._dequeue(MAX_POLLED_PACKETS)
 
     def finish_poll(self, packets: list[Packet] | None) -> None:
-        """Let the poll go that waits: with these packets, or with what is queued."""
-        if self._poll and not self._poll.done():
-            self._poll.set_result(packets)
+        """Wake the poll that waits, with these packets or, for None, the queued ones."""
+        if self._poll_waiter and not self._poll_waiter.done():
+            self._poll_waiter.set_result(packets)
 
     # Websockets
 
     async def serve_websocket(self, environ: dict[str, Any]) -> None:
-        """Accept a websocket, and be on it until it ends. Beside polling it must show first that packets pass."""
+        """Accept a websocket and serve it until it ends; beside polling, only after the probe of an upgrade."""
         transport = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
         if self.upgrading or self.upgraded:
-            handler = WebSocket.close  # it is on another one
+            handler = WebSocket.close  # the session has another websocket
         elif self.connected:
             self.upgrading = True
             handler = partial(self._upgrade, transport=transport)
         else:
             self.connected = True
-            handler = partial(self._be_on, transport=transport)
+            handler = partial(self._run_websocket, transport=transport)
         await WebSocket(handler, self.server)(environ)
 
     async def _upgrade(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
         try:
             async with asyncio.timeout(UPGRADE_TIMEOUT):
-                has_moved = await self._has_moved(ws)
+                is_complete = await self._probe(ws)
         except (OSError, ValueError, TimeoutError):
-            has_moved = False
+            is_complete = False
         finally:
             self.upgrading = False
-        if has_moved and not self.closed:
-            await self._be_on(ws, transport)
+        if is_complete and not self.closed:
+            await self._run_websocket(ws, transport)
         else:
             await ws.close()
 
-    async def _has_moved(self, ws: WebSocket) -> bool:
+    async def _probe(self, ws: WebSocket) -> bool:
+        """Answer the client's probe. Returns whether it then completes the upgrade."""
         if await ws.wait() != f"{PING}probe":
             return False
         await ws.send(f"{PONG}probe")
         self.finish_poll([Packet(NOOP)])
         return bool(await ws.wait() == f"{UPGRADE}")
 
-    async def _be_on(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
+    async def _run_websocket(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
         self.upgraded = True
         self._websocket = ws
         writer = None
         if transport:
             self.transport = transport
-            transport.on_resume = self._resumed
+            transport.on_resume = self._on_resume
             if not transport.is_paused:
-                self._resumed()
+                self._on_resume()
         else:
-            writer = self.server.spawn(self._write_all(ws))
-        reason = await self._read_all(ws)
+            writer = self.server.spawn(self._write_packets(ws))
+        reason = await self._read_packets(ws)
         await self.close(reason=reason)
         if writer:
             await writer
         self._close_websocket()
 
-    async def _read_all(self, ws: WebSocket) -> str:
-        """Returns why it ended."""
+    async def _read_packets(self, ws: WebSocket) -> str:
+        """Handle the client's packets until the connection ends; returns the reason."""
         budget = TurnBudget()
         while not self.closed:
             try:
@@ -358,18 +370,18 @@ class EngineSocket(AsyncSocket):
                 await self.receive(ClientPacket(encoded_packet=message))
             except (ValueError, LookupError, exceptions.EngineIOError):
                 return str(self.server.reason.TRANSPORT_ERROR)
-            if budget.spend(len(message)):  # those that came together are read without waiting
+            if budget.spend(len(message)):  # messages that arrived together are received without suspending
                 await asyncio.sleep(0)
         return str(self.server.reason.SERVER_DISCONNECT)
 
-    async def _write_all(self, ws: WebSocket) -> None:
-        """The way of ASGI, where no link is lent."""
+    async def _write_packets(self, ws: WebSocket) -> None:
+        """Send packets as ASGI messages, under a server whose scope has no transport."""
         while packets := await self.poll():
             if self.closed:
                 break
             try:
                 for packet in packets:
                     await ws.send(packet.encode())
-            except Exception:  # whatever servers raise once the peer is gone
+            except Exception:  # servers raise various errors once the client has disconnected
                 break
         self._close_websocket()

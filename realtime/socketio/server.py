@@ -160,7 +160,7 @@ class Server(socketio.AsyncServer):
     def _queue(self, session: EngineSocket, packet: LoggedPacket) -> None:
         session.push(packet)
         # one event is always allowed, however long it is
-        if session.owed > packet.size and session.owed > settings.WEBSOCKET_MAX_BUFFER:
+        if session.backlog_bytes > packet.size and session.backlog_bytes > settings.WEBSOCKET_MAX_BUFFER:
             self.rewind(session)
 
     def rewind(self, socket: EngineSocket) -> None:
