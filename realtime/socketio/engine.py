@@ -1,7 +1,7 @@
-"""Engine.IO's server over ASGI: https://socket.io/docs/v4/engine-io-protocol, version 4.
+"""The Engine.IO server over ASGI: https://socket.io/docs/v4/engine-io-protocol, version 4.
 
-python-engineio's, with what it answers to requests replaced by what the protocol's own tests want. Of python-engineio
-4.15 the methods named `_…` are used; requirements.in pins it.
+A subclass of python-engineio's whose responses are those that the protocol's own test suite expects. It uses methods
+named `_…` of python-engineio 4.15; requirements.in pins it.
 """
 
 from __future__ import annotations
@@ -25,40 +25,45 @@ from realtime.wire.outbox import Outbox
 
 
 class Engine(engineio.AsyncServer):
+    """The Engine.IO server: python-engineio's, with sessions and request handling of our own."""
+
     sockets: dict[str, EngineSocket]
     sequence_number: int
 
     def __init__(self, **options: Any) -> None:
-        # sessions look after their heartbeat themselves
+        # each session has a timer of its own for its heartbeat
         super().__init__(**{"async_mode": "asgi", "monitor_clients": False} | options)
         self.outbox = Outbox()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def create_queue(self, *args: Any, **kwargs: Any) -> deque[Packet]:
+        """Return the queue of a new session, in place of python-engineio's asyncio.Queue."""
         return deque()
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Run a coroutine as a task, and keep a reference to it until it is done."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def generate_id(self) -> str:
+        """Return a new session id: 12 random bytes and a sequence number, in base64."""
         self.sequence_number = (self.sequence_number + 1) & 0xFFFFFF
         return urlsafe_b64encode(random_bytes(12) + self.sequence_number.to_bytes(3)).decode()
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI request to its path, HTTP or websocket."""
+        """Serve an ASGI request to the path of Engine.IO, HTTP or websocket."""
         message = await receive()
         if message["type"] in ("http.disconnect", "websocket.disconnect"):
             return
         environ = _environ(scope, message, receive, send)
-        answer = await self._answer(environ)
-        if answer is not None:
-            await self._make_response(self._compressed(answer, environ), environ)
+        response = await self._respond(environ)
+        if response is not None:
+            await self._make_response(self._compress(response, environ), environ)
 
-    async def _answer(self, environ: dict[str, Any]) -> dict[str, Any] | None:
-        """None where a websocket was served."""
+    async def _respond(self, environ: dict[str, Any]) -> dict[str, Any] | None:
+        """Return python-engineio's form of a response; None once a websocket was served."""
         is_websocket = environ["asgi.scope"]["type"] == "websocket"
         if not self._is_allowed(environ):
             return self._bad_request(f"{environ['HTTP_ORIGIN']} is not an accepted origin.")
@@ -77,7 +82,7 @@ class Engine(engineio.AsyncServer):
             session = self.sockets.get(query["sid"][0])
             if session is None or session.closed or not session.connected:
                 return self._bad_request("Invalid session")
-            return await self._request(session, environ, jsonp_index)
+            return await self._respond_in_session(session, environ, jsonp_index)
         if query.get("EIO") != ["4"]:
             return self._bad_request("Engine.IO is spoken here in version 4")
         if environ["REQUEST_METHOD"] != "GET":
@@ -89,7 +94,7 @@ class Engine(engineio.AsyncServer):
         allowed = self._cors_allowed_origins(environ) if origin and self.cors_allowed_origins != [] else None
         return allowed is None or origin in allowed
 
-    async def _request(
+    async def _respond_in_session(
         self, session: EngineSocket, environ: dict[str, Any], jsonp_index: str | None
     ) -> dict[str, Any] | None:
         if environ["asgi.scope"]["type"] == "websocket":
@@ -111,10 +116,10 @@ class Engine(engineio.AsyncServer):
         sid = self.generate_id()
         session = self.sockets[sid] = EngineSocket(self, sid)
         session.push(Packet(OPEN, self._handshake(sid, transport)))
-        refusal = await self._trigger_event("connect", sid, environ, run_async=False)
-        if refusal not in (None, True):
+        result = await self._trigger_event("connect", sid, environ, run_async=False)
+        if result not in (None, True):
             del self.sockets[sid]
-            return self._unauthorized(refusal or None)
+            return self._unauthorized(result or None)
         session.schedule_ping()
         if transport == "websocket":
             await session.serve_websocket(environ)
@@ -132,30 +137,33 @@ class Engine(engineio.AsyncServer):
         }
 
     def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: Any = None) -> dict[str, Any]:
-        answer: dict[str, Any] = super()._ok(packets, headers, jsonp_index)
-        return answer if packets is not None else answer | {"response": b"ok"}
+        response: dict[str, Any] = super()._ok(packets, headers, jsonp_index)
+        return response if packets is not None else response | {"response": b"ok"}
 
-    def _compressed(self, answer: dict[str, Any], environ: dict[str, Any]) -> dict[str, Any]:
-        if not self.http_compression or len(answer["response"]) < self.compression_threshold:
-            return answer
-        accepted = [each.split(";")[0].strip() for each in environ.get("HTTP_ACCEPT_ENCODING", "").split(",")]
+    def _compress(self, response: dict[str, Any], environ: dict[str, Any]) -> dict[str, Any]:
+        if not self.http_compression or len(response["response"]) < self.compression_threshold:
+            return response
+        accepted = [item.split(";")[0].strip() for item in environ.get("HTTP_ACCEPT_ENCODING", "").split(",")]
         for encoding in accepted:
             if encoding in self.compression_methods:
                 compress = getattr(self, f"_{encoding}")
-                headers = [*answer["headers"], ("Content-Encoding", encoding)]
-                return answer | {"response": compress(answer["response"]), "headers": headers}
-        return answer
+                headers = [*response["headers"], ("Content-Encoding", encoding)]
+                return response | {"response": compress(response["response"]), "headers": headers}
+        return response
 
 
 def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
-    """Parse the query, once for all namespaces that are joined with its keys. Raises ValueError for too many fields."""
+    """Parse the query and drop empty values. Raises ValueError for over MAX_QUERY_FIELDS fields.
+
+    Its API keys are stored in `environ`, so that no namespace joined with them parses it again.
+    """
     query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     environ["evoapi.apikeys"] = query.get("apikey", [])
     return {name: filled for name, values in query.items() if (filled := [value for value in values if value])}
 
 
 def _environ(scope: Scope, message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:
-    """A request as python-engineio knows it; headers that are no text are left out."""
+    """Return a request in the form that python-engineio expects, without headers that are not UTF-8."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.get("method", "GET"),
         "QUERY_STRING": scope.get("query_string", b"").decode(errors="replace"),

@@ -1,6 +1,6 @@
-"""The Socket.IO server: python-socketio's, with what it leaves open closed.
+"""The Socket.IO server: python-socketio's, with limits, rooms that cost less, and events of the log.
 
-Touches python-socketio 5.18 below its public surface (methods named `_handle_…`); requirements.in pins it.
+It overrides methods named `_…` of python-socketio 5.18; requirements.in pins it.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ CONNECT_TIMEOUT = 45
 #: Namespaces that one connection may be in.
 MAX_NAMESPACES = 1000
 
-#: Pieces of binary data that a packet may have; the server has no use for any.
+#: Binary attachments that a packet may have; the server has no use for any.
 MAX_ATTACHMENTS = 10
 
-#: Names that Socket.IO's own protocol uses: no client may send them as events.
+#: Names reserved by Socket.IO: no client may send them as events.
 RESERVED_EVENTS = {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
-#: What the server itself tells the namespaces' handler, besides `connect` and `disconnect`.
+
+#: The event that namespace handlers get once CONNECT is sent, between `connect` and `disconnect`.
 JOINED = "joined"
 
 
 class Json:
-    """orjson in the shape of the standard module; it also passes on bytes that are JSON already (`orjson.Fragment`)."""
+    """orjson as the standard module's interface; it also dumps bytes that are JSON already (`orjson.Fragment`)."""
 
     @staticmethod
     def dumps(value: Any, **kwargs: Any) -> str:
@@ -56,20 +57,21 @@ class Json:
 
 
 class TryLater(Exception):
-    """Raised by a connect handler that can neither let a client in nor refuse it for good."""
+    """Raised by a connect handler that can neither accept a client nor refuse it for good."""
 
 
 class RateLimitedLog:
-    """A line of the log that thousands of clients may cause at once: it is written at most once a second."""
+    """A log message that thousands of clients may cause at once, written at most once a second."""
 
     def __init__(self, level: int, message: str) -> None:
-        """`message` has one `%s`, for the error."""
+        """`level` is of `logging`; `message` has one `%s`, for the error."""
         self.level = level
         self.message = message
         self._written_at = 0.0
         self._skipped = 0
 
     def write(self, error: Exception) -> None:
+        """Log the message with an error, or count it as skipped."""
         now = time.monotonic()
         if now < self._written_at + 1:
             self._skipped += 1
@@ -87,8 +89,10 @@ class Recipient(Protocol):
 
 
 class Manager(socketio.AsyncManager):
+    """python-socketio's record of clients, whose cost for a disconnect does not grow with the number of rooms."""
+
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
-        """socketio looks for the client in all rooms; here it is in no other than these, the relay's it has left."""
+        """Remove a client from the only two rooms it is in; python-socketio would search all rooms."""
         for room in (sid, None):
             self.basic_leave_room(sid, namespace, room)
         self.callbacks.pop(sid, None)
@@ -100,11 +104,13 @@ class Manager(socketio.AsyncManager):
 
 
 class Server(socketio.AsyncServer):
+    """The Socket.IO server, for handlers of namespaces, and as the `Sockets` of the relay."""
+
     eio: Engine
 
     def __init__(self, **options: Any) -> None:
-        """`options` are python-socketio's, and come before our own."""
-        # at INFO these two print every packet, with the keys in it
+        """`options` are python-socketio's, and override our own."""
+        # at INFO these two log every packet, with the API keys in it
         loggers = {name: logging.getLogger(f"{name}.server") for name in ("socketio", "engineio")}
         for quiet in loggers.values():
             quiet.setLevel(logging.ERROR)
@@ -119,15 +125,15 @@ class Server(socketio.AsyncServer):
             "namespaces": "*",
         }
         super().__init__(**ours | options)
-        #: Told the (namespace, sid, place) of those whose events were dropped.
+        #: Callback for dropped events: the namespace, sid and last log position of each client that lost some.
         self.on_rewind: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
-        #: What CONNECT tells a client besides its sid, by sid.
+        #: Members of the CONNECT packet besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
-        self._unauthorised = RateLimitedLog(logging.ERROR, "A client could not be authorised, and is to try again: %s")
-        self._malformed = RateLimitedLog(logging.INFO, "A client sent what is no packet: %s")
+        self._error_log = RateLimitedLog(logging.ERROR, "A client could not be authorised, and is to try again: %s")
+        self._packet_log = RateLimitedLog(logging.INFO, "A client sent what is no packet: %s")
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
-        #: Who is in a room, by sid. They are the relay's; python-socketio has one of each client alone.
+        #: The relay's rooms: the sessions in each, by sid. python-socketio's own rooms hold a single client each.
         self.rooms: dict[str, dict[str, EngineSocket]] = {}
 
     def _engineio_server_class(self) -> type[Engine]:
@@ -135,20 +141,23 @@ class Server(socketio.AsyncServer):
 
     # Sending
 
-    def emit_event(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
-        """Send a logged event to a room (or to one sid) of this process, as one packet for all."""
+    def emit_event(self, namespace: str, room: str, event: Event, position: Any, offset: str | None) -> None:
+        """Send a logged event to a room (or to one sid) of this process, as one packet for all.
+
+        `position` is the event's place in the log, `offset` the argument that tells it to clients that recover.
+        """
         members = self.rooms.get(room)
         sessions: Collection[EngineSocket] = members.values() if members else self._sessions_of(namespace, room)
         if not sessions:
             return
-        text = _text(namespace, event, offset)
+        text = _event_packet(namespace, event, offset)
         writable = [session for session in sessions if session.is_writable]
         waiting = [session for session in sessions if not session.is_writable] if len(writable) < len(sessions) else ()
         self.eio.outbox.push(writable, text_frame(text))
         if waiting:
-            packet = LoggedPacket(namespace, before(place), text)
+            packet = LoggedPacket(namespace, before(position), text)
             for session in waiting:
-                self._queue(session, packet)
+                self._enqueue(session, packet)
 
     def _sessions_of(self, namespace: str, sid: str) -> list[EngineSocket]:
         session = self._session(sid, namespace)
@@ -157,52 +166,55 @@ class Server(socketio.AsyncServer):
     def _session(self, sid: str, namespace: str) -> EngineSocket | None:
         return self.eio.sockets.get(self.manager.eio_sid_from_sid(sid, namespace))
 
-    def _queue(self, session: EngineSocket, packet: LoggedPacket) -> None:
+    def _enqueue(self, session: EngineSocket, packet: LoggedPacket) -> None:
         session.push(packet)
-        # one event is always allowed, however long it is
+        # a single event is always queued, however long it is
         if session.backlog_bytes > packet.size and session.backlog_bytes > settings.WEBSOCKET_MAX_BUFFER:
             self.rewind(session)
 
-    def rewind(self, socket: EngineSocket) -> None:
-        """A slow reader costs only itself: what it is owed is dropped, and told again once it takes packets."""
+    def rewind(self, session: EngineSocket) -> None:
+        """Drop the queued events of a slow reader; the log is read again for it once it takes packets."""
         behind = []
-        for namespace, place in socket.drop_logged().items():
-            sid = self.manager.sid_from_eio_sid(socket.sid, namespace)
+        for namespace, position in session.drop_logged().items():
+            sid = self.manager.sid_from_eio_sid(session.sid, namespace)
             if sid is not None:
-                behind.append((namespace, sid, place))
+                behind.append((namespace, sid, position))
         self.on_rewind(behind)
 
     async def drained(self, recipient: Recipient) -> None:
+        """Wait until the recipient's session has taken most of its queue."""
         session = self._session(recipient.sid, recipient.namespace)
         if session is not None:
             await session.drained()
 
     def enter(self, recipient: Recipient, room: str) -> None:
+        """Add a recipient to a room of the relay."""
         session = self._session(recipient.sid, recipient.namespace)
         if session is not None:
             self.rooms.setdefault(room, {})[recipient.sid] = session
 
     def leave(self, recipient: Recipient, room: str) -> None:
+        """Remove a recipient from a room of the relay."""
         sessions = self.rooms.get(room, {})
         sessions.pop(recipient.sid, None)
         if not sessions:
             self.rooms.pop(room, None)
 
     async def disconnect_listener(self, recipient: Recipient, flush: bool = True) -> None:
-        """DISCONNECT a client from a namespace for good, with or without what it is owed before.
+        """DISCONNECT a client from a namespace for good, after its queued events or, without `flush`, in their place.
 
         Its transport is closed if it has no other namespace.
         """
         eio_sid = self.manager.eio_sid_from_sid(recipient.sid, recipient.namespace)
-        socket = self.eio.sockets.get(eio_sid)
-        if socket is not None and not flush:
-            socket.drop_logged(recipient.namespace)
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None and not flush:
+            session.drop_logged(recipient.namespace)
         await self.disconnect(recipient.sid, namespace=recipient.namespace, ignore_queue=True)
         if eio_sid is not None and not self.joined.get(eio_sid):
             self.close_transport(eio_sid)
 
     def close_transport(self, eio_sid: str) -> None:
-        """End a session, once what is owed to it is sent, so that its client comes back by itself."""
+        """End a session once its queued packets are sent; its client reconnects."""
         session = self.eio.sockets.get(eio_sid)
         if session is not None:
             session.end()
@@ -225,7 +237,7 @@ class Server(socketio.AsyncServer):
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         namespace = namespace or "/"
         if eio_sid not in self.environ:
-            return  # it has left already
+            return  # it has disconnected already
         if len(self.joined.get(eio_sid, ())) >= MAX_NAMESPACES:
             self.close_transport(eio_sid)
             return
@@ -233,24 +245,25 @@ class Server(socketio.AsyncServer):
             await super()._handle_connect(eio_sid, namespace, data)
         except (TryLater, *errors.DATABASE_ERRORS) as error:
             if not isinstance(error, TryLater):
-                self._unauthorised.write(error)
+                self._error_log.write(error)
             await self._forget(eio_sid, namespace)
             self.close_transport(eio_sid)
             return
         except Exception:
-            # nobody can say whether it may join: a refusal would be final, a closed transport is tried again
+            # authorization is unknown: clients take a refusal as final, but reconnect after a closed transport
             logger.exception("A client could not be authorised")
             await self._forget(eio_sid, namespace)
             self.close_transport(eio_sid)
             return
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
         if eio_sid not in self.environ:
-            await self._forget(eio_sid, namespace)  # it left while it was being authorised
+            await self._forget(eio_sid, namespace)  # it disconnected while it was being authorized
         elif self.manager.is_connected(sid, namespace):
             self.joined[eio_sid].add(namespace)
             await self._trigger_event(JOINED, namespace, sid)
 
     async def _forget(self, eio_sid: str, namespace: str) -> None:
+        """Undo a CONNECT, without a packet to the client."""
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
         if sid is not None:
             await self._trigger_event("disconnect", namespace, sid, self.reason.TRANSPORT_CLOSE)
@@ -259,28 +272,28 @@ class Server(socketio.AsyncServer):
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, namespace or "/")
         await super().disconnect(sid, namespace, ignore_queue)
-        self._left(eio_sid, namespace or "/")
+        self._remove_joined(eio_sid, namespace or "/")
 
     async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
         await super()._handle_disconnect(eio_sid, namespace, reason)
-        self._left(eio_sid, namespace or "/")
+        self._remove_joined(eio_sid, namespace or "/")
 
-    def _left(self, eio_sid: str | None, namespace: str) -> None:
+    def _remove_joined(self, eio_sid: str | None, namespace: str) -> None:
         if eio_sid is not None and eio_sid in self.joined:
             self.joined[eio_sid].discard(namespace)
             if not self.joined[eio_sid]:
                 del self.joined[eio_sid]
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        for namespace in list(self.joined.get(eio_sid, ())):  # socketio asks all the namespaces that there are
+        for namespace in list(self.joined.get(eio_sid, ())):  # python-socketio would search all namespaces
             await self._handle_disconnect(eio_sid, namespace, reason)
         self.environ.pop(eio_sid, None)
         self._binary_packet.pop(eio_sid, None)
 
-    # What clients send
+    # Receiving
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        """What is no Socket.IO packet ends the session, as it does with the JavaScript server."""
+        """Handle a message; one that is no Socket.IO packet ends the session, as with the JavaScript server."""
         try:
             if (eio_sid in self._binary_packet) == isinstance(data, str):
                 raise ValueError("a text in place of an attachment, or the reverse")
@@ -290,43 +303,43 @@ class Server(socketio.AsyncServer):
             if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > MAX_ATTACHMENTS:
                 raise ValueError("too many attachments")
         except (ValueError, TypeError, LookupError) as error:
-            self._malformed.write(error)
+            self._packet_log.write(error)
             self.close_transport(eio_sid)
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
         is_event = isinstance(data, list) and data and isinstance(data[0], str)
         if is_event and data[0] not in RESERVED_EVENTS and data[0] != JOINED:
             await super()._handle_event(eio_sid, namespace, id, data)
-            await asyncio.sleep(0)  # its handler begins before the next packet is read, which may say goodbye
+            await asyncio.sleep(0)  # its handler starts before the next packet is read, which may be a DISCONNECT
 
     async def _handle_event_internal(
         self, server: Server, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
     ) -> None:
-        """Run a handler. What it refuses is acknowledged as REST would answer, or told as an `error` event."""
+        """Run a handler. Its error is the acknowledgement, in REST's shape, or an `error` event where none is asked for."""
         try:
             await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
         except APIException as exc:
-            await self._refuse(errors.error_body(exc), sid, eio_sid, namespace, id)
+            await self._send_error(errors.error_body(exc), sid, eio_sid, namespace, id)
         except Exception:
             logger.exception("The handler of a client's event failed")
-            await self._refuse(errors.body(500, "Internal Server Error"), sid, eio_sid, namespace, id)
+            await self._send_error(errors.body(500, "Internal Server Error"), sid, eio_sid, namespace, id)
 
-    async def _refuse(self, refusal: dict[str, Any], sid: str, eio_sid: str, namespace: str, id: int | None) -> None:
+    async def _send_error(self, error: dict[str, Any], sid: str, eio_sid: str, namespace: str, id: int | None) -> None:
         if id is None:
-            await self.emit("error", refusal, room=sid, namespace=namespace, ignore_queue=True)
+            await self.emit("error", error, room=sid, namespace=namespace, ignore_queue=True)
         else:
-            ack = self.packet_class(packet.ACK, namespace=namespace, id=id, data=[refusal])
+            ack = self.packet_class(packet.ACK, namespace=namespace, id=id, data=[error])
             await self._send_packet(eio_sid, ack)
 
 
 def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
-    """CORS_ORIGIN's, and the server's own: python-socketio's synchronous client says that it comes from there."""
-    known = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
-    return origin in known or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
+    """Return whether CORS_ORIGIN lists an origin or it is the server's own, which python-socketio's sync client sends."""
+    allowed = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
+    return origin in allowed or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
 
 
-def _text(namespace: str, event: Event, offset: str | None) -> bytes:
-    """A message of Engine.IO with a packet of Socket.IO (socket.io-protocol 5), the envelope as it is stored."""
-    at = b"" if namespace == "/" else namespace.encode() + b","
-    last = b"" if offset is None else b',"%s"' % offset.encode()
-    return b'42%s["%s",%s%s]' % (at, event.type.encode(), event.envelope, last)
+def _event_packet(namespace: str, event: Event, offset: str | None) -> bytes:
+    """Return an Engine.IO MESSAGE with a Socket.IO EVENT (https://socket.io/docs/v4/socket-io-protocol, version 5)."""
+    prefix = b"" if namespace == "/" else namespace.encode() + b","
+    suffix = b"" if offset is None else b',"%s"' % offset.encode()
+    return b'42%s["%s",%s%s]' % (prefix, event.type.encode(), event.envelope, suffix)
