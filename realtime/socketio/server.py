@@ -243,15 +243,12 @@ class Server(socketio.AsyncServer):
             return
         try:
             await super()._handle_connect(eio_sid, namespace, data)
-        except (TryLater, *errors.DATABASE_ERRORS) as error:
-            if not isinstance(error, TryLater):
+        except Exception as error:
+            if isinstance(error, errors.DATABASE_ERRORS):
                 self._error_log.write(error)
-            await self._forget(eio_sid, namespace)
-            self.close_transport(eio_sid)
-            return
-        except Exception:
+            elif not isinstance(error, TryLater):
+                logger.exception("A client could not be authorised")
             # authorization is unknown: clients take a refusal as final, but reconnect after a closed transport
-            logger.exception("A client could not be authorised")
             await self._forget(eio_sid, namespace)
             self.close_transport(eio_sid)
             return
@@ -315,7 +312,7 @@ class Server(socketio.AsyncServer):
     async def _handle_event_internal(
         self, server: Server, sid: str, eio_sid: str, data: list[Any], namespace: str, id: int | None
     ) -> None:
-        """Run a handler. Its error is the acknowledgement, in REST's shape, or an `error` event where none is asked for."""
+        """Run a handler. Its error is acknowledged in REST's shape, or emitted as `error` without an ack id."""
         try:
             await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
         except APIException as exc:
@@ -333,7 +330,7 @@ class Server(socketio.AsyncServer):
 
 
 def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
-    """Return whether CORS_ORIGIN lists an origin or it is the server's own, which python-socketio's sync client sends."""
+    """Return whether CORS_ORIGIN lists an origin, or it is the server's own, as python-socketio's sync client has."""
     allowed = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
     return origin in allowed or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
 
