@@ -1,9 +1,9 @@
-"""A websocket under uvicorn, and what it knows of its transport that ASGI does not tell. Knows uvicorn's insides.
+"""The websocket protocol class for uvicorn, which also gives applications its transport. Uses uvicorn's internals.
 
-uvicorn's own protocols hold a library's whole state machine for each connection, and read its handshake twice; with
-this one, thousands who wait cost little. `manage.py serve` runs with it, and with realtime/wire/http.py, which it
-gets its connections from. Under any other server the extension is missing: then all goes the way of ASGI, more
-slowly, and a stuck client is dropped by Engine.IO's heartbeat and TCP's own patience.
+uvicorn's own classes keep a library's complete state machine for each connection, and parse its handshake twice; with
+this one, thousands of idle connections cost little. `manage.py serve` runs with it and with realtime/wire/http.py,
+which hands connections over to it. Under any other server the extension is missing: then packets are ASGI messages,
+more slowly, and a stuck client is dropped by Engine.IO's heartbeat and TCP's own timeouts.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from realtime.wire.rfc6455 import (
 
 logger = logging.getLogger("uvicorn.error")
 
-#: The name of our extension in `scope["extensions"]`.
+#: Name of the extension in `scope["extensions"]` that holds the WebSocketTransport.
 EXTENSION = "evoapi.transport"
 
-#: Seconds that a client may take to close the connection once it is told to.
+#: Seconds from a close frame of ours until the connection is aborted.
 CLOSE_TIMEOUT = 10
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -56,31 +56,31 @@ def _do_nothing() -> None:
     pass
 
 
-class Phase(Enum):
-    """What the application may send."""
+class ReadyState(Enum):
+    """The state of a connection, which decides what the application may send."""
 
     CONNECTING = auto()
-    REFUSING = auto()
+    DENYING = auto()
     OPEN = auto()
     CLOSING = auto()
     CLOSED = auto()
 
 
 class WebSocketProtocol(asyncio.Protocol):
-    """uvicorn's `ws`, and the Link to its transport. It sends no pings: Engine.IO has a heartbeat of its own."""
+    """uvicorn's `ws` and a WebSocketTransport. It sends no pings: Engine.IO has a heartbeat of its own."""
 
     __slots__ = (
+        "_abort_timer",
         "_accept",
         "_app",
-        "_closing",
+        "_denial",
         "_end",
         "_event",
         "_loop",
+        "_next_read",
         "_pong",
         "_reader",
-        "_refusal",
         "_server",
-        "_soon",
         "_state",
         "_waiter",
         "_writable",
@@ -90,33 +90,33 @@ class WebSocketProtocol(asyncio.Protocol):
     )
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        """As uvicorn makes them; a copy of `app_state` comes with the handshake's scope."""
+        """Take the arguments that uvicorn passes; the handshake's scope has a copy of `app_state`."""
         self._app = config.loaded_app
         self._loop = asyncio.get_running_loop()
         self._server = server_state
-        self._state = Phase.CONNECTING
-        #: None once nothing more is read.
+        self._state = ReadyState.CONNECTING
+        #: None once no more frames are read.
         self._reader: Reader | None = Reader(config.ws_max_size)
-        #: What the application is told next, one message at a time, and that it is over.
+        #: The next ASGI message for the application, and the `websocket.disconnect` after the last one.
         self._event: dict[str, Any] | None = {"type": "websocket.connect"}
         self._end: dict[str, Any] | None = None
-        self._soon: asyncio.Handle | None = None
+        self._next_read: asyncio.Handle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Event | None = None
-        #: Of many pings that come while nothing can be sent, the last one's answer.
+        #: Payload of the PONG for the last of the pings that arrived while writing was paused.
         self._pong: bytes | None = None
-        #: An answer over HTTP that refuses the connection, as far as the application has made it.
-        self._refusal: Any = None
-        self._closing: asyncio.TimerHandle | None = None
-        #: The answer to the handshake's key; then all of the answer, until it is sent with the first frame.
+        #: The HTTP response that denies the connection, as far as the application has sent it.
+        self._denial: Any = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        #: Sec-WebSocket-Accept; then the complete 101 response, until it is written with the first frame.
         self._accept = b""
         self.is_paused = False
         self.on_resume: Callable[[], None] = _do_nothing
 
     def open(self, transport: asyncio.Transport, http: dict[str, Any], url: bytes, accept: bytes, early: bytes) -> None:
-        """Begin, after a handshake over HTTP.
+        """Take over a connection after its handshake, and run the application.
 
-        `http` is its scope, `accept` the answer to its key; what came already after its head is `early`.
+        `http` is the handshake's scope, `accept` its Sec-WebSocket-Accept, `early` the bytes received after its head.
         """
         self.connection_made(transport)
         self._accept = accept
@@ -134,7 +134,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "raw_path": http["root_path"].encode() + path,
             "query_string": query,
             "headers": http["headers"],
-            "subprotocols": [one.strip() for one in protocols.decode("latin-1").split(",")] if protocols else [],
+            "subprotocols": [name.strip() for name in protocols.decode("latin-1").split(",")] if protocols else [],
             "state": http["state"],
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
@@ -148,23 +148,23 @@ class WebSocketProtocol(asyncio.Protocol):
         code = NORMAL
         try:
             await self._app(scope, self.receive, self.send)
-            if self._state in (Phase.CONNECTING, Phase.REFUSING):
+            if self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
                 logger.error("ASGI callable returned without completing handshake.")
         except ClientDisconnected:
             pass
         except BaseException:
             logger.exception("Exception in ASGI application\n")
             code = SERVER_ERROR
-        self._stop(code)
+        self._finish(code)
 
-    def _stop(self, code: int) -> None:
-        """The application has nothing more to say."""
-        if self._state in (Phase.CONNECTING, Phase.REFUSING):
-            self._answer(500, (), b"Internal Server Error")
-        elif self._state is Phase.OPEN:
+    def _finish(self, code: int) -> None:
+        """Deny or close the connection, where the application has returned without doing so."""
+        if self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
+            self._deny(500, (), b"Internal Server Error")
+        elif self._state is ReadyState.OPEN:
             self._close(code, "")
 
-    # uvicorn's and the transport's
+    # Callbacks of uvicorn and the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -172,22 +172,22 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._state = Phase.CLOSED
-        self._tell_end(NO_CLOSE)
-        if self._closing:
-            self._closing.cancel()
-        self.on_resume = _do_nothing  # it holds the session, which holds the link
+        self._state = ReadyState.CLOSED
+        self._set_end(NO_CLOSE)
+        if self._abort_timer:
+            self._abort_timer.cancel()
+        self.on_resume = _do_nothing  # the callback refers to the session, which refers to this object
         if self._writable:
             self._writable.set()
 
     def shutdown(self) -> None:
-        """uvicorn stops."""
-        if self._state is Phase.OPEN:
+        """Close the connection; called by uvicorn when it stops."""
+        if self._state is ReadyState.OPEN:
             self.write(close_frame(RESTART))
-            self._tell_end(RESTART)
-        elif self._state in (Phase.CONNECTING, Phase.REFUSING):
-            self._answer(500, (), b"Internal Server Error")
-        self._state, self._reader = Phase.CLOSED, None
+            self._set_end(RESTART)
+        elif self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
+            self._deny(500, (), b"Internal Server Error")
+        self._state, self._reader = ReadyState.CLOSED, None
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -202,39 +202,39 @@ class WebSocketProtocol(asyncio.Protocol):
             self._writable.set()
         self.on_resume()
 
-    # What comes in
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         if self._reader is None:
             return
         self._reader.feed(data)
-        if self._event is None and self._state is not Phase.CONNECTING:
+        if self._event is None and self._state is not ReadyState.CONNECTING:
             self._read_on()
         else:
             self.transport.pause_reading()
 
     def _read_on(self) -> None:
-        """Read until a message waits for the application; nothing before it has accepted."""
-        if self._soon:
-            self._soon.cancel()
-            self._soon = None
-        if self._state in (Phase.CONNECTING, Phase.REFUSING):
+        """Read frames until there is a message for the application; none before it has accepted."""
+        if self._next_read:
+            self._next_read.cancel()
+            self._next_read = None
+        if self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
             return
         try:
             for _ in range(FRAMES_PER_TURN):
                 if self._event is not None or not self._reader or not (read := self._reader.read()):
                     break
-                self._take(*read)
+                self._handle(*read)
             else:
                 self._read_soon()
                 return
-        except ProtocolError as failure:
-            self._fail(failure.code, str(failure))
+        except ProtocolError as error:
+            self._fail(error.code, str(error))
         if self._event is None:
             self._resume_reading()
 
     def _read_soon(self) -> None:
-        self._soon = self._soon or self._loop.call_soon(self._read_on)
+        self._next_read = self._next_read or self._loop.call_soon(self._read_on)
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
@@ -242,43 +242,46 @@ class WebSocketProtocol(asyncio.Protocol):
         if not self.transport.is_closing() and not self.transport.is_reading():
             self.transport.resume_reading()
 
-    def _take(self, opcode: int, payload: Any) -> None:
+    def _handle(self, opcode: int, payload: Any) -> None:
         if opcode == CLOSE:
-            self._take_close(payload)
+            self._handle_close(payload)
         elif opcode == PING:
             if self.is_paused:
                 self._pong = payload
             else:
                 self.write(control_frame(PONG, payload))
-        elif opcode != PONG and self._state is not Phase.CLOSING:
+        elif opcode != PONG and self._state is not ReadyState.CLOSING:
             self._event = {"type": "websocket.receive", "text" if opcode == TEXT else "bytes": payload}
             self._wake()
 
-    def _take_close(self, payload: bytes) -> None:
+    def _handle_close(self, payload: bytes) -> None:
         code, reason = read_close(payload)
         self._reader = None
         self.write(control_frame(CLOSE, payload))
-        if self._state is not Phase.CLOSING:
-            self._end = None  # that it is lost, too, came after
-            self._tell_end(code, reason)
-        self._state = Phase.CLOSED
+        if self._state is not ReadyState.CLOSING:
+            self._end = None  # the close frame came before the loss of the connection
+            self._set_end(code, reason)
+        self._state = ReadyState.CLOSED
         self.transport.close()
         if self.is_paused:
-            self._give_up_later()
+            self._abort_later()
 
     def _fail(self, code: int, reason: str) -> None:
-        """What still comes is thrown away: were it left unread, TCP would reset, and the client not learn why."""
+        """Close with an error, and drop what the client still sends.
+
+        Left unread, it would make TCP reset the connection, and the client would not receive the code.
+        """
         self._reader = None
         self.write(close_frame(code, reason))
-        self._tell_end(code, reason)
-        self._state = Phase.CLOSED
+        self._set_end(code, reason)
+        self._state = ReadyState.CLOSED
         if not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
-            self._give_up_later()
+            self._abort_later()
         else:
             self.transport.close()
 
-    def _tell_end(self, code: int, reason: str = "") -> None:
+    def _set_end(self, code: int, reason: str = "") -> None:
         if self._end is None:
             self._end = {"type": "websocket.disconnect", "code": code, "reason": reason}
             self._wake()
@@ -288,7 +291,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def receive(self) -> dict[str, Any]:
-        """ASGI's. Raises RuntimeError where another one waits already."""
+        """Return the next message, as ASGI's `receive`. Raises RuntimeError where another call waits already."""
         if self._waiter:
             raise RuntimeError("Only one can wait for a websocket's messages")
         if self._event is None:
@@ -303,20 +306,22 @@ class WebSocketProtocol(asyncio.Protocol):
         if event is None:
             return cast(dict[str, Any], self._end)
         if self._reader and self._reader.has_more:
-            self._read_soon()  # not now: what comes next may end it, and this one is to be answered
+            self._read_soon()  # not now: the next frame may end the connection before this message is handled
         else:
             self._resume_reading()
         return event
 
-    # What goes out
+    # Sending
 
     def write(self, frames: bytes) -> None:
-        if self._state is Phase.OPEN and not self.transport.is_closing():
+        """Send complete frames, the first ones together with the 101 response."""
+        if self._state is ReadyState.OPEN and not self.transport.is_closing():
             if self._accept:
                 frames, self._accept = self._accept + frames, b""
             self.transport.write(frames)
 
     def reset(self) -> None:
+        """End the connection with RST: with SO_LINGER of 0 seconds a close is a reset."""
         raw = self.transport.get_extra_info("socket")
         if raw is not None:
             with suppress(OSError, ValueError):  # it is closed already
@@ -324,27 +329,27 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport.abort()
 
     async def send(self, message: dict[str, Any]) -> None:
-        """ASGI's. Raises ClientDisconnected, and RuntimeError for what may not be sent."""
-        while self.is_paused and self._state is not Phase.CLOSED:
+        """Send a message, as ASGI's `send`. Raises ClientDisconnected, and RuntimeError for a message out of order."""
+        while self.is_paused and self._state is not ReadyState.CLOSED:
             self._writable = self._writable or asyncio.Event()
             self._writable.clear()
             await self._writable.wait()
         kind = message["type"]
-        if self._state is Phase.CLOSED:
+        if self._state is ReadyState.CLOSED:
             raise ClientDisconnected
-        elif self._state is Phase.OPEN and kind == "websocket.send":
+        elif self._state is ReadyState.OPEN and kind == "websocket.send":
             data = message.get("bytes")
             self.write(frame(message["text"] if data is None else data))
-        elif self._state is Phase.OPEN and kind == "websocket.close":
+        elif self._state is ReadyState.OPEN and kind == "websocket.close":
             self._close(message.get("code", NORMAL), message.get("reason") or "")
-        elif self._state is Phase.CONNECTING and kind == "websocket.accept":
+        elif self._state is ReadyState.CONNECTING and kind == "websocket.accept":
             self._open(message)
-        elif self._state is Phase.CONNECTING and kind == "websocket.close":
-            self._answer(403, (), b"")
-        elif self._state is Phase.CONNECTING and kind == "websocket.http.response.start":
-            self._state, self._refusal = Phase.REFUSING, message | {"body": b""}
-        elif self._state is Phase.REFUSING and kind == "websocket.http.response.body":
-            self._refuse(message)
+        elif self._state is ReadyState.CONNECTING and kind == "websocket.close":
+            self._deny(403, (), b"")
+        elif self._state is ReadyState.CONNECTING and kind == "websocket.http.response.start":
+            self._state, self._denial = ReadyState.DENYING, message | {"body": b""}
+        elif self._state is ReadyState.DENYING and kind == "websocket.http.response.body":
+            self._add_denial_body(message)
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}': the websocket is {self._state.name.lower()}.")
 
@@ -353,7 +358,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if message.get("subprotocol"):
             headers.append((b"Sec-WebSocket-Protocol", message["subprotocol"].encode("latin-1")))
         self._accept = self._head(101, [*headers, *message.get("headers", ())])
-        self._state = Phase.OPEN
+        self._state = ReadyState.OPEN
         self._loop.call_soon(self._send_accept)
         self._read_on()
 
@@ -363,30 +368,30 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _close(self, code: int, reason: str) -> None:
         self.write(close_frame(code, reason))
-        self._state = Phase.CLOSING
-        self._tell_end(code, reason)
+        self._state = ReadyState.CLOSING
+        self._set_end(code, reason)
         self._event = None
-        self._give_up_later()
+        self._abort_later()
         self._read_on()
 
-    def _give_up_later(self) -> None:
-        if self._closing:
-            self._closing.cancel()
-        self._closing = self._loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+    def _abort_later(self) -> None:
+        if self._abort_timer:
+            self._abort_timer.cancel()
+        self._abort_timer = self._loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
 
-    def _refuse(self, message: dict[str, Any]) -> None:
-        self._refusal["body"] += message.get("body", b"")
+    def _add_denial_body(self, message: dict[str, Any]) -> None:
+        self._denial["body"] += message.get("body", b"")
         if not message.get("more_body"):
-            self._answer(self._refusal["status"], self._refusal.get("headers", ()), self._refusal["body"])
+            self._deny(self._denial["status"], self._denial.get("headers", ()), self._denial["body"])
 
-    def _answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Refuse the connection."""
-        self._state, self._reader = Phase.CLOSING, None
-        self._tell_end(NO_CLOSE)
+    def _deny(self, status: int, headers: Headers, body: bytes) -> None:
+        """Respond to the handshake with HTTP, and close."""
+        self._state, self._reader = ReadyState.CLOSING, None
+        self._set_end(NO_CLOSE)
         if not self.transport.is_closing():
-            told = [header for header in headers if header[0].lower() not in (b"content-length", b"connection")]
+            kept = [header for header in headers if header[0].lower() not in (b"content-length", b"connection")]
             ours = [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
-            self.transport.write(self._head(status, told + ours) + body)
+            self.transport.write(self._head(status, kept + ours) + body)
             self.transport.close()
 
     def _head(self, status: int, headers: Headers) -> bytes:
