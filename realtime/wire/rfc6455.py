@@ -1,6 +1,6 @@
-"""The websocket protocol (RFC 6455) as a server reads it: the handshake, and what frames say. No input or output here.
+"""The WebSocket protocol, server side: the handshake, and parsing of frames (RFC 6455). No input or output here.
 
-The server's frames are built in realtime/wire/outbox.py. Extensions are never agreed to: compression costs more than
+The server's frames are built in realtime/wire/outbox.py. No extension is negotiated: compression costs more than
 small events save.
 """
 
@@ -14,16 +14,17 @@ from itertools import chain
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-#: Why a connection ends (section 7.4.1). Two are never sent: they stand for an empty close frame, and for none at all.
+#: Status codes (section 7.4.1). NO_CODE and NO_CLOSE are never sent: they stand for a close frame without a code, and
+#: for a connection lost without one.
 NORMAL, PROTOCOL_ERROR, NO_CODE, NO_CLOSE, INVALID_TEXT, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
 SERVER_ERROR, RESTART = 1011, 1012
-#: Those that a close frame may say, besides the applications' own from 3000 to 4999.
+#: Codes that a close frame may have, besides the applications' own from 3000 to 4999.
 CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 
-#: Headers that a handshake may have, and their bytes: they are kept for as long as the connection.
+#: Headers that a handshake may have, and their bytes: they are kept as long as the connection.
 MAX_HEADERS, MAX_HEADERS_SIZE = 128, 16 * 1024
 
-#: Bytes that a control frame may bear.
+#: Bytes of a control frame's payload (section 5.5).
 MAX_CONTROL_SIZE = 125
 
 #: Frames of one client that are read before the event loop turns.
@@ -33,7 +34,7 @@ _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class HandshakeError(Exception):
-    """Raised for a request that does not open a websocket; its text says why."""
+    """Raised for a request that is no valid handshake; its text is the reason, `status` the HTTP response's."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -41,7 +42,7 @@ class HandshakeError(Exception):
 
 
 class ProtocolError(Exception):
-    """Raised for what no client may send; the connection ends with this code, its text is the reason."""
+    """Raised for frames that violate the protocol; `code` and the text are those of the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -52,9 +53,9 @@ class ProtocolError(Exception):
 
 
 def accept(method: str, http_version: str, headers: Collection[tuple[bytes, bytes]]) -> bytes:
-    """The answer to a handshake's Sec-WebSocket-Key; the names of its headers are in small letters.
+    """Return the Sec-WebSocket-Accept for a handshake (section 4.2); the names of its headers are in lower case.
 
-    That it asks for an upgrade to websocket, its receiver has seen.
+    The caller has checked the Upgrade and Connection headers.
 
     Raises HandshakeError: 426 for another version of the protocol, else 400.
     """
@@ -85,17 +86,18 @@ def _is_key(value: bytes) -> bool:
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
+    """Return an unmasked control frame; `payload` has at most MAX_CONTROL_SIZE bytes."""
     return bytes((0x80 | opcode, len(payload))) + payload
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A long reason is cut, between two characters."""
+    """Return a close frame; a long reason is truncated, between two characters."""
     text = reason.encode()[: MAX_CONTROL_SIZE - 2].decode(errors="ignore")
     return control_frame(CLOSE, code.to_bytes(2) + text.encode())
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """The code and reason in a close frame. Raises ProtocolError."""
+    """Return the code and reason of a close frame. Raises ProtocolError."""
     if not payload:
         return NO_CODE, ""
     code = int.from_bytes(payload[:2])
@@ -112,22 +114,23 @@ def _text(payload: bytes | bytearray) -> str:
 
 
 class Reader:
-    """Makes messages of what a client sends, however it is cut."""
+    """An incremental parser of a client's frames, which yields messages and control frames."""
 
     __slots__ = ("_buffer", "_decoder", "_max_size", "_message", "_needed", "_opcode", "_start")
 
     def __init__(self, max_size: int) -> None:
-        """`max_size`: the bytes that a message may have."""
+        """`max_size` is the bytes that a message may have."""
         self._max_size = max_size
         self._buffer: bytes | bytearray = b""
-        #: Where in it the next frame begins, and the bytes of that which must be there to go on.
+        #: Index of the next frame in the buffer, and the bytes of that frame needed for the next step.
         self._start, self._needed = 0, 2
-        #: Of a message that comes in fragments: TEXT or BINARY (else CONTINUATION), what has come, whether it is UTF-8.
+        #: State of a fragmented message: its opcode (CONTINUATION if there is none), payload so far and UTF-8 decoder.
         self._opcode = CONTINUATION
         self._message: bytearray | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, data: bytes) -> None:
+        """Append received bytes to the buffer."""
         if self._start == len(self._buffer):
             self._buffer = data
         else:
@@ -139,11 +142,14 @@ class Reader:
 
     @property
     def has_more(self) -> bool:
+        """True while the buffer holds bytes that are not parsed."""
         return self._start < len(self._buffer)
 
     def read(self) -> tuple[int, str | bytes] | None:
-        """The next text, binary message or control frame, by its opcode; None until more is fed. Raises
-        ProtocolError."""
+        """Return the opcode and payload of the next message or control frame; None until more is fed.
+
+        Raises ProtocolError.
+        """
         while (frame := self._frame()) is not None:
             first, payload = frame
             if first == 0x80 | TEXT:
@@ -151,12 +157,12 @@ class Reader:
             opcode = first & 0x0F
             if first == 0x80 | BINARY or opcode >= CLOSE:
                 return opcode, payload
-            if message := self._joined(opcode, payload, is_last=first >= 0x80):
+            if message := self._join(opcode, payload, is_last=first >= 0x80):
                 return message
         return None
 
     def _frame(self) -> tuple[int, bytes] | None:
-        """The next frame: its first octet and payload."""
+        """Return the first octet and the payload of the next frame; None until it is complete."""
         buffer, start = self._buffer, self._start
         available = len(buffer) - start
         if available < self._needed:
@@ -178,10 +184,11 @@ class Reader:
         payload = _unmasked(buffer[mask + 4 : end], buffer[mask : mask + 4])
         self._start, self._needed = end, 2
         if end == len(buffer):
-            self._buffer, self._start = b"", 0  # an idle connection holds nothing
+            self._buffer, self._start = b"", 0  # an idle connection keeps no buffer
         return first, payload
 
     def _check(self, first: int, second: int, size: int) -> None:
+        """Raise ProtocolError for a header that no client may send now (section 5.2)."""
         opcode = first & 0x0F
         if first & 0x70:
             raise ProtocolError(PROTOCOL_ERROR, "reserved bits are set")
@@ -200,8 +207,8 @@ class Reader:
         if size + len(self._message or b"") > self._max_size:
             raise ProtocolError(TOO_BIG, "message too big")
 
-    def _joined(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes] | None:
-        """The message that this fragment completes. Each of a text is checked by itself: it fails with the first."""
+    def _join(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes] | None:
+        """Return the message that a fragment completes, if any. A text fails with the first fragment of bad UTF-8."""
         if opcode != CONTINUATION:
             self._opcode = opcode
             self._decoder = _Utf8Decoder() if opcode == TEXT else None
