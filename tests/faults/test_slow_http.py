@@ -119,7 +119,7 @@ def test_a_handshake_that_is_not_understood_is_refused(server, more):
 def short(monkeypatch):
     monkeypatch.setattr(http, "HEAD_TIMEOUT", 0.3)
     monkeypatch.setattr(http, "BODY_PATIENCE", 0.3)
-    monkeypatch.setattr(http, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(http, "RESPONSE_PATIENCE", 0.3)
     monkeypatch.setattr(http, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(body_limit, "BODY_PATIENCE", 0.3)
 
