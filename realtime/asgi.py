@@ -1,4 +1,4 @@
-"""The ASGI application for `/socket.io/`, with the life of the server around it."""
+"""The ASGI application for `/socket.io/` and event streams, with the lifespan of all that runs beside them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
 
-
 PATH = "/socket.io/"
 
 
 class SocketIO:
-    """Serves `/socket.io/` and `/socket.io/socket.io.js`, hands everything else to `other`, and answers `lifespan`.
+    """The ASGI application: serves `/socket.io/`, its client's JavaScript, event streams and `lifespan`; `other` serves
+    the rest.
 
-    Alone it is the application; in Channels' ProtocolTypeRouter it goes under "http", "websocket" and "lifespan".
+    Used alone, or in Channels' ProtocolTypeRouter under "http", "websocket" and "lifespan".
     """
 
-    #: Those that have been started in this process.
+    #: The applications that are started in this process.
     running: ClassVar[set[SocketIO]] = set()
 
     def __init__(self, other: Application | None = None) -> None:
@@ -52,7 +52,7 @@ class SocketIO:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._lifespan(receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(sse.PATH):
             await self.stream(scope, receive, send)
         elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
@@ -72,7 +72,7 @@ class SocketIO:
             await _respond(send, 404, errors.error_response(404, [f"Cannot {scope['method']} {scope['path']}"]).content)
 
     async def _client_bundle(self, name: str, send: Send) -> None:
-        """The client of the npm package that is installed; its file names are the only ones there are."""
+        """Respond with a file of the npm package socket.io-client that is installed; other names are 404."""
         installed = {path.name: path for path in settings.SOCKET_IO_CLIENT.glob("socket.io*")}
         if name not in installed:
             missing = f"{name} is not installed here: run `make setup`, which gets it from npm"
@@ -80,7 +80,7 @@ class SocketIO:
         else:
             await _respond(send, 200, installed[name].read_bytes(), "application/javascript; charset=utf-8")
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             event = await receive()
             if event["type"] == "lifespan.startup":
@@ -100,14 +100,15 @@ class SocketIO:
                 return
 
     def close_transports(self) -> None:
-        """Let all clients go: they come back by themselves, to this server or to the next one."""
+        """Close all connections once their queued packets are sent; the clients reconnect, here or to another process."""
         for eio_sid in list(self.server.eio.sockets):
             self.server.close_transport(eio_sid)
         self.stream.close()
 
     async def start(self) -> None:
+        """Start the relay and the workers. Raises ImproperlyConfigured for a database or settings that do not fit."""
         await database(_check_database)
-        transports()  # what is wrong with their settings shows now
+        transports()  # settings are checked now, not at the first delivery
         await http.client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch_access())
@@ -120,6 +121,7 @@ class SocketIO:
         _tune_gc()
 
     async def stop(self) -> None:
+        """Stop the relay and the workers, and disconnect all clients."""
         self.running.discard(self)
         await self.relay.stop()
         await self.server.shutdown()
@@ -127,14 +129,14 @@ class SocketIO:
 
 
 def _tune_gc() -> None:
-    """Connections are many objects that live long: looking at all of them again and again was half of a broadcast."""
+    """Collect garbage less often: connections are many long-lived objects, whose traversal was half of a broadcast."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
 
 
 def _check_database() -> None:
-    """Raises ImproperlyConfigured for a database that this code or these secrets do not fit."""
+    """Raise ImproperlyConfigured for a database with other migrations, or encrypted with other secrets."""
     executor = MigrationExecutor(connection)
     if executor.migration_plan(executor.loader.graph.leaf_nodes()):
         raise ImproperlyConfigured("The database is not up to date: run `manage.py migrate`.")

@@ -11,8 +11,8 @@ from realtime.delivery.dispatcher import Dispatcher
 
 class Command(BaseCommand):
     help = (
-        "Send what webhooks and other endpoints are owed, until told to stop. Several may run beside each other on "
-        "PostgreSQL; the server does so by itself unless DELIVERY_EMBEDDED is false."
+        "Send pending deliveries to webhooks and other endpoints until stopped. Several may run beside each other on "
+        "PostgreSQL; the server itself delivers unless DELIVERY_EMBEDDED is false."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -20,8 +20,8 @@ class Command(BaseCommand):
         asyncio.run(self._deliver())
 
     async def _deliver(self) -> None:
-        delivering = asyncio.ensure_future(Dispatcher().run())
+        dispatcher = asyncio.ensure_future(Dispatcher().run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, delivering.cancel)
-        await asyncio.gather(delivering, return_exceptions=True)
+            loop.add_signal_handler(number, dispatcher.cancel)
+        await asyncio.gather(dispatcher, return_exceptions=True)

@@ -9,7 +9,7 @@ from realtime.log.retention import prune
 
 
 class Command(BaseCommand):
-    help = "Remove the events that are older than EVENT_RETENTION_HOURS. The server does so by itself now and then."
+    help = "Remove the events that are older than EVENT_RETENTION_HOURS. The server also does so by itself, regularly."
 
     def handle(self, *args: Any, **options: Any) -> None:
         pruned = prune()

@@ -6,7 +6,7 @@ from realtime.management.commands import serve
 
 
 class Command(serve.Command):
-    """Django's own would serve no websockets; the habit of typing it works all the same."""
+    """An alias of serve: Django's own runserver would serve no websockets."""
 
     help = "The same as serve."
 

@@ -17,20 +17,22 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-#: Seconds that open requests may still take once the server is told to stop.
+#: Seconds that open requests may still take once the server is stopping.
 GRACE = 5
 
 
 class GracefulServer(uvicorn.Server):
+    """uvicorn's server, which closes Socket.IO connections and event streams before it stops."""
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """First let the clients go, who come back by themselves: a poll that waits would use up the whole grace."""
+        """Close all connections, whose clients reconnect, then shut down: a waiting poll would use up all of GRACE."""
         for application in SocketIO.running:
             application.close_transports()
         await super().shutdown(sockets)
 
 
 class Command(BaseCommand):
-    help = "Serve REST, the admin and Socket.IO with uvicorn, on SERVER_HOST:SERVER_PORT unless told otherwise."
+    help = "Serve REST, the admin and Socket.IO with uvicorn, on SERVER_HOST:SERVER_PORT by default."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("address", nargs="?", default="", help="[host:]port")
@@ -52,7 +54,7 @@ class Command(BaseCommand):
         server = GracefulServer(config)
         server.run()
         if not server.started:
-            raise SystemExit(3)  # it has said why
+            raise SystemExit(3)  # uvicorn has logged the reason
 
 
 def _config(host: str, port: int, workers: int) -> uvicorn.Config:
@@ -69,7 +71,7 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
         ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
         lifespan="on",
         log_config=None,
-        access_log=False,  # the query may hold a key
+        access_log=False,  # the query may contain a key
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
@@ -77,15 +79,15 @@ def _config(host: str, port: int, workers: int) -> uvicorn.Config:
 
 
 def _allow_many_files() -> None:
-    """A connection is a file, and the usual limit of 1,024 is soft: thousands are welcome here."""
+    """Raise the soft limit of open files, usually 1,024, to the hard one: each connection is a file."""
     if resource is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with suppress(ValueError, OSError):  # some systems name a limit that they do not grant
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # some systems report a limit that they do not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """From `host:port`, `port` or nothing, as Django's runserver takes it."""
+    """Parse `host:port`, `port` or an empty string, as Django's runserver does. Raises CommandError."""
     host, _, port = address.rpartition(":")
     try:
         return host.strip("[]") or settings.SERVER_HOST, int(port) if port else settings.SERVER_PORT
