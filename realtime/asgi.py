@@ -100,7 +100,7 @@ class SocketIO:
                 return
 
     def close_transports(self) -> None:
-        """Close all connections once their queued packets are sent; the clients reconnect, here or to another process."""
+        """Close all connections once their queued packets are sent; the clients reconnect to any running server."""
         for eio_sid in list(self.server.eio.sockets):
             self.server.close_transport(eio_sid)
         self.stream.close()

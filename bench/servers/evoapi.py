@@ -128,7 +128,7 @@ if __name__ == "__main__":
         prepare(options)
     else:
         feed = Feed(options["instances"])
-        config = serve._config("127.0.0.1", 0, 1)
+        config = serve.uvicorn_config("127.0.0.1", 0, 1)
         commands: dict[str, control.Command] = {
             "event": feed.event,
             "make": feed.make,

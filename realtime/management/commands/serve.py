@@ -47,7 +47,7 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"Serving on http://{host}:{port} (stop with Ctrl+C)")
         self.stdout.flush()
-        config = _config(host, port, workers)
+        config = uvicorn_config(host, port, workers)
         if workers > 1:
             Multiprocess(config, sockets=[config.bind_socket()]).run()
             return
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             raise SystemExit(3)  # uvicorn has logged the reason
 
 
-def _config(host: str, port: int, workers: int) -> uvicorn.Config:
+def uvicorn_config(host: str, port: int, workers: int) -> uvicorn.Config:
     return uvicorn.Config(
         settings.ASGI_APPLICATION.replace(".application", ":application"),
         host=host,

@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from instances.events import EventType
 from instances.models import Instance
 from realtime.log.models import Event
-from realtime.management.commands.serve import _config
+from realtime.management.commands.serve import uvicorn_config
 from realtime.wire import outbox as frames
 from realtime.wire.http import LimitedProtocol
 from realtime.wire.outbox import EMPTY, Outbox, frame
@@ -110,7 +110,7 @@ def record(instance, *numbers):
 
 
 def test_the_server_is_started_with_the_protocol_that_lends_its_transport():
-    config = _config("127.0.0.1", 0, 1)
+    config = uvicorn_config("127.0.0.1", 0, 1)
     config.load()
 
     assert config.http_protocol_class is LimitedProtocol
