@@ -1,4 +1,4 @@
-"""Engine.IO as its protocol says, spoken by hand: https://socket.io/docs/v4/engine-io-protocol."""
+"""The Engine.IO protocol, over raw requests: https://socket.io/docs/v4/engine-io-protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.any_database
 
 
 def echoing(**options):
-    """An application of Engine.IO alone, whose messages come back."""
+    """Return an Engine.IO application that echoes messages."""
     engine = Engine(cors_allowed_origins="*", **options)
 
     async def echo(sid, message):
@@ -32,7 +32,7 @@ def echoing(**options):
 
 
 def slow(seconds, handled, **options):
-    """An application that takes so long for each message."""
+    """Return an Engine.IO application whose handler takes `seconds` for each message."""
     engine = Engine(cors_allowed_origins="*", **options)
 
     async def handle(sid, message):
@@ -55,13 +55,13 @@ def hasty_url():
         yield running.url
 
 
-def ask(url, method, query, body=None, headers=None):
+def request(url, method, query, body=None, headers=None):
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     connection.request(method, f"/engine.io/?{query}", body, headers or {})
-    answer = connection.getresponse()
-    text = answer.read().decode()
+    response = connection.getresponse()
+    text = response.read().decode()
     connection.close()
-    return answer.status, text
+    return response.status, text
 
 
 class Session(Polling):
@@ -81,12 +81,12 @@ class Session(Polling):
         return True
 
 
-def test_the_handshake_tells_times_in_milliseconds(hasty_url):
-    status, text = ask(hasty_url, "GET", "EIO=4&transport=polling")
+def test_the_handshake_has_times_in_milliseconds(hasty_url):
+    status, text = request(hasty_url, "GET", "EIO=4&transport=polling")
 
     assert status == 200
-    told = json.loads(text[1:])
-    assert (told["pingInterval"], told["pingTimeout"], told["upgrades"]) == (150, 5000, ["websocket"])
+    handshake = json.loads(text[1:])
+    assert (handshake["pingInterval"], handshake["pingTimeout"], handshake["upgrades"]) == (150, 5000, ["websocket"])
 
 
 @pytest.mark.parametrize(
@@ -104,26 +104,26 @@ def test_the_handshake_tells_times_in_milliseconds(hasty_url):
         ("DELETE", "EIO=4&transport=polling"),
     ],
 )
-def test_what_is_no_request_of_the_protocol_is_answered_400(url, method, query):
-    assert ask(url, method, query)[0] == 400
+def test_a_request_outside_the_protocol_gets_400(url, method, query):
+    assert request(url, method, query)[0] == 400
 
 
 def test_an_upgrade_header_on_a_poll_changes_nothing(url):
-    """Some proxies add it; uvicorn takes it for a websocket only where the whole handshake is there."""
+    """Some proxies add it; uvicorn opens a websocket only for a complete handshake."""
     session = Session(url)
     session.post("4echo")
     query = f"EIO=4&transport=polling&sid={session.query['sid']}"
 
-    assert ask(url, "GET", query, headers={"Upgrade": "websocket"}) == (200, "4echo")
+    assert request(url, "GET", query, headers={"Upgrade": "websocket"}) == (200, "4echo")
 
 
-def test_a_body_that_comes_in_chunks_is_read_whole(url):
+def test_a_chunked_body_is_read_to_its_end(url):
     session = Session(url)
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     connection.request("POST", session.path, iter([b"4one\x1e", b"4t", b"wo"]), encode_chunked=True)
-    answer = connection.getresponse()
+    response = connection.getresponse()
 
-    assert (answer.status, answer.read()) == (200, b"ok")
+    assert (response.status, response.read()) == (200, b"ok")
     connection.close()
     assert session.poll() == ["4one", "4two"]
 
@@ -168,15 +168,15 @@ def test_a_body_while_another_is_handled_ends_the_session():
         assert handled == ["one"]
 
 
-def test_nothing_is_handled_after_a_client_has_said_goodbye():
+def test_nothing_is_handled_after_a_clients_close():
     handled = []
     with slow(0, handled) as running:
         Session(running.url).post("4one", "1", "4two")
     assert handled == ["one"]
 
 
-def test_a_client_whose_body_takes_long_to_handle_stays():
-    """Its PONG can only come after the answer."""
+def test_a_client_whose_body_takes_long_to_handle_stays_connected():
+    """It can only send its PONG after the response."""
     with slow(1.5, [], ping_interval=0.1, ping_timeout=1) as running:
         session = Session(running.url)
         session.post("4slow")
@@ -193,7 +193,7 @@ def test_a_poll_ends_when_the_session_is_closed_by_its_client(url):
     assert not session.is_open()
 
 
-def test_a_client_that_answers_no_ping_is_forgotten():
+def test_a_client_that_answers_no_ping_is_disconnected():
     with echoing(ping_interval=0.1, ping_timeout=0.1) as running:
         session = Session(running.url)
         assert session.poll() == ["2"]
@@ -206,7 +206,7 @@ def test_a_client_that_answers_no_ping_is_forgotten():
                 websocket.recv(5)
 
 
-def test_a_client_that_answers_pings_stays(hasty_url):
+def test_a_client_that_answers_pings_stays_connected(hasty_url):
     session = Session(hasty_url)
     with open_websocket(f"{hasty_url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket") as websocket:
         assert websocket.recv(5).startswith("0")
@@ -217,7 +217,7 @@ def test_a_client_that_answers_pings_stays(hasty_url):
             websocket.send("3")
 
 
-def test_texts_and_bytes_come_back_over_both_transports(url):
+def test_texts_and_bytes_are_echoed_over_both_transports(url):
     session = Session(url)
     session.post("4echo", "bAGVjaG8=")
     assert session.poll() == ["4echo", "bAGVjaG8="]
@@ -229,7 +229,7 @@ def test_texts_and_bytes_come_back_over_both_transports(url):
         assert websocket.recv(5) == b"\x00echo"
 
 
-def test_what_is_queued_while_a_client_moves_over_comes_over_the_websocket(url):
+def test_packets_queued_during_an_upgrade_are_sent_over_the_websocket(url):
     session = Session(url)
     session.post("4before")
     with open_websocket(session.websocket_url) as websocket:
@@ -248,7 +248,7 @@ def test_what_is_queued_while_a_client_moves_over_comes_over_the_websocket(url):
         assert websocket.recv(5) == "4still"
 
 
-def test_a_frame_that_is_no_packet_ends_the_session(url):
+def test_a_malformed_packet_ends_the_session(url):
     with open_websocket(f"{url.replace('http', 'ws')}/engine.io/?EIO=4&transport=websocket") as websocket:
         websocket.recv(5)
         websocket.send("abc")
@@ -256,7 +256,7 @@ def test_a_frame_that_is_no_packet_ends_the_session(url):
             websocket.recv(5)
 
 
-def test_a_poll_that_is_given_up_ends_the_session(url):
+def test_a_client_that_hangs_up_during_a_poll_ends_the_session(url):
     session = Session(url)
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as leaving:

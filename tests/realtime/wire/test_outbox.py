@@ -1,4 +1,4 @@
-"""Events on their last way: one frame for all, one write a turn, and the same over every transport and server."""
+"""Events on the wire: one frame for all, one write per turn, and the same over every transport and server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instances.events import EventType
 from instances.models import Instance
 from realtime.log.models import Event
 from realtime.management.commands.serve import uvicorn_config
-from realtime.wire import outbox as frames
+from realtime.wire import outbox as outbox_module
 from realtime.wire.http import LimitedProtocol
 from realtime.wire.outbox import EMPTY, Outbox, frame
 from realtime.wire.websocket import WebSocketProtocol
@@ -31,7 +31,7 @@ TOKEN = "token-of-the-test"
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
 @pytest.mark.parametrize("kind", [str, bytes])
-def test_a_frame_is_what_the_websockets_library_makes_of_it(size, kind):
+def test_a_frame_equals_the_websockets_librarys(size, kind):
     payload = "é" * (size // 2) + "x" * (size % 2) if kind is str else b"\x00" * size
     opcode = Opcode.TEXT if kind is str else Opcode.BINARY
     data = payload.encode() if isinstance(payload, str) else payload
@@ -48,7 +48,7 @@ class Connection:
         self.written.append(data)
 
 
-async def test_what_one_turn_brings_is_one_write_shared_by_all_who_are_owed_the_same():
+async def test_frames_of_one_turn_are_one_write_shared_by_connections_with_the_same_frames():
     outbox, first, second, late = Outbox(), Connection(), Connection(), Connection()
 
     outbox.push([first, second], b"a")
@@ -65,7 +65,7 @@ async def test_what_one_turn_brings_is_one_write_shared_by_all_who_are_owed_the_
     assert first.pending is EMPTY
 
 
-async def test_a_connection_that_fails_takes_nothing_from_the_others(caplog):
+async def test_a_connection_that_fails_leaves_the_others_alone(caplog):
     outbox, broken, healthy = Outbox(), Connection(), Connection()
     broken.write = None
 
@@ -76,8 +76,8 @@ async def test_a_connection_that_fails_takes_nothing_from_the_others(caplog):
     assert "could not be written to" in caplog.text
 
 
-async def test_after_a_long_flush_the_next_one_waits_and_gathers(monkeypatch):
-    monkeypatch.setattr(frames, "MAX_GAP", 0.05)
+async def test_after_a_long_flush_the_next_one_is_delayed_and_joins_more(monkeypatch):
+    monkeypatch.setattr(outbox_module, "MAX_GAP", 0.05)
     outbox, slow = Outbox(), Connection()
     slow.write = lambda data: (slow.written.append(data), threading.Event().wait(0.05))
 
@@ -109,7 +109,7 @@ def record(instance, *numbers):
             Event.objects.record(instance, EventType.CALL, {"number": number, "text": "ção ✓"})
 
 
-def test_the_server_is_started_with_the_protocol_that_lends_its_transport():
+def test_serve_configures_the_protocol_classes_of_this_project():
     config = uvicorn_config("127.0.0.1", 0, 1)
     config.load()
 
@@ -150,8 +150,8 @@ def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, mo
     ],
     ids=str,
 )
-def test_all_servers_and_transports_bring_the_same_in_the_same_order(instance, node, options):
-    """Also those that lend nothing: there all goes the way of ASGI."""
+def test_all_servers_and_transports_deliver_the_same_in_the_same_order(instance, node, options):
+    """Even servers without the extension, where packets are ASGI messages."""
     with Inside(**options) as inside:
         clients = [
             node.connect(f"{inside.url}/loja", auth={"apikey": TOKEN, "recover": recover}, transports=transports)
@@ -168,8 +168,8 @@ def test_all_servers_and_transports_bring_the_same_in_the_same_order(instance, n
         Event.objects.record(instance, EventType.CONNECTION_UPDATE, {"state": "open"})
 
         for client in clients:
-            heard = [client.event("call")["data"] for _ in range(60)]
-            assert heard == [{"number": number, "text": "ção ✓"} for number in range(60)]
+            received = [client.event("call")["data"] for _ in range(60)]
+            assert received == [{"number": number, "text": "ção ✓"} for number in range(60)]
             assert client.event("connection.update")["data"] == {"state": "open"}
             client.disconnect()
         assert narrow.event("connection.update")
@@ -179,26 +179,26 @@ def test_all_servers_and_transports_bring_the_same_in_the_same_order(instance, n
 
 
 def test_an_acknowledgement_comes_after_the_events_before_it(instance):
-    """One order for all that goes to a client, whatever kind of packet it is."""
+    """Packets of all kinds keep one order per client."""
     with Inside() as inside:
         client = Raw(inside.url)
         client.join("/loja", {"apikey": TOKEN})
         until(lambda: inside.application.server.rooms)
 
-        async def event_then_answer():
+        async def emit_event_then_answer():
             server = inside.application.server
-            server.emit_event("/loja", next(iter(server.rooms)), told, told.seq, None)
+            server.emit_event("/loja", next(iter(server.rooms)), event, event.seq, None)
             await server.emit("answer", {}, namespace="/loja")
 
-        told = Event(type="call", seq=1, envelope=json.dumps({"event": "call"}).encode())
-        inside.run(event_then_answer()).result(10)
+        event = Event(type="call", seq=1, envelope=json.dumps({"event": "call"}).encode())
+        inside.run(emit_event_then_answer()).result(10)
 
         assert client.event() == ["call", {"event": "call"}]
         assert client.event() == ["answer", {}]
         client.close()
 
 
-def test_thousands_who_leave_leave_nothing(instance):
+def test_disconnected_clients_leave_no_trace(instance):
     with Inside() as inside:
         with ThreadPoolExecutor(16) as threads:
             clients = list(threads.map(lambda _: Raw(inside.url), range(100)))

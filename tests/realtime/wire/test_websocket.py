@@ -1,6 +1,6 @@
-"""RFC 6455 on the wire: what clients may send in any pieces, and what ends the connection, with which code.
+"""RFC 6455 on the wire: valid frames in any pieces, and the codes that invalid ones end the connection with.
 
-The cases are those that the Autobahn test suite knows as groups 1 to 7 and 10, and the rest of ASGI.
+The cases are groups 1 to 7 and 10 of the Autobahn test suite, and the rest of ASGI.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIZES = (0, 1, 125, 126, 127, 128, 65535, 65536)
 
 
 def masked(opcode, payload=b"", is_last=True, reserved=0, size=None):
-    """A client's frame; `size` is a form of the length: 126 or 127, else the shortest."""
+    """Return a client's frame; `size` is a form of the length: 126 or 127, else the shortest."""
     size = size or (126 if 125 < len(payload) < 65536 else 127 if len(payload) > 125 else len(payload))
     length = len(payload).to_bytes({126: 2, 127: 8}.get(size, 0)) if size > 125 else b""
     mask = b"\x37\xfa\x21\x3d"
@@ -48,7 +48,7 @@ def closing(code, reason=b""):
 
 
 class Client:
-    """One who says what it likes, byte by byte."""
+    """A raw client that sends any bytes."""
 
     def __init__(self, port, headers=HANDSHAKE, start="GET /chat?a=1 HTTP/1.1", early=b"", buffer=None):
         self.socket = socket.socket()
@@ -57,37 +57,37 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(10)
         self.socket.connect(("127.0.0.1", port))
-        self._came = b""
-        self.ask(headers, start, early)
+        self._received = b""
+        self.request(headers, start, early)
 
-    def ask(self, headers=HANDSHAKE, start="GET /chat?a=1 HTTP/1.1", early=b""):
+    def request(self, headers=HANDSHAKE, start="GET /chat?a=1 HTTP/1.1", early=b""):
         lines = [start, *(f"{name}: {value}" for name, value in headers.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + early)
-        while b"\r\n\r\n" not in self._came and self._more():
+        while b"\r\n\r\n" not in self._received and self._more():
             pass
-        self.head, _, self._came = self._came.partition(b"\r\n\r\n")
+        self.head, _, self._received = self._received.partition(b"\r\n\r\n")
         self.status = int(self.head.split()[1]) if self.head else None
 
     def _more(self):
         data = b""
         with suppress(ConnectionResetError):
             data = self.socket.recv(65536)
-        self._came += data
+        self._received += data
         return data
 
-    def send(self, *frames, cut=None):
+    def send(self, *frames, piece_size=None):
         data = b"".join(frames)
-        for at in range(0, len(data), cut or len(data)):
-            self.socket.sendall(data[at : at + (cut or len(data))])
+        for at in range(0, len(data), piece_size or len(data)):
+            self.socket.sendall(data[at : at + (piece_size or len(data))])
 
     def take(self, size):
-        while len(self._came) < size:
+        while len(self._received) < size:
             assert self._more(), "closed"
-        data, self._came = self._came[:size], self._came[size:]
+        data, self._received = self._received[:size], self._received[size:]
         return data
 
     def frame(self):
-        """The next one: opcode and payload."""
+        """Return the opcode and payload of the next frame."""
         first, size = self.take(2)
         assert first & 0xF0 == 0x80
         size = int.from_bytes(self.take(2)) if size == 126 else int.from_bytes(self.take(8)) if size == 127 else size
@@ -95,14 +95,14 @@ class Client:
 
     @property
     def rest(self):
-        """What comes until the server closes."""
+        """Read until the server closes."""
         while self._more():
             pass
-        data, self._came = self._came, b""
+        data, self._received = self._received, b""
         return data
 
     def end(self):
-        """The frames that come, and the code with which the server closes both websocket and connection."""
+        """Return the remaining frames, and the code with which the server closes both websocket and connection."""
         frames = []
         while (frame := self.frame())[0] != CLOSE:
             frames.append(frame)
@@ -112,7 +112,7 @@ class Client:
 
 
 class Stage:
-    """An ASGI application that each test casts anew; an echo unless told otherwise."""
+    """An ASGI application whose behaviour each test sets; an echo by default."""
 
     def __init__(self):
         self.act = echo
@@ -120,16 +120,16 @@ class Stage:
 
     async def __call__(self, scope, receive, send):
         self.scope = scope
-        await (self.act if scope["type"] == "websocket" else answer)(receive, send)
+        await (self.act if scope["type"] == "websocket" else respond)(receive, send)
 
 
-async def told(told):
-    """Wait for what the test, in another thread, puts into a list."""
-    while not told:  # noqa: ASYNC110 # an Event is for its own thread
+async def filled(items):
+    """Wait until the test, in another thread, puts something into a list."""
+    while not items:  # noqa: ASYNC110 # an Event is for its own thread
         await asyncio.sleep(0.01)
 
 
-async def answer(receive, send):
+async def respond(receive, send):
     await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 204})
     await send({"type": "http.response.body"})
@@ -178,15 +178,15 @@ def connect(inside):
 # Frames
 
 
-@pytest.mark.parametrize("cut", [None, 1, 997])
-def test_messages_of_all_lengths_come_back_however_they_are_cut(client, cut):
+@pytest.mark.parametrize("piece_size", [None, 1, 997])
+def test_messages_of_all_lengths_are_echoed_in_any_pieces(client, piece_size):
     for size in SIZES:
         for opcode, payload in ((TEXT, b"*" * size), (BINARY, b"\xfe" * size)):
-            client.send(masked(opcode, payload), cut=cut)
+            client.send(masked(opcode, payload), piece_size=piece_size)
             assert client.frame() == (opcode, payload)
 
 
-def test_many_messages_in_one_piece_come_back_in_order(client):
+def test_many_messages_in_one_piece_are_echoed_in_order(client):
     messages = [(TEXT, str(number).encode()) for number in range(2000)]
 
     client.send(*(masked(*message) for message in messages))
@@ -197,7 +197,7 @@ def test_many_messages_in_one_piece_come_back_in_order(client):
 def test_a_long_message_in_small_pieces_costs_no_more_than_its_length(client):
     payload = bytes(range(256)) * 4000
 
-    client.send(masked(BINARY, payload), cut=64)
+    client.send(masked(BINARY, payload), piece_size=64)
 
     assert client.frame() == (BINARY, payload)
 
@@ -206,7 +206,7 @@ def test_pings_are_answered_and_pongs_are_not(client):
     for payload in (b"", b"hello", b"\x00\xff\xfe\xfd", b"\xfe" * 125):
         client.send(masked(PONG, payload), masked(PING, payload))
         assert client.frame() == (PONG, payload)
-    client.send(masked(PING, b"slowly"), cut=1)
+    client.send(masked(PING, b"slowly"), piece_size=1)
     assert client.frame() == (PONG, b"slowly")
     client.send(*(masked(PING, b"%d" % number) for number in range(10)))
     assert [client.frame() for _ in range(10)] == [(PONG, b"%d" % number) for number in range(10)]
@@ -234,22 +234,22 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize("cut", [None, 1])
+@pytest.mark.parametrize("piece_size", [None, 1])
 @pytest.mark.parametrize("frames", INVALID.values(), ids=INVALID)
-def test_what_breaks_the_protocol_ends_the_connection(client, frames, cut):
-    client.send(masked(TEXT, b"before"), frames[: None if cut is None else 20], cut=cut)
+def test_a_protocol_error_ends_the_connection(client, frames, piece_size):
+    client.send(masked(TEXT, b"before"), frames[: None if piece_size is None else 20], piece_size=piece_size)
 
     assert client.end() == ([(TEXT, b"before")], 1002)
 
 
-def test_what_follows_an_error_is_not_read(client):
+def test_frames_after_a_protocol_error_are_not_read(client):
     client.send(masked(TEXT, b"before"), masked(5), masked(TEXT, b"after"), masked(PING))
 
     assert client.end() == ([(TEXT, b"before")], 1002)
 
 
-@pytest.mark.parametrize("cut", [None, 1])
-def test_fragments_make_a_message_with_control_frames_between_them(client, cut):
+@pytest.mark.parametrize("piece_size", [None, 1])
+def test_fragments_make_a_message_with_control_frames_between_them(client, piece_size):
     for opcode in (TEXT, BINARY):
         client.send(
             masked(opcode, b"", is_last=False),
@@ -261,7 +261,7 @@ def test_fragments_make_a_message_with_control_frames_between_them(client, cut):
             masked(PING, b"2"),
             masked(CONTINUATION, b""),
             masked(opcode, b"next"),
-            cut=cut,
+            piece_size=piece_size,
         )
         expected = [(PONG, b"1"), (PONG, b"2"), (opcode, b"fragment"), (opcode, b"next")]
         assert [client.frame() for _ in expected] == expected
@@ -269,7 +269,7 @@ def test_fragments_make_a_message_with_control_frames_between_them(client, cut):
     assert client.frame() == (TEXT, b"")
 
 
-def test_a_message_in_many_fragments_comes_back(client):
+def test_a_message_in_many_fragments_is_echoed(client):
     payload = b"*" * 65536
     pieces = [payload[at : at + 1300] for at in range(0, len(payload), 1300)]
 
@@ -290,14 +290,14 @@ def test_a_message_in_many_fragments_comes_back(client):
     ],
     ids=["at once", "in fragments", "announced"],
 )
-def test_messages_may_not_be_longer_than_they_may_be(client, frames):
+def test_a_message_over_the_limit_ends_the_connection(client, frames):
     with suppress(BrokenPipeError, ConnectionResetError):
         client.send(frames)
 
     assert client.end() == ([], 1009)
 
 
-def test_a_message_may_be_as_long_as_it_may_be(client):
+def test_a_message_may_have_the_limit_in_bytes(client):
     client.send(masked(BINARY, bytes(MAX_SIZE)))
     assert client.frame() == (BINARY, bytes(MAX_SIZE))
 
@@ -329,7 +329,7 @@ INVALID_TEXTS = {
 
 
 @pytest.mark.parametrize("text", VALID_TEXTS)
-def test_a_text_may_be_cut_within_its_characters(client, text):
+def test_a_text_may_be_fragmented_within_its_characters(client, text):
     payload = text.encode()
     *fragments, last = [bytes((octet,)) for octet in payload]
 
@@ -341,28 +341,28 @@ def test_a_text_may_be_cut_within_its_characters(client, text):
     assert [client.frame(), client.frame()] == [(TEXT, payload), (TEXT, payload)]
 
 
-@pytest.mark.parametrize("cut", [None, 1])
+@pytest.mark.parametrize("piece_size", [None, 1])
 @pytest.mark.parametrize("octets", INVALID_TEXTS.values(), ids=INVALID_TEXTS)
-def test_what_is_no_utf8_ends_the_connection(connect, octets, cut):
+def test_invalid_utf8_ends_the_connection(connect, octets, piece_size):
     payload = "é".encode() + octets
-    whole, fragmented = connect(), connect()
+    complete, fragmented = connect(), connect()
 
-    whole.send(masked(TEXT, payload), cut=cut)
+    complete.send(masked(TEXT, payload), piece_size=piece_size)
     fragmented.send(masked(TEXT, b"", is_last=False))
-    fragmented.send(*(masked(CONTINUATION, bytes((octet,)), is_last=False) for octet in payload), cut=cut)
-    fragmented.send(masked(CONTINUATION), cut=cut)
+    fragmented.send(*(masked(CONTINUATION, bytes((octet,)), is_last=False) for octet in payload), piece_size=piece_size)
+    fragmented.send(masked(CONTINUATION), piece_size=piece_size)
 
-    assert (whole.end(), fragmented.end()) == (([], 1007), ([], 1007))
+    assert (complete.end(), fragmented.end()) == (([], 1007), ([], 1007))
 
 
 @pytest.mark.parametrize("octets", [b"\xf4\x90", b"\xed\xa0\x80", b"\xc0", b"\xff"])
-def test_a_text_fails_with_the_first_fragment_that_is_wrong(client, octets):
+def test_a_text_fails_with_its_first_invalid_fragment(client, octets):
     client.send(masked(TEXT, "κόσμε".encode() + octets, is_last=False))
 
     assert client.end() == ([], 1007)
 
 
-def test_binary_messages_are_not_looked_at(client):
+def test_binary_messages_need_not_be_utf8(client):
     client.send(masked(BINARY, b"\xff", is_last=False), masked(CONTINUATION, b"\xc0"))
     assert client.frame() == (BINARY, b"\xff\xc0")
 
@@ -374,29 +374,29 @@ def test_binary_messages_are_not_looked_at(client):
     "code",
     [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999],
 )
-def test_a_close_is_answered_with_its_own_code_and_told(connect, stage, code):
-    ends = recorded(stage)
+def test_a_close_frame_is_echoed_and_passed_to_the_application(connect, stage, code):
+    disconnects = recorded(stage)
 
     client = connect()
     client.send(closing(code, "até".encode()))
 
     assert client.end() == ([], code)
-    until(lambda: {"type": "websocket.disconnect", "code": code, "reason": "até"} in ends)
+    until(lambda: {"type": "websocket.disconnect", "code": code, "reason": "até"} in disconnects)
 
 
 def recorded(stage):
-    """The application's last message of each connection."""
-    ends = []
+    """Return the list that gets the application's last message of each connection."""
+    disconnects = []
 
     async def record(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] != "websocket.disconnect":
             pass
-        ends.append(message)
+        disconnects.append(message)
 
     stage.act = record
-    return ends
+    return disconnects
 
 
 @pytest.mark.parametrize(
@@ -409,56 +409,56 @@ def recorded(stage):
         *((closing(code), 1002) for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)),
     ],
 )
-@pytest.mark.parametrize("cut", [None, 1])
-def test_a_close_says_what_it_may_say(client, frame, code, cut):
-    client.send(masked(TEXT, b"before"), frame, cut=cut)
+@pytest.mark.parametrize("piece_size", [None, 1])
+def test_a_close_frame_is_validated(client, frame, code, piece_size):
+    client.send(masked(TEXT, b"before"), frame, piece_size=piece_size)
 
     assert client.end() == ([(TEXT, b"before")], code)
 
 
 @pytest.mark.parametrize("after", [masked(TEXT, b"x"), masked(PING), closing(1001), masked(5), b"\x81"])
-def test_nothing_counts_after_a_close(client, after):
+def test_frames_after_a_close_are_ignored(client, after):
     client.send(closing(1000), after)
     assert client.end() == ([], 1000)
 
 
-def test_a_close_within_a_message_is_a_close(client):
+def test_a_close_may_come_within_a_fragmented_message(client):
     client.send(masked(TEXT, b"frag", is_last=False), closing(1000), masked(CONTINUATION, b"ment"))
     assert client.end() == ([], 1000)
 
 
 @pytest.mark.parametrize(("last", "code"), [(b"", 1006), (masked(CLOSE), 1005)])
-def test_one_who_hangs_up_is_told_as_such(connect, stage, last, code):
-    ends = recorded(stage)
+def test_the_application_gets_the_code_of_a_client_that_hangs_up(connect, stage, last, code):
+    disconnects = recorded(stage)
     client = connect()
     client.send(masked(TEXT, b"x"), last)
     client.socket.shutdown(socket.SHUT_WR)
 
     assert client.rest in (b"", b"\x88\x00")
-    assert until(lambda: ends) == [{"type": "websocket.disconnect", "code": code, "reason": ""}]
+    assert until(lambda: disconnects) == [{"type": "websocket.disconnect", "code": code, "reason": ""}]
 
 
-def test_what_came_before_the_end_is_heard_before_it(connect, stage):
-    heard, may_listen = [], []
+def test_messages_before_the_end_are_received_before_it(connect, stage):
+    received, may_receive = [], []
 
-    async def listen_late(receive, send):
+    async def receive_late(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
-        await told(may_listen)
-        while not heard or heard[-1]["type"] != "websocket.disconnect":
-            heard.append(await receive())
-        heard.append(await receive())
+        await filled(may_receive)
+        while not received or received[-1]["type"] != "websocket.disconnect":
+            received.append(await receive())
+        received.append(await receive())
 
-    stage.act = listen_late
+    stage.act = receive_late
     client = connect()
     client.send(masked(TEXT, b"1"), masked(TEXT, b"2"), masked(BINARY, b"3"), closing(4000, b"bye"))
     client.socket.shutdown(socket.SHUT_WR)
     assert client.rest == b""
-    may_listen.append(True)
+    may_receive.append(True)
 
-    until(lambda: len(heard) == 5)
-    assert [message.get("text", message.get("bytes")) for message in heard[:3]] == ["1", "2", b"3"]
-    assert heard[3] == heard[4] == {"type": "websocket.disconnect", "code": 4000, "reason": "bye"}
+    until(lambda: len(received) == 5)
+    assert [message.get("text", message.get("bytes")) for message in received[:3]] == ["1", "2", b"3"]
+    assert received[3] == received[4] == {"type": "websocket.disconnect", "code": 4000, "reason": "bye"}
 
 
 # The handshake
@@ -516,7 +516,7 @@ def test_the_application_is_told_what_was_asked_for(connect, stage):
         ({f"X-{number}": "" for number in range(150)}, 400),
     ],
 )
-def test_what_is_no_handshake_is_refused(connect, change, status):
+def test_an_invalid_handshake_is_refused(connect, change, status):
     client = connect({name: value for name, value in (HANDSHAKE | change).items() if value is not None})
 
     assert client.status == status
@@ -525,7 +525,7 @@ def test_what_is_no_handshake_is_refused(connect, change, status):
 
 
 @pytest.mark.parametrize("start", ["POST /chat HTTP/1.1", "GET /chat HTTP/1.0", "GET /ch\u00e9t HTTP/1.1"])
-def test_a_websocket_is_opened_by_one_kind_of_request(connect, start):
+def test_a_handshake_is_a_get_in_http_1_1(connect, start):
     assert connect(start=start).status == 400
 
 
@@ -534,7 +534,7 @@ def test_a_handshake_has_no_body(connect, body):
     assert connect(HANDSHAKE | body).status == 400
 
 
-def test_what_comes_with_the_handshake_is_heard(connect):
+def test_frames_sent_with_the_handshake_are_received(connect):
     client = connect(early=masked(TEXT, b"early") + masked(PING, b"bird") + masked(TEXT, b"half")[:3])
 
     assert [client.frame(), client.frame()] == [(TEXT, b"early"), (PONG, b"bird")]
@@ -542,10 +542,10 @@ def test_what_comes_with_the_handshake_is_heard(connect):
     assert client.frame() == (TEXT, b"half")
 
 
-def test_a_websocket_may_follow_a_request_but_not_overtake_its_answer(connect):
+def test_a_handshake_may_follow_a_request_but_not_overtake_its_response(connect):
     client = connect({"Host": "x"})
     assert client.status == 204
-    client.ask()
+    client.request()
     assert client.status == 101
     client.send(masked(TEXT, b"x"))
     assert client.frame() == (TEXT, b"x")
@@ -557,21 +557,21 @@ def test_a_websocket_may_follow_a_request_but_not_overtake_its_answer(connect):
 
 
 def test_an_application_may_refuse(connect, stage):
-    ends = []
+    disconnects = []
 
     async def refuse(receive, send):
         await receive()
         await send({"type": "websocket.close"})
-        ends.append(await receive())
+        disconnects.append(await receive())
 
     stage.act = refuse
     client = connect()
 
     assert (client.status, client.rest) == (403, b"")
-    assert until(lambda: ends) == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
+    assert until(lambda: disconnects) == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
 
 
-def test_an_application_may_refuse_in_its_own_words(connect, stage):
+def test_an_application_may_deny_with_a_response_of_its_own(connect, stage):
     async def refuse(receive, send):
         await receive()
         start = {"status": 401, "headers": [(b"content-type", b"text/plain"), (b"x-own", b"1")]}
@@ -588,7 +588,7 @@ def test_an_application_may_refuse_in_its_own_words(connect, stage):
 
 @pytest.mark.parametrize("is_accepted", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
-def test_an_application_that_ends_ends_the_connection(connect, stage, caplog, is_accepted, fails):
+def test_an_application_that_returns_ends_the_connection(connect, stage, caplog, is_accepted, fails):
     async def end(receive, send):
         await receive()
         if is_accepted:
@@ -608,7 +608,7 @@ def test_an_application_that_ends_ends_the_connection(connect, stage, caplog, is
     assert ("the application's own" in caplog.text) == fails
 
 
-def test_an_application_closes_with_code_and_reason_and_says_no_more(connect, stage):
+def test_an_application_closes_with_code_and_reason_and_sends_no_more(connect, stage):
     raised = []
 
     async def close(receive, send):
@@ -632,7 +632,7 @@ def test_an_application_closes_with_code_and_reason_and_says_no_more(connect, st
     assert len(until(lambda: len(raised) == 3 and raised)) == 3
 
 
-def test_one_who_does_not_close_when_told_is_cut_off(connect, stage, monkeypatch):
+def test_a_client_that_ignores_a_close_frame_is_disconnected(connect, stage, monkeypatch):
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.2)
 
     async def close(receive, send):
@@ -648,10 +648,10 @@ def test_one_who_does_not_close_when_told_is_cut_off(connect, stage, monkeypatch
     assert client.rest == b""
 
 
-def test_who_sends_to_one_who_has_left_is_told_so(connect, stage):
+def test_sending_after_a_disconnect_raises(connect, stage):
     raised = []
 
-    async def talk(receive, send):
+    async def send_all(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
         assert (await receive())["type"] == "websocket.disconnect"
@@ -661,7 +661,7 @@ def test_who_sends_to_one_who_has_left_is_told_so(connect, stage):
             raised.append(error)
             raise
 
-    stage.act = talk
+    stage.act = send_all
     client = connect()
     client.send(closing(1000))
     assert client.end() == ([], 1000)
@@ -669,18 +669,18 @@ def test_who_sends_to_one_who_has_left_is_told_so(connect, stage):
     assert isinstance(until(lambda: raised)[0], ClientDisconnected)
 
 
-def test_a_receive_that_is_given_up_loses_nothing(connect, stage):
-    async def ask_often(receive, send):
+def test_a_cancelled_receive_loses_no_message(connect, stage):
+    async def receive_often(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
-        heard = 0
-        while heard < 200:
+        received = 0
+        while received < 200:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.001):
-                    heard += (await receive())["type"] == "websocket.receive"
+                    received += (await receive())["type"] == "websocket.receive"
         await send({"type": "websocket.send", "text": "all"})
 
-    stage.act = ask_often
+    stage.act = receive_often
     client = connect()
     for _ in range(200):
         client.send(masked(TEXT, b"x"))
@@ -691,17 +691,17 @@ def test_a_receive_that_is_given_up_loses_nothing(connect, stage):
 # Slowness on either side
 
 
-def test_an_application_that_does_not_listen_is_not_sent_more(connect, stage):
-    heard, may_listen = [], []
+def test_an_application_that_does_not_receive_pauses_reading(connect, stage):
+    received, may_receive = [], []
 
-    async def listen_late(receive, send):
+    async def receive_late(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
-        await told(may_listen)
+        await filled(may_receive)
         while (message := await receive())["type"] == "websocket.receive":
-            heard.append(len(message["bytes"]))
+            received.append(len(message["bytes"]))
 
-    stage.act = listen_late
+    stage.act = receive_late
     client = connect()
     client.socket.settimeout(1)
     frame, sent = masked(BINARY, bytes(100_000)), 0
@@ -710,15 +710,15 @@ def test_an_application_that_does_not_listen_is_not_sent_more(connect, stage):
             client.socket.sendall(frame)
             sent += 1
     assert sent < 2000
-    assert not heard
-    may_listen.append(True)
-    until(lambda: len(heard) >= sent)
+    assert not received
+    may_receive.append(True)
+    until(lambda: len(received) >= sent)
 
 
 def test_a_client_that_does_not_read_makes_the_application_wait(connect, stage):
     sent = []
 
-    async def talk(receive, send):
+    async def send_all(receive, send):
         await receive()
         await send({"type": "websocket.accept"})
         for number in range(200):
@@ -726,7 +726,7 @@ def test_a_client_that_does_not_read_makes_the_application_wait(connect, stage):
             sent.append(number)
         await receive()
 
-    stage.act = talk
+    stage.act = send_all
     client = connect(buffer=4096)
     assert until(lambda: len(sent) > 0)
     before = -1
@@ -740,7 +740,7 @@ def test_a_client_that_does_not_read_makes_the_application_wait(connect, stage):
     assert (PONG, b"4") in frames
 
 
-def test_a_server_that_stops_says_so():
+def test_a_server_that_stops_closes_with_1012():
     with Inside(Stage()) as inside:
         client = Client(inside.port)
         assert client.status == 101
@@ -748,7 +748,7 @@ def test_a_server_that_stops_says_so():
         assert client.end() == ([], 1012)
 
 
-# The same as another one's
+# Compared with the websockets library
 
 
 messages = st.tuples(
@@ -758,11 +758,11 @@ messages = st.tuples(
 )
 
 
-def in_frames(content, cuts, controls):
-    """A message in fragments, with control frames before each of them."""
+def in_frames(content, inner_bounds, controls):
+    """Yield a message in fragments, with control frames before each of them."""
     opcode = TEXT if isinstance(content, str) else BINARY
     payload = content.encode() if isinstance(content, str) else content
-    bounds = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
+    bounds = [0, *sorted(min(bound, len(payload)) for bound in inner_bounds), len(payload)]
     for number, (begin, end) in enumerate(pairwise(bounds)):
         for control in controls:
             yield masked(control, b"%d" % number)
@@ -789,11 +789,11 @@ def test_any_messages_in_any_pieces_are_read_as_the_websockets_library_reads_the
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.lists(messages, max_size=3), st.integers(0), st.binary(max_size=40), st.integers(1, 5))
-def test_any_octets_in_any_pieces_come_to_the_same_end(sequence, place, octets, size):
-    """Messages with something else written over them: the same is read before the same error, if it is one."""
+def test_any_octets_are_parsed_the_same_in_any_pieces(sequence, start, octets, size):
+    """Messages with other octets written over them give the same results before the same error, if any."""
     data = bytearray(b"".join(frame for message in sequence for frame in in_frames(*message)))
-    place %= len(data) + 1
-    data[place : place + len(octets)] = octets
+    start %= len(data) + 1
+    data[start : start + len(octets)] = octets
 
     assert outcome([bytes(data)]) == outcome([bytes(data[at : at + size]) for at in range(0, len(data), size)])
 
@@ -804,8 +804,8 @@ def outcome(chunks):
         for chunk in chunks:
             reader.feed(chunk)
             read += iter(reader.read, None)
-    except ProtocolError as failure:
-        read.append(failure.code)
+    except ProtocolError as error:
+        read.append(error.code)
     return read
 
 
