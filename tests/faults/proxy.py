@@ -17,7 +17,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         #: Bytes to the client after which a connection is reset; None for no limit.
-        self.cut_after: int | None = None
+        self.reset_after: int | None = None
         #: Bytes a second that pass to a client; None for as many as there are.
         self.rate: int | None = None
         #: What either side sends is taken and not passed on, as by a line that is dead without anybody's notice.
@@ -58,7 +58,7 @@ class Proxy:
             return
         self._writers.add(upstream)
         try:
-            down = self._pump(upstream_reader, writer, self.cut_after, is_down=True)
+            down = self._pump(upstream_reader, writer, self.reset_after, is_down=True)
             await asyncio.gather(self._pump(reader, upstream, None), down)
         finally:
             await self._close(upstream)

@@ -167,11 +167,11 @@ def test_a_replay_that_is_cut_again_and_again_tells_nothing_twice(server, proxy,
         server.receive(
             instance, f"missed {number}", padding="x", message={"conversation": f"{number}", "pad": "x" * 50_000}
         )
-    proxy.cut_after = 600_000
+    proxy.reset_after = 600_000
     proxy.is_refusing = False
     while proxy.resets < 6:
         listening.client.wait_for("disconnect", keep=True)
-    proxy.cut_after = None
+    proxy.reset_after = None
     server.receive(instance, "live")
 
     heard = listening.until("live", timeout=40)
