@@ -14,6 +14,6 @@ application = ProtocolTypeRouter(
     {
         "http": evoapi,
         "websocket": URLRouter([re_path(r"^socket\.io/?", evoapi), path("echo/", Echo.as_asgi())]),
-        "lifespan": evoapi,  # without it nothing is told
+        "lifespan": evoapi,  # without it no event is emitted
     }
 )

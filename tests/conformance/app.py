@@ -1,4 +1,4 @@
-"""What the protocols' own test suites talk to: this project's server, with the handlers and times that they expect.
+"""The server for the protocols' own test suites: this project's, with the handlers and times that they expect.
 
     uvicorn tests.conformance.app:application --port 3000 [--http realtime.wire.http:LimitedProtocol
             --ws realtime.wire.websocket:WebSocketProtocol]

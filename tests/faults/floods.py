@@ -1,4 +1,4 @@
-"""A client that sends without end, and a bystander who sees what that does to the server."""
+"""A client that sends without end, and a bystander that measures the server meanwhile."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tests.server import Server
 
 
 class Bystander:
-    """Asks again and again for something that the event loop answers, while the `with` block runs."""
+    """Repeats a request that the event loop answers, while the `with` block runs."""
 
     def __init__(self, server: Server) -> None:
         self.port = server.port
         assert server.process
         self._status = Path(f"/proc/{server.process.pid}/status")
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        #: Seconds that each answer took.
+        self._thread = threading.Thread(target=self._measure)
+        #: Seconds that each response took.
         self.waits: list[float] = []
-        #: Bytes of memory that the server had at first, and at most.
+        #: Bytes of the server's memory at first, and at most.
         self.memory_before = self.memory = self._memory()
 
     def _memory(self) -> int:
         (line,) = (line for line in self._status.read_text().splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
-    def _watch(self) -> None:
+    def _measure(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         while not self._is_over.is_set():
             began = time.monotonic()
@@ -70,14 +70,14 @@ class Bystander:
 @dataclass
 class Flood:
     sent: int = 0
-    #: The beginning of what the server answered.
-    answer: bytes = b""
-    #: Whether the server closed the connection.
+    #: The first bytes of the response.
+    response: bytes = b""
+    #: True once the server closed the connection.
     is_closed: bool = False
 
 
 def flood(port: int, first: bytes, more: bytes, size: int = 30_000_000, seconds: float = 30) -> Flood:
-    """Send `first`, then `more` again and again, so many bytes; read until the server closes, for so many seconds."""
+    """Send `first`, then `more` repeatedly, up to `size` bytes; read until the server closes, for at most `seconds`."""
     seen, deadline = Flood(), time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", port), 60) as client, suppress(ConnectionError):
         client.sendall(first)
@@ -87,7 +87,7 @@ def flood(port: int, first: bytes, more: bytes, size: int = 30_000_000, seconds:
             readable, writable, _ = select.select([client], [client] if seen.sent < size else [], [], left)
             if readable:
                 data = client.recv(65536)
-                seen.answer = (seen.answer + data)[:1000]
+                seen.response = (seen.response + data)[:1000]
                 if not data:
                     seen.is_closed = True
                     break

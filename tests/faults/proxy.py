@@ -12,15 +12,15 @@ from typing import Any
 
 
 class Proxy:
-    """Stands between clients and a server on loopback; its methods may be called from any thread."""
+    """A proxy between clients and a server on loopback; its methods may be called from any thread."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         #: Bytes to the client after which a connection is reset; None for no limit.
         self.reset_after: int | None = None
-        #: Bytes a second that pass to a client; None for as many as there are.
+        #: Bytes a second that pass to a client; None for no limit.
         self.rate: int | None = None
-        #: What either side sends is taken and not passed on, as by a line that is dead without anybody's notice.
+        #: True: bytes from either side are read and dropped, as by a connection that is dead without a FIN or RST.
         self.is_swallowing = False
         self.is_refusing = False
         self.resets = 0
@@ -44,11 +44,11 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            await self._pass_on(reader, writer)
+            await self._forward(reader, writer)
         finally:
             await self._close(writer)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.is_refusing:
                 raise ConnectionRefusedError
@@ -89,13 +89,13 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
             while self.is_swallowing:  # noqa: ASYNC110 (it is set from another thread)
-                await asyncio.sleep(0.05)  # goodbyes vanish too
+                await asyncio.sleep(0.05)  # a FIN is dropped too
             writer.write_eof()
         except (OSError, RuntimeError):
-            pass  # the other side has gone
+            pass  # the other side has disconnected
 
     def reset_all(self) -> None:
-        """RST on every connection, to both sides."""
+        """Send RST on every connection, to both sides."""
 
         async def reset() -> None:
             for writer in list(self._writers):

@@ -1,4 +1,4 @@
-"""A websocket client that stops reading whenever it likes, on a socket with hardly any buffer."""
+"""A websocket client that reads only when it is asked to, on a socket with hardly any buffer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StuckReader:
         return taken
 
     def packet(self) -> str:
-        """The next Engine.IO packet that is no heartbeat."""
+        """Return the next Engine.IO packet that is no heartbeat."""
         while True:
             opcode, size = self._take(2)
             if size == 126:
@@ -64,7 +64,7 @@ class StuckReader:
                 return payload.decode()
 
     def event(self) -> Any:
-        """The next event's first argument."""
+        """Return the next event's first argument."""
         while not (packet := self.packet()).startswith("42"):
             pass
         return json.loads(packet[packet.index("[") :])[1]

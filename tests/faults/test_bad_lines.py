@@ -1,4 +1,4 @@
-"""Slow lines, and lines that die without anybody's notice: who comes back has missed nothing."""
+"""Slow lines, and lines that die without a FIN or RST: clients that reconnect have missed nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PADDING = "x" * 50_000
 
 @pytest.fixture
 def line():
-    """Makes proxies to a port."""
+    """Return a factory of proxies to a port."""
     proxies = []
 
     def make(port):
@@ -30,7 +30,7 @@ def line():
 
 
 def numbers(client, last):
-    """The numbers of all events that it has heard, once it has heard the last one."""
+    """Return the numbers of all received events, once the last one is received."""
     while client.event("call", 30)["data"]["number"] != last:
         pass
     return [line["args"][0]["data"]["number"] for line in client.seen if line["is"] == "event"]
@@ -38,11 +38,11 @@ def numbers(client, last):
 
 def publish(server, instance, numbers):
     events = [{"event": "call", "data": {"number": number, "padding": PADDING}} for number in numbers]
-    answer = server.post(server.path("/event/publish", instance), events)
-    assert answer.status == 201, answer.body
+    response = server.post(server.path("/event/publish", instance), events)
+    assert response.status == 201, response.body
 
 
-def test_twenty_megabytes_over_a_slow_line_end_level(server, node, line):
+def test_twenty_megabytes_over_a_slow_line_are_all_delivered(server, node, line):
     instance = server.create()
     slow = line(server.port)
     client = node.connect(
@@ -73,7 +73,7 @@ def test_twenty_megabytes_over_a_slow_line_end_level(server, node, line):
 
 @pytest.fixture
 def inside(transactional_db):
-    """A server whose heartbeat tells after two seconds that a line is dead."""
+    """A server whose heartbeat times out after two seconds."""
     with Inside() as running:
         engine = running.application.server.eio
         engine.ping_interval = engine.ping_timeout = 1

@@ -1,4 +1,4 @@
-"""kill -9 and cut lines under traffic: what was acknowledged is heard, once and in order."""
+"""kill -9 and reset connections under traffic: acknowledged events are delivered once and in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.proxy import Proxy
 
 
 class Traffic(threading.Thread):
-    """Posts numbered messages one after the other; each is repeated under its id until it is acknowledged."""
+    """Posts numbered messages in order; each is repeated under its id until it is acknowledged."""
 
     def __init__(self, server, instance):
         super().__init__()
@@ -24,11 +24,11 @@ class Traffic(threading.Thread):
     def run(self):
         while not self.is_over.is_set():
             try:
-                answer = self.server.receive(self.instance, str(self.acknowledged), id=f"message-{self.acknowledged}")
+                response = self.server.receive(self.instance, str(self.acknowledged), id=f"message-{self.acknowledged}")
             except (urllib.error.URLError, OSError):
-                time.sleep(0.02)  # the server is away; nothing tells when it is back but to ask again
+                time.sleep(0.02)  # the server is away; only another request shows when it is back
                 continue
-            assert answer.status == 200
+            assert response.status == 200
             self.acknowledged += 1
 
     def reach(self, number):
@@ -48,7 +48,7 @@ def texts(client):
     return [event["data"]["message"]["conversation"] for event in events if event["event"] == "messages.upsert"]
 
 
-def hear(client, last):
+def wait_for_text(client, last):
     while texts(client)[-1:] != [last]:
         client.wait_for("event", 30)
 
@@ -84,12 +84,12 @@ def test_a_server_killed_again_and_again_loses_nothing(fresh_server, node, trans
     traffic.reach(120)
     sent = traffic.end()
 
-    hear(client, sent[-1])
+    wait_for_text(client, sent[-1])
     assert texts(client) == sent
     client.disconnect()
 
 
-def test_lines_cut_again_and_again_lose_nothing(server, node):
+def test_connections_reset_again_and_again_lose_nothing(server, node):
     instance = server.create()
     proxy = Proxy(server.port)
     client = node.connect(
@@ -107,7 +107,7 @@ def test_lines_cut_again_and_again_lose_nothing(server, node):
         assert client.wait_for("connect", 20)["recovered"] is True
     sent = traffic.end()
 
-    hear(client, sent[-1])
+    wait_for_text(client, sent[-1])
     assert texts(client) == sent
     client.disconnect()
     proxy.stop()

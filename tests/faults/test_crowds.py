@@ -1,4 +1,4 @@
-"""Hundreds at once: all replays end level, and those who are live already hear on meanwhile."""
+"""Hundreds of clients at once: all replays complete, and live clients receive events meanwhile."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ pytestmark = pytest.mark.any_database
 
 def publish(server, instance, numbers):
     events = [{"event": "call", "data": {"number": number}} for number in numbers]
-    answer = server.post(server.path("/event/publish", instance), events)
-    assert answer.status == 201, answer.body
+    response = server.post(server.path("/event/publish", instance), events)
+    assert response.status == 201, response.body
 
 
-def test_five_hundred_replays_keep_nobody_waiting(fresh_server):
+def test_five_hundred_replays_delay_no_live_client(fresh_server):
     server = fresh_server()
     instance = server.create()
     namespace = f"/{instance.name}"
@@ -41,7 +41,7 @@ def test_five_hundred_replays_keep_nobody_waiting(fresh_server):
     healthy.close()
 
 
-def test_a_thousand_come_back_by_themselves_after_a_kill(fresh_server):
+def test_a_thousand_clients_reconnect_after_a_kill(fresh_server):
     server = fresh_server()
     instance = server.create()
     namespace = f"/{instance.name}"

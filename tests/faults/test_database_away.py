@@ -1,4 +1,4 @@
-"""The database goes away and comes back: clients come back by themselves, and have missed nothing."""
+"""The database goes away and comes back: clients reconnect, and have missed nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLIENTS = 200
 
 @pytest.fixture
 def database():
-    """The way to the database."""
+    """A proxy to the database."""
     proxy = Proxy(psycopg.conninfo.conninfo_to_dict(POSTGRES_URL).get("port", 5432))
     yield proxy
     proxy.stop()
@@ -24,7 +24,7 @@ def database():
 
 @pytest.fixture
 def server(fresh_server, database):
-    """A server that reaches its database by that way."""
+    """A server that reaches its database through the proxy."""
     server = fresh_server()
     server.stop()
     user, _, rest = server.environment["DATABASE_URL"].rpartition("@")
@@ -35,20 +35,20 @@ def server(fresh_server, database):
 
 @pytest.fixture
 def line(server):
-    """The way to the server."""
+    """A proxy to the server."""
     proxy = Proxy(server.port)
     yield proxy
     proxy.stop()
 
 
 def refuse(database):
-    """As when PostgreSQL is stopped."""
+    """Refuse connections, as a stopped PostgreSQL does."""
     database.is_refusing = True
     database.reset_all()
 
 
 def swallow(database):
-    """As when it hangs, or the network does: nobody says no."""
+    """Drop all bytes, as where PostgreSQL or the network hangs."""
     database.is_swallowing = True
 
 
@@ -57,7 +57,7 @@ def bring_back(database):
     database.reset_all()
 
 
-def hear(client, text):
+def wait_for_text(client, text):
     while client.event("messages.upsert", 20)["data"]["message"]["conversation"] != text:
         pass
 
@@ -79,7 +79,7 @@ def test_two_hundred_clients_come_back_when_the_database_does(server, node, data
     for instance in instances:
         server.receive(instance, "before")
     for client in clients:
-        hear(client, "before")
+        wait_for_text(client, "before")
 
     take_away(database)
     line.reset_all()
@@ -94,7 +94,7 @@ def test_two_hundred_clients_come_back_when_the_database_does(server, node, data
     for instance in instances:
         assert server.receive(instance, "after").status == 200
     for client in clients:
-        hear(client, "after")
+        wait_for_text(client, "after")
         assert not [line for line in client.seen if line["is"] == "connect_error" and not line["active"]]
         client.disconnect()
 
@@ -104,14 +104,14 @@ def test_requests_are_answered_while_the_database_is_away(server, database):
     refuse(database)
 
     for _ in range(3):
-        for answer in (
+        for response in (
             server.receive(instance, "lost"),
             server.get("/instance/fetchInstances"),
             server.get(server.path("/event/find", instance)),
             server.get(server.path("/event/stream", instance)),
         ):
-            assert answer.status == 503
-            assert answer.json == {
+            assert response.status == 503
+            assert response.json == {
                 "status": 503,
                 "error": "Service Unavailable",
                 "response": {"message": ["The database does not answer; try again"]},

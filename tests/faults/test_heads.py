@@ -1,4 +1,4 @@
-"""Heads, trailers and chunk extensions without measure, from strangers: they are refused, and nobody else waits."""
+"""Oversized heads, trailers and chunk extensions, from strangers: they are refused, and nobody else waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPGRADE = [
     b"Sec-WebSocket-Version: 13",
 ]
 
-#: Where strangers come in: the request's first line, its headers, its body, and what a harmless one is answered.
+#: Endpoints for strangers: the request's first line, its headers, its body, and the status of a harmless request.
 WAYS = {
     "REST": (b"GET /instance/fetchInstances HTTP/1.1", [CLOSE], b"", 401),
     "polling": (b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1", [CLOSE], b"", 200),
@@ -44,27 +44,27 @@ def head(first, lines):
 
 
 def padded(first, lines, size):
-    """A head of so many bytes, all the same but for one header."""
+    """Return a head of `size` bytes, padded by one header."""
     missing = size - len(head(first, [*lines, b"X-A: "]))
     return head(first, [*lines, b"X-A: " + b"a" * missing])
 
 
 def with_lines(first, lines, count):
-    """A head of so many lines, after its first one, as long as they can be."""
+    """Return a head of `count` lines after its first one, as long as they can be."""
     room = min(300, (SIZE - len(head(first, lines))) // count - 2)
     return head(first, [*lines, *[b"a:".ljust(room, b"b")] * (count - len(lines) - 1)])
 
 
 def with_fields(first, lines, size):
-    """A head of so many bytes, most of them in the query."""
+    """Return a head of `size` bytes, most of them in the query."""
     method, path, version = first.split(b" ")
     path += b"&" if b"?" in path else b"?"
     missing = size - len(head(b" ".join([method, path, version]), lines))
     return head(b" ".join([method, path + b"%=+&" * (missing // 4) + b"a" * (missing % 4), version]), lines)
 
 
-def answer_to(port, data):
-    """Send it all, and read until the server closes; returns the status, the head and the body of the answer."""
+def response_to(port, data):
+    """Send all data and read until the server closes; returns the status, the head and the body of the response."""
     with socket.create_connection(("127.0.0.1", port), 90) as client:
         client.sendall(data)
         came = b""
@@ -74,22 +74,22 @@ def answer_to(port, data):
     return int(top.split()[1]), top.lower(), body
 
 
-def check_refusal(answer):
-    status, top, body = answer
+def check_refusal(response):
+    status, top, body = response
     assert status == 431
     assert b"\r\nconnection: close" in top
-    told = json.loads(body)
-    assert (told["status"], told["error"]) == (431, "Request Header Fields Too Large")
-    assert "64 KiB" in told["response"]["message"][0]
+    error = json.loads(body)
+    assert (error["status"], error["error"]) == (431, "Request Header Fields Too Large")
+    assert "64 KiB" in error["response"]["message"][0]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_head_may_have_so_many_bytes(server, way):
     first, lines, body, status = WAYS[way]
     with Bystander(server) as bystander:
-        assert answer_to(server.port, padded(first, lines, SIZE) + body)[0] == status
-        check_refusal(answer_to(server.port, padded(first, lines, SIZE + 1) + body))
-        check_refusal(answer_to(server.port, padded(first, lines, 2 * SIZE) + body))
+        assert response_to(server.port, padded(first, lines, SIZE) + body)[0] == status
+        check_refusal(response_to(server.port, padded(first, lines, SIZE + 1) + body))
+        check_refusal(response_to(server.port, padded(first, lines, 2 * SIZE) + body))
     assert bystander.longest_wait < 1
 
 
@@ -97,35 +97,35 @@ def test_a_head_may_have_so_many_bytes(server, way):
 def test_a_head_may_have_so_many_lines(server, way):
     first, lines, body, status = WAYS[way]
     with Bystander(server) as bystander:
-        assert answer_to(server.port, with_lines(first, lines, LINES) + body)[0] == status
-        check_refusal(answer_to(server.port, with_lines(first, lines, LINES + 1) + body))
-        check_refusal(answer_to(server.port, with_lines(first, lines, 2 * LINES) + body))
+        assert response_to(server.port, with_lines(first, lines, LINES) + body)[0] == status
+        check_refusal(response_to(server.port, with_lines(first, lines, LINES + 1) + body))
+        check_refusal(response_to(server.port, with_lines(first, lines, 2 * LINES) + body))
     assert bystander.longest_wait < 1
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_query_is_a_part_of_the_head(server, way):
-    """And it has a thousand fields at most, each of which costs more than its bytes."""
+    """It also has at most a thousand fields, since each costs more than its bytes."""
     first, lines, body, status = WAYS[way]
     with Bystander(server) as bystander:
         status = {"polling": 400, "websocket": 403, "stream": 400}.get(way, status)
-        answer = answer_to(server.port, with_fields(first, lines, SIZE) + body)
-        assert answer[0] == status
-        assert (b"fields" in answer[2]) == (status == 400)
-        check_refusal(answer_to(server.port, with_fields(first, lines, 2 * SIZE) + body))
+        response = response_to(server.port, with_fields(first, lines, SIZE) + body)
+        assert response[0] == status
+        assert (b"fields" in response[2]) == (status == 400)
+        check_refusal(response_to(server.port, with_fields(first, lines, 2 * SIZE) + body))
     assert bystander.longest_wait < 1
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_million_lines_keep_nobody_waiting(server, way):
+def test_a_million_lines_delay_nobody(server, way):
     first, lines, _, _ = WAYS[way]
     with Bystander(server) as bystander:
-        check_refusal(answer_to(server.port, head(first, lines + [b"a:b"] * 980_000)))
+        check_refusal(response_to(server.port, head(first, lines + [b"a:b"] * 980_000)))
     assert bystander.longest_wait < 2
     assert bystander.growth < 50_000_000
 
 
-#: What begins a request, and goes on for ever.
+#: Requests without end: the beginning, and the part that is repeated.
 ENDLESS = {
     "lines": (b"GET / HTTP/1.1\r\n", b"a:b\r\n" * 13_000),
     "a value": (b"GET / HTTP/1.1\r\na: ", b"a" * 65536),
@@ -142,50 +142,50 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
-def test_what_never_ends_is_refused_at_once(server, kind):
+def test_requests_without_end_are_refused_at_once(server, kind):
     with Bystander(server) as bystander:
         began = time.monotonic()
         seen = flood(server.port, *ENDLESS[kind])
         took = time.monotonic() - began
-    assert seen.answer.startswith(b"HTTP/1.1 431 ")
+    assert seen.response.startswith(b"HTTP/1.1 431 ")
     assert seen.is_closed
     assert took < 5
     assert bystander.longest_wait < 1
     assert bystander.growth < 50_000_000
 
 
-def test_empty_lines_are_no_head_for_ever(server):
-    """And no request, that would have to be answered."""
+def test_empty_lines_without_end_are_disconnected(server):
+    """They begin no request, so they get no response."""
     seen = flood(server.port, b"", b"\r\n" * 30_000)
-    assert (seen.is_closed, seen.answer) == (True, b"")
+    assert (seen.is_closed, seen.response) == (True, b"")
     assert seen.sent < 30_000_000
 
 
-def go_on(client, more, pause):
-    """Send more until the server ends the connection, for half a minute at most."""
+def send_on(client, more, pause):
+    """Send repeatedly until the server ends the connection, for at most 30 seconds."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         client.sendall(more)
         time.sleep(pause)
 
 
-def test_a_refused_client_is_heard_out_but_not_for_ever(server):
-    """One that reads the answer only when it has sent everything gets it; nothing of that is kept."""
+def test_a_refused_client_may_go_on_sending_but_not_for_ever(server):
+    """A client that reads only after it has sent everything gets its response; none of its bytes are kept."""
     with Bystander(server) as bystander:
-        check_refusal(answer_to(server.port, padded(b"GET / HTTP/1.1", [], 12_000_000)))
+        check_refusal(response_to(server.port, padded(b"GET / HTTP/1.1", [], 12_000_000)))
         for more, pause in ((b"a" * 100_000, 0), (b"a", 0.1)):
             with socket.create_connection(("127.0.0.1", server.port), 30) as client:
                 client.sendall(padded(b"GET / HTTP/1.1", [], 100_000))
                 with pytest.raises(ConnectionError):
-                    go_on(client, more, pause)
+                    send_on(client, more, pause)
     assert bystander.growth < 50_000_000
 
 
-# What is not refused
+# Accepted requests
 
 
-def answers_to(port, data):
-    """How often each status came until the server closed."""
+def statuses_of(port, data):
+    """Return the statuses of all responses until the server closes."""
     with socket.create_connection(("127.0.0.1", port), 60) as client:
         client.sendall(data)
         came = b""
@@ -195,31 +195,31 @@ def answers_to(port, data):
 
 
 def test_each_head_of_a_series_is_counted_by_itself(server):
-    asked = padded(b"GET /instance/fetchInstances HTTP/1.1", [b"a:b"] * 150, 4000)
+    got = padded(b"GET /instance/fetchInstances HTTP/1.1", [b"a:b"] * 150, 4000)
     posted = head(b"POST /nowhere HTTP/1.1", [b"Content-Length: 20000"]) + b"a" * 20_000
     last = padded(b"GET /instance/fetchInstances HTTP/1.1", [CLOSE], SIZE)
-    assert answers_to(server.port, (asked + posted) * 20 + last) == [401, 404] * 20 + [401]
+    assert statuses_of(server.port, (got + posted) * 20 + last) == [401, 404] * 20 + [401]
 
 
 @pytest.mark.parametrize("size", [2, 300_000, 3_000_000])
 def test_a_body_is_no_head(server, size):
-    """Also where it comes in one write with the head, as clients send it."""
+    """Even where it is sent in one write with the head, as by many clients."""
     lines = [CLOSE, b"Content-Length: %d" % size]
-    assert answers_to(server.port, padded(b"POST /webhook/meta HTTP/1.1", lines, SIZE) + b" " * size) == [401]
+    assert statuses_of(server.port, padded(b"POST /webhook/meta HTTP/1.1", lines, SIZE) + b" " * size) == [401]
 
 
 def test_small_chunks_are_a_body(server):
-    """With what stands between them they are several times its bytes."""
+    """With their framing they are several times its bytes."""
     chunked = padded(b"POST /webhook/meta HTTP/1.1", [CLOSE, b"Transfer-Encoding: chunked"], SIZE)
     trailers = b"0\r\n" + b"a: b\r\n" * LINES + b"\r\n"
-    assert answers_to(server.port, chunked + b"1\r\n \r\n" * 100_000 + trailers) == [401]
+    assert statuses_of(server.port, chunked + b"1\r\n \r\n" * 100_000 + trailers) == [401]
 
 
 def test_a_trailer_is_no_header(server):
-    """Who posts, and for whom, is said before the body (RFC 9110, section 6.5.1)."""
+    """Credentials in trailers are ignored (RFC 9110, section 6.5.1)."""
     first = b"POST /instance/create HTTP/1.1"
     chunked = head(first, [CLOSE, b"Transfer-Encoding: chunked", b"Content-Type: application/json"])
-    assert answers_to(server.port, chunked + b"2\r\n{}\r\n0\r\napikey: %b\r\n\r\n" % GLOBAL_KEY.encode()) == [401]
+    assert statuses_of(server.port, chunked + b"2\r\n{}\r\n0\r\napikey: %b\r\n\r\n" % GLOBAL_KEY.encode()) == [401]
 
 
 # Requests by the thousand
@@ -232,8 +232,8 @@ def test_pipelined_requests_wait_as_bytes(server):
     assert bystander.longest_wait < 1
 
 
-def test_a_client_that_asks_for_more_and_leaves_is_not_written_to(caplog):
-    """Neither by the request that is being answered nor by those behind it."""
+def test_a_client_that_pipelines_and_disconnects_is_not_written_to(caplog):
+    """Neither by the running request nor by those queued behind it."""
     left = threading.Event()
 
     async def application(scope, receive, send):
@@ -257,14 +257,14 @@ async def receive_until_disconnect(receive):
         pass
 
 
-def test_chunks_of_one_byte_keep_nobody_waiting(server):
+def test_chunks_of_one_byte_delay_nobody(server):
     with Bystander(server) as bystander:
         flood(server.port, CHUNKED, b"1\r\n \r\n" * 10_000, seconds=4)
     assert bystander.usual_wait < 0.1
     assert bystander.longest_wait < 1
 
 
-def test_nobody_keeps_a_server_from_stopping(fresh_server):
+def test_no_client_keeps_a_server_from_stopping(fresh_server):
     """A head of a million lines, one without end, a refused client that stays, bodies and requests in small pieces."""
     server = fresh_server()
     endless = [ENDLESS["lines"], ENDLESS["a value"], ENDLESS["an extension"], (CHUNKED, b"1\r\n \r\n" * 10_000)]
@@ -286,7 +286,7 @@ def test_nobody_keeps_a_server_from_stopping(fresh_server):
 
 
 class Turns:
-    """Takes turns of the event loop while the `with` block runs, and sees how long the longest lasted."""
+    """Measures the longest turn of the event loop while the `with` block runs."""
 
     async def __aenter__(self):
         self.longest = 0
@@ -305,8 +305,8 @@ class Turns:
         self._task.cancel()
 
 
-async def asked(application, path, query, headers):
-    """The messages that an ASGI application sends for a GET."""
+async def messages_for(application, path, query, headers):
+    """Return the messages that an ASGI application sends for a GET."""
     sent = []
 
     async def receive():
@@ -329,14 +329,14 @@ async def test_lines_of_one_name_are_joined_once_for_django():
         return [environ["HTTP_X_A"].encode()]
 
     async with Turns() as turns:
-        sent = await asked(InThreads(wsgi, 1), "/", b"", [LINE] * 60_000)
+        sent = await messages_for(InThreads(wsgi, 1), "/", b"", [LINE] * 60_000)
     assert sent[1]["body"] == b",".join([b"b" * 100] * 60_000)
     assert turns.longest < 1
 
 
 async def test_lines_of_one_name_are_joined_once_for_engine_io():
     async with Turns() as turns:
-        sent = await asked(SocketIO(), "/socket.io/", b"EIO=4&transport=polling", [LINE] * 60_000)
+        sent = await messages_for(SocketIO(), "/socket.io/", b"EIO=4&transport=polling", [LINE] * 60_000)
     assert sent[0]["status"] == 200
     assert turns.longest < 1
 
@@ -347,11 +347,11 @@ async def test_lines_of_one_name_are_joined_once_for_engine_io():
 def test_a_content_type_may_have_a_thousand_bytes(server):
     first, length = b"POST /instance/create HTTP/1.1", b"Content-Length: 2"
     media_type = b"Content-Type: application/json"
-    assert answer_to(server.port, head(first, [CLOSE, length, media_type.ljust(1000, b";")]) + b"{}")[0] == 401
+    assert response_to(server.port, head(first, [CLOSE, length, media_type.ljust(1000, b";")]) + b"{}")[0] == 401
     for lines in ([media_type.ljust(60_000, b";")], [media_type.ljust(1000, b";")] * 50):
         with Bystander(server) as bystander:
             began = time.monotonic()
-            status, _, body = answer_to(server.port, head(first, [CLOSE, length, *lines]) + b"{}")
+            status, _, body = response_to(server.port, head(first, [CLOSE, length, *lines]) + b"{}")
             took = time.monotonic() - began
         assert status == 431
         assert b"Content-Type is over 1024 bytes" in body
@@ -362,4 +362,4 @@ def test_a_length_may_have_as_many_zeros_as_fit(server):
     first = b"POST /instance/create HTTP/1.1"
     for length, status in ((b"2", 401), (b"99999999", 413)):
         zeros = padded(first, [CLOSE, b"Content-Length: " + b"0" * 10_000 + length], 11_000)
-        assert answer_to(server.port, zeros + b"{}")[0] == status
+        assert response_to(server.port, zeros + b"{}")[0] == status

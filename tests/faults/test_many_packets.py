@@ -21,18 +21,18 @@ pytestmark = pytest.mark.any_database
 #: Bytes that the body of a POST may have.
 MAX_BODY = 1_000_000
 
-#: Seconds that others may wait on a slow machine. Handled in one piece, all of these take longer on a fast one.
+#: Seconds that others may wait on a slow machine. Handled in one piece, these bodies take longer even on a fast one.
 PATIENCE = 0.8
 
 TEXT, PING = 1, 9
 
-#: The first octet of one; no other that the server sends here has it.
+#: The first octet of a close frame; no other frame that the server sends here has it.
 CLOSE_FRAME = b"\x88"
 
 
 @pytest.fixture
 def quiet_server(fresh_server):
-    """One whose log has no line of another test."""
+    """A server whose log has no line of another test."""
     server = fresh_server()
     yield server
     server.stop()
@@ -41,7 +41,7 @@ def quiet_server(fresh_server):
 
 @contextmanager
 def others_served(server):
-    """Requests that are answered on the event loop, one after another; none may wait for long."""
+    """Repeat a request that the event loop answers; none may take longer than PATIENCE."""
     is_over, waits = threading.Event(), []
 
     def ask():
@@ -64,18 +64,18 @@ def others_served(server):
 
 
 def full(packet):
-    """A body of as many of these packets as fit."""
+    """Return a body of as many of these packets as fit."""
     return SEPARATOR.join([packet] * (MAX_BODY // (len(packet) + 1))).encode()
 
 
 def escaped(packet):
-    """The same as JSONP clients post it, with every character escaped."""
+    """Return such a body as JSONP clients post it, with every character escaped."""
     one = "".join(f"%{ord(character):02x}" for character in packet + SEPARATOR)
     return b"d=" + (one * ((MAX_BODY - 2) // len(one))).removesuffix("%1e").encode()
 
 
 def post_together(server, body, clients):
-    """Post it from several clients, so that all are complete at the same time; returns the statuses of the answers."""
+    """Post a body from several clients, all complete at the same time; returns the statuses of the responses."""
     with ExitStack() as stack:
         posting = []
         for _ in range(clients):
@@ -90,7 +90,7 @@ def post_together(server, body, clients):
 
 
 def frames(opcode, *payloads):
-    """A client's frames, to be sent in one piece."""
+    """Return a client's frames, to be sent in one piece."""
     return b"".join(bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload.encode() for payload in payloads)
 
 
@@ -106,20 +106,20 @@ def say(instance):
 
 
 @pytest.mark.parametrize("packet", ["4x", "49"])
-def test_a_body_of_bad_packets_holds_up_nobody_and_is_logged_once(quiet_server, packet):
+def test_a_body_of_bad_packets_delays_nobody_and_is_logged_once(quiet_server, packet):
     with others_served(quiet_server):
         assert post_together(quiet_server, full(packet), clients=1) == [200]
     assert logged(quiet_server) == 1
 
 
 @pytest.mark.parametrize("packet", ["3", "43[]"])
-def test_a_body_of_small_packets_holds_up_nobody(server, packet):
+def test_a_body_of_small_packets_delays_nobody(server, packet):
     with others_served(server):
         assert post_together(server, full(packet), clients=1) == [200]
 
 
 @pytest.mark.parametrize("body", [escaped("3" + "a" * 1000), b"d=3" + b"&a=b" * 249_000], ids=["escapes", "fields"])
-def test_forms_of_jsonp_hold_up_nobody(server, body):
+def test_forms_of_jsonp_delay_nobody(server, body):
     with others_served(server):
         assert post_together(server, body, clients=16) == [200] * 16
 
@@ -127,7 +127,7 @@ def test_forms_of_jsonp_hold_up_nobody(server, body):
 @pytest.mark.parametrize(
     ("opcode", "payload"), [(TEXT, "3"), (TEXT, "41"), (TEXT, "4x"), (PING, "")], ids=["3", "41", "4x", "ping"]
 )
-def test_frames_that_come_together_hold_up_nobody(server, opcode, payload):
+def test_frames_sent_together_delay_nobody(server, opcode, payload):
     sent = frames(opcode, *[payload] * 30_000) + frames(TEXT, "9")
 
     def send(client):
@@ -172,7 +172,7 @@ def test_nothing_after_a_bad_frame_is_handled(server, bad):
     assert server.counts(instance)["Message"] == 0
 
 
-def test_what_comes_before_a_bad_packet_is_handled(server):
+def test_packets_before_a_bad_one_are_handled(server):
     instance = server.create()
     client = Polling(server.url)
     client.join(f"/{instance.name}", apikey=instance.token)
@@ -205,16 +205,16 @@ def test_bad_packets_of_many_clients_are_logged_once_a_second(quiet_server):
     assert logged(quiet_server) + sum(map(int, skipped)) == 201
 
 
-# Nothing but its size bounds what an honest client posts
+# The body of an honest client is limited by its size alone
 
 
-def test_five_thousand_emits_at_once_are_all_answered(server, node):
+def test_five_thousand_emits_at_once_are_all_acknowledged(server, node):
     instance = server.create()
     client = node.connect(
         f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=["polling"]
     ).connected()
 
-    answers = client.call_all("send_message", ["no object"] * 5000)
+    acknowledgements = client.call_all("send_message", ["no object"] * 5000)
 
-    assert {answer["status"] for answer in answers} == {400, 429}
+    assert {ack["status"] for ack in acknowledgements} == {400, 429}
     client.disconnect()

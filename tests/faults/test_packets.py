@@ -1,4 +1,4 @@
-"""Packets that no honest client sends: none fails the server, and whoever else is there is served."""
+"""Packets that no honest client sends: none fails the server, and other clients are served."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tests.clients.raw import Raw
 
 pytestmark = pytest.mark.any_database
 
-#: What uvicorn closes a websocket with when the application has failed.
+#: The code with which uvicorn closes a websocket when the application has failed.
 INTERNAL_ERROR = 1011
 
-#: Pieces of binary data that the server lets a packet announce.
+#: Binary attachments that a packet may have.
 MAX_ATTACHMENTS = 10
 
 digits = st.integers(0, 10**400).map(str) | st.text("0123456789²٣", max_size=30)
-marks = st.sampled_from(["", "-", ",", "/", "?", '"', "[", "{", "\0", "\x1e", "\x7f", "\ufeff", "b", " ", "\r\n", "😀"])
+symbols = st.sampled_from(
+    ["", "-", ",", "/", "?", '"', "[", "{", "\0", "\x1e", "\x7f", "\ufeff", "b", " ", "\r\n", "😀"]
+)
 namespaces = st.sampled_from(
     ["", "/", "/,", "/loja,", "/loja", "//", "/loja/loja,", "/a?b=c,", "/*,", "/../,"]
 ) | st.text("/loja,?%-", max_size=20)
@@ -55,7 +57,7 @@ grammatical = st.builds(
         attachments,
         namespaces,
         st.just("") | digits,
-        marks,
+        symbols,
         bodies,
     ),
 )
@@ -85,7 +87,7 @@ def mutated(packet, at, size, put):
 mutants = st.builds(
     mutated, real, st.integers(0, 60), st.integers(0, 5), st.binary(max_size=4) | real | digits.map(str.encode)
 )
-#: What is in one frame or one post; not always text.
+#: The payload of one frame or one packet of a body; not always text.
 packets = st.one_of(
     grammatical.map(lambda packet: packet.encode(errors="surrogatepass")),
     mutants,
@@ -96,20 +98,20 @@ packets = st.one_of(
 
 
 class Healthy:
-    """Somebody else on the same server, who is served each time."""
+    """Another client of the same server, which is served each time."""
 
     def __init__(self, server):
         self.server, self.instance = server, server.create()
         self.client = Raw(server.url)
         assert self.client.join(f"/{self.instance.name}", {"apikey": self.instance.token})[0] == "0"
-        self.said = 0
+        self.sent = 0
 
     def is_served(self):
-        self.said += 1
-        assert self.server.receive(self.instance, str(self.said)).status == 200
+        self.sent += 1
+        assert self.server.receive(self.instance, str(self.sent)).status == 200
         while (event := self.client.event())[0] != "messages.upsert":
             pass  # contacts and chats come with it
-        return event[1]["data"]["message"]["conversation"] == str(self.said)
+        return event[1]["data"]["message"]["conversation"] == str(self.sent)
 
 
 @pytest.fixture
@@ -117,9 +119,9 @@ def server(fresh_server):
     server = fresh_server()
     yield server
     server.stop()
-    told = server.log.read_text()
-    assert "Traceback" not in told, told[-10_000:]
-    assert "never awaited" not in told, told[-10_000:]
+    log = server.log.read_text()
+    assert "Traceback" not in log, log[-10_000:]
+    assert "never awaited" not in log, log[-10_000:]
 
 
 @pytest.fixture
@@ -154,7 +156,7 @@ def test_no_frame_fails_the_server(server, healthy):
     instance, other = server.create("loja"), server.create("outra")
 
     def is_read(client):
-        """Whether all that it sent is read: it may join. After a packet with attachments, texts are taken for them."""
+        """Return whether the server reads on, by joining. After a packet with attachments, texts are read as those."""
         for _ in range(MAX_ATTACHMENTS + 1):
             client.socket.send(f'40/outra,{{"apikey":"{other.token}"}}')
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Clients that take for ever, with their requests or with our answers: the server ends them, and serves the others."""
+"""Clients that send requests or read responses without end: the server disconnects them, and serves the others."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ HEAD = "HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Dripper:
-    """A connection that says something at once, and then a little more each second."""
+    """A connection that sends something at once, and then a little more each second."""
 
     def __init__(self, port, first, more):
         self.more = more
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.sendall(first)
         self.socket.setblocking(False)
-        self.answer = b""
+        self.response = b""
         self.is_over = False
 
-    def go_on(self):
-        """Send a little more; see what has come."""
+    def send_more(self):
+        """Send a little more, and read."""
         try:
             self.socket.send(self.more) if self.more else None
             while data := self.socket.recv(65536):
-                self.answer += data
+                self.response += data
             self.is_over = True
         except BlockingIOError:
             pass
-        except OSError:  # reset, since it has gone on talking
+        except OSError:  # reset, since it went on sending
             self.is_over = True
 
 
 def drippers(server, count):
-    """As many of each kind; the kinds that are to be told why."""
+    """Return `count` of each kind of slow client."""
     posted = f"{HEAD}apikey: x\r\nContent-Length: 1000\r\n\r\n".encode()
     chunked = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
     session = Polling(server.url).path.encode()
@@ -62,12 +62,12 @@ def drippers(server, count):
         "a chunked body": (b"POST /webhook/meta " + chunked, b"1\r\n \r\n"),
         "packets": (b"POST " + session + b" " + posted, b" "),
         "no packets": (b"POST " + session + b" " + posted, b""),
-        "an answered body": (b"POST /event/stream/x " + posted, b" "),
+        "a body with a response": (b"POST /event/stream/x " + posted, b" "),
     }
     return {kind: [Dripper(server.port, first, more) for _ in range(count)] for kind, (first, more) in kinds.items()}
 
 
-def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
+def test_requests_without_end_are_refused_and_delay_nobody(fresh_server, node):
     server = fresh_server()
     instance = server.create()
     healthy = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
@@ -79,7 +79,7 @@ def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
         assert time.monotonic() < deadline, [kind for kind in slow if not all(one.is_over for one in slow[kind])]
         for kind in slow.values():
             for one in kind:
-                one.go_on()
+                one.send_more()
         assert server.receive(instance, str(number)).status == 200
         assert healthy.event("messages.upsert")["data"]["message"]["conversation"] == str(number)
         number += 1
@@ -87,13 +87,13 @@ def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
 
     for kind in ("half a line", "a head", "no body", "a body", "a chunked body"):
         for one in slow[kind]:
-            head, _, body = one.answer.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 408 "), (kind, one.answer)
+            head, _, body = one.response.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 408 "), (kind, one.response)
             assert b"\r\nconnection: close" in head
-            told = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
-            assert (told["status"], told["error"]) == (408, "Request Timeout")
+            error = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
+            assert (error["status"], error["error"]) == (408, "Request Timeout")
     for kind in ("nothing", "empty lines"):
-        assert {one.answer for one in slow[kind]} == {b""}  # it would be the answer to what comes next
+        assert {one.response for one in slow[kind]} == {b""}  # a response would seem to be one to the next request
     for one in itertools.chain(*slow.values()):
         one.socket.close()
     healthy.disconnect()
@@ -102,7 +102,7 @@ def test_requests_that_never_end_are_ended_and_harm_nobody(fresh_server, node):
 
 
 @pytest.mark.parametrize("more", [b"X-A: " + b"a" * 20_000, b"\r\n".join([b"X-A: a"] * 150), b"Content-Length: 1"])
-def test_a_handshake_that_is_not_understood_is_refused(server, more):
+def test_an_invalid_handshake_is_refused(server, more):
     """Too long, or not a GET."""
     method = b"POST" if more.startswith(b"Content") else b"GET"
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -125,11 +125,11 @@ def short(monkeypatch):
 
 
 class Application:
-    """Answers each request with its body after a while; /long, with much."""
+    """Responds to each request with its body after a while; to /long, with a large one."""
 
     def __init__(self):
-        #: Requests that were answered to the last byte.
-        self.answered = 0
+        #: Requests whose response was sent to the last byte.
+        self.responded = 0
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -143,7 +143,7 @@ class Application:
         for start in range(0, len(body) + 1, 100_000):
             await send({"type": "http.response.body", "body": body[start : start + 100_000], "more_body": True})
         await send({"type": "http.response.body"})
-        self.answered += 1
+        self.responded += 1
 
 
 @pytest.fixture
@@ -173,27 +173,27 @@ def connection(application, buffer=None):
 
 
 def closed_with(client):
-    """What could be read until the server closed the connection, in order or by a reset."""
-    answer = b""
+    """Read until the server closes the connection, by FIN or RST."""
+    received = b""
     with suppress(ConnectionResetError):
         while data := client.recv(65536):
-            answer += data
-    return answer
+            received += data
+    return received
 
 
-def test_a_body_may_take_long_while_it_comes(application):
+def test_a_body_may_take_long_while_bytes_arrive(application):
     with connection(application) as client:
         client.sendall(f"POST / {HEAD}Content-Length: 100000\r\nConnection: close\r\n\r\n".encode())
         for _ in range(10):
             client.sendall(b"x" * 10_000)
             time.sleep(0.1)
-        answer = closed_with(client)
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"x-size: 100000" in answer
+        response = closed_with(client)
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b"x-size: 100000" in response
 
 
 def test_an_application_may_take_longer_than_a_client(application):
-    """Half of the next request is no reason to answer it before the first one."""
+    """A part of the next request gets no response before the first one has."""
     with connection(application) as client:
         client.sendall(f"GET / {HEAD}\r\n".encode())
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -202,7 +202,7 @@ def test_an_application_may_take_longer_than_a_client(application):
         assert closed_with(client) == b""
 
 
-def test_an_answer_that_nobody_takes_is_given_up(application):
+def test_a_response_that_is_not_read_is_aborted(application):
     with connection(application, 4096) as client:
         client.sendall(f"GET /long {HEAD}\r\n".encode())
         time.sleep(1)
@@ -211,30 +211,30 @@ def test_an_answer_that_nobody_takes_is_given_up(application):
         assert len(closed_with(client)) < 8_000_000
 
 
-def test_an_answer_may_take_long_while_it_is_taken(application):
+def test_a_response_may_take_long_while_it_is_read(application):
     with connection(application, 4096) as client:
         client.sendall(f"GET /long {HEAD}Connection: close\r\n\r\n".encode())
-        taken = 0
+        read = 0
         while data := client.recv(200_000):
-            taken += len(data)
+            read += len(data)
             time.sleep(len(data) / 6_000_000)
-    assert taken > 8_000_000
-    assert application.answered == 1
+    assert read > 8_000_000
+    assert application.responded == 1
 
 
 async def test_a_slow_body_is_refused_under_any_server(short):
-    """Where nothing but ASGI tells how it comes."""
-    told = []
+    """BodyLimit sees only ASGI messages."""
+    sent = []
 
     async def receive():
         await asyncio.sleep(0.05)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
     async def send(message):
-        told.append(message)
+        sent.append(message)
 
     scope = {"type": "http", "headers": [(b"content-length", b"1000")]}
     await body_limit.BodyLimit(None)(scope, receive, send)
 
-    assert told[0]["status"] == 408
-    assert (b"connection", b"close") in told[0]["headers"]
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
