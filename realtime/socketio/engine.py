@@ -84,7 +84,7 @@ class Engine(engineio.AsyncServer):
                 return self._bad_request("Invalid session")
             return await self._respond_in_session(session, environ, jsonp_index)
         if query.get("EIO") != ["4"]:
-            return self._bad_request("Engine.IO is spoken here in version 4")
+            return self._bad_request("Only version 4 of Engine.IO is supported")
         if environ["REQUEST_METHOD"] != "GET":
             return self._bad_request("Bad handshake method")
         return await self._handle_connect(environ, query["transport"][0], jsonp_index)

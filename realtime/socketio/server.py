@@ -129,8 +129,8 @@ class Server(socketio.AsyncServer):
         self.on_rewind: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
         #: Members of the CONNECT packet besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
-        self._error_log = RateLimitedLog(logging.ERROR, "A client could not be authorised, and is to try again: %s")
-        self._packet_log = RateLimitedLog(logging.INFO, "A client sent what is no packet: %s")
+        self._error_log = RateLimitedLog(logging.ERROR, "A client could not be authorised and will reconnect: %s")
+        self._packet_log = RateLimitedLog(logging.INFO, "A client sent a malformed packet: %s")
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
         #: The relay's rooms: the sessions in each, by sid. python-socketio's own rooms hold a single client each.

@@ -61,17 +61,17 @@ def accept(method: str, http_version: str, headers: Collection[tuple[bytes, byte
     """
     names = [name for name, _ in headers]
     if len(names) > MAX_HEADERS or sum(map(len, chain(*headers))) > MAX_HEADERS_SIZE:
-        raise HandshakeError("The websocket's handshake is too long")
+        raise HandshakeError("The headers of the websocket handshake are too large")
     values = dict(headers)
     if b"transfer-encoding" in values or values.get(b"content-length", b"0") != b"0":
-        raise HandshakeError("A websocket's handshake has no body")
+        raise HandshakeError("A websocket handshake has no body")
     if method != "GET" or http_version != "1.1" or names.count(b"host") != 1:
-        raise HandshakeError("A websocket is opened by GET in HTTP/1.1, from one Host")
+        raise HandshakeError("A websocket handshake is a GET in HTTP/1.1 with one Host")
     if values.get(b"sec-websocket-version") != b"13":
-        raise HandshakeError("Websockets are spoken here in version 13", 426)
+        raise HandshakeError("Only version 13 of WebSocket is supported", 426)
     key = values.get(b"sec-websocket-key", b"")
     if names.count(b"sec-websocket-key") != 1 or not _is_key(key):
-        raise HandshakeError("Sec-WebSocket-Key is to be 16 bytes in base64")
+        raise HandshakeError("Sec-WebSocket-Key must be 16 bytes in base64")
     return b2a_base64(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest(), newline=False)  # noqa: S324 # the RFC's
 
 

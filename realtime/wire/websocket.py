@@ -293,7 +293,7 @@ class WebSocketProtocol(asyncio.Protocol):
     async def receive(self) -> dict[str, Any]:
         """Return the next message, as ASGI's `receive`. Raises RuntimeError where another call waits already."""
         if self._waiter:
-            raise RuntimeError("Only one can wait for a websocket's messages")
+            raise RuntimeError("Another call already waits for this websocket's messages")
         if self._event is None:
             self._read_on()
         while self._event is None and self._end is None:

@@ -95,7 +95,7 @@ def frames(opcode, *payloads):
 
 
 def logged(server):
-    return sum("A client sent what is no packet" in line for line in server.log.read_text().splitlines())
+    return sum("A client sent a malformed packet" in line for line in server.log.read_text().splitlines())
 
 
 def say(instance):
