@@ -144,7 +144,7 @@ class Server(socketio.AsyncServer):
     def emit_event(self, namespace: str, room: str, event: Event, position: Any, offset: str | None) -> None:
         """Send a logged event to a room (or to one sid) of this process, as one packet for all.
 
-        `position` is the event's place in the log, `offset` the argument that tells it to clients that recover.
+        `position` is the event's in the log, `offset` the argument that clients with recovery get besides the envelope.
         """
         members = self.rooms.get(room)
         sessions: Collection[EngineSocket] = members.values() if members else self._sessions_of(namespace, room)
@@ -201,7 +201,7 @@ class Server(socketio.AsyncServer):
             self.rooms.pop(room, None)
 
     async def disconnect_listener(self, recipient: Recipient, flush: bool = True) -> None:
-        """DISCONNECT a client from a namespace for good, after its queued events or, without `flush`, in their place.
+        """DISCONNECT a client from a namespace for good, after its queued events or, without `flush`, dropping them.
 
         Its transport is closed if it has no other namespace.
         """
