@@ -12,7 +12,7 @@ from django.db import IntegrityError, close_old_connections, connection
 from instances.changes import OutgoingText
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Message, SendUnderWay
-from instances.outbound import client as http
+from instances.outbound.client import http_client
 from instances.providers import providers
 from instances.providers.base import NotSent
 
@@ -78,7 +78,7 @@ def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
     if not connection.in_atomic_block:
         close_old_connections()  # while WhatsApp is asked, others may have it
     try:
-        wa_id = http.run(sending.deliver())
+        wa_id = http_client.run(sending.deliver())
     except NotSent as error:
         raise sending.fail(error) from None
     return sending.finish(wa_id)

@@ -14,7 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from instances import errors
 from instances.asgi import Application, Receive, Scope, Send, respond
 from instances.models import Fingerprint
-from instances.outbound import client as http
+from instances.outbound.client import http_client
 from realtime.database import database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
@@ -109,7 +109,7 @@ class SocketIO:
         """Start the relay and the workers. Raises ImproperlyConfigured for a database or settings that do not fit."""
         await database(_check_database)
         transports()  # settings are checked now, not at the first delivery
-        await http.client.start()
+        await http_client.start()
         await self.relay.start()
         self.relay.spawn(self.namespaces.watch_access())
         await database(coalescing_worker.emit_left_behind)
@@ -125,7 +125,7 @@ class SocketIO:
         self.running.discard(self)
         await self.relay.stop()
         await self.server.shutdown()
-        await http.client.stop()
+        await http_client.stop()
 
 
 def _tune_gc() -> None:

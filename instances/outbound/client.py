@@ -1,4 +1,4 @@
-"""HTTP to the outside, on the server's event loop.
+"""HTTP requests to the outside, on the server's event loop.
 
 URLs that reach this module come from the operator's environment and are trusted.
 """
@@ -13,65 +13,70 @@ import aiohttp
 
 T = TypeVar("T")
 
-#: From the first packet of a call to the last byte of its answer, in seconds.
+#: Seconds from the first packet of a request to the last byte of its response.
 DEADLINE = 20.0
-MAX_ANSWER_BYTES = 1024 * 1024
+#: Bytes of a response's body that are read; a longer one is truncated, and is then no valid JSON.
+MAX_RESPONSE_BYTES = 1024 * 1024
 
 
 class Unreachable(Exception):
-    """Raised when a call got no answer in time, or one that is no HTTP, or could not be made at all."""
+    """Raised when a request got no response in time, got one that is not HTTP, or could not be made at all."""
 
 
-class _Client:
-    """One session for all calls, where a server runs; elsewhere (a shell, a command) one for each call."""
+class HttpClient:
+    """An aiohttp client with one session between `start` and `stop`; outside (a shell, a command) one per request."""
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.session = _session()
+        """Open a session on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._session = _new_session()
 
     async def stop(self) -> None:
-        self.loop, session, self.session = None, self.session, None
+        self._loop, session, self._session = None, self._session, None
         if session:
             await session.close()
 
     async def post(self, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
-        if self.session is not None:
-            return await _post(self.session, url, json, headers)
-        async with _session() as session:
+        """Send a POST request; returns the status and body of its response. Raises Unreachable.
+
+        Redirects are not followed.
+        """
+        if self._session is not None:
+            return await _post(self._session, url, json, headers)
+        async with _new_session() as session:
             return await _post(session, url, json, headers)
 
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine that uses this client, and wait for its result in a thread without an event loop."""
+        if self._loop is not None:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run(coroutine)
 
-def _session() -> aiohttp.ClientSession:
+
+def _new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE))
 
 
 async def _post(session: aiohttp.ClientSession, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
     try:
-        async with session.post(url, json=json, headers=headers, allow_redirects=False) as answer:
-            return answer.status, await _whole(answer)
+        async with session.post(url, json=json, headers=headers, allow_redirects=False) as response:
+            return response.status, await _read_body(response)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise Unreachable(type(error).__name__) from error
 
 
-async def _whole(answer: aiohttp.ClientResponse) -> bytes:
-    """The body; a long one only to its first part, which no reader here takes for an answer."""
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in answer.content.iter_any():
+    async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_RESPONSE_BYTES:
             break
     return bytes(body)
 
 
-client = _Client()
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, waited for in a thread that has no event loop of its own."""
-    if client.loop is not None:
-        return asyncio.run_coroutine_threadsafe(coroutine, client.loop).result()
-    return asyncio.run(coroutine)
+#: The client of this process.
+http_client = HttpClient()

@@ -20,7 +20,7 @@ from instances.changes import Change, InboundMessage, Notice, OutgoingText, Stat
 from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, jid
-from instances.outbound import client as http
+from instances.outbound.client import Unreachable, http_client
 from instances.providers.base import InvalidPayload, NotSent, Provider, load_json
 from instances.providers.cloud_api_messages import content_of
 
@@ -83,8 +83,8 @@ class CloudApi(Provider):
             raise NotSent("The instance has no token for the Graph API")
         url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"
         try:
-            status, response = await http.client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
-        except http.Unreachable as error:
+            status, response = await http_client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
+        except Unreachable as error:
             raise NotSent(f"The Graph API did not answer ({error})", status=502) from None
         try:
             return _message_id(status, response)

@@ -14,7 +14,6 @@ from aiohttp import web
 from instances.changes import OutgoingText
 from instances.crypto import Secret
 from instances.models import Instance, Integration
-from instances.outbound import client as http
 from instances.providers.base import NotSent
 from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
@@ -305,7 +304,7 @@ def test_a_graph_that_is_not_there_is_a_bad_gateway(start_server):
 
 
 async def test_a_graph_that_hangs_is_given_up_at_the_deadline(graph, monkeypatch, settings):
-    monkeypatch.setattr(http, "DEADLINE", 0.2)
+    monkeypatch.setattr("instances.outbound.client.DEADLINE", 0.2)
     settings.WA_BUSINESS_URL = graph.url
     release = graph.held()
     instance = Instance(integration=Integration.CLOUD_API, number="123", provider_token=Secret("graph-token"))
