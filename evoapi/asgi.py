@@ -5,16 +5,16 @@ from typing import Any
 from evoapi.wsgi import application as django_application  # first: it sets Django up
 
 # isort: split
-from evoapi.threads import InThreads
+from evoapi.threads import ThreadedWsgi
 from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.webhooks import EvolutionIngress, MetaIngress
 from realtime.api.publish import PublishIngress
 from realtime.asgi import SocketIO
 
-quick = InThreads(django_application, 8)
+quick = ThreadedWsgi(django_application, 8)
 #: Routes that wait for WhatsApp: however long it hangs, the others have their threads.
-waiting = InThreads(django_application, 64)
+waiting = ThreadedWsgi(django_application, 64)
 
 
 async def in_threads(scope: Any, receive: Any, send: Any) -> None:

@@ -23,7 +23,7 @@ class WsgiResponse(NamedTuple):
     body: bytes
 
 
-class InThreads:
+class ThreadedWsgi:
     """ASGI for a WSGI application (PEP 3333), run by so many threads at most.
 
     The body comes in one piece: `BodyLimit` stands before it.

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from evoapi.threads import InThreads
+from evoapi.threads import ThreadedWsgi
 from realtime.asgi import SocketIO
 from tests.environment import GLOBAL_KEY
 from tests.faults.floods import Bystander, flood
@@ -329,7 +329,7 @@ async def test_lines_of_one_name_are_joined_once_for_django():
         return [environ["HTTP_X_A"].encode()]
 
     async with Turns() as turns:
-        sent = await messages_for(InThreads(wsgi, 1), "/", b"", [LINE] * 60_000)
+        sent = await messages_for(ThreadedWsgi(wsgi, 1), "/", b"", [LINE] * 60_000)
     assert sent[1]["body"] == b",".join([b"b" * 100] * 60_000)
     assert turns.longest < 1
 
