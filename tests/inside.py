@@ -27,7 +27,7 @@ def until(condition: Callable[[], Any], timeout: float = 10) -> Any:
     return found
 
 
-class Inside:
+class InProcessServer:
     application: SocketIO
 
     def __init__(self, other: Any = None, **options: Any) -> None:
@@ -59,7 +59,7 @@ class Inside:
         self.uvicorn = uvicorn.Server(config)
         await self.uvicorn.serve()
 
-    def __enter__(self) -> Inside:
+    def __enter__(self) -> InProcessServer:
         self._thread.start()
         until(lambda: getattr(self, "uvicorn", None) and self.uvicorn.started)
         return self

@@ -21,7 +21,7 @@ from instances.models import Instance
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import Inside
+from tests.inside import InProcessServer
 
 pytestmark = pytest.mark.any_database
 
@@ -474,7 +474,7 @@ def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transaction
     monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_TIMEOUT", 0.2)
     instance = Instance(name="an instance")
     instance.save()
-    with Inside() as inside:
+    with InProcessServer() as inside:
         client = Polling(inside.url, apikey=instance.token.reveal())
         client.join(f"/{instance.name}")
         with open_websocket(f"{websocket_url(inside)}&sid={client.query['sid']}") as websocket:

@@ -8,7 +8,7 @@ from instances.events import EventType
 from instances.models import Instance
 from realtime.log.models import Event
 from tests.faults.proxy import Proxy
-from tests.inside import Inside
+from tests.inside import InProcessServer
 
 pytestmark = pytest.mark.any_database
 
@@ -74,7 +74,7 @@ def test_twenty_megabytes_over_a_slow_line_are_all_delivered(server, node, line)
 @pytest.fixture
 def inside(transactional_db):
     """A server whose heartbeat times out after two seconds."""
-    with Inside() as running:
+    with InProcessServer() as running:
         engine = running.application.server.eio
         engine.ping_interval = engine.ping_timeout = 1
         yield running

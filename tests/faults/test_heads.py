@@ -14,7 +14,7 @@ from evoapi.threads import ThreadedWsgi
 from realtime.asgi import SocketIO
 from tests.environment import GLOBAL_KEY
 from tests.faults.floods import Bystander, flood
-from tests.inside import Inside
+from tests.inside import InProcessServer
 
 pytestmark = pytest.mark.any_database
 
@@ -244,7 +244,7 @@ def test_a_client_that_pipelines_and_disconnects_is_not_written_to(caplog):
             await asyncio.sleep(0.01)
         left.set()
 
-    with Inside(application) as inside:
+    with InProcessServer(application) as inside:
         with socket.create_connection(("127.0.0.1", inside.port)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
             assert client.recv(1000)

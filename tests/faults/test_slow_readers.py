@@ -15,7 +15,7 @@ from realtime.log.models import Event
 from realtime.socketio import engine_socket
 from realtime.socketio.engine import Engine
 from tests.faults.stuck import StuckReader
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 
@@ -65,7 +65,7 @@ def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(f
 
 @pytest.fixture
 def inside(transactional_db):
-    with Inside() as running:
+    with InProcessServer() as running:
         yield running
 
 

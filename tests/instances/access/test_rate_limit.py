@@ -15,7 +15,7 @@ from realtime.fanout import namespaces as namespaces_module
 from realtime.socketio import server as server_module
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 
@@ -118,7 +118,7 @@ def test_what_one_key_emits_is_limited(transactional_db, node, monkeypatch):
         instance.give_token(f"token of {name}")
         instance.integration = "WHATSAPP-BAILEYS"  # refuses each text, and quickly
         instance.save()
-    with Inside() as inside:
+    with InProcessServer() as inside:
         busy, quiet = (
             node.connect(f"{inside.url}/{name}", auth={"apikey": f"token of {name}"}).connected()
             for name in ("loja", "other")
@@ -136,7 +136,7 @@ def test_a_connection_is_in_so_many_namespaces_at_most(transactional_db, monkeyp
     for number in range(3):
         Instance.objects.create(name=f"loja-{number}")
     auth = {"apikey": GLOBAL_KEY}
-    with Inside() as inside:
+    with InProcessServer() as inside:
         raw = Raw(inside.url)
         assert raw.join("/no-such-instance", auth)[0] == "4", "a refusal does not count"
         assert [raw.join(f"/loja-{number}", auth)[0] for number in range(2)] == ["0", "0"]

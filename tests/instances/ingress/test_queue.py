@@ -28,7 +28,7 @@ from instances.models import AccessRevision, ApiKey, Contact, Instance, Integrat
 from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 from tests.server import Answer as HttpAnswer
 from tests.server import Number, Server
 
@@ -279,13 +279,13 @@ def test_one_bad_among_fifty_over_http_is_the_only_one_that_fails(transactional_
 
     receiver(fail)
 
-    def post(inside: Inside, text: str) -> int:
+    def post(inside: InProcessServer, text: str) -> int:
         one = Server.__new__(Server)
         one.url = inside.url
         message = {"key": {"remoteJid": "5511@s.whatsapp.net", "id": text}, "message": {"conversation": text}}
         return one.post("/webhook/evolution", {"numberId": "1001"} | message).status
 
-    with Inside() as inside, ThreadPoolExecutor(25) as pool:
+    with InProcessServer() as inside, ThreadPoolExecutor(25) as pool:
         doors = IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], inside.application._other)
         inside.application.other = BodyLimit(doors)
         client = node.connect(f"{inside.url}/mine", auth={"apikey": GLOBAL_KEY}).connected()

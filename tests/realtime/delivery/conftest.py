@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instances.models import Instance
-from tests.inside import Inside
+from tests.inside import InProcessServer
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def loja(transactional_db):
 
 @pytest.fixture
 def inside(transactional_db):
-    with Inside() as running:
+    with InProcessServer() as running:
         yield running
 
 

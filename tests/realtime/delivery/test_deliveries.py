@@ -24,7 +24,7 @@ from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.transports.base import Outcome, Result, transports
 from realtime.delivery.transports.webhook import Webhook
 from realtime.log.retention import prune
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 from tests.realtime.delivery.deliveries import endpoint, finished, pending, record
 from tests.receiver import Receiver
 from tests.server import ROOT
@@ -104,7 +104,7 @@ def test_many_endpoints_that_wait_for_a_retry_delay_no_other(loja):
     Delivery.objects.bulk_create(pending(pk, loja, seq, due_in, **fields) for pk, seq, due_in, fields in crowd)
     with Receiver() as receiver:
         endpoint(loja, receiver)
-        with Inside():
+        with InProcessServer():
             record(loja, 1)
             until(lambda: receiver.requests, 5)
 
@@ -116,7 +116,7 @@ def test_endpoints_that_hang_leave_slots_to_others(loja, settings):
         try:
             for _ in range(60):
                 endpoint(loja, stuck)
-            with Inside():
+            with InProcessServer():
                 record(loja, *range(20))
                 until(lambda: len(stuck.requests) > 200)
                 endpoint(loja, healthy)
@@ -168,7 +168,7 @@ def test_deliveries_to_a_disabled_or_deleted_endpoint_are_dropped(loja, how):
             subscription.delete()
         else:
             Subscription.objects.filter(pk=subscription.pk).update(is_enabled=False)
-        with Inside():
+        with InProcessServer():
             finished()
 
         assert not receiver.requests
@@ -179,7 +179,7 @@ def test_a_server_that_stops_releases_unsent_deliveries(loja):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(20) and 200) as receiver:
         endpoint(loja, receiver)
-        with Inside():
+        with InProcessServer():
             record(loja, 1)
             until(lambda: receiver.requests)
         [delivery] = Delivery.objects.all()
@@ -303,7 +303,7 @@ def test_a_result_that_cannot_be_stored_delays_no_other(loja, faulty):
     with Receiver() as receiver:
         endpoint(loja, receiver)
         faulty.poison = [record(loja, *range(10))[3].seq]
-        with Inside():
+        with InProcessServer():
             assert finished(9)
             record(loja, 10)
             assert finished(10)
@@ -311,7 +311,7 @@ def test_a_result_that_cannot_be_stored_delays_no_other(loja, faulty):
 
 
 def test_after_a_poll_that_fails_there_are_others(loja, faulty, caplog):
-    with Receiver() as receiver, Inside():
+    with Receiver() as receiver, InProcessServer():
         endpoint(loja, receiver)
         faulty.failures = [ValueError("Unforeseen")]
         record(loja, 1)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from instances.models import Instance
 from realtime.delivery.models import Delivery, State
-from tests.inside import Inside
+from tests.inside import InProcessServer
 from tests.realtime.delivery.deliveries import endpoint, finished, pending, record
 from tests.receiver import Receiver
 
@@ -64,7 +64,7 @@ def test_deliveries_of_a_dead_process_are_due_when_their_lease_ends(loja):
         [claimed] = Delivery.objects.claim(subscription.pk, 10, "of the dead")
         assert not Delivery.objects.claim(subscription.pk, 10, "of another")
         Delivery.objects.filter(pk=claimed.pk).update(due_at=timezone.now())
-        with Inside():
+        with InProcessServer():
             finished()
 
         assert receiver.requests[0].id == claimed.event_id

@@ -19,7 +19,7 @@ from instances.models import Instance
 from realtime.database import Pool
 from tests.clients.polling import Polling
 from tests.environment import GLOBAL_KEY
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 
@@ -437,7 +437,7 @@ def test_other_namespaces_of_the_connection_outlive_a_deletion(server, node, own
 
 @pytest.fixture
 def inside(transactional_db):
-    with Inside() as found:
+    with InProcessServer() as found:
         yield found
 
 

@@ -13,7 +13,7 @@ from realtime.fanout.authorization import authorize_many
 from realtime.log.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 #: Promised are 2 s; a busy machine is not to fail the test.
 SOON = 8
@@ -136,12 +136,12 @@ def test_a_key_that_one_process_takes_away_ends_the_sockets_of_another(server, s
     assert client.wait_for("disconnect", SOON)["active"] is False
 
 
-# Inside: the moments between
+# InProcessServer: the moments between
 
 
 @pytest.fixture
 def inside(transactional_db):
-    with Inside() as running:
+    with InProcessServer() as running:
         yield running
 
 

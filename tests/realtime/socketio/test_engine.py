@@ -15,7 +15,7 @@ from websockets.sync.client import connect as open_websocket
 
 from realtime.socketio.engine import Engine
 from tests.clients.polling import Polling
-from tests.inside import Inside
+from tests.inside import InProcessServer
 
 pytestmark = pytest.mark.any_database
 
@@ -28,7 +28,7 @@ def echoing(**options):
         await engine.send(sid, message)
 
     engine.on("message", echo)
-    return Inside(engine.handle_request)
+    return InProcessServer(engine.handle_request)
 
 
 def slow(seconds, handled, **options):
@@ -40,7 +40,7 @@ def slow(seconds, handled, **options):
         await asyncio.sleep(seconds)
 
     engine.on("message", handle)
-    return Inside(engine.handle_request)
+    return InProcessServer(engine.handle_request)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from realtime.wire.outbox import EMPTY, Outbox, frame
 from realtime.wire.websocket import WebSocketProtocol
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 TOKEN = "token-of-the-test"
 
@@ -127,7 +127,7 @@ def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, mo
 
     monkeypatch.setattr(WebSocketProtocol, "send", counted)
     monkeypatch.setattr(WebSocketProtocol, "write", lambda self, data: (written.append(data), write(self, data)))
-    with Inside() as inside:
+    with InProcessServer() as inside:
         client = Raw(inside.url)
         client.join("/loja", {"apikey": TOKEN})
         until(lambda: inside.application.server.rooms)
@@ -152,7 +152,7 @@ def test_events_reach_websockets_without_asgi_and_many_in_one_write(instance, mo
 )
 def test_all_servers_and_transports_deliver_the_same_in_the_same_order(instance, node, options):
     """Even servers without the extension, where packets are ASGI messages."""
-    with Inside(**options) as inside:
+    with InProcessServer(**options) as inside:
         clients = [
             node.connect(f"{inside.url}/loja", auth={"apikey": TOKEN, "recover": recover}, transports=transports)
             for recover in (False, True)
@@ -180,7 +180,7 @@ def test_all_servers_and_transports_deliver_the_same_in_the_same_order(instance,
 
 def test_an_acknowledgement_comes_after_the_events_before_it(instance):
     """Packets of all kinds keep one order per client."""
-    with Inside() as inside:
+    with InProcessServer() as inside:
         client = Raw(inside.url)
         client.join("/loja", {"apikey": TOKEN})
         until(lambda: inside.application.server.rooms)
@@ -199,7 +199,7 @@ def test_an_acknowledgement_comes_after_the_events_before_it(instance):
 
 
 def test_disconnected_clients_leave_no_trace(instance):
-    with Inside() as inside:
+    with InProcessServer() as inside:
         with ThreadPoolExecutor(16) as threads:
             clients = list(threads.map(lambda _: Raw(inside.url), range(100)))
             list(threads.map(lambda client: client.join("/loja", {"apikey": TOKEN}), clients))

@@ -23,7 +23,7 @@ from websockets.utils import apply_mask
 
 from realtime.wire import websocket
 from realtime.wire.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, ProtocolError, Reader
-from tests.inside import Inside, until
+from tests.inside import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 
@@ -144,7 +144,7 @@ async def echo(receive, send):
 
 @pytest.fixture(scope="module")
 def inside():
-    with Inside(Stage(), ws_max_size=MAX_SIZE) as inside:
+    with InProcessServer(Stage(), ws_max_size=MAX_SIZE) as inside:
         yield inside
 
 
@@ -741,7 +741,7 @@ def test_a_client_that_does_not_read_makes_the_application_wait(connect, stage):
 
 
 def test_a_server_that_stops_closes_with_1012():
-    with Inside(Stage()) as inside:
+    with InProcessServer(Stage()) as inside:
         client = Client(inside.port)
         assert client.status == 101
         inside.uvicorn.should_exit = True
