@@ -26,7 +26,7 @@ class Light(asyncio.Protocol):
     def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
         #: The `number` in the data of each event that it heard.
-        self.heard: list[int] = []
+        self.received: list[int] = []
         #: What each CONNECT said: whether all was told that was missed.
         self.recovered: list[bool] = []
         self.refusals: list[str] = []
@@ -105,7 +105,7 @@ class Light(asyncio.Protocol):
         elif packet.startswith("42"):
             _, event, *offset = json.loads(packet[packet.index("[") :])
             self._offset = offset[0] if offset else None
-            self.heard.append(event["data"].get("number"))
+            self.received.append(event["data"].get("number"))
         elif packet.startswith("44"):
             self.refusals.append(packet)
 

@@ -27,16 +27,16 @@ def test_five_hundred_replays_delay_no_live_client(fresh_server):
 
     still_behind = []
     with Crowd(server.url, namespace, 500, apikey=instance.token, since=0) as crowd:
-        crowd.wait_for(lambda client: client.heard, count=1)
+        crowd.wait_for(lambda client: client.received, count=1)
         for number in range(300, 310):
             publish(server, instance, [number])
             assert healthy.event(30)[1]["data"]["number"] == number
-            still_behind.append(crowd.count(lambda client: len(client.heard) < 300))
+            still_behind.append(crowd.count(lambda client: len(client.received) < 300))
         assert still_behind[0], "The replays were over before anything happened"
-        crowd.wait_for(lambda client: client.heard[-1:] == [309])
+        crowd.wait_for(lambda client: client.received[-1:] == [309])
 
     for client in crowd.clients:
-        assert client.heard == [None, *range(310)]
+        assert client.received == [None, *range(310)]
         assert not client.refusals
     healthy.close()
 
@@ -49,7 +49,7 @@ def test_a_thousand_clients_reconnect_after_a_kill(fresh_server):
     with Crowd(server.url, namespace, 1000, apikey=instance.token, recover=True) as crowd:
         crowd.wait_for(lambda client: client.is_joined)
         publish(server, instance, range(20))
-        crowd.wait_for(lambda client: client.heard)
+        crowd.wait_for(lambda client: client.received)
 
         server.kill()
         crowd.wait_for(lambda client: not client.is_joined)
@@ -57,9 +57,9 @@ def test_a_thousand_clients_reconnect_after_a_kill(fresh_server):
         publish(server, instance, range(20, 40))
         crowd.wait_for(lambda client: client.is_joined)
         publish(server, instance, [40])
-        crowd.wait_for(lambda client: client.heard[-1:] == [40])
+        crowd.wait_for(lambda client: client.received[-1:] == [40])
 
     for client in crowd.clients:
-        assert client.heard == list(range(41))
+        assert client.received == list(range(41))
         assert client.recovered == [False, True]
         assert not client.refusals
