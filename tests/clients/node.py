@@ -36,7 +36,7 @@ class Node:
             else:
                 self.sockets[line["name"]].lines.put(line)
 
-    def tell(self, command: str, **parameters: Any) -> None:
+    def send(self, command: str, **parameters: Any) -> None:
         assert self.process.stdin
         self.process.stdin.write(json.dumps({"command": command} | parameters) + "\n")
 
@@ -47,7 +47,7 @@ class Node:
         """
         client = NodeSocket(self, secrets.token_hex(4))
         self.sockets[client.name] = client
-        self.tell("connect", name=client.name, url=url, options=options, over=over and over.name)
+        self.send("connect", name=client.name, url=url, options=options, over=over and over.name)
         return client
 
     def close(self) -> None:
@@ -122,18 +122,18 @@ class NodeSocket:
         return found
 
     def emit(self, event: str, *args: Any) -> None:
-        self.node.tell("emit", name=self.name, event=event, args=args)
+        self.node.send("emit", name=self.name, event=event, args=args)
 
     def call(self, event: str, *args: Any, timeout: float = 10) -> Any:
         """Emit with a callback; the answer's first argument."""
         ack = secrets.token_hex(4)
-        self.node.tell("emit", name=self.name, event=event, args=args, ack=ack)
+        self.node.send("emit", name=self.name, event=event, args=args, ack=ack)
         return self.wait_for("ack", timeout, keep=True, ack=ack)["args"][0]
 
     def call_all(self, event: str, arguments: list[Any], timeout: float = 60) -> list[Any]:
         """Emit with a callback for each of these arguments, all in one turn of Node's loop; returns the answers."""
         acks = [secrets.token_hex(4) for _ in arguments]
-        self.node.tell("emitAll", name=self.name, event=event, calls=list(zip(acks, arguments, strict=True)))
+        self.node.send("emitAll", name=self.name, event=event, calls=list(zip(acks, arguments, strict=True)))
         answers = {}
         while len(answers) < len(acks):
             line = self.wait_for("ack", timeout)
@@ -141,11 +141,11 @@ class NodeSocket:
         return [answers[ack] for ack in acks]
 
     def raw(self, packet: str) -> None:
-        self.node.tell("raw", name=self.name, packet=packet)
+        self.node.send("raw", name=self.name, packet=packet)
 
     def drop(self) -> None:
         """Lose the transport; the client comes back by itself."""
-        self.node.tell("drop", name=self.name)
+        self.node.send("drop", name=self.name)
 
     def disconnect(self) -> None:
-        self.node.tell("disconnect", name=self.name)
+        self.node.send("disconnect", name=self.name)

@@ -233,7 +233,7 @@ def test_a_key_is_checked_anew_for_every_text(server, node, keys, instance):
 
 def outcome(client, body):
     """What a text is answered with; `disconnect` where the server has sent the client away already."""
-    client.node.tell("emit", name=client.name, event="send_message", args=[body], ack="outcome")
+    client.node.send("emit", name=client.name, event="send_message", args=[body], ack="outcome")
     while True:
         line = client.lines.get(timeout=10)
         if line["is"] == "disconnect":
