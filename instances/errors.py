@@ -47,9 +47,9 @@ class ApiError(APIException):
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Django REST framework's hook: the answer to what a view raised, or None for what nobody foresaw."""
     if isinstance(exc, MethodNotAllowed):
-        exc = NotFound(cannot(context["request"]))
+        exc = NotFound(no_such_route(context["request"]))
     elif isinstance(exc, Http404):
-        exc = NotFound(str(exc) or cannot(context["request"]))
+        exc = NotFound(str(exc) or no_such_route(context["request"]))
     elif isinstance(exc, PermissionDenied):
         exc = ApiError(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
     elif isinstance(exc, DATABASE_ERRORS):
@@ -101,7 +101,7 @@ def _member(path: list[str]) -> str:
     return member
 
 
-def cannot(request: Any) -> str:
+def no_such_route(request: Any) -> str:
     path = _KEY_IN_QUERY.sub(r"\1********", request.get_full_path())
     return f"Cannot {request.method} {path}"
 
@@ -112,7 +112,7 @@ def error_response(code: int, message: Any) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return error_response(404, [cannot(request)])
+    return error_response(404, [no_such_route(request)])
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

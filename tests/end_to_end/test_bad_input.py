@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from instances.errors import cannot
+from instances.errors import no_such_route
 from instances.events import event_occurred
 from instances.ingress.body_limit import BodyLimit
 from instances.models import Instance, Integration, Message, Subscription
@@ -338,7 +338,7 @@ def test_a_slash_in_a_name_is_no_part_of_it(server):
     ],
 )
 def test_a_key_in_the_query_is_not_repeated(rf, path, told):
-    assert cannot(rf.get(path)) == f"Cannot GET {told}"
+    assert no_such_route(rf.get(path)) == f"Cannot GET {told}"
 
 
 def test_head_answers_as_get_does_without_a_body(server, instance):
