@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
@@ -14,9 +13,6 @@ from django.utils import timezone
 from instances.access.minted_tokens import MintedToken
 from instances.crypto import digest, digests, is_same
 from instances.models import ApiKey, Instance
-
-if TYPE_CHECKING:
-    pass
 
 LISTEN, READ, SEND, PUBLISH, MANAGE = ApiKey.Scope.values
 ALL_SCOPES = frozenset(ApiKey.Scope.values)
@@ -178,11 +174,6 @@ def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
         return instance is not None and instance.name == name and now.opens(instance)
 
     return {socket for socket in asked if is_let(*socket)}
-
-
-def may_still_listen(access: Access, instance_id: UUID | None, name: str | None) -> bool:
-    """The same of one socket."""
-    return bool(still_authorized([(access, instance_id, name)]))
 
 
 def _clean(secret: str) -> str:

@@ -32,10 +32,6 @@ class RateLimiter:
                 self._buckets.popitem(last=False)
         return is_within
 
-    def forget(self) -> None:
-        with self._lock:
-            self._buckets.clear()
-
 
 #: Wrong keys from one address. Right ones are never held up by it: a whole office may share an address.
 failed_authentications = RateLimiter(rate=10, burst=1000)
