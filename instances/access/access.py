@@ -1,4 +1,4 @@
-"""What a key opens: its own instances, and there what its scopes say. No cookie opens anything here."""
+"""Access of keys: the instances that a key opens, and the scopes that it has there. Cookies give no access."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from instances.models import ApiKey, Instance
 LISTEN, READ, SEND, PUBLISH, MANAGE = ApiKey.Scope.values
 ALL_SCOPES = frozenset(ApiKey.Scope.values)
 
-#: How much of a digest a minted token carries: enough to tell keys apart.
+#: Characters of a digest that a minted token carries: enough to distinguish keys.
 DIGEST_PREFIX = 16
 
 
 @dataclass(frozen=True)
 class Access:
-    """What one valid key opens. Read anew for every join and request, but by `AccessCache`."""
+    """The instances and scopes of one valid key; read for every join and request, unless an `AccessCache` has it."""
 
     scopes: frozenset[str]
-    #: The global key's, or an ApiKey's that is for all instances.
+    #: True for the global key, and for an ApiKey of all instances.
     is_for_all: bool = False
     is_global: bool = False
-    #: An instance's own token opens that instance (and its namesakes in token).
+    #: Digests of an instance's own token, which opens that instance and any other with the same token.
     token_digests: tuple[str, ...] = ()
     key: ApiKey | None = field(default=None, repr=False)
-    #: A minted token's: it opens this one instance, for as long as what minted it does.
+    #: The one instance that a minted token opens, for as long as its minter opens it.
     instance_id: UUID | None = None
     minter: Access | None = None
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it ends by itself. A minted token's own time does not count: it bounds joining, not the socket."""
+        """The time when the key expires. A minted token's own expiry is left out: it bounds joining, not the socket."""
         key = self.minter.key if self.minter else self.key
         return key.expires_at if key else None
 
     @property
     def actor(self) -> str:
-        """For the record of what somebody had done by hand; no part of the key."""
+        """A description of the key for records of manual actions; it holds no part of the key."""
         if self.minter:
             return f"a token minted by {self.minter.actor}"
         if self.is_global:
@@ -52,6 +52,7 @@ class Access:
         return f"the API key {self.key.name}" if self.key else "the instance's own token"
 
     def opens(self, instance: Instance) -> bool:
+        """Return whether this access covers the instance."""
         if self.minter:
             return instance.pk == self.instance_id and self.minter.opens(instance)
         if self.is_for_all:
@@ -61,10 +62,14 @@ class Access:
         return instance.token_digest in self.token_digests
 
     def may(self, scope: str) -> bool:
+        """Return whether this access has the scope."""
         return scope in self.scopes
 
     def refreshed(self) -> Access | None:
-        """The same access as of now, or None once its key is revoked or expired, or has lost what it minted."""
+        """Return this access as the database has it now.
+
+        None if its key was revoked or has expired, or if its minter has lost one of the token's scopes.
+        """
         if self.minter:
             minter = self.minter.refreshed()
             return replace(self, minter=minter) if minter and self.scopes <= minter.scopes else None
@@ -79,24 +84,29 @@ class Access:
 
     @classmethod
     def from_key(cls, secret: str) -> Access | None:
-        """The access that this key gives, if it is one."""
+        """Return the access of a key, or None if it is not valid."""
         return cls.from_keys([secret]).get(secret)
 
     @classmethod
     def from_keys(cls, secrets: Iterable[str]) -> dict[str, Access]:
-        """The accesses that these keys give, by key; what is none is left out."""
-        asked = {secret for secret in secrets if secret}  # whatever is stored: an empty text is no key
-        found = {one: cls._from_global_key() for one in asked if is_same(one, settings.AUTHENTICATION_API_KEY)}
-        marks = {secret: tuple(digests(_clean(secret))) for secret in asked - found.keys()}
-        keys = cls._keys_by_digest(marks.values())
-        for secret, its in marks.items():
-            if key := next((keys[mark] for mark in its if mark in keys), None):
+        """Return the accesses of these keys, by key; keys that are not valid are left out."""
+        # an instance's token may be stored empty: an empty key is never valid
+        requested = {secret for secret in secrets if secret}
+        found = {
+            secret: cls._from_global_key() for secret in requested if is_same(secret, settings.AUTHENTICATION_API_KEY)
+        }
+        candidates = {secret: tuple(digests(_replace_surrogates(secret))) for secret in requested - found.keys()}
+        keys = cls._keys_by_digest(candidates.values())
+        for secret, key_digests in candidates.items():
+            if key := next((keys[key_digest] for key_digest in key_digests if key_digest in keys), None):
                 key.record_use()
                 found[secret] = cls._from_api_key(key)
-        others = {secret: its for secret, its in marks.items() if secret not in found}
+        others = {secret: key_digests for secret, key_digests in candidates.items() if secret not in found}
         tokens = cls._known_tokens(others.values())
         return found | {
-            secret: cls(ALL_SCOPES, token_digests=its) for secret, its in others.items() if not tokens.isdisjoint(its)
+            secret: cls(ALL_SCOPES, token_digests=token_digests)
+            for secret, token_digests in others.items()
+            if not tokens.isdisjoint(token_digests)
         }
 
     @classmethod
@@ -104,22 +114,25 @@ class Access:
         return cls(ALL_SCOPES, is_for_all=True, is_global=True)
 
     @staticmethod
-    def _keys_by_digest(marks: Iterable[tuple[str, ...]]) -> dict[str, ApiKey]:
-        wanted = [mark for its in marks for mark in its]
+    def _keys_by_digest(candidates: Iterable[tuple[str, ...]]) -> dict[str, ApiKey]:
+        wanted = [key_digest for key_digests in candidates for key_digest in key_digests]
         return {key.digest: key for key in ApiKey.objects.usable().filter(digest__in=wanted)} if wanted else {}
 
     @staticmethod
-    def _known_tokens(marks: Iterable[tuple[str, ...]]) -> set[str]:
-        wanted = [mark for its in marks for mark in its]
+    def _known_tokens(candidates: Iterable[tuple[str, ...]]) -> set[str]:
+        wanted = [token_digest for token_digests in candidates for token_digest in token_digests]
         tokens = Instance.objects.filter(token_digest__in=wanted).values_list("token_digest", flat=True)
         return set(tokens.distinct()) if wanted else set()
 
     def mint(self, instance: Instance, scopes: Iterable[str], lifetime: timedelta) -> MintedToken:
-        """A token for pages. The caller has seen to it that this access opens the instance and has the scopes."""
+        """Return a token for pages. Raises ValueError for the access of a minted token.
+
+        The caller has checked that this access opens the instance and has the scopes.
+        """
         return MintedToken(instance.pk, frozenset(scopes), self._minter_reference(instance), timezone.now() + lifetime)
 
     def _minter_reference(self, instance: Instance) -> str:
-        """How a minted token names what it lives and dies with; `_from_minter_reference` reads it."""
+        """Return the text by which a minted token names the key that it depends on; see `_from_minter_reference`."""
         if self.key:
             return f"key:{self.key.pk}"
         if self.is_global:
@@ -129,8 +142,8 @@ class Access:
         raise ValueError("Only a key mints tokens")
 
     @classmethod
-    def _from_minter_reference(cls, mark: str, instance: Instance) -> Access | None:
-        kind, _, value = mark.partition(":")
+    def _from_minter_reference(cls, reference: str, instance: Instance) -> Access | None:
+        kind, _, value = reference.partition(":")
         if kind == "key":
             key = ApiKey.objects.usable().filter(pk=value).first()
             return cls._from_api_key(key) if key else None
@@ -142,7 +155,7 @@ class Access:
 
     @classmethod
     def from_minted_token(cls, token: str) -> Access | None:
-        """The access that this minted token gives, if it is one, in time, and what minted it is still valid."""
+        """Return the access of a minted token; None if it is forged or expired, or if its minter lost access."""
         minted = MintedToken.read(token)
         instance = Instance.objects.filter(pk=minted.instance_id).first() if minted else None
         if minted is None or instance is None:
@@ -153,28 +166,31 @@ class Access:
         return cls(minted.scopes, instance_id=instance.pk, minter=minter)
 
 
-#: What a socket joined with: its access, and the instance's id and name as they were; None and None for `/`.
+#: The access that a socket joined with, and the id and name of its instance at that time; None and None for `/`.
 ListenerAccess = tuple[Access, UUID | None, str | None]
 
 
 def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
-    """Those that the database, as it is now, still lets listen. An instance of another name is not what they joined."""
-    asked = set(sockets)
-    renewed = {access: access.refreshed() for access in {access for access, _, _ in asked}}
-    ids = {instance_id for _, instance_id, _ in asked if instance_id}
+    """Return the sockets that may still listen by the database as it is now.
+
+    A socket of an instance that was renamed since may not.
+    """
+    checked = set(sockets)
+    refreshed = {access: access.refreshed() for access in {access for access, _, _ in checked}}
+    ids = {instance_id for _, instance_id, _ in checked if instance_id}
     instances = Instance.objects.only("name", "token_digest").in_bulk(ids)
 
-    def is_let(access: Access, instance_id: UUID | None, name: str | None) -> bool:
-        now = renewed[access]
-        if now is None or not now.may(LISTEN):
+    def is_authorized(access: Access, instance_id: UUID | None, name: str | None) -> bool:
+        current = refreshed[access]
+        if current is None or not current.may(LISTEN):
             return False
         if instance_id is None:
-            return now.is_for_all
+            return current.is_for_all
         instance = instances.get(instance_id)
-        return instance is not None and instance.name == name and now.opens(instance)
+        return instance is not None and instance.name == name and current.opens(instance)
 
-    return {socket for socket in asked if is_let(*socket)}
+    return {socket for socket in checked if is_authorized(*socket)}
 
 
-def _clean(secret: str) -> str:
+def _replace_surrogates(secret: str) -> str:
     return secret.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What the database said of keys, for as long as nobody's access has changed."""
+"""A cache of keys' access, valid until anybody's access changes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from uuid import UUID
 from instances.access.access import Access
 from instances.models import AccessRevision, Instance
 
-#: Keys, and pairs of key and instance, that are remembered; then all are forgotten and asked for again.
+#: Keys, and pairs of key and instance, that are cached; beyond it the cache is cleared.
 MAX_CACHED = 10_000
 
 
 class StaleAccess(Exception):
-    """Raised when access has changed since it was looked at; another attempt looks at it anew."""
+    """Raised when access has changed since it was read; the caller repeats its work, which reads it again."""
 
 
 class AccessCache:
-    """Remembers who was let in, never who was not: what is unknown here is asked of the database.
+    """Caches access that was granted, never access that was refused: a key that is not cached is looked up.
 
-    `renew` and `check` enclose what relies on it. It belongs to one thread.
+    Use it between `renew` and `check`, and in one thread.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class AccessCache:
         self._opened: set[tuple[int, UUID]] = set()
 
     def renew(self) -> None:
-        """Forget everything if anybody's access has changed."""
+        """Clear the cache if anybody's access has changed."""
         revision = AccessRevision.current()
         if revision != self._revision or len(self._accesses) + len(self._opened) > MAX_CACHED:
             self._revision = revision
@@ -36,26 +36,26 @@ class AccessCache:
             self._opened.clear()
 
     def check(self) -> None:
-        """Raises StaleAccess if anybody's access has changed since `renew`."""
+        """Raise StaleAccess if anybody's access has changed since `renew`."""
         if AccessRevision.current() != self._revision:
             raise StaleAccess
 
     def access(self, secret: str) -> Access | None:
-        """The access that this key gives now, if it is one."""
-        mark = hashlib.sha256(secret.encode(errors="replace")).digest()
-        access = self._accesses.get(mark)
+        """Return the access of a key, or None if it is not valid."""
+        digest = hashlib.sha256(secret.encode(errors="replace")).digest()
+        access = self._accesses.get(digest)
         if access is None:
             access = Access.from_key(secret)
             if access is not None:
-                self._accesses[mark] = access
+                self._accesses[digest] = access
         elif access.key:
-            if not access.key.is_usable:  # time has run out: no change of anything
+            if not access.key.is_usable:  # expiry changes no row, and so no revision
                 return None
             access.key.record_use()
         return access
 
     def opens(self, access: Access, instance: Instance) -> bool:
-        """Whether this access is one to this instance, as it is in the database now."""
+        """Return whether this access covers the instance by the database as of `renew`."""
         if access.key is None or access.is_for_all:
             return access.opens(instance)
         pair = (access.key.pk, instance.pk)

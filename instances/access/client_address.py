@@ -1,4 +1,4 @@
-"""Where a request comes from."""
+"""Addresses of clients, behind reverse proxies too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.conf import settings
 
 
 def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
-    """Whether a peer's address is in one of the networks; an IPv4 address is one in its IPv6 spelling, too."""
+    """Return whether an address is in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
     try:
         peer = ip_address(address)
     except ValueError:
@@ -20,10 +20,10 @@ def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bo
 
 
 def client_address(peer: str, forwarded: str) -> str:
-    """Who sent a request: the TCP peer or, behind one of TRUSTED_PROXIES, whom the proxies name in X-Forwarded-For.
+    """Return the client's address: the TCP peer or, behind TRUSTED_PROXIES, the one in X-Forwarded-For.
 
-    Each proxy adds whom it heard from at the end, so the last one that is no proxy of ours is the client: what stands
-    before it may be invented.
+    Each proxy appends the address of its own peer. So the client is the last address that is not a trusted proxy:
+    those before it may be invented.
     """
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     address = peer

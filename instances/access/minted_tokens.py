@@ -1,4 +1,4 @@
-"""Tokens that a page may hold: short-lived, stored nowhere, and good only while what minted them is."""
+"""Short-lived tokens for pages: signed, not stored, and valid only while the key that minted them is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from django.core import signing
 from django.db.models import TextChoices
 from django.utils import timezone
 
-#: A salt of its own: nothing else that this server signs passes for a token.
+#: A salt of its own: nothing else that this server signs is valid as a token.
 SALT = "evoapi.minted-token"
 
 
 class Mintable(TextChoices):
-    """The scopes that a page can be trusted with."""
+    """Scopes that a page may have."""
 
     LISTEN = "listen"
     READ = "read"
@@ -24,33 +24,34 @@ class Mintable(TextChoices):
 
 @dataclass(frozen=True)
 class MintedToken:
-    """What a token says. It is signed, not encrypted: whoever holds it can read this."""
+    """The payload of a token. It is signed, not encrypted: the page that holds the token can read it."""
 
     instance_id: UUID
     scopes: frozenset[str]
-    #: What it lives and dies with, as `Access` writes it.
+    #: A reference to the key that the token depends on, as `Access` writes it.
     minter: str
-    #: Until when it lets somebody join.
+    #: The end of the time in which the token lets a client join.
     expires_at: datetime
 
     @property
     def text(self) -> str:
-        told = {
+        """The token itself."""
+        payload = {
             "instance": self.instance_id.hex,
             "scopes": sorted(self.scopes),
             "minter": self.minter,
             "expires": self.expires_at.timestamp(),
         }
-        return signing.dumps(told, salt=SALT)
+        return signing.dumps(payload, salt=SALT)
 
     @classmethod
     def read(cls, text: str) -> MintedToken | None:
-        """What this token says, if it is one of ours and its time is not over."""
+        """Return the payload of a token, or None if it is forged or has expired."""
         try:
-            told = signing.loads(text.encode(errors="replace").decode(), salt=SALT)
+            payload = signing.loads(text.encode(errors="replace").decode(), salt=SALT)
         except signing.BadSignature:
             return None
-        expires_at = datetime.fromtimestamp(told["expires"], UTC)
+        expires_at = datetime.fromtimestamp(payload["expires"], UTC)
         if expires_at <= timezone.now():
             return None
-        return cls(UUID(told["instance"]), frozenset(told["scopes"]), told["minter"], expires_at)
+        return cls(UUID(payload["instance"]), frozenset(payload["scopes"]), payload["minter"], expires_at)

@@ -1,4 +1,4 @@
-"""Limits on how often: failed authentications by address, and what clients send by key. Kept in this process alone."""
+"""Rate limits, per process: failed authentications by address, and events that clients emit by key."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable
 
-#: Whom we remember at most; those not seen for longest are forgotten, which can only be to their advantage.
-MAX_REMEMBERED = 10_000
+#: Buckets that are kept. The least recently used are dropped, and so are full again: that only loosens the limit.
+MAX_BUCKETS = 10_000
 
 
 class RateLimiter:
-    """Token buckets: `burst` at once, and `rate` a second after that, for each of those who come."""
+    """Token buckets of `burst` tokens, refilled at `rate` tokens a second, one for each subject.
+
+    https://en.wikipedia.org/wiki/Token_bucket
+    """
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
@@ -20,21 +23,21 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def allows(self, who: Hashable) -> bool:
-        """Count one more; returns whether it is within the limit."""
+    def allows(self, subject: Hashable) -> bool:
+        """Take a token from the subject's bucket; returns False if it was empty."""
         now = time.monotonic()
         with self._lock:
-            left, seen = self._buckets.pop(who, (float(self.burst), now))
-            left = min(self.burst, left + (now - seen) * self.rate)
-            is_within = left >= 1
-            self._buckets[who] = (left - 1 if is_within else left, now)
-            while len(self._buckets) > MAX_REMEMBERED:
+            tokens, refilled_at = self._buckets.pop(subject, (float(self.burst), now))
+            tokens = min(self.burst, tokens + (now - refilled_at) * self.rate)
+            is_within = tokens >= 1
+            self._buckets[subject] = (tokens - 1 if is_within else tokens, now)
+            while len(self._buckets) > MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         return is_within
 
 
-#: Wrong keys from one address. Right ones are never held up by it: a whole office may share an address.
+#: Wrong keys, by address. Right keys are never limited: a whole office may share an address.
 failed_authentications = RateLimiter(rate=10, burst=1000)
 
-#: What one key's clients emit.
+#: Events that clients emit, by key.
 client_events = RateLimiter(rate=100, burst=1000)

@@ -1,8 +1,8 @@
-"""How Django REST framework learns who a request comes from, and what it may do."""
+"""Authentication and permissions of the REST routes, for Django REST framework."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
@@ -19,24 +19,21 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-def address_of(meta: dict[str, Any]) -> str:
-    return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
-
-
 def authentication_error(address: str) -> APIException:
-    """What a wrong key is told: 401, and after too many from one address 429."""
+    """Return the error for a wrong key: 401, or 429 after too many from one address."""
     if failed_authentications.allows(address):
         return AuthenticationFailed()
     return ApiError("Too many wrong keys from this address; try again later", status_code=429)
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """The header `apikey`. An absent, empty or wrong one is answered in one way, whatever the path names."""
+    """Authentication by the header `apikey`. An absent, an empty and a wrong key get the same response on all paths."""
 
     def authenticate(self, request: Request) -> tuple[None, Access]:
         access = Access.from_key(request.headers.get("apikey", ""))
         if access is None:
-            raise authentication_error(address_of(request.META))
+            peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+            raise authentication_error(client_address(peer, forwarded))
         return None, access
 
     def authenticate_header(self, request: Request) -> str:
@@ -44,10 +41,10 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class MayUseInstance(BasePermission):
-    """The instance is the path's and nobody else's; the view finds it as `request.instance`.
+    """Permission for the instance that the path names, which the view finds as `request.instance`.
 
-    A key that is not for all instances learns nothing of names it does not own: unknown and foreign ones are
-    refused as a wrong key is.
+    A key that is not for all instances learns nothing of names it does not own: unknown and foreign ones get the
+    response of a wrong key.
     """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
@@ -69,6 +66,8 @@ class MayUseInstance(BasePermission):
 
 
 class GlobalKeyOnly(BasePermission):
+    """Permission for the global key alone."""
+
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not (isinstance(request.auth, Access) and request.auth.is_global):
             raise AuthenticationFailed

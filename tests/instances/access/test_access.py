@@ -1,4 +1,4 @@
-"""Who may call what: a key opens its own instances, there what its scopes say, and nothing by any other way."""
+"""Access of keys over REST: a key opens its own instances within its scopes, and nothing else does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.any_database
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
 TEXT = {"number": "5511988887777", "text": "hello"}
 
-#: Every route that wants a key: method, path, body, scope, and the status of success. {i} is the instance asked for.
+#: Every route that requires a key: method, path, body, scope, and the status of success. {i} is the instance.
 ROUTES = {
     "verify-creds": ("POST", "/verify-creds", {}, "global", 200),
     "create": ("POST", "/instance/create", {"instanceName": "new", "integration": "EVOLUTION"}, "global", 201),
@@ -46,7 +46,7 @@ def theirs(db) -> Instance:
 
 @pytest.fixture
 def call(client):
-    """Calls a route of the table for an instance, with a key."""
+    """Call a route of the table for an instance, with a key."""
 
     def call(route: str, key: str | None, name: str = "minha loja", **headers: str) -> Any:
         method, path, body, _, _ = ROUTES[route]
@@ -77,20 +77,20 @@ def test_the_global_key_opens_everything(call, mine, route):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_an_instances_token_opens_all_that_is_its_own(call, mine, route):
-    answer = call(route, mine.token.reveal())
+    response = call(route, mine.token.reveal())
     if ROUTES[route][3] == "global":
-        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+        assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
     else:
-        assert answer.status_code == ROUTES[route][4]
+        assert response.status_code == ROUTES[route][4]
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_another_instances_token_opens_nothing_here(call, mine, theirs, route):
-    answer = call(route, theirs.token.reveal())
+    response = call(route, theirs.token.reveal())
     if route == "fetchInstances":
-        assert [row["name"] for row in answer.json()] == ["alheia"]
+        assert [row["name"] for row in response.json()] == ["alheia"]
     else:
-        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+        assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
     assert Instance.objects.filter(name="minha loja").exists()
     assert not mine.messages.exists()
 
@@ -98,46 +98,46 @@ def test_another_instances_token_opens_nothing_here(call, mine, theirs, route):
 @pytest.mark.parametrize("reach", ["its own", "all"])
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_key_may_do_what_its_scope_says(call, mine, theirs, route, scope, reach):
+def test_a_key_may_do_what_its_scope_allows(call, mine, theirs, route, scope, reach):
     key = issue(scope, all_instances=True) if reach == "all" else issue(scope, instances=(mine,))
     _, _, _, needed, success = ROUTES[route]
 
-    answer = call(route, key)
+    response = call(route, key)
 
     if needed == "global":
-        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+        assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
     elif needed == scope:
-        assert answer.status_code == success
+        assert response.status_code == success
     else:
-        assert answer.status_code == 403
-        assert answer.json()["response"]["message"] == [f"This key may not {needed}"]
+        assert response.status_code == 403
+        assert response.json()["response"]["message"] == [f"This key may not {needed}"]
 
 
-@pytest.mark.parametrize("name", ["minha loja", "nobody", "a\x00b", "x" * 300])
+@pytest.mark.parametrize("name", ["minha loja", "unknown", "a\x00b", "x" * 300])
 @pytest.mark.parametrize("route", [route for route, row in ROUTES.items() if "{i}" in row[1]])
-def test_a_key_of_others_learns_nothing_of_a_name(call, mine, theirs, route, name):
+def test_a_key_of_another_instance_learns_nothing_of_a_name(call, mine, theirs, route, name):
     key = issue(*SCOPES, instances=(theirs,))
-    answer = call(route, key, name.replace("\x00", "%00"))
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    response = call(route, key, name.replace("\x00", "%00"))
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
 @pytest.mark.parametrize("route", [route for route, row in ROUTES.items() if "{i}" in row[1]])
-def test_a_key_for_all_is_told_that_a_name_does_not_exist(call, mine, route):
+def test_a_key_for_all_instances_gets_404_for_an_unknown_name(call, mine, route):
     for key in (GLOBAL_KEY, issue(*SCOPES, all_instances=True)):
-        answer = call(route, key, "nobody")
-        assert answer.status_code == 404
-        assert answer.json()["response"]["message"] == ['The "nobody" instance does not exist']
+        response = call(route, key, "unknown")
+        assert response.status_code == 404
+        assert response.json()["response"]["message"] == ['The "unknown" instance does not exist']
 
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("state", ["expired", "revoked"])
-def test_a_key_whose_time_is_over_opens_nothing(call, mine, route, state):
+def test_an_expired_or_revoked_key_opens_nothing(call, mine, route, state):
     past = timezone.now() - timedelta(seconds=1)
     key = issue(
         *SCOPES, all_instances=True, **{"expired": {"expires_at": past}, "revoked": {"revoked_at": past}}[state]
     )
-    answer = call(route, key)
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    response = call(route, key)
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
 def test_a_key_opens_until_it_expires_or_is_revoked(call, mine):
@@ -148,7 +148,7 @@ def test_a_key_opens_until_it_expires_or_is_revoked(call, mine):
     assert call("connectionState", secret).status_code == 401
 
 
-def test_an_instance_that_is_added_to_a_key_is_open_at_once(call, mine, theirs):
+def test_an_instance_added_to_a_key_is_open_at_once(call, mine, theirs):
     key, secret = ApiKey.objects.issue("a test's", ["read"])
     key.instances.add(mine)
     assert call("connectionState", secret, "alheia").status_code == 401
@@ -157,7 +157,7 @@ def test_an_instance_that_is_added_to_a_key_is_open_at_once(call, mine, theirs):
     assert [row["name"] for row in call("fetchInstances", secret).json()] == ["alheia", "minha loja"]
 
 
-def test_a_key_notes_when_it_was_used(call, mine):
+def test_a_key_records_when_it_was_used(call, mine):
     key, secret = ApiKey.objects.issue("a test's", ["read"], all_instances=True)
     assert key.last_used_at is None
     call("fetchInstances", secret)
@@ -165,7 +165,7 @@ def test_a_key_notes_when_it_was_used(call, mine):
     assert key.last_used_at is not None
 
 
-def test_what_is_stored_of_a_key_is_not_the_key(mine):
+def test_keys_and_tokens_are_not_stored_in_clear(mine):
     key, secret = ApiKey.objects.issue("a test's", ["read"])
     stored = ApiKey.objects.filter(pk=key.pk).values().get()
     assert secret not in str(stored)
@@ -174,13 +174,13 @@ def test_what_is_stored_of_a_key_is_not_the_key(mine):
     assert mine.token.reveal() not in repr(mine.token)
 
 
-def test_only_who_may_manage_reads_the_token(call, mine):
+def test_only_a_key_with_the_manage_scope_reads_the_token(call, mine):
     reader, manager = issue("read", instances=(mine,)), issue("read", "manage", instances=(mine,))
     tokens = [call("fetchInstances", key).json()[0]["token"] for key in (reader, manager, mine.token.reveal())]
     assert tokens == [None, mine.token.reveal(), mine.token.reveal()]
 
 
-def test_the_graph_token_is_no_key_once_the_instances_own_is_another(call, db):
+def test_the_graph_token_is_no_key_when_the_instance_has_its_own_token(call, db):
     whatsapp = Instance(
         name="minha loja", integration=Integration.CLOUD_API, number="1", provider_token=Secret("graph")
     )
@@ -199,7 +199,7 @@ def test_tokens_and_keys_survive_a_new_secret_key(call, mine, settings):
     assert call("connectionState", mine.token.reveal()).status_code == 200
 
 
-# No key, a wrong one, or one in the wrong place
+# No key, a wrong key, or a key in the wrong header
 
 
 NO_KEYS = {
@@ -219,19 +219,19 @@ NO_KEYS = {
 
 @pytest.mark.parametrize("key", NO_KEYS.values(), ids=NO_KEYS)
 @pytest.mark.parametrize("route", ROUTES)
-def test_whoever_has_no_key_is_refused_in_one_and_the_same_way(call, mine, route, key):
-    answers = [call(route, key), call(route, key, "nobody")]
-    for answer in answers:
-        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
-        assert answer["Content-Type"] == "application/json"
-    assert answers[0].content == answers[1].content
+def test_all_requests_without_a_valid_key_get_the_same_response(call, mine, route, key):
+    responses = [call(route, key), call(route, key, "unknown")]
+    for response in responses:
+        assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
+        assert response["Content-Type"] == "application/json"
+    assert responses[0].content == responses[1].content
     assert Instance.objects.filter(name="minha loja").exists()
     assert not Instance.objects.filter(name="new").exists()
 
 
-def test_a_taken_name_is_nobodys_business_without_a_key(client, mine):
-    answer = request(client, "POST", "/instance/create", {"instanceName": mine.name, "integration": "EVOLUTION"})
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+def test_a_taken_name_is_not_disclosed_without_a_key(client, mine):
+    response = request(client, "POST", "/instance/create", {"instanceName": mine.name, "integration": "EVOLUTION"})
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
 def test_an_instance_with_an_empty_token_is_not_opened_by_an_empty_key(call, mine):
@@ -244,8 +244,8 @@ def test_an_instance_with_an_empty_token_is_not_opened_by_an_empty_key(call, min
 def test_a_session_of_the_admin_opens_nothing(client, call, mine, route):
     client.force_login(get_user_model().objects.create_superuser("admin"))
     assert client.get("/admin/").status_code == 200
-    answer = call(route, None)
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    response = call(route, None)
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
 @pytest.mark.parametrize(
@@ -259,21 +259,21 @@ def test_a_session_of_the_admin_opens_nothing(client, call, mine, route):
     ],
 )
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_key_in_another_header_is_none(call, mine, route, headers):
+def test_a_key_in_another_header_is_ignored(call, mine, route, headers):
     assert call(route, None, **headers).status_code == 401
 
 
 @pytest.mark.parametrize("query", ["apikey={key}", "token={key}", "api_key={key}"])
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_key_in_the_query_is_none(client, mine, route, query):
+def test_a_key_in_the_query_is_ignored(client, mine, route, query):
     method, path, body, _, _ = ROUTES[route]
-    answer = request(client, method, path.replace("{i}", mine.name) + "?" + query.format(key=GLOBAL_KEY), body)
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    response = request(client, method, path.replace("{i}", mine.name) + "?" + query.format(key=GLOBAL_KEY), body)
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
-def test_a_key_in_the_body_is_none(client, mine):
-    answer = request(client, "POST", f"/message/sendText/{mine.name}", TEXT | {"apikey": GLOBAL_KEY})
-    assert answer.status_code == 401
+def test_a_key_in_the_body_is_ignored(client, mine):
+    response = request(client, "POST", f"/message/sendText/{mine.name}", TEXT | {"apikey": GLOBAL_KEY})
+    assert response.status_code == 401
 
 
 @pytest.mark.parametrize("name", ["APIKEY", "apiKey", "ApiKey"])
@@ -281,14 +281,14 @@ def test_the_headers_name_may_be_written_in_any_case(client, mine, name):
     assert request(client, "GET", f"/websocket/find/{mine.name}", headers={name: GLOBAL_KEY}).status_code == 200
 
 
-def test_a_wrong_key_is_not_made_good_by_a_right_one_elsewhere(client, mine):
+def test_a_wrong_key_is_not_replaced_by_a_right_one_in_the_query(client, mine):
     path = f"/websocket/find/{mine.name}?apikey={GLOBAL_KEY}"
     assert request(client, "GET", path, headers={"apikey": "wrong"}).status_code == 401
 
 
-def test_a_body_is_not_even_read_without_a_key(client, mine):
-    answer = client.post("/instance/create", data=b"{", content_type="application/json")
-    assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+def test_a_body_is_not_parsed_without_a_key(client, mine):
+    response = client.post("/instance/create", data=b"{", content_type="application/json")
+    assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
 # The instance is the path's
@@ -300,9 +300,9 @@ def test_a_query_cannot_aim_a_key_at_another_instance(client, mine, theirs, rout
     method, path, body, _, success = ROUTES[route]
     path = path.replace("{i}", mine.name) + "?" + query.format(name=theirs.name, id=theirs.pk)
 
-    answer = request(client, method, path, body, {"apikey": mine.token.reveal()})
+    response = request(client, method, path, body, {"apikey": mine.token.reveal()})
 
-    assert answer.status_code == success
+    assert response.status_code == success
     assert Instance.objects.filter(pk=theirs.pk).exists()
     assert not theirs.subscriptions.exists()
     assert not theirs.messages.exists()
@@ -318,7 +318,7 @@ def test_a_body_cannot_aim_a_key_at_another_instance(client, mine, theirs):
     assert not theirs.subscriptions.exists()
 
 
-def test_no_path_slips_past_the_key(client, mine, theirs):
+def test_no_path_bypasses_the_key(client, mine, theirs):
     key = {"apikey": mine.token.reveal()}
     for path in (
         f"/websocket/find/{theirs.name}?x=/instance/create",
@@ -339,26 +339,26 @@ def publish(client: Any, key: str | None, number: str = "1001") -> Any:
 
 @pytest.mark.parametrize("reach", ["its own", "all"])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_message_comes_in_with_a_key_that_may_publish(client, mine, scope, reach):
+def test_a_message_is_received_with_a_key_that_may_publish(client, mine, scope, reach):
     key = issue(scope, all_instances=True) if reach == "all" else issue(scope, instances=(mine,))
-    answer = publish(client, key)
+    response = publish(client, key)
     if scope == "publish":
-        assert (answer.status_code, answer.json()) == (200, {"status": "success"})
+        assert (response.status_code, response.json()) == (200, {"status": "success"})
     else:
-        assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
+        assert (response.status_code, response.json()["error"]) == (403, "Forbidden")
     assert mine.messages.exists() == (scope == "publish")
 
 
-def test_a_key_that_may_publish_elsewhere_learns_nothing_here(client, mine, theirs):
+def test_a_key_that_may_publish_for_another_instance_learns_nothing(client, mine, theirs):
     key = issue("publish", instances=(theirs,))
-    for number in ("1001", "nobody"):
-        answer = publish(client, key, number)
-        assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
+    for number in ("1001", "unknown"):
+        response = publish(client, key, number)
+        assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
     assert not mine.messages.exists()
     assert publish(client, key, "1002").json() == {"status": "success"}
 
 
-def test_a_session_of_the_admin_brings_nothing_in(client, mine):
+def test_nothing_is_received_with_a_session_of_the_admin(client, mine):
     client.force_login(get_user_model().objects.create_superuser("admin"))
     assert publish(client, None).status_code == 401
     assert client.post("/webhook/meta", data=b"{}", content_type="application/json").status_code == 401
@@ -368,21 +368,21 @@ def test_a_session_of_the_admin_brings_nothing_in(client, mine):
 # Through the running server
 
 
-def test_no_key_is_in_the_log_or_in_an_answer(server):
+def test_no_key_is_in_the_log_or_in_a_response(server):
     instance = server.create()
-    secret = "a-secret-that-somebody-typed"
+    secret = "a-secret-typed-into-a-url"
     for path in (f"/websocket/find/{instance.name}?apikey={secret}", f"/nowhere?apiKey={secret}&x=1", "/nowhere"):
         for key in (secret, instance.token):
-            answer = server.get(path, key=key)
-            assert secret not in answer.body.decode()
-            assert instance.token not in answer.body.decode()
+            response = server.get(path, key=key)
+            assert secret not in response.body.decode()
+            assert instance.token not in response.body.decode()
     log = server.log.read_text()
     assert secret not in log
     assert instance.token not in log
 
 
-def test_what_a_key_opens_over_http_is_the_same(server):
-    """The matrix above runs in this process; here is one of each through the server itself."""
+def test_a_running_server_gives_a_key_the_same_access(server):
+    """The matrix above runs in this process; this is one case of each through a server."""
     mine, theirs = server.create("minha loja de verdade"), server.create()
     path = server.path("/instance/connectionState", mine)
     keys = server.shell(

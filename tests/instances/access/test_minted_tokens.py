@@ -1,4 +1,4 @@
-"""Rotating an instance's token, and the short-lived tokens that pages join with."""
+"""Rotation of an instance's token, and the short-lived tokens that pages join with."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ def state(server: Server, instance: Number, key: str) -> int:
 
 
 @pytest.mark.parametrize("integration", INTEGRATIONS)
-def test_an_instance_gets_a_new_token_and_the_old_one_opens_nothing(server, integration):
+def test_an_instance_gets_a_new_token_and_its_old_token_opens_nothing(server, integration):
     instance = server.create(integration=integration)
 
-    answer = rotate(server, instance, instance.token)
+    response = rotate(server, instance, instance.token)
 
-    new = answer.json["hash"]
-    assert (answer.status, list(answer.json)) == (200, ["hash", "instance"])
+    new = response.json["hash"]
+    assert (response.status, list(response.json)) == (200, ["hash", "instance"])
     assert NEW_TOKEN.fullmatch(new)
-    told = answer.json["instance"]
-    assert (told["instanceName"], told["instanceId"]) == (instance.name, instance.id)
-    assert (told["integration"], told["status"]) == (integration, "close" if "BAILEYS" in integration else "open")
+    rotated = response.json["instance"]
+    assert (rotated["instanceName"], rotated["instanceId"]) == (instance.name, instance.id)
+    assert (rotated["integration"], rotated["status"]) == (integration, "close" if "BAILEYS" in integration else "open")
     assert (state(server, instance, instance.token), state(server, instance, new)) == (401, 200)
     assert server.get("/instance/fetchInstances", key=instance.token).status == 401
     assert [row["token"] for row in server.get("/instance/fetchInstances", key=new).json] == [new]
     assert rotate(server, instance, instance.token).json == UNAUTHORIZED
-    assert instance.token not in server.log.read_text() + answer.body.decode()
+    assert instance.token not in server.log.read_text() + response.body.decode()
 
 
-def test_a_token_of_ones_own_choice_can_be_set(server):
+def test_a_chosen_token_can_be_set(server):
     instance = server.create()
     chosen = f"chosen-{instance.name}"
     assert rotate(server, instance, GLOBAL_KEY, {"token": chosen}).json["hash"] == chosen
@@ -77,23 +77,23 @@ def test_a_token_of_ones_own_choice_can_be_set(server):
         ("x" * 4097, "token does not meet maximum length of 4096"),
     ],
 )
-def test_a_token_follows_the_rules_of_creation(server, token, message):
+def test_a_chosen_token_is_validated_as_at_creation(server, token, message):
     instance = server.create()
-    answer = rotate(server, instance, instance.token, {"token": token})
-    assert (answer.status, answer.json["response"]["message"]) == (400, [[message]])
+    response = rotate(server, instance, instance.token, {"token": token})
+    assert (response.status, response.json["response"]["message"]) == (400, [[message]])
     assert state(server, instance, instance.token) == 200
 
 
-def test_of_many_rotations_with_one_token_at_once_one_succeeds(server):
+def test_only_one_of_many_concurrent_rotations_succeeds(server):
     instance = server.create()
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: rotate(server, instance, instance.token), range(8)))
-    assert sorted(answer.status for answer in answers) == [200] + [401] * 7
-    [new] = [answer.json["hash"] for answer in answers if answer.status == 200]
+        responses = list(pool.map(lambda _: rotate(server, instance, instance.token), range(8)))
+    assert sorted(response.status for response in responses) == [200] + [401] * 7
+    [new] = [response.json["hash"] for response in responses if response.status == 200]
     assert state(server, instance, new) == 200
 
 
-def test_the_graph_token_is_left_alone(start_server):
+def test_rotation_keeps_the_graph_token(start_server):
     graph = Graph()
     try:
         server = start_server(WA_BUSINESS_URL=graph.url)
@@ -103,26 +103,26 @@ def test_the_graph_token_is_left_alone(start_server):
         path, text = server.path("/message/sendText", instance), {"number": "5511988887777", "text": "x"}
         assert server.post(path, text, key=instance.token).status == 401
         assert server.post(path, text, key=new).status == 201
-        assert [asked.token for asked in graph.requests] == [instance.token]
+        assert [request.token for request in graph.requests] == [instance.token]
     finally:
         graph.stop()
 
 
-def test_what_comes_in_must_bring_the_new_token(server):
+def test_the_ingress_requires_the_new_token(server):
     instance = server.create()
     new = rotate(server, instance, instance.token).json["hash"]
     assert server.receive(instance).status == 401
     assert server.receive(Number(instance.name, new, instance.id, instance.number)).json == {"status": "success"}
 
 
-def test_minting_through_the_running_server(server):
+def test_a_running_server_mints_a_token(server):
     instance = server.create()
     before = timezone.now()
 
-    answer = server.post(server.path("/websocket/token", instance), key=instance.token)
+    response = server.post(server.path("/websocket/token", instance), key=instance.token)
 
-    minted = answer.json
-    assert (answer.status, list(minted)) == (201, ["token", "expiresAt", "scopes"])
+    minted = response.json
+    assert (response.status, list(minted)) == (201, ["token", "expiresAt", "scopes"])
     assert minted["scopes"] == ["listen"]
     lifetime = datetime.fromisoformat(minted["expiresAt"]) - before
     assert timedelta(seconds=299) < lifetime < timedelta(seconds=310)
@@ -133,8 +133,8 @@ def test_minting_through_the_running_server(server):
     assert minted["token"] not in server.log.read_text()
 
 
-def test_a_minted_token_dies_in_every_process_when_its_minter_does(server, start_server):
-    """Minted by one server, looked at by a shell, rotated by another server."""
+def test_a_minted_token_ends_in_every_process_with_its_minter(server, start_server):
+    """Minted by one server, read by a shell, rotated by another server."""
     instance, other = server.create(), start_server()
     token = server.post(server.path("/websocket/token", instance), key=instance.token).json["token"]
     code = f"from instances.access.access import Access\nprint(Access.from_minted_token({token!r}) is not None)"
@@ -143,7 +143,7 @@ def test_a_minted_token_dies_in_every_process_when_its_minter_does(server, start
     assert server.shell(code).strip() == "False"
 
 
-# Minting: who, and what for
+# Minting
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def issue(*scopes: str, instances: tuple[Instance, ...] = (), **fields: Any) -> 
 
 @pytest.fixture
 def minter(request, mine) -> tuple[str, Any]:
-    """A key of each kind, and what ends it."""
+    """A key of each kind, and a function that ends it."""
 
     def rotated() -> None:
         mine.rotate_token()
@@ -190,12 +190,12 @@ MINTERS = pytest.mark.parametrize("minter", ["global key", "own token", "key", "
 
 
 @MINTERS
-def test_whoever_may_listen_may_mint(mint, minter, mine, theirs):
+def test_a_key_that_may_listen_may_mint(mint, minter, mine, theirs):
     secret, _ = minter
-    answer = mint(secret)
-    assert (answer.status_code, answer.json()["scopes"]) == (201, ["listen"])
+    response = mint(secret)
+    assert (response.status_code, response.json()["scopes"]) == (201, ["listen"])
 
-    access = Access.from_minted_token(answer.json()["token"])
+    access = Access.from_minted_token(response.json()["token"])
 
     assert access.scopes == {"listen"}
     assert (access.opens(mine), access.opens(theirs)) == (True, False)
@@ -222,15 +222,15 @@ def test_a_minted_access_mints_nothing(mint, minter, mine):
 
 @pytest.mark.parametrize("wanted", ["listen", "read", "send"])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_nobody_mints_more_than_they_have(mint, mine, scope, wanted):
+def test_a_key_mints_only_scopes_that_it_has(mint, mine, scope, wanted):
     _, secret = issue("listen", scope, instances=(mine,))
-    answer = mint(secret, {"scopes": [wanted]})
+    response = mint(secret, {"scopes": [wanted]})
     if wanted in ("listen", scope):
-        assert (answer.status_code, answer.json()["scopes"]) == (201, [wanted])
-        assert Access.from_minted_token(answer.json()["token"]).scopes == {wanted}
+        assert (response.status_code, response.json()["scopes"]) == (201, [wanted])
+        assert Access.from_minted_token(response.json()["token"]).scopes == {wanted}
     else:
-        assert answer.status_code == 403
-        assert answer.json()["response"]["message"] == [f"This key may not {wanted}"]
+        assert response.status_code == 403
+        assert response.json()["response"]["message"] == [f"This key may not {wanted}"]
 
 
 @pytest.mark.parametrize("scope", [scope for scope in SCOPES if scope != "listen"])
@@ -240,17 +240,17 @@ def test_a_key_that_may_not_listen_mints_nothing(mint, mine, scope):
     assert mint(secret, {"scopes": [scope]}).status_code in (400, 403)
 
 
-def test_several_scopes_are_told_in_one_order_and_once(mint, mine):
-    answer = mint(GLOBAL_KEY, {"scopes": ["send", "listen", "send"]})
-    assert answer.json()["scopes"] == ["listen", "send"]
+def test_scopes_are_returned_once_and_in_order(mint, mine):
+    response = mint(GLOBAL_KEY, {"scopes": ["send", "listen", "send"]})
+    assert response.json()["scopes"] == ["listen", "send"]
 
 
-def test_nobody_mints_for_an_instance_that_is_not_theirs(mint, mine, theirs):
+def test_a_key_mints_only_for_its_own_instances(mint, mine, theirs):
     for secret in (mine.token.reveal(), issue("listen", instances=(mine,))[1]):
-        for name in ("alheia", "nobody"):
-            answer = mint(secret, name=name)
-            assert (answer.status_code, answer.json()) == (401, UNAUTHORIZED)
-    assert mint(GLOBAL_KEY, name="nobody").status_code == 404
+        for name in ("alheia", "unknown"):
+            response = mint(secret, name=name)
+            assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
+    assert mint(GLOBAL_KEY, name="unknown").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -273,21 +273,21 @@ def test_nobody_mints_for_an_instance_that_is_not_theirs(mint, mine, theirs):
         ({"scopes": [None]}, "scopes[0] is not one of enum values: listen,read,send"),
     ],
 )
-def test_what_is_wrong_with_a_wish_is_told(mint, mine, body, message):
-    answer = mint(GLOBAL_KEY, body)
-    assert (answer.status_code, answer.json()["response"]["message"]) == (400, [[message]])
+def test_an_invalid_request_for_a_token_gets_400(mint, mine, body, message):
+    response = mint(GLOBAL_KEY, body)
+    assert (response.status_code, response.json()["response"]["message"]) == (400, [[message]])
 
 
 @pytest.mark.parametrize("seconds", [1, 300, 86400])
-def test_a_token_says_when_it_ends(mint, mine, seconds):
+def test_a_token_and_its_response_hold_the_expiry(mint, mine, seconds):
     before = timezone.now()
-    told = mint(GLOBAL_KEY, {"expiresIn": seconds}).json()
-    expires_at = MintedToken.read(told["token"]).expires_at
+    minted = mint(GLOBAL_KEY, {"expiresIn": seconds}).json()
+    expires_at = MintedToken.read(minted["token"]).expires_at
     assert timedelta(0) <= expires_at - before - timedelta(seconds=seconds) < timedelta(seconds=1)
-    assert abs(datetime.fromisoformat(told["expiresAt"]) - expires_at) < timedelta(milliseconds=2)
+    assert abs(datetime.fromisoformat(minted["expiresAt"]) - expires_at) < timedelta(milliseconds=2)
 
 
-# What ends a minted token
+# The end of a minted token
 
 
 def may_listen(access: Access, instance_id: UUID | None, name: str | None) -> bool:
@@ -299,7 +299,7 @@ def minted_by(secret: str, instance: Instance, scopes: tuple[str, ...] = ("liste
 
 
 @MINTERS
-def test_its_time_bounds_joining_and_not_whoever_has_joined(mine, minter):
+def test_the_expiry_bounds_joining_and_not_joined_sockets(mine, minter):
     secret, _ = minter
     joined = Access.from_minted_token(minted_by(secret, mine))
     assert Access.from_minted_token(minted_by(secret, mine, lifetime=0)) is None
@@ -307,7 +307,7 @@ def test_its_time_bounds_joining_and_not_whoever_has_joined(mine, minter):
     assert joined.expires_at is None
 
 
-def test_a_minted_token_ends_with_the_time_of_the_key_that_minted_it(mine):
+def test_a_minted_token_expires_with_the_key_that_minted_it(mine):
     key, secret = issue("listen", instances=(mine,), expires_at=timezone.now() + timedelta(hours=1))
     token = minted_by(secret, mine)
     assert Access.from_minted_token(token).expires_at == Access.from_key(secret).expires_at == key.expires_at
@@ -338,7 +338,7 @@ ENDS = ["revoked", "deleted", "expired", "for another instance", "without the sc
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_a_minted_token_dies_with_the_key_that_minted_it(mine, theirs, how):
+def test_a_minted_token_ends_with_the_key_that_minted_it(mine, theirs, how):
     key, secret = issue("listen", "send", instances=(mine,))
     token, instance_id = minted_by(secret, mine), mine.pk
     joined = Access.from_minted_token(token)
@@ -350,19 +350,19 @@ def test_a_minted_token_dies_with_the_key_that_minted_it(mine, theirs, how):
     assert not may_listen(joined, instance_id, "minha loja")
 
 
-def test_a_minted_token_needs_each_of_its_scopes_to_be_its_minters_still(mine):
+def test_a_minted_token_ends_when_its_minter_loses_one_of_its_scopes(mine):
     key, secret = issue("listen", "send", instances=(mine,))
-    both, one = minted_by(secret, mine, ("listen", "send")), minted_by(secret, mine)
+    both, listen = minted_by(secret, mine, ("listen", "send")), minted_by(secret, mine)
     access = Access.from_minted_token(both)
     key.scopes = ["listen"]
     key.save()
     assert Access.from_minted_token(both) is None
     assert access.refreshed() is None
-    assert Access.from_minted_token(one).scopes == {"listen"}
+    assert Access.from_minted_token(listen).scopes == {"listen"}
 
 
 @pytest.mark.parametrize("how", ["rotated", "deleted"])
-def test_a_minted_token_dies_with_the_instances_token_that_minted_it(mine, how):
+def test_a_minted_token_ends_with_the_instance_token_that_minted_it(mine, how):
     token, instance_id = minted_by(mine.token.reveal(), mine), mine.pk
     joined = Access.from_minted_token(token)
     mine.rotate_token() if how == "rotated" else mine.delete()
@@ -370,7 +370,7 @@ def test_a_minted_token_dies_with_the_instances_token_that_minted_it(mine, how):
     assert not may_listen(joined, instance_id, "minha loja")
 
 
-def test_rotation_ends_nothing_that_another_key_minted(mine):
+def test_rotation_keeps_tokens_that_another_key_minted(mine):
     token = minted_by(GLOBAL_KEY, mine)
     joined = Access.from_minted_token(token)
     mine.rotate_token()
@@ -378,14 +378,14 @@ def test_rotation_ends_nothing_that_another_key_minted(mine):
     assert may_listen(joined, mine.pk, mine.name)
 
 
-def test_a_token_that_two_instances_share_mints_for_one(mine, theirs):
+def test_a_token_that_two_instances_share_mints_for_one_instance(mine, theirs):
     theirs.rotate_token(mine.token.reveal())
     access = Access.from_minted_token(minted_by(mine.token.reveal(), mine))
     assert (access.opens(mine), access.opens(theirs)) == (True, False)
     assert access.refreshed().opens(theirs) is False
 
 
-def test_a_minted_token_dies_with_the_global_key_that_minted_it(mine, settings):
+def test_a_minted_token_ends_with_the_global_key_that_minted_it(mine, settings):
     token = minted_by(GLOBAL_KEY, mine)
     settings.AUTHENTICATION_API_KEY = "another-global-key"
     assert Access.from_minted_token(token) is None
@@ -402,7 +402,7 @@ def test_minted_tokens_survive_a_new_secret_key(mine, minter, settings):
     assert Access.from_minted_token(token).opens(mine)
 
 
-def test_a_renamed_instance_is_opened_by_a_token_and_not_what_a_socket_joined(mine):
+def test_a_renamed_instance_keeps_its_tokens_but_not_its_sockets(mine):
     token = minted_by(GLOBAL_KEY, mine)
     joined = Access.from_minted_token(token)
     mine.name = "loja nova"
@@ -419,44 +419,44 @@ def test_a_renamed_instance_is_opened_by_a_token_and_not_what_a_socket_joined(mi
     ["", ".", "::", "a:b:c", "é", "\ud800", "\x00", "x" * 100_000, "eyJhIjoxfQ:1tKwXz:AAAA", ".eJw:1tKwXz:AAAA"],
     ids=ascii,
 )
-def test_what_is_not_a_token_opens_nothing(db, forged):
+def test_a_malformed_token_opens_nothing(db, forged):
     assert Access.from_minted_token(forged) is None
 
 
 def test_no_character_of_a_token_can_be_changed(mine):
     token = minted_by(GLOBAL_KEY, mine)
-    for place, character in enumerate(token):
-        changed = token[:place] + ("A" if character != "A" else "Q") + token[place + 1 :]
-        assert Access.from_minted_token(changed) is None, place
-        assert Access.from_minted_token(token[:place]) is None
+    for index, character in enumerate(token):
+        changed = token[:index] + ("A" if character != "A" else "Q") + token[index + 1 :]
+        assert Access.from_minted_token(changed) is None, index
+        assert Access.from_minted_token(token[:index]) is None
 
 
-def test_a_token_for_one_instance_cannot_be_turned_into_one_for_another(mine, theirs):
-    payload, *rest = minted_by(mine.token.reveal(), mine).split(":")
-    told = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    told |= {"instance": theirs.pk.hex}
-    other = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+def test_a_token_cannot_be_changed_to_another_instance(mine, theirs):
+    encoded, *rest = minted_by(mine.token.reveal(), mine).split(":")
+    payload = json.loads(base64.urlsafe_b64decode(encoded + "=="))
+    payload |= {"instance": theirs.pk.hex}
+    other = base64.urlsafe_b64encode(json.dumps(payload).encode()).decode().rstrip("=")
     assert Access.from_minted_token(":".join((other, *rest))) is None
 
 
 @pytest.mark.parametrize("salt", ["django.core.signing", "django.contrib.sessions.backends.signed_cookies", SALT + "x"])
-def test_what_the_server_signs_for_another_purpose_is_no_token(mine, salt):
-    told = signing.loads(minted_by(GLOBAL_KEY, mine), salt=SALT)
-    assert Access.from_minted_token(signing.dumps(told, salt=salt)) is None
+def test_a_signature_for_another_purpose_is_no_token(mine, salt):
+    payload = signing.loads(minted_by(GLOBAL_KEY, mine), salt=SALT)
+    assert Access.from_minted_token(signing.dumps(payload, salt=salt)) is None
 
 
-def test_a_token_says_nothing_that_is_secret(mine):
+def test_the_payload_of_a_token_holds_no_secret(mine):
     _, secret = issue("listen", instances=(mine,))
     for key in (GLOBAL_KEY, mine.token.reveal(), secret):
-        told = str(signing.loads(minted_by(key, mine), salt=SALT))
-        assert key not in told
-        assert mine.token_digest not in told
+        payload = str(signing.loads(minted_by(key, mine), salt=SALT))
+        assert key not in payload
+        assert mine.token_digest not in payload
 
 
-# Who may still listen
+# Revocation of joined sockets
 
 
-def test_sockets_are_looked_at_together(mine, theirs, django_assert_num_queries):
+def test_sockets_are_checked_together(mine, theirs, django_assert_num_queries):
     _, secret = issue("listen", instances=(mine,))
     everywhere, keyless = Access.from_key(GLOBAL_KEY), Access(frozenset({"listen"}), is_for_all=True)
     own, theirs_own = Access.from_key(mine.token.reveal()), Access.from_key(theirs.token.reveal())
@@ -470,14 +470,19 @@ def test_sockets_are_looked_at_together(mine, theirs, django_assert_num_queries)
         (keyless, None, None),
         (keyless, theirs.pk, "alheia"),
     }
-    cut = {(theirs_own, mine.pk, "minha loja"), (by_key, theirs.pk, "alheia"), (by_key, None, None), (own, None, None)}
-    cut |= {(everywhere, mine.pk, "another name"), (Access(frozenset({"send"}), is_for_all=True), None, None)}
-    # the key, the instances, and whether the key opens each of two
+    revoked = {
+        (theirs_own, mine.pk, "minha loja"),
+        (by_key, theirs.pk, "alheia"),
+        (by_key, None, None),
+        (own, None, None),
+    }
+    revoked |= {(everywhere, mine.pk, "another name"), (Access(frozenset({"send"}), is_for_all=True), None, None)}
+    # queries: the key, the instances, and for each of two whether the key opens it
     with django_assert_num_queries(4):
-        assert still_authorized([*kept, *cut, *kept]) == kept
+        assert still_authorized([*kept, *revoked, *kept]) == kept
 
 
-def test_a_key_for_all_that_is_narrowed_leaves_the_whole(mine):
+def test_a_key_that_is_narrowed_to_an_instance_leaves_the_global_namespace(mine):
     key, secret = issue("listen", all_instances=True)
     access = Access.from_key(secret)
     assert may_listen(access, None, None)
@@ -488,21 +493,21 @@ def test_a_key_for_all_that_is_narrowed_leaves_the_whole(mine):
     assert may_listen(access, mine.pk, mine.name)
 
 
-def test_an_instance_that_is_created_anew_is_not_the_one_that_was_joined(mine):
+def test_a_socket_of_a_deleted_instance_does_not_listen_to_a_new_one_of_its_name(mine):
     access, instance_id, token = Access.from_key(GLOBAL_KEY), mine.pk, mine.token.reveal()
     mine.delete()
-    again = Instance(name="minha loja")
-    again.give_token(token)
-    again.save()
+    recreated = Instance(name="minha loja")
+    recreated.give_token(token)
+    recreated.save()
     assert not may_listen(access, instance_id, "minha loja")
-    assert may_listen(access, again.pk, "minha loja")
+    assert may_listen(access, recreated.pk, "minha loja")
 
 
-# What rotation leaves as it is
+# Rotation and concurrent changes
 
 
 @pytest.mark.parametrize("integration", Integration)
-def test_the_providers_token_is_untouched(db, integration):
+def test_rotation_keeps_the_providers_token(db, integration):
     whatsapp = Instance(name="x", integration=integration, number="1", provider_token=Secret("graph"))
     whatsapp.save()
     cipher = Instance.objects.values_list("provider_token", flat=True).get().cipher
@@ -515,7 +520,7 @@ def test_the_providers_token_is_untouched(db, integration):
 
 
 @pytest.mark.parametrize("update_fields", [None, ["name", "profile_name"]])
-def test_an_object_loaded_before_a_rotation_does_not_bring_the_old_token_back(mine, update_fields):
+def test_saving_an_object_loaded_before_a_rotation_keeps_the_new_token(mine, update_fields):
     old = mine.token.reveal()
     stale = Instance.objects.get(pk=mine.pk)
     Instance.objects.get(pk=mine.pk).rotate_token("new-token")
@@ -530,7 +535,7 @@ def test_an_object_loaded_before_a_rotation_does_not_bring_the_old_token_back(mi
     assert stored.token.reveal() == "new-token"
 
 
-def test_an_object_loaded_before_a_renaming_does_not_bring_the_old_name_back(mine):
+def test_saving_an_object_loaded_before_a_renaming_keeps_the_new_name(mine):
     stale = Instance.objects.get(pk=mine.pk)
     mine.name = "loja nova"
     mine.save()
@@ -539,7 +544,7 @@ def test_an_object_loaded_before_a_renaming_does_not_bring_the_old_name_back(min
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_token_whose_storing_was_rolled_back_is_stored_by_the_next_save():
+def test_a_token_that_was_rolled_back_is_stored_by_the_next_save():
     instance = Instance.objects.create(name="loja")
     with transaction.atomic():
         instance.rotate_token("new-token")

@@ -1,4 +1,4 @@
-"""Limits: wrong keys count against an address, what is emitted against a key, and right keys are never held up."""
+"""Rate limits: wrong keys count against an address, emitted events against a key; right keys are never limited."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ def clock(monkeypatch):
     return Clock
 
 
-def test_a_burst_passes_and_then_the_rate(clock):
-    throttle = RateLimiter(rate=2, burst=3)
+def test_a_full_bucket_is_spent_at_once_and_refilled_at_the_rate(clock):
+    limiter = RateLimiter(rate=2, burst=3)
 
-    assert [throttle.allows("a") for _ in range(5)] == [True, True, True, False, False]
+    assert [limiter.allows("a") for _ in range(5)] == [True, True, True, False, False]
     clock.now += 1
-    assert [throttle.allows("a") for _ in range(3)] == [True, True, False]
-    assert throttle.allows("b")
+    assert [limiter.allows("a") for _ in range(3)] == [True, True, False]
+    assert limiter.allows("b")
 
 
-def test_what_is_refused_is_not_counted_as_well(clock):
-    throttle = RateLimiter(rate=1, burst=1)
-    throttle.allows("a")
+def test_a_refused_request_takes_no_token(clock):
+    limiter = RateLimiter(rate=1, burst=1)
+    limiter.allows("a")
     for _ in range(100):
-        throttle.allows("a")
+        limiter.allows("a")
     clock.now += 1
 
-    assert throttle.allows("a")
+    assert limiter.allows("a")
 
 
-def test_only_so_many_are_remembered(clock, monkeypatch):
-    monkeypatch.setattr(rate_limit, "MAX_REMEMBERED", 3)
-    throttle = RateLimiter(rate=1, burst=1)
-    for who in "abcd":
-        throttle.allows(who)
+def test_the_number_of_buckets_is_limited(clock, monkeypatch):
+    monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 3)
+    limiter = RateLimiter(rate=1, burst=1)
+    for subject in "abcd":
+        limiter.allows(subject)
 
-    assert throttle.allows("a"), "the one not seen for longest is forgotten"
-    assert not throttle.allows("d")
+    assert limiter.allows("a"), "the least recently used bucket is dropped"
+    assert not limiter.allows("d")
 
 
 @pytest.mark.parametrize(
     ("peer", "forwarded", "address"),
     [
         ("203.0.113.9", "", "203.0.113.9"),
-        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # no proxy of ours: what it says is its own invention
+        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # not a trusted proxy: its header may be invented
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "1.2.3.4, 198.51.100.1", "198.51.100.1"),
@@ -71,13 +71,13 @@ def test_only_so_many_are_remembered(clock, monkeypatch):
         ("10.0.0.1", " , 198.51.100.1 ,", "198.51.100.1"),
     ],
 )
-def test_an_address_is_what_trusted_proxies_say(settings, peer, forwarded, address):
+def test_the_client_address_is_read_from_trusted_proxies_only(settings, peer, forwarded, address):
     settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
 
     assert client_address(peer, forwarded) == address
 
 
-def is_let_go(server, instance):
+def is_disconnected(server, instance):
     raw = Raw(server.url, additional_headers={"X-Forwarded-For": "198.51.100.1"})
     try:
         assert raw.join(f"/{instance.name}", {"apikey": "wrong"}) == ("4", {"message": "Unauthorized"})
@@ -93,7 +93,7 @@ def limited(fresh_server):
     return fresh_server(TRUSTED_PROXIES="127.0.0.1")
 
 
-def test_wrong_keys_end_in_429_for_their_address_alone_and_right_ones_pass(limited):
+def test_too_many_wrong_keys_get_429_for_their_address_alone_and_right_keys_pass(limited):
     instance = limited.create()
     path = limited.path("/instance/connectionState", instance)
 
@@ -103,24 +103,24 @@ def test_wrong_keys_end_in_429_for_their_address_alone_and_right_ones_pass(limit
     until(lambda: status("wrong", "198.51.100.1") == 429, 100)
     assert status(instance.token, "198.51.100.1") == 200
     assert status("wrong", "198.51.100.2") == 401
-    # a socket is neither refused for good nor let in: it may come back
-    # (ten more wrong keys a second are, so it takes a few)
-    until(lambda: is_let_go(limited, instance), 100)
+    # a socket gets no CONNECT_ERROR, which would be final: it is disconnected, and may reconnect
+    # (ten wrong keys a second are allowed again, so it takes a few attempts)
+    until(lambda: is_disconnected(limited, instance), 100)
     raw = Raw(limited.url, additional_headers={"X-Forwarded-For": "198.51.100.1"})
     assert raw.join(f"/{instance.name}", {"apikey": instance.token})[0] == "0"
     raw.close()
 
 
-def test_what_one_key_emits_is_limited(transactional_db, node, monkeypatch):
+def test_the_events_that_one_key_emits_are_limited(transactional_db, node, monkeypatch):
     monkeypatch.setattr(namespaces_module, "client_events", RateLimiter(rate=0, burst=3))
     for name in ("loja", "other"):
         instance = Instance(name=name, number="5511")
         instance.give_token(f"token of {name}")
-        instance.integration = "WHATSAPP-BAILEYS"  # refuses each text, and quickly
+        instance.integration = "WHATSAPP-BAILEYS"  # refuses every text at once
         instance.save()
-    with InProcessServer() as inside:
+    with InProcessServer() as running:
         busy, quiet = (
-            node.connect(f"{inside.url}/{name}", auth={"apikey": f"token of {name}"}).connected()
+            node.connect(f"{running.url}/{name}", auth={"apikey": f"token of {name}"}).connected()
             for name in ("loja", "other")
         )
 
@@ -131,16 +131,16 @@ def test_what_one_key_emits_is_limited(transactional_db, node, monkeypatch):
         quiet.disconnect()
 
 
-def test_a_connection_is_in_so_many_namespaces_at_most(transactional_db, monkeypatch):
+def test_the_namespaces_of_one_connection_are_limited(transactional_db, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_NAMESPACES", 2)
     for number in range(3):
         Instance.objects.create(name=f"loja-{number}")
     auth = {"apikey": GLOBAL_KEY}
-    with InProcessServer() as inside:
-        raw = Raw(inside.url)
-        assert raw.join("/no-such-instance", auth)[0] == "4", "a refusal does not count"
+    with InProcessServer() as running:
+        raw = Raw(running.url)
+        assert raw.join("/no-such-instance", auth)[0] == "4", "a refused join does not count"
         assert [raw.join(f"/loja-{number}", auth)[0] for number in range(2)] == ["0", "0"]
         with pytest.raises(ConnectionClosed):
             raw.join("/loja-2", auth)
         raw.close()
-        until(lambda: inside.is_clean)
+        until(lambda: running.is_clean)
