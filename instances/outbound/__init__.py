@@ -1,1 +1,1 @@
-"""Calls to the outside: the HTTP client, the guard against server-side request forgery, webhook secrets and headers."""
+"""Requests to the outside: the HTTP client, the SSRF guard, and the headers and secrets of webhooks."""

@@ -1,8 +1,10 @@
-"""Keeps URLs that others supply (tenants, payloads, answers) from leading into our own network.
+"""A guard against server-side request forgery: URLs of tenants, payloads and responses reach public hosts only.
 
-`check_url` refuses, when a URL is set, what can be seen in it. Where a name leads is known only when it is dialled, and
-may change between two looks, so what protects is `connector`: it judges each address that a socket is about to be
-connected to. WEBHOOK_ALLOWED_NETWORKS are let through. URLs from the environment are the operator's, and trusted.
+https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html
+
+`check_url` rejects a URL, when it is set, by its text alone. A host name is resolved only when a connection is made,
+and may resolve differently each time. So the protection is `connector`, which checks each address right before a
+socket connects to it. WEBHOOK_ALLOWED_NETWORKS are allowed. URLs from the environment are the operator's, and trusted.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from yarl import URL
 
 from instances.access.client_address import is_within
 
+#: Characters of a URL.
 MAX_URL = 2048
 
-#: Of a name with more addresses than this the first ones are tried: an answer of DNS must not make us dial a crowd.
+#: Addresses of a host name that are tried: a DNS response must not make this server connect to hundreds of hosts.
 MAX_ADDRESSES = 6
 
-# By IANA's registries of special-purpose addresses. The tables of `ipaddress` differ between versions of Python.
+# By IANA's registries of special-purpose addresses (https://www.iana.org/assignments/iana-ipv4-special-registry and
+# iana-ipv6-special-registry). The tables of `ipaddress` differ between versions of Python.
 _NOT_PUBLIC_IPV4 = [
     ip_network(network)
     for network in (
@@ -36,7 +40,7 @@ _NOT_PUBLIC_IPV4 = [
         "10.0.0.0/8",
         "100.64.0.0/10",
         "127.0.0.0/8",
-        "168.63.129.16",  # public by number, but each machine at Azure has its host there
+        "168.63.129.16",  # public by number, but Azure's platform address on each of its machines
         "169.254.0.0/16",
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -50,28 +54,29 @@ _NOT_PUBLIC_IPV4 = [
         "240.0.0.0/4",
     )
 ]
-#: All that has been given out for the public; loopback, link-local, unique local, multicast and the rest lie outside.
+#: Global unicast, all that IANA has assigned to it; loopback, link-local, unique local and multicast lie outside.
 _PUBLIC_IPV6 = ip_network("2000::/3")
 _NOT_PUBLIC_IPV6 = [
     ip_network(network)
     for network in (
-        "2001::/23",  # protocols, Teredo among them, whose packets end at an IPv4 address inside
+        "2001::/23",  # protocol assignments, among them Teredo, which embeds an IPv4 address
         "2001:db8::/32",
-        "2002::/16",  # 6to4, the same
+        "2002::/16",  # 6to4, which embeds one too
         "3fff::/20",
     )
 ]
-#: The IPv4 address is in the last 32 bits, and is where packets go.
-_CARRIES_IPV4 = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
+#: IPv6 networks whose last 32 bits are the IPv4 address that packets are sent to.
+_EMBEDS_IPV4 = [ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96")]
+#: The upper half of ISATAP's interface identifiers, whose lower half is an IPv4 address (RFC 5214, section 6.1).
 _ISATAP = (0x00005EFE, 0x02005EFE)
 
-#: Names that are reserved for what is near (RFC 6761, 6762 and 8375, ICANN's .internal).
+#: Names that are reserved for local use (RFC 6761, 6762 and 8375, ICANN's .internal).
 _LOCAL_NAMES = re.compile(
     r"(?:.*\.)?(?:localhost|localdomain|local|internal|home\.arpa)|ip6-localhost|ip6-loopback", re.ASCII
 )
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-#: What no URL holds unescaped, and what parsers understand in different ways.
+#: Characters that no URL holds unescaped, and that parsers interpret in different ways.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff\u2028\u2029]")
 
 
@@ -79,7 +84,7 @@ class BlockedAddress(OSError):
     """Raised instead of a connection to an address that is not public."""
 
     def __init__(self) -> None:
-        # nothing of the address, because what a name means inside is nobody's business
+        # without the address: what a name resolves to in our network is not the tenant's business
         super().__init__("The URL leads to an address that is not public")
 
 
@@ -87,9 +92,9 @@ class BlockedAddress(OSError):
 
 
 def is_public(address: str | IPv4Address | IPv6Address) -> bool:
-    """Whether packets to it go out to the internet, and nowhere else. What is no address is not public."""
+    """Return whether packets to this address are sent to the internet alone; False for text that is no address."""
     try:
-        address = _meant(ip_address(address))
+        address = _unmapped(ip_address(address))
     except ValueError:
         return False
     if isinstance(address, IPv4Address):
@@ -101,19 +106,19 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
     return True
 
 
-def may_be_dialled(address: str) -> bool:
-    """Whether a URL of somebody else may lead there."""
+def is_allowed(address: str) -> bool:
+    """Return whether a URL from outside may connect to this address: it is public or in WEBHOOK_ALLOWED_NETWORKS."""
     if is_public(address):
         return True
     try:
-        meant = _meant(ip_address(address))
+        unmapped = _unmapped(ip_address(address))
     except ValueError:
         return False
-    return is_within(str(meant), settings.WEBHOOK_ALLOWED_NETWORKS)
+    return is_within(str(unmapped), settings.WEBHOOK_ALLOWED_NETWORKS)
 
 
-def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    if isinstance(address, IPv6Address) and not address.scope_id and _is_in(address, _CARRIES_IPV4):
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address) and not address.scope_id and _is_in(address, _EMBEDS_IPV4):
         return _last_32_bits(address)
     return address
 
@@ -130,9 +135,9 @@ def _last_32_bits(address: IPv6Address) -> IPv4Address:
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError, with a sentence for whoever set the URL, when it is none that can be sent to.
+    """Raise ValueError, with a message for the user, for a URL that nothing can or may be sent to.
 
-    Nothing is looked up: a name that leads inside passes, and is refused when it is dialled.
+    No name is resolved: a name of a private address passes, and is blocked when a connection is made.
     """
     if len(url) > MAX_URL:
         raise ValueError(f"The URL is longer than {MAX_URL} characters")
@@ -152,31 +157,31 @@ def check_url(url: str) -> None:
         raise ValueError("The URL has no host")
     if "[" in authority and ":" not in host:
         raise ValueError("Brackets in the URL are for IPv6 addresses")
-    _, _, behind = authority.rpartition("]")
-    if port == 0 or not re.fullmatch("[0-9]{0,5}", behind.partition(":")[2], re.ASCII):
+    _, _, rest = authority.rpartition("]")
+    if port == 0 or not re.fullmatch("[0-9]{0,5}", rest.partition(":")[2], re.ASCII):
         raise ValueError("The port of the URL must be a number from 1 to 65535")
     _check_host(host)
 
 
 def _check_host(host: str) -> None:
-    """`host` as it is dialled: in lower case and ASCII."""
+    """Check a host as it is resolved: in lower case and ASCII."""
     labels = host.removesuffix(".").split(".")
     if ":" in host or _NUMBER.fullmatch(labels[-1]):
         _check_literal(host)
         return
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("The host of the URL is no name of a host")
+        raise ValueError("The host of the URL is not a valid host name")
     if _LOCAL_NAMES.fullmatch(host.removesuffix(".")) and not settings.WEBHOOK_ALLOWED_NETWORKS:
-        raise ValueError("The URL leads inside: only public hosts, and WEBHOOK_ALLOWED_NETWORKS, can be sent to")
+        raise ValueError("The host of the URL is private: only public hosts and WEBHOOK_ALLOWED_NETWORKS are allowed")
 
 
 def _check_literal(host: str) -> None:
     try:
         ip_address(host)
     except ValueError:
-        # 127.1, 0x7f.1, 2130706433 …: some read them as an address, and not all as the same one
+        # 127.1, 0x7f.1, 2130706433 …: some parsers read them as an address, and not all as the same address
         raise ValueError("The address in the URL must be written in full, as in 192.0.2.1 or [2001:db8::1]") from None
-    if not may_be_dialled(host):
+    if not is_allowed(host):
         raise ValueError("The address in the URL is not public; WEBHOOK_ALLOWED_NETWORKS can allow it")
 
 
@@ -184,35 +189,38 @@ def _check_literal(host: str) -> None:
 
 
 def connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any) -> aiohttp.TCPConnector:
-    """For a session that calls URLs of others; `options` are aiohttp.TCPConnector's.
+    """Return a connector for a session that requests URLs from outside; `options` are aiohttp.TCPConnector's.
 
-    An attempt to connect to what may not be dialled fails with aiohttp.ClientConnectorError, whose `os_error` is
-    `BlockedAddress` if all addresses of the host were.
+    A connection to an address that is not allowed fails with aiohttp.ClientConnectorError. Its `os_error` is
+    `BlockedAddress` if none of the host's addresses is allowed.
     """
     return kind(resolver=Resolver(), socket_factory=_socket, **options)
 
 
 def trusting_connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any) -> aiohttp.TCPConnector:
-    """For a session that calls URLs of the environment, which may lead inside."""
+    """Return a connector for a session that requests URLs from the environment, which may be private."""
     return kind(resolver=Resolver(), **options)
 
 
 def _socket(info: tuple[Any, ...]) -> socket.socket:
-    """The one place where each address passes, literal or looked up, right before it is dialled."""
+    """Open a socket for an address; raises BlockedAddress.
+
+    Every address passes here right before the connection, be it literal or resolved.
+    """
     family, kind, protocol, _, address = info
-    if not may_be_dialled(address[0]):
+    if not is_allowed(address[0]):
         raise BlockedAddress
     return socket.socket(family, kind, protocol)
 
 
 class Resolver(AbstractResolver):
-    """The system's, in a thread for each name that is looked up at the time."""
+    """The system's resolver, in a thread of its own for each name that is being resolved."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         try:
-            found = await _look_up(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            found = await _getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except UnicodeError:  # a name that DNS cannot hold
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
         return [
@@ -223,24 +231,24 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: the resolver holds nothing open."""
 
 
-async def _look_up(*args: Any, **options: Any) -> list[Any]:
-    """socket.getaddrinfo.
+async def _getaddrinfo(*args: Any, **options: Any) -> list[Any]:
+    """Run socket.getaddrinfo in a daemon thread of its own.
 
-    In a thread of a pool, names whose servers do not answer would hold up all others, and the end of the process.
+    In a pool of threads, names whose DNS servers do not respond would delay all others, and the exit of the process.
     """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Any]] = loop.create_future()
+    result: asyncio.Future[list[Any]] = loop.create_future()
 
-    def settle(found: list[Any] | None, error: Exception | None) -> None:
-        if answer.cancelled():
+    def store(found: list[Any] | None, error: Exception | None) -> None:
+        if result.cancelled():
             return
         if error is not None:
-            answer.set_exception(error)
+            result.set_exception(error)
         else:
-            answer.set_result(found or [])
+            result.set_result(found or [])
 
     def run() -> None:
         found, error = None, None
@@ -248,8 +256,8 @@ async def _look_up(*args: Any, **options: Any) -> list[Any]:
             found = socket.getaddrinfo(*args, **options)
         except Exception as failure:
             error = failure
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, found, error)
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(store, found, error)
 
     threading.Thread(target=run, name="lookup", daemon=True).start()
-    return await answer
+    return await result

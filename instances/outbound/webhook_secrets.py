@@ -1,4 +1,7 @@
-"""Secrets that webhook deliveries are signed with, in the format of Standard Webhooks."""
+"""Secrets that webhook deliveries are signed with, in the format of Standard Webhooks.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,20 @@ import secrets as random
 
 PREFIX = "whsec_"
 
-
 #: Bytes of a secret, by Standard Webhooks.
 MIN_SECRET, MAX_SECRET = 24, 64
-
 
 #: Secrets that sign at the same time: the new one, and the one before it.
 MAX_SECRETS = 2
 
 
 def new_secret() -> str:
+    """Return a random secret of 32 bytes."""
     return PREFIX + base64.b64encode(random.token_bytes(32)).decode()
 
 
 def check_secret(secret: str) -> None:
-    """Raises ValueError when nothing can be signed with it; the sentence does not repeat it."""
+    """Raise ValueError for a malformed secret; its message does not repeat the secret."""
     if not secret.startswith(PREFIX):
         raise ValueError(f"A signing secret begins with {PREFIX}")
     try:

@@ -1,4 +1,4 @@
-"""URLs that lead inside: refused when they are set if it can be seen, and when they are dialled in any case."""
+"""URLs of private hosts: refused when they are set if their text shows it, and always when a connection is made."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from instances.outbound import ssrf_guard
 
 pytestmark = pytest.mark.any_database
 
-INSIDE = [
+PRIVATE = [
     "0.0.0.0",
     "0.1.2.3",
     "10.0.0.1",
@@ -68,7 +68,7 @@ INSIDE = [
     "fec0::1",
     "ff02::1",
 ]
-OUTSIDE = [
+PUBLIC = [
     "1.1.1.1",
     "8.8.8.8",
     "100.63.255.255",
@@ -85,7 +85,7 @@ OUTSIDE = [
     "2606:4700:4700::1111",
 ]
 
-#: How one can write an address so that it does not look like it; {port} is that of a server on 127.0.0.1.
+#: Spellings that hide a private address from a careless check; {port} is that of a server on 127.0.0.1.
 SPELLINGS = [
     "http://127.0.0.1:{port}/",
     "http://127.0.0.1.:{port}/",
@@ -146,54 +146,54 @@ SPELLINGS = [
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_allowed(settings):
+def no_network_is_allowed(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
 
 
-@pytest.mark.parametrize("address", INSIDE)
-def test_an_address_inside_is_not_public(address):
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_private_address_is_not_public(address):
     assert not ssrf_guard.is_public(address)
-    assert not ssrf_guard.may_be_dialled(address)
+    assert not ssrf_guard.is_allowed(address)
 
 
-@pytest.mark.parametrize("address", OUTSIDE)
-def test_an_address_outside_is_public(address):
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_is_public(address):
     assert ssrf_guard.is_public(address)
-    assert ssrf_guard.may_be_dialled(address)
+    assert ssrf_guard.is_allowed(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "2130706433", "0x7f000001", "127.0.0.01", "1.1.1.1 "])
-def test_what_is_no_address_is_not_public(text):
+def test_text_that_is_no_address_is_not_public(text):
     assert not ssrf_guard.is_public(text)
 
 
 @given(st.ip_addresses())
-def test_nothing_is_public_that_python_calls_private(address):
+def test_no_address_that_python_calls_private_is_public(address):
     if ssrf_guard.is_public(address):
         assert not any((address.is_loopback, address.is_link_local, address.is_multicast, address.is_unspecified))
         mapped = getattr(address, "ipv4_mapped", None)
         assert not (mapped or address).is_private
 
 
-def test_allowed_networks_are_let_through_in_each_spelling(settings):
+def test_allowed_networks_are_allowed_in_each_spelling(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16"), ip_network("fd00:1::/32")]
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd00:1::1"):
-        assert ssrf_guard.may_be_dialled(address)
+        assert ssrf_guard.is_allowed(address)
     for address in ("10.2.0.1", "127.0.0.1", "::ffff:10.2.0.1", "fd00:2::1", "::1"):
-        assert not ssrf_guard.may_be_dialled(address)
+        assert not ssrf_guard.is_allowed(address)
 
 
-# When a URL is set
+# Setting a URL
 
 
 @pytest.mark.parametrize("url", SPELLINGS)
-def test_a_url_that_plainly_leads_inside_is_refused_when_it_is_set(url):
+def test_a_url_of_a_private_host_is_refused_in_each_spelling(url):
     with pytest.raises(ValueError, match="URL"):
         ssrf_guard.check_url(url.format(port=8080))
 
 
-@pytest.mark.parametrize("address", INSIDE)
-def test_an_address_inside_is_refused_when_it_is_set(address):
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_url_with_a_private_address_is_refused(address):
     host = f"[{address.replace('%', '%25')}]" if ":" in address else address
     with pytest.raises(ValueError, match="URL"):
         ssrf_guard.check_url(f"https://{host}/hook")
@@ -254,7 +254,7 @@ def test_an_address_inside_is_refused_when_it_is_set(address):
         "https://user@example.com/",
     ],
 )
-def test_what_is_no_url_for_a_webhook_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(ValueError, match="URL"):
         ssrf_guard.check_url(url)
 
@@ -287,7 +287,7 @@ def test_a_public_url_can_be_set(url):
     ssrf_guard.check_url(url)
 
 
-def test_names_and_addresses_inside_can_be_set_where_networks_are_allowed(settings):
+def test_private_names_and_addresses_can_be_set_where_networks_are_allowed(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     ssrf_guard.check_url("http://127.0.0.1:8080/")
     ssrf_guard.check_url("http://localhost:8080/")
@@ -297,25 +297,25 @@ def test_names_and_addresses_inside_can_be_set_where_networks_are_allowed(settin
 
 
 @given(st.text())
-def test_whatever_is_set_is_judged_with_a_sentence(text):
+def test_any_text_is_accepted_or_refused_with_a_sentence(text):
     for url in (text, f"http://{text}", f"https://example.com/{text}"):
         try:
             ssrf_guard.check_url(url)
-        except ValueError as refusal:
-            if not str(refusal).startswith("The "):
+        except ValueError as error:
+            if not str(error).startswith("The "):
                 raise
 
 
-# When it is dialled
+# Connecting
 
 
 @pytest.fixture
-async def inside():
-    """A server on loopback that nobody is to reach: its port, and the requests that it got."""
-    reached = []
+async def private_server():
+    """A server on loopback that must not be reached: its port, and the requests that it received."""
+    requests = []
 
     async def handle(request):
-        reached.append(str(request.url))
+        requests.append(str(request.url))
         return web.Response(text="secret")
 
     server = web.Server(handle)
@@ -324,23 +324,23 @@ async def inside():
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    yield port, reached
+    yield port, requests
     await runner.cleanup()
 
 
 @pytest.fixture
 def names(monkeypatch):
-    """The edge of the internet: what DNS says of a name. Numbers are read as the system reads them."""
-    known = {}
-    look_up = socket.getaddrinfo
+    """DNS records of this test, by name; numeric hosts are parsed as the system parses them."""
+    records = {}
+    system_getaddrinfo = socket.getaddrinfo
 
     def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
         try:
-            return look_up(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
+            return system_getaddrinfo(host, port, family, type, proto, flags | socket.AI_NUMERICHOST)
         except socket.gaierror:
-            if host not in known and "*" not in known:
+            if host not in records and "*" not in records:
                 raise
-        addresses = known.get(host) or known["*"]
+        addresses = records.get(host) or records["*"]
         addresses = addresses() if callable(addresses) else addresses
         return [
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
@@ -350,65 +350,65 @@ def names(monkeypatch):
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return known
+    return records
 
 
-async def call(url):
+async def post(url):
     async with (
         aiohttp.ClientSession(connector=ssrf_guard.connector()) as session,
         asyncio.timeout(10),
-        session.post(url, data=b"{}", allow_redirects=False) as answer,
+        session.post(url, data=b"{}", allow_redirects=False) as response,
     ):
-        return await answer.text()
+        return await response.text()
 
 
 @pytest.mark.parametrize("url", SPELLINGS)
-async def test_whatever_the_spelling_nothing_inside_is_reached(inside, names, url):
-    port, reached = inside
+async def test_no_private_host_is_reached_in_any_spelling(private_server, names, url):
+    port, requests = private_server
     names["*"] = ["127.0.0.1"]
     with pytest.raises((aiohttp.ClientError, ValueError)):
-        await call(url.format(port=port))
-    assert reached == []
+        await post(url.format(port=port))
+    assert requests == []
 
 
-@pytest.mark.parametrize("address", [address for address in INSIDE if "%" not in address])
-async def test_a_name_that_resolves_inside_is_refused(names, address):
+@pytest.mark.parametrize("address", [address for address in PRIVATE if "%" not in address])
+async def test_a_name_that_resolves_to_a_private_address_is_blocked(names, address):
     names["rebound.example.com"] = [address]
-    with pytest.raises(aiohttp.ClientConnectorError) as refusal:
-        await call("http://rebound.example.com/")
-    assert isinstance(refusal.value.os_error, ssrf_guard.BlockedAddress)
-    assert address not in str(refusal.value.os_error)
+    with pytest.raises(aiohttp.ClientConnectorError) as blocked:
+        await post("http://rebound.example.com/")
+    assert isinstance(blocked.value.os_error, ssrf_guard.BlockedAddress)
+    assert address not in str(blocked.value.os_error)
 
 
-async def test_a_name_that_changes_its_mind_after_a_look_is_refused(inside, names):
-    port, reached = inside
-    answers = [["8.8.8.8"], ["127.0.0.1"]]
-    names["rebinding.example.com"] = lambda: answers.pop(0)
-    assert ssrf_guard.may_be_dialled(socket.getaddrinfo("rebinding.example.com", port)[0][4][0])
+async def test_a_name_that_resolves_to_another_address_later_is_blocked(private_server, names):
+    port, requests = private_server
+    responses = [["8.8.8.8"], ["127.0.0.1"]]
+    names["rebinding.example.com"] = lambda: responses.pop(0)
+    assert ssrf_guard.is_allowed(socket.getaddrinfo("rebinding.example.com", port)[0][4][0])
     with pytest.raises(aiohttp.ClientConnectorError):
-        await call(f"http://rebinding.example.com:{port}/")
-    assert reached == []
+        await post(f"http://rebinding.example.com:{port}/")
+    assert requests == []
 
 
-async def test_of_many_addresses_only_those_that_are_allowed_are_dialled(inside, names, settings):
-    port, reached = inside
+async def test_only_the_allowed_addresses_of_a_name_are_connected_to(private_server, names, settings):
+    port, requests = private_server
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.2")]
     names["mixed.example.com"] = ["127.0.0.1", "::1", "127.0.0.2"]
     with pytest.raises(aiohttp.ClientConnectorError):  # nothing listens at 127.0.0.2
-        await call(f"http://mixed.example.com:{port}/")
-    assert reached == []
+        await post(f"http://mixed.example.com:{port}/")
+    assert requests == []
 
 
-async def test_an_allowed_network_is_reached_by_address_and_by_name(inside, names, settings):
-    port, reached = inside
+async def test_an_allowed_network_is_reached_by_address_and_by_name(private_server, names, settings):
+    port, requests = private_server
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     names["n8n.internal"] = ["10.0.0.1", "127.0.0.1"]
-    assert await call(f"http://127.0.0.1:{port}/") == "secret"
-    assert await call(f"http://n8n.internal:{port}/") == "secret"
-    assert len(reached) == 2
+    assert await post(f"http://127.0.0.1:{port}/") == "secret"
+    assert await post(f"http://n8n.internal:{port}/") == "secret"
+    assert len(requests) == 2
 
 
-async def test_a_crowd_of_addresses_is_not_dialled(names):
+async def test_the_addresses_of_a_name_are_limited(names):
     names["crowd.example.com"] = [f"10.0.{number}.1" for number in range(200)]
     found = await ssrf_guard.Resolver().resolve("crowd.example.com", 80)
     assert len(found) == ssrf_guard.MAX_ADDRESSES
