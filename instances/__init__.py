@@ -1,0 +1,1 @@
+"""WhatsApp numbers (instances), and the events that happen to them."""

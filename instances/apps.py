@@ -5,4 +5,4 @@ class InstancesConfig(AppConfig):
     name = "instances"
 
     def ready(self) -> None:
-        from instances.models import receivers  # noqa: F401
+        from instances.models import receivers  # noqa: F401 (connects the signals)

@@ -1,4 +1,4 @@
-"""ASGI's types, and what every ASGI endpoint here does with them: https://asgi.readthedocs.io/en/latest/specs/www.html."""
+"""ASGI's types, and helpers for ASGI applications: https://asgi.readthedocs.io/en/latest/specs/www.html."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-#: Names in lower case, as ASGI has them, and values.
+#: Names in lower case, as ASGI requires, and values.
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 class ClientDisconnected(Exception):
-    """Raised when a client has left before its request was complete."""
+    """Raised when a client has disconnected before its request was complete."""
 
 
 class BodyTooLarge(Exception):
-    """Raised for a body over the limit."""
+    """Raised for a request body over the limit."""
 
 
 async def read_body(receive: Receive, first: Message | None = None, max_size: int | None = None) -> bytes:
-    """Read the whole body of a request; `first` is a message that was received already.
+    """Return the complete body of a request; `first` is a message that was received already.
 
     Raises ClientDisconnected, and BodyTooLarge beyond `max_size` bytes.
     """
@@ -43,15 +43,15 @@ async def read_body(receive: Receive, first: Message | None = None, max_size: in
 
 
 async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
-    """Send a response with its whole body."""
+    """Send a complete response."""
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})
 
 
 def header_variables(headers: Headers, encoding: str = "latin-1") -> dict[str, str]:
-    """Return headers as PEP 3333 names them in `environ`, the values of one name joined by commas.
+    """Return headers by their names in a WSGI `environ` (PEP 3333), the values of one name joined by commas.
 
-    Headers that are no text in this encoding are left out.
+    Headers that do not decode in this encoding are left out.
     """
     values: dict[str, list[str]] = {}
     for raw_name, raw_value in headers:

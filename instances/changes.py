@@ -1,4 +1,4 @@
-"""What a payload means: plain dataclasses, from the providers that parse it to the models that store it."""
+"""The changes that a payload reports: plain dataclasses, which providers parse and models store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instances.events import EventType
 
 
 class Addressee(Protocol):
-    """An instance, as far as a change needs to know it to say whether it belongs to it."""
+    """The attributes of an instance by which a change finds it."""
 
     @property
     def number(self) -> str | None: ...
@@ -20,12 +20,13 @@ class Addressee(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing that a payload reports, and where it belongs: to an instance's number, or to a whole business."""
+    """One change that a payload reports, for one instance's number or for all numbers of a business."""
 
     number: str | None = None
     business_id: str | None = None
 
     def belongs_to(self, instance: Addressee) -> bool:
+        """Return whether this is a change of the instance."""
         if self.number:
             return self.number == instance.number
         return self.business_id is not None and self.business_id == instance.business_id
@@ -33,13 +34,13 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class InboundMessage(Change):
-    """A message of a chat, written by anybody."""
+    """A message of a chat, of either side."""
 
     id: str
     remote_jid: str
     type: str
     content: dict[str, Any]
-    #: Seconds since 1970, as WhatsApp says.
+    #: Seconds since 1970, by WhatsApp's clock.
     timestamp: int
     from_me: bool = False
     participant: str | None = None
@@ -47,28 +48,29 @@ class InboundMessage(Change):
     profile_pic_url: str | None = None
     context: dict[str, Any] | None = None
     status: str | None = None
-    #: The instance's own phone, where the payload names it.
+    #: The instance's own phone number, if the payload names it.
     own_phone: str | None = None
-    #: Members of `data` besides Evolution API's.
+    #: Members of `data`, and of its `key`, besides Evolution API's.
     extra: dict[str, Any] = field(default_factory=dict)
     key_extra: dict[str, Any] = field(default_factory=dict)
-    #: Whether each message announces its contact and chat anew, as the Evolution channel always did.
+    #: True if each message emits upserts of its contact and chat, as Evolution API's channel does.
     always_upserts: bool = False
 
     def fields(self) -> dict[str, Any]:
+        """Return the fields of the model `Message`."""
         names = ("remote_jid", "participant", "from_me", "push_name", "type", "content", "context", "extra")
         return {name: getattr(self, name) for name in (*names, "timestamp", "status")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatusReport(Change):
-    """How far a message of the instance has come."""
+    """A new status of a message that the instance sent, such as DELIVERED."""
 
     id: str
     remote_jid: str
     status: str
     participant: str | None = None
-    #: Members of `data` besides Evolution API's: errors, pricing, the time.
+    #: Members of `data` besides Evolution API's: errors, pricing, timestamp.
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,7 +89,7 @@ class StatusReport(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice(Change):
-    """Something that is announced as it came."""
+    """An event that is emitted with its data as received."""
 
     event_type: EventType
     data: Any
@@ -96,14 +98,15 @@ class Notice(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class OutgoingText:
-    """A text that somebody wants sent."""
+    """A text to send."""
 
     remote_jid: str
     text: str
     link_preview: bool = False
     quoted: dict[str, Any] | None = None
-    #: The sender's own id of this request: a repeat of it is answered with the first result.
+    #: The client's own id of its request, by which a repeat returns the result of the first.
     request_id: str | None = None
 
     def content(self) -> dict[str, Any]:
+        """Return the content in the form of a WhatsApp message."""
         return {"conversation": self.text} | ({"quoted": self.quoted} if self.quoted else {})

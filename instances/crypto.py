@@ -1,4 +1,4 @@
-"""Digests and encryption of what must stay secret. Nothing here reads or writes the database."""
+"""Digests and encryption of secrets, independent of the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 
 class Secret:
-    """A text that shows itself only on `reveal()`: it prints, logs and renders as asterisks."""
+    """A string that is returned by `reveal()` alone: it prints, logs and renders as asterisks."""
 
     __slots__ = ("_cipher", "_plain")
 
@@ -19,13 +19,14 @@ class Secret:
         self._cipher = cipher
 
     def reveal(self) -> str:
-        """The text; raises ValueError when it was encrypted under none of ENCRYPTION_KEYS."""
+        """Return the string; raises ValueError if it was encrypted under none of ENCRYPTION_KEYS."""
         if self._plain is None:
             self._plain = decrypt(self._cipher or "")
         return self._plain
 
     @property
     def cipher(self) -> str:
+        """The string as a Fernet token."""
         if self._cipher is None:
             self._cipher = encrypt(self._plain or "")
         return self._cipher
@@ -42,10 +43,12 @@ def _fernet(keys: tuple[str, ...]) -> MultiFernet:
 
 
 def encrypt(plain: str) -> str:
+    """Return a Fernet token (https://github.com/fernet/spec) under the first of ENCRYPTION_KEYS."""
     return _fernet(tuple(settings.ENCRYPTION_KEYS)).encrypt(plain.encode()).decode()
 
 
 def decrypt(cipher: str) -> str:
+    """Return the string in a Fernet token; raises ValueError if it was encrypted under none of ENCRYPTION_KEYS."""
     try:
         return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(cipher.encode()).decode()
     except InvalidToken:
@@ -53,15 +56,15 @@ def decrypt(cipher: str) -> str:
 
 
 def digest(secret: str, key: str | None = None) -> str:
-    """HMAC-SHA-256 of a random secret, keyed with SECRET_KEY; 64 hexadecimal digits."""
+    """Return the HMAC-SHA-256 of a random secret, keyed with SECRET_KEY, in 64 hexadecimal digits."""
     return salted_hmac("evoapi.secret", secret, secret=key or settings.SECRET_KEY, algorithm="sha256").hexdigest()
 
 
 def digests(secret: str) -> list[str]:
-    """Every digest under which the secret may be stored: SECRET_KEY's and those of SECRET_KEY_FALLBACKS."""
+    """Return every digest under which a secret may be stored: by SECRET_KEY and by SECRET_KEY_FALLBACKS."""
     return [digest(secret, key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
 
 
 def is_same(secret: str, other: str) -> bool:
-    """Comparison in constant time; `secret` may hold any characters a client sends."""
+    """Return whether both are equal, in constant time; `secret` may hold any characters that a client sends."""
     return constant_time_compare(secret.encode(errors="replace"), other.encode())

@@ -1,4 +1,4 @@
-"""Errors as Evolution API answers them: {"status": 404, "error": "Not Found", "response": {"message": [...]}}."""
+"""Error responses in Evolution API's shape: {"status": 404, "error": "Not Found", "response": {"message": [...]}}."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rest_framework.response import Response
 
 logger = logging.getLogger(__name__)
 
-#: What Django raises when the database is away, and what that is answered with.
+#: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
 DATABASE_AWAY = "The database does not answer; try again"
 
-#: Clients put their key into the query by mistake; an answer, which may end in a log, does not repeat it.
+#: Clients put their key into the query by mistake; a response, which may be logged, does not repeat it.
 _KEY_IN_QUERY = re.compile(r"((?:apikey|token)=)[^&]*", re.IGNORECASE)
 
 
 def body(code: int, message: Any) -> dict[str, Any]:
-    """The body of an error answer; `message` is a text for 401, a list for everything else."""
+    """Return the body of an error response; `message` is a string for 401 and 500, a list for all others."""
     return {"status": code, "error": HTTPStatus(code).phrase, "response": {"message": message}}
 
 
@@ -37,7 +37,7 @@ class NotFound(APIException):
 
 
 class ApiError(APIException):
-    """An error with a status of its own, and one line that says why."""
+    """An error response with a status and a message of one line."""
 
     def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST) -> None:
         super().__init__(message)
@@ -45,7 +45,10 @@ class ApiError(APIException):
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Django REST framework's hook: the answer to what a view raised, or None for what nobody foresaw."""
+    """Return the response to an exception of a view, or None for an unexpected one.
+
+    https://www.django-rest-framework.org/api-guide/exceptions/#custom-exception-handling
+    """
     if isinstance(exc, MethodNotAllowed):
         exc = NotFound(no_such_route(context["request"]))
     elif isinstance(exc, Http404):
@@ -61,7 +64,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 
 def error_body(exc: APIException) -> dict[str, Any]:
-    """The body that tells a caller, over REST or a socket, what was wrong."""
+    """Return the body of the response to an exception, for REST and for sockets."""
     return body(exc.status_code, _message(exc))
 
 
@@ -74,7 +77,7 @@ def _message(exc: APIException) -> Any:
 
 
 def _texts(details: Any, path: list[str]) -> Iterator[str]:
-    """Evolution's wording: every failed rule as one line that names the member."""
+    """Yield every failed rule as one line that names the member, in Evolution API's wording."""
     if isinstance(details, dict) and set(details) == {"message", "code"}:
         yield _text(path, str(details["message"]), details["code"])
     elif isinstance(details, dict):
@@ -90,7 +93,7 @@ def _text(path: list[str], message: str, code: str) -> str:
         return f'{_member(path[:-1]) or "instance"} requires property "{path[-1]}"'
     if code == "blank":
         return f'The "{path[-1]}" cannot be empty'
-    # validate_…() words its errors as sentences, fields as what follows the member's name
+    # errors of validate_…() are sentences, those of fields continue the member's name
     return message if code == "invalid" else f"{_member(path)} {message}"
 
 
@@ -102,12 +105,13 @@ def _member(path: list[str]) -> str:
 
 
 def no_such_route(request: Any) -> str:
+    """Return the message for an unknown route, in Express's words; keys in the query are masked."""
     path = _KEY_IN_QUERY.sub(r"\1********", request.get_full_path())
     return f"Cannot {request.method} {path}"
 
 
 def error_response(code: int, message: Any) -> HttpResponse:
-    """The same shape from outside of Django REST framework."""
+    """Return an error response outside of Django REST framework."""
     return HttpResponse(orjson.dumps(body(code, message)), status=code, content_type="application/json")
 
 

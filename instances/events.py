@@ -1,10 +1,10 @@
-"""The catalogue of what can happen, and the signal that says it did.
+"""The event types, and the signal that emits events.
 
-Any Django app in the process may tell of an event:
+Any Django app in the process may emit an event:
 
     event_occurred.send(sender=..., instance=instance, event_type="messages.upsert", data={...})
 
-A receiver records it in the caller's transaction; sockets and webhooks follow from there.
+A receiver records it in the caller's transaction; it is delivered to sockets and webhooks after the commit.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 from django.db.models import TextChoices
 from django.dispatch import Signal
 
-#: Something happened. Sent with `instance` (Instance), `event_type` (EventType or its value), `data` (JSON-ready) and,
-#: where a repeat must not count, `dedupe_key` (a text that is unique to the happening within the instance).
+#: The signal of an event. Sent with `instance` (Instance), `event_type` (EventType or its value), `data` (JSON-ready)
+#: and, if a repeat must be ignored, `dedupe_key` (a string that is unique to the event within the instance).
 event_occurred = Signal()
 
-#: Somebody may hear more or less than before. Sent after the commit, in the process that made the change; the others
-#: see it by `AccessRevision.current()`.
+#: The signal of a change to anybody's access. Sent after the commit, in the process that made the change; other
+#: processes read `AccessRevision.current()`.
 access_changed = Signal()
 
 
 class EventType(TextChoices):
-    """A member's name is what clients subscribe to, its value is what they hear.
+    """The types of events: clients subscribe to a member's name and receive its value.
 
-    The names are Evolution API's; each is announced in one place: `grep EventType.MESSAGES_UPSERT`.
+    Both are Evolution API's. Each type is announced in one place: `grep EventType.MESSAGES_UPSERT`.
     """
 
     APPLICATION_STARTUP = "application.startup"
@@ -65,9 +65,9 @@ class EventType(TextChoices):
     MESSAGING_HISTORY_SET = "messaging-history.set"
     REMOVE_INSTANCE = "remove.instance"
     LOGOUT_INSTANCE = "logout.instance"
-    #: Ours: a change of the business account that Evolution API has no name for, as Meta reported it.
+    #: Not in Evolution API: any other change of the business account, as Meta reported it.
     BUSINESS_UPDATE = "business.update"
-    #: Ours: a webhook or another endpoint was switched off, because it was gone or had failed for days.
+    #: Not in Evolution API: a webhook or another endpoint was disabled, because it was gone or had failed for days.
     ENDPOINT_DISABLED = "endpoint.disabled"
 
     @property
@@ -76,21 +76,21 @@ class EventType(TextChoices):
 
     @property
     def is_publishable(self) -> bool:
-        """Whether an engine may tell of it; the others are what this server alone can know of itself."""
+        """True if a client may publish events of this type; the other types report this server's own state."""
         return self not in _INTERNAL | _LIFE_CYCLE
 
     @classmethod
     def named(cls, name: Any) -> EventType | None:
-        """The type that clients hear or subscribe to under this name."""
+        """Return the type with this name or value, or None."""
         return _BY_NAME.get(name) if isinstance(name, str) else None
 
     def is_wanted_by(self, names: Iterable[str]) -> bool:
-        """Whether a subscription to these names hears of it; Evolution spells one of them in two ways."""
+        """Return whether a subscription to these names includes this type; Evolution API spells one in two ways."""
         return self.name in names or (self is EventType.GROUPS_UPDATE and GROUP_UPDATE in names)
 
     def scrub(self, data: Any) -> Any:
-        """A copy of `data` without keys and tokens, fit for a log that many can read."""
-        return _without(data, _KEY_MATERIAL if self.value in _CARRIES_MESSAGES else _KEY_MATERIAL | _CREDENTIALS)
+        """Return a copy of `data` without keys and tokens, fit for a log with many readers."""
+        return _without(data, _KEY_MATERIAL if self.value in _HOLDS_MESSAGES else _KEY_MATERIAL | _CREDENTIALS)
 
 
 _INTERNAL = {EventType.CREDS_UPDATE, EventType.MESSAGING_HISTORY_SET}
@@ -99,7 +99,7 @@ _LIFE_CYCLE = {
     *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE, EventType.ENDPOINT_DISABLED),
 }
 
-#: How Evolution API's settings spell GROUPS_UPDATE.
+#: The spelling of GROUPS_UPDATE in Evolution API's settings.
 GROUP_UPDATE = "GROUP_UPDATE"
 
 _BY_NAME = {
@@ -108,7 +108,7 @@ _BY_NAME = {
     GROUP_UPDATE: EventType.GROUPS_UPDATE,
 }
 
-#: What `events: []` stands for, in Evolution's order.
+#: The names that `events: []` stands for, in Evolution API's order.
 DEFAULT_EVENTS = [
     *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
     *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
@@ -121,13 +121,13 @@ DEFAULT_EVENTS = [
 #: Every name a subscription may hold.
 SUBSCRIBABLE = [*DEFAULT_EVENTS, *(t.name for t in EventType if t.is_subscribable and t.name not in DEFAULT_EVENTS)]
 
-#: Events whose data is people's own words: a member named "token" is theirs there, and stays.
-_CARRIES_MESSAGES = {
+#: Types whose data is written by people: a member named "token" is part of their message, and stays.
+_HOLDS_MESSAGES = {
     *(EventType.MESSAGES_SET, EventType.MESSAGES_UPSERT, EventType.MESSAGES_EDITED, EventType.MESSAGES_UPDATE),
     *(EventType.MESSAGES_DELETE, EventType.SEND_MESSAGE, EventType.SEND_MESSAGE_UPDATE),
 }
 
-#: Members that hold the keys of WhatsApp's encryption or of this server, spelled in any way.
+#: Members that hold keys of WhatsApp's encryption or of this server, in lower case and without separators.
 _KEY_MATERIAL = frozenset(
     {
         *(
@@ -162,7 +162,7 @@ def _without(data: Any, names: frozenset[str]) -> Any:
         return {
             key: _without(value, names) if isinstance(value, _CONTAINERS) else value
             for key, value in data.items()
-            if not _is_one_of(str(key), names)
+            if not _has_name(str(key), names)
         }
     if isinstance(data, (list, tuple)):
         return [_without(item, names) for item in data]
@@ -172,19 +172,21 @@ def _without(data: Any, names: frozenset[str]) -> Any:
 _CONTAINERS = (dict, list, tuple)
 
 
-def _is_one_of(key: str, names: frozenset[str]) -> bool:
-    """Whether it is one of these, however it is spelled."""
-    return _is_remembered_one_of(key, names) if len(key) < 64 else _SEPARATORS.sub("", key.lower()) in names
+def _has_name(key: str, names: frozenset[str]) -> bool:
+    """Return whether a member has one of the names, in any spelling."""
+    return (_normalized_cached(key) if len(key) < 64 else _normalized(key)) in names
 
 
-@lru_cache(maxsize=4096)
-def _is_remembered_one_of(key: str, names: frozenset[str]) -> bool:
-    """Events have the same few members again and again."""
-    return _SEPARATORS.sub("", key.lower()) in names
+def _normalized(key: str) -> str:
+    return _SEPARATORS.sub("", key.lower())
+
+
+#: Cached, because events have the same few members again and again.
+_normalized_cached = lru_cache(maxsize=4096)(_normalized)
 
 
 def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:
-    """Tell whoever listens that this happened. Call it in the transaction of the change itself."""
+    """Send `event_occurred`; to be called in the transaction of the change that the event reports."""
     event_occurred.send(
         sender=type(instance), instance=instance, event_type=event_type, data=data, dedupe_key=dedupe_key
     )

@@ -1,4 +1,4 @@
-"""Model fields for what SQLite and PostgreSQL would not both store as it came."""
+"""Model fields for values that SQLite and PostgreSQL do not both store unchanged."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from instances.crypto import Secret
 
 
 class EncryptedField(models.TextField):
-    """A secret that can be read back; the column holds a Fernet token, the attribute a `Secret`."""
+    """An encrypted string: the column holds a Fernet token, the attribute a `Secret`."""
 
-    _pyi_private_set_type: Any  # read by the type checker alone
+    _pyi_private_set_type: Any  # for django-stubs' mypy plugin alone
     _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, *args: Any) -> Secret | None:
@@ -29,7 +29,7 @@ class EncryptedField(models.TextField):
 
 
 class JsonField(models.TextField):
-    """JSON in a text column: unlike PostgreSQL's jsonb it keeps NUL characters and the order of keys."""
+    """JSON in a text column, which unlike PostgreSQL's jsonb keeps NUL characters and the order of keys."""
 
     _pyi_private_set_type: Any
     _pyi_private_get_type: Any
@@ -53,7 +53,7 @@ class JsonField(models.TextField):
 
 
 class PlainField(models.CharField):
-    """Text from outside, for people to read: cut to `max_length`, and without the NUL that PostgreSQL refuses."""
+    """Text from outside, for display: truncated to `max_length`, its NULs replaced, which PostgreSQL refuses."""
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)

@@ -1,4 +1,4 @@
-"""Reading JSON that strangers send."""
+"""Parsing of untrusted JSON."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 import orjson
 
-#: Levels of nesting that are stored and told on; JSON writers and readers give up at few hundred.
+#: Levels of nesting that are accepted; other JSON parsers and serializers fail at a few hundred.
 MAX_DEPTH = 100
 
 
 class NotJson(ValueError):
-    """Raised, with a text for the sender, for a body that is not JSON as we take it."""
+    """Raised, with a message for the client, for a body that is not JSON or is nested too deep."""
 
 
 def load(body: bytes) -> Any:
-    """The value in a JSON body; raises NotJson.
+    """Return the value in a JSON body; raises NotJson.
 
-    Half a surrogate pair, which programs leave behind when they cut a text inside an emoji, becomes a question mark.
+    A lone surrogate, which programs leave when they truncate a text within an emoji, becomes a question mark.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        value = _load_torn(body, error)
+        value = _load_replacing_surrogates(body, error)
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
         raise NotJson(f"The body is nested more than {MAX_DEPTH} levels deep")
     return value
 
 
-def _load_torn(body: bytes, error: Exception) -> Any:
+def _load_replacing_surrogates(body: bytes, error: Exception) -> Any:
     try:
         return orjson.loads(json.dumps(json.loads(body), ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What may name an instance, and how WhatsApp names people and groups."""
+"""Names of instances, and WhatsApp's addresses of people and groups (JIDs)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import unicodedata
 
 from django.core.exceptions import ValidationError
 
-#: A name is a URL segment and a Socket.IO namespace as it stands, so nothing in it may end either.
+#: Characters that end a URL segment or a Socket.IO namespace: a name is both, unescaped.
 FORBIDDEN_IN_NAMES = "/\\,?#"
 MAX_NAME_LENGTH = 255
-#: What `validate_name` lets pass, as a regular expression of ECMAScript.
+#: The rules of `validate_name` as an ECMAScript regular expression, for the OpenAPI document.
 NAME_PATTERN = (
     r"^(?!\.{1,2}$)[^\s/\\,?#\x00-\x1f\x7f-\x9f]"
     r"([^/\\,?#\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s/\\,?#\x00-\x1f\x7f-\x9f])?$"
@@ -18,7 +18,7 @@ NAME_PATTERN = (
 
 
 def validate_name(name: str) -> None:
-    """Raises ValidationError, saying why, for a name that no client could address."""
+    """Raise ValidationError, with the reason, for a name that clients cannot address."""
     if not name:
         raise ValidationError('The "instanceName" cannot be empty')
     if len(name) > MAX_NAME_LENGTH:
@@ -33,16 +33,16 @@ def validate_name(name: str) -> None:
 
 
 def is_number(text: str) -> bool:
-    """Whether it can be an instance's number: a phone number, or an id of digits, as Evolution API's schema has it."""
-    # not \d+, as there: it would try each way to part the digits between the two
+    """Return whether a text can be an instance's number: a phone number or an id, as in Evolution API's schema."""
+    # not \d+, as in that schema: it backtracks through each split of the digits between both parts
     return re.fullmatch(r"\d[.@\w-]+", text, re.ASCII) is not None
 
 
 def jid(number: str) -> str:
-    """The WhatsApp address of a phone number, as Evolution API forms it (`utils/createJid.ts`).
+    """Return the WhatsApp address of a phone number, as Evolution API forms it (`utils/createJid.ts`).
 
-    A value that is an address already stays one, without its device (`:12`). Mexican, Argentine and Brazilian mobile
-    numbers lose the digit that WhatsApp does not use.
+    An address is returned without its device (`:12`). Mexican, Argentine and Brazilian mobile numbers lose the digit
+    that WhatsApp does not use.
     """
     number = re.sub(r":\d+", "", number)
     if number.endswith(("@g.us", "@s.whatsapp.net", "@lid", "@broadcast")):
@@ -64,5 +64,5 @@ def _without_mobile_digit(number: str) -> str:
 
 
 def digits(address: str) -> str:
-    """The phone number in an address or in a number as people write it."""
+    """Return the digits of the phone number in an address or in a formatted number."""
     return re.sub(r"\D", "", address.partition("@")[0].partition(":")[0])

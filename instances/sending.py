@@ -1,6 +1,6 @@
-"""Sending a text, the same from REST and from a socket: claim it, hand it to WhatsApp, announce it.
+"""Sending of a text, for REST and sockets alike: claim it, send it to WhatsApp, announce it.
 
-The claim and the announcement are transactions of their own; nothing is locked while WhatsApp is asked.
+The claim and the announcement are transactions of their own; nothing is locked during the request to WhatsApp.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from instances.providers.base import NotSent
 
 
 class Sending:
-    """One text on its way. `begin` and `finish` use the database, `deliver` the network."""
+    """One text that is being sent. `begin`, `finish` and `fail` use the database, `deliver` the network."""
 
     def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
-        """`validated` is what `TextBody` makes of a body. Raises ApiError for a number that can be none."""
+        """Take the validated data of `TextBody`. Raises ApiError for an invalid number."""
         self.instance = instance
         self.provider = providers()[instance.integration]
         try:
@@ -37,6 +37,11 @@ class Sending:
         )
 
     def begin(self) -> None:
+        """Claim the text.
+
+        Raises ApiError (409) while an earlier request with the same id is being sent, and NotFound if the instance was
+        deleted.
+        """
         try:
             self.message = Message.claim(self.instance, self.text)
         except SendUnderWay:
@@ -46,13 +51,18 @@ class Sending:
 
     @property
     def is_repeat(self) -> bool:
+        """True if the text was sent by an earlier request with the same id."""
         return self.message.wa_id is not None
 
     async def deliver(self) -> str:
+        """Send the text to WhatsApp and return the id of its message; raises NotSent."""
         return await self.provider.send_text(self.instance, self.text)
 
     def finish(self, wa_id: str) -> dict[str, Any]:
-        """Store and announce it; raises NotFound when the instance was deleted while WhatsApp was asked."""
+        """Store and announce the sent message; returns Evolution API's message object.
+
+        Raises NotFound if the instance was deleted meanwhile, and ApiError (502) for the id of another message.
+        """
         try:
             return self.message.record_sent(wa_id, self.provider.sent_status).as_event()
         except Instance.DoesNotExist:
@@ -64,19 +74,22 @@ class Sending:
         return NotFound(f'The "{self.instance.name}" instance does not exist')
 
     def fail(self, error: NotSent) -> ApiError:
-        """Give the claim back; returns what the caller is told."""
+        """Release the claim; returns the error for the client."""
         self.message.release_claim()
         return ApiError(error.message, status_code=error.status)
 
 
 def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
-    """Send it and return Evolution API's message object; for threads. Raises what `Sending` raises, and Refused."""
+    """Send a text and return Evolution API's message object; for threads without an event loop.
+
+    Raises ApiError and NotFound, as `Sending` does.
+    """
     sending = Sending(instance, validated)
     sending.begin()
     if sending.is_repeat:
         return sending.message.as_event()
     if not connection.in_atomic_block:
-        close_old_connections()  # while WhatsApp is asked, others may have it
+        close_old_connections()  # returns the connection to the pool during the request to WhatsApp
     try:
         wa_id = http_client.run(sending.deliver())
     except NotSent as error:
