@@ -1,4 +1,4 @@
-"""GET /openapi.json: the routes, described for programs and people."""
+"""GET /openapi.json: the OpenAPI document of the routes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from instances.api.openapi import Generator
 
 @cache
 def document() -> bytes:
-    """Made once: it takes a tenth of a second, and needs no key."""
+    """Return the document as JSON; cached, because to generate it takes a tenth of a second."""
     return orjson.dumps(Generator().get_schema(request=None, public=True))
 
 
 @require_GET
 def openapi(request: HttpRequest) -> HttpResponse:
+    """Return the document; no key is required."""
     return HttpResponse(document(), content_type="application/json")

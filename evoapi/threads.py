@@ -1,8 +1,8 @@
-"""Django's synchronous side within an ASGI process.
+"""Django's WSGI application within an ASGI process.
 
-Its own ASGI handler and the usual bridges hop between loop and threads several times a request, which costs more than
-most requests do. Here a request goes to a thread whole, and its answer comes back whole: nothing that Django serves
-here is long, and what streams is no view (`/event/stream`).
+Django's ASGI handler and asgiref's adapters switch between event loop and threads several times a request, which costs
+more than most requests do. Here a thread gets the complete request and returns the complete response: no response of
+Django's is long, and `/event/stream`, which streams, is not one of its views.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class WsgiResponse(NamedTuple):
 
 
 class ThreadedWsgi:
-    """ASGI for a WSGI application (PEP 3333), run by so many threads at most.
+    """An ASGI application that runs a WSGI application (PEP 3333) in up to `threads` threads.
 
-    The body comes in one piece: `BodyLimit` stands before it.
+    It expects the request's body in one message, as `BodyLimit` passes it.
     """
 
     def __init__(self, application: Callable[..., Any], threads: int) -> None:
@@ -38,24 +38,24 @@ class ThreadedWsgi:
         if message["type"] == "http.disconnect":
             return
         body = message.get("body", b"")
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, scope, body)
-        await respond(send, answer.status, answer.headers, answer.body)
+        response = await asyncio.get_running_loop().run_in_executor(self._pool, self._respond, scope, body)
+        await respond(send, response.status, response.headers, response.body)
 
-    def _answer(self, scope: Scope, body: bytes) -> WsgiResponse:
-        told: list[Any] = []
+    def _respond(self, scope: Scope, body: bytes) -> WsgiResponse:
+        started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> None:
-            told[:] = status, headers
+            started[:] = status, headers
 
         parts = self.application(_environ(scope, body), start_response)
         try:
-            answer = b"".join(parts)
+            response_body = b"".join(parts)
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        status, headers = told
+        status, headers = started
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return WsgiResponse(int(status[:3]), encoded, answer)
+        return WsgiResponse(int(status[:3]), encoded, response_body)
 
 
 def _environ(scope: Scope, body: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Django's views and the files of its admin, as WSGI."""
+"""The WSGI application: Django's views and the static files of its admin."""
 
 import os
 
@@ -11,7 +11,7 @@ application = ServeStatic(get_wsgi_application())
 from django.conf import settings  # noqa: E402 (needs Django to be set up)
 from django.contrib.staticfiles.finders import get_finders  # noqa: E402
 
-# not by its middleware, which is asynchronous: that would be two hops more for every request
+# not by ServeStatic's middleware, which is asynchronous: it would cost every request two more switches of threads
 found = dict.fromkeys(storage.location for finder in get_finders() for _, storage in finder.list([]))
-for location in reversed(found):  # of the files of one name, the one that is found first comes last
+for location in reversed(found):  # the last of two files with one name wins; Django's finders prefer the first
     application.add_files(location, prefix=settings.STATIC_URL)

@@ -1,7 +1,7 @@
-"""PostgreSQL that may be away: while it is, whoever needs it is told so at once, and it is noticed when it is back.
+"""A PostgreSQL backend that fails at once while the database is unavailable, and notices soon that it is back.
 
-psycopg's pool lets each of them wait for its whole timeout, four threads at a time, and looks for the database ever
-more rarely, up to minutes apart.
+psycopg's pool would let each caller wait for its full timeout, four threads at a time, and would reconnect at growing
+intervals, up to minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from psycopg import OperationalError, connect
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two attempts to reach a database that is away; there is one at a time.
+#: Seconds between two attempts to connect to a database that is unavailable; there is one attempt at a time.
 RETRY_INTERVAL = 0.25
 
 
@@ -29,15 +29,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self.pool:
             return super().get_new_connection(conn_params)
         if self.is_away:
-            self._look(conn_params)
+            self._check(conn_params)
         try:
             return super().get_new_connection(conn_params)
         except OperationalError:
-            self._look(conn_params)
-            raise  # it is there, and very busy
+            self._check(conn_params)
+            raise  # the database is available, but all connections of the pool are in use
 
-    def _look(self, conn_params: dict[str, Any]) -> None:
-        """Raises OperationalError while the database is away; the first to ask after a while finds out."""
+    def _check(self, conn_params: dict[str, Any]) -> None:
+        """Raise OperationalError while the database is unavailable; one thread per RETRY_INTERVAL tries to connect."""
         shared = DatabaseWrapper
         if not shared._trying.acquire(blocking=False):
             raise OperationalError("The database is away")

@@ -1,7 +1,7 @@
-"""SQLite with a queue for the writers of this process.
+"""A SQLite backend with a lock for the writers of this process.
 
-SQLite lets a waiting writer sleep and try again, for up to 100 ms at a time; a lock of ours wakes the next thread at
-once, and nobody starves. Writers in other processes still wait in SQLite's own way.
+SQLite's busy handler polls, with sleeps of up to 100 ms; a lock wakes the next thread at once, so that no writer
+starves. Writers in other processes still wait by the busy handler (https://www.sqlite.org/c3ref/busy_timeout.html).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _start_transaction_under_autocommit(self) -> None:
         if not self._holds_lock:
-            # the timeout of SQLite itself: a transaction that is stuck must not stop this process for good
+            # with SQLite's own timeout: a stuck transaction must not block this process forever
             self._holds_lock = self._writing.acquire(timeout=self.settings_dict["OPTIONS"].get("timeout", 5))
         try:
             super()._start_transaction_under_autocommit()  # type: ignore[misc]
