@@ -1,6 +1,6 @@
-"""Every environment variable of evoapi, read once; docs/settings.md explains each.
+"""Django's settings, and the environment variables of evoapi, which docs/settings.md explains.
 
-Names are Evolution API's where it has them.
+Variables that Evolution API has, too, have its names.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging.config
 import os
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -24,15 +25,15 @@ env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 
-#: What Evolution API published as its default and sample key: whoever uses one of them has no key at all.
+#: The default and the sample key in Evolution API's documentation, which are public and so no secrets.
 PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
 
-#: The version of Evolution API whose clients are served; they check the major number.
+#: The version of Evolution API that this server is compatible with; clients check the major number.
 EVOLUTION_VERSION = "2.3.6"
 
 
 def networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """The addresses and CIDRs in a comma list; `*` is refused, because it would open the door to everybody."""
+    """Return the addresses and CIDRs in a comma-separated variable; `*` is refused, as it would allow every client."""
     values = [value.strip() for value in env.list(name, default=[]) if value.strip()]
     try:
         return [ip_network(value, strict=False) for value in values]
@@ -40,7 +41,7 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         raise ImproperlyConfigured(f"{name} takes addresses and CIDRs, separated by commas: {error}") from None
 
 
-# Where it is reached
+# Address of the server
 
 SERVER_HOST = env.str("SERVER_HOST", default="127.0.0.1")
 SERVER_PORT = env.int("SERVER_PORT", default=8080)
@@ -75,7 +76,7 @@ CORS_ALLOW_HEADERS = [
 ]
 CORS_URLS_REGEX = r"^/(?!admin/)"
 
-#: Reverse proxies whose X-Forwarded-For says who a client is.
+#: Reverse proxies whose X-Forwarded-For is trusted.
 TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 
 # Database
@@ -87,7 +88,7 @@ if IS_SQLITE:
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     _database |= {
         "ENGINE": "evoapi.sqlite",
-        # the threads that use it are few and live as long as the server; a new connection costs 0.6 ms each time
+        # few threads use the database, and as long as the server runs; a new connection each time would cost 0.6 ms
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
@@ -100,45 +101,45 @@ else:
     _database |= {
         "ENGINE": "evoapi.postgresql",
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,  # after the database was away the pool holds connections that are broken
+        "CONN_HEALTH_CHECKS": True,  # the pool holds broken connections after the database was unavailable
         "OPTIONS": {
-            # a network that swallows everything is noticed after seconds, not after the kernel's quarter of an hour
+            # a network that drops all packets is noticed after seconds, not after the kernel's 15 minutes
             "connect_timeout": 3,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
             **_database.get("OPTIONS", {}),
-            # who looks for a database that is away, and how often, is evoapi/postgresql's affair
+            # evoapi/postgresql retries, not the pool
             "pool": {"min_size": 2, "max_size": 20, "timeout": 3, "reconnect_timeout": 0},
         },
     }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Secrets: made and kept in DATA_DIR on SQLite; several machines on one PostgreSQL must be given the same ones
+# Secrets: generated and stored in DATA_DIR on SQLite; on PostgreSQL all machines must be configured with the same
 
 SECRETS = SecretsFile(DATA_DIR / "secrets.json")
 
 
-def _secret(name: str, make: Any = token) -> str:
+def _secret(name: str, generate: Callable[[], str] = token) -> str:
     value = env.str(name, default="")
     if value:
         return value
     if not IS_SQLITE:
-        raise ImproperlyConfigured(f"{name} must be set in the environment: with PostgreSQL none is made up")
-    return SECRETS.get(name, make)
+        raise ImproperlyConfigured(f"{name} must be set in the environment: with PostgreSQL it is not generated")
+    return SECRETS.get(name, generate)
 
 
 SECRET_KEY = _secret("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-#: Fernet keys for secrets that must be read back. The first encrypts, all decrypt.
+#: Fernet keys for secrets that must be decrypted. The first encrypts, all decrypt.
 ENCRYPTION_KEYS = [key.strip() for key in _secret("ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode()).split(",")]
 AUTHENTICATION_API_KEY = _secret("AUTHENTICATION_API_KEY")
 if AUTHENTICATION_API_KEY in PUBLISHED_KEYS:
     raise ImproperlyConfigured(
-        "AUTHENTICATION_API_KEY is one of the keys that Evolution API published as an example, so everybody knows it. "
-        "Set another one, or leave it out and one is generated."
+        "AUTHENTICATION_API_KEY is a key that Evolution API published as an example, so it is no secret. "
+        "Set another key, or leave the variable out to have a key generated."
     )
 for _key in ENCRYPTION_KEYS:
     try:
@@ -147,27 +148,27 @@ for _key in ENCRYPTION_KEYS:
         raise ImproperlyConfigured("ENCRYPTION_KEYS takes Fernet keys (32 bytes in URL-safe base64)") from None
 
 
-def _made_by_bootstrap(name: str) -> str:
-    """What `manage.py bootstrap` stored for a first run; a variable that is set, even to nothing, comes first."""
+def _generated_by_bootstrap(name: str) -> str:
+    """Return the variable, even if it is empty; if it is not set, the secret that `manage.py bootstrap` stored."""
     return os.environ[name] if name in os.environ else SECRETS.read().get(name, "")
 
 
 # WhatsApp Cloud API
 
-WA_BUSINESS_TOKEN_WEBHOOK = _made_by_bootstrap("WA_BUSINESS_TOKEN_WEBHOOK")
-WA_BUSINESS_APP_SECRET = _made_by_bootstrap("WA_BUSINESS_APP_SECRET")
+WA_BUSINESS_TOKEN_WEBHOOK = _generated_by_bootstrap("WA_BUSINESS_TOKEN_WEBHOOK")
+WA_BUSINESS_APP_SECRET = _generated_by_bootstrap("WA_BUSINESS_APP_SECRET")
 WA_BUSINESS_URL = env.str("WA_BUSINESS_URL", default="https://graph.facebook.com").rstrip("/")
 WA_BUSINESS_VERSION = env.str("WA_BUSINESS_VERSION", default="v20.0")
 
 # The admin's first login
 
 DJANGO_SUPERUSER_USERNAME = env.str("DJANGO_SUPERUSER_USERNAME", default="admin")
-DJANGO_SUPERUSER_PASSWORD = _made_by_bootstrap("DJANGO_SUPERUSER_PASSWORD")
+DJANGO_SUPERUSER_PASSWORD = _generated_by_bootstrap("DJANGO_SUPERUSER_PASSWORD")
 
 # Evolution channel
 
 _ingress = env.str("EVOLUTION_INGRESS_OPEN", default="false").lower()
-#: Whether anybody (true), nobody (false) or these networks may post to /webhook/evolution without a key.
+#: The clients that may post to /webhook/evolution without a key: all (True), none (False) or those of these networks.
 EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
     _ingress == "true" if _ingress in ("true", "false", "") else networks("EVOLUTION_INGRESS_OPEN")
 )
@@ -175,15 +176,15 @@ EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
 # Socket.IO
 
 WEBSOCKET_ENABLED = env.bool("WEBSOCKET_ENABLED", default=True)
-#: Whether `/` carries every event of every instance.
+#: True if the namespace `/` receives every event of every instance.
 WEBSOCKET_GLOBAL_EVENTS = env.bool("WEBSOCKET_GLOBAL_EVENTS", default=True)
-#: TCP peers that may listen without a key.
+#: TCP peers that may join without a key.
 WEBSOCKET_ALLOWED_HOSTS = networks("WEBSOCKET_ALLOWED_HOSTS")
-#: Bytes of events that a client which takes none may be owed, before they are dropped and read again for it later.
+#: Bytes of events that are buffered for a slow client; beyond it they are dropped, and read from the log again later.
 WEBSOCKET_MAX_BUFFER = env.int("WEBSOCKET_MAX_BUFFER", default=1024 * 1024)
 SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"
 
-# The log
+# Event log
 
 EVENT_RETENTION_HOURS = env.int("EVENT_RETENTION_HOURS", default=168)
 if not 1 <= EVENT_RETENTION_HOURS <= 1_000_000:
@@ -197,10 +198,10 @@ def _milliseconds(name: str, default: int) -> int:
     return int(value)
 
 
-# Of each of these types at most one event in so long is told, the latest; 0 tells all.
+# Milliseconds in which events of a type are coalesced into the latest; 0 turns coalescing off.
 EVENT_COALESCE_CONNECTION_UPDATE_MS = _milliseconds("EVENT_COALESCE_CONNECTION_UPDATE_MS", default=0)
 EVENT_COALESCE_QRCODE_UPDATED_MS = _milliseconds("EVENT_COALESCE_QRCODE_UPDATED_MS", default=0)
-#: For each chat of an instance.
+#: Applies to each chat of an instance.
 EVENT_COALESCE_PRESENCE_UPDATE_MS = _milliseconds("EVENT_COALESCE_PRESENCE_UPDATE_MS", default=1000)
 
 #: Largest request body that is read, in bytes.
@@ -212,11 +213,11 @@ DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", def
 
 RABBITMQ_ENABLED = env.bool("RABBITMQ_ENABLED", default=False)
 RABBITMQ_URI = env.str("RABBITMQ_URI", default="")
-#: Where the events of all instances go; those of one instance go to the exchange of its name.
+#: The exchange for the events of all instances; those of one instance are published to an exchange of its name.
 RABBITMQ_EXCHANGE_NAME = env.str("RABBITMQ_EXCHANGE_NAME", default="") or "evolution_exchange"
-#: Begins the names of the queues of all instances' events.
+#: Prefix of the names of the queues for the events of all instances.
 RABBITMQ_PREFIX_KEY = env.str("RABBITMQ_PREFIX_KEY", default="")
-#: Whether the events of all instances are told, those that RABBITMQ_EVENTS_<NAME> names.
+#: True if events of all instances are published to one exchange: those that RABBITMQ_EVENTS_<NAME> selects.
 RABBITMQ_GLOBAL_ENABLED = env.bool("RABBITMQ_GLOBAL_ENABLED", default=False)
 RABBITMQ_EVENTS = frozenset(
     name.removeprefix("RABBITMQ_EVENTS_")
@@ -234,7 +235,7 @@ if RABBITMQ_ENABLED:
             "RABBITMQ_ENABLED needs RabbitMQ's client: pip install --require-hashes -r requirements-rabbitmq.txt"
         )
 
-# What can be added to: one file and one line here
+# Extension points: a new provider or transport is a file and a line here
 
 PROVIDERS = [
     "instances.providers.evolution.EvolutionChannel",
@@ -242,7 +243,7 @@ PROVIDERS = [
     "instances.providers.whatsapp_web.WhatsAppWeb",
 ]
 
-#: Whether the server itself delivers what endpoints are owed; else `manage.py deliver` does.
+#: True if the server sends deliveries itself; otherwise `manage.py deliver` must run.
 DELIVERY_EMBEDDED = env.bool("DELIVERY_EMBEDDED", default=True)
 EVENT_TRANSPORTS = [
     "realtime.delivery.transports.webhook.Webhook",
@@ -253,7 +254,7 @@ EVENT_TRANSPORTS = [
 
 
 def _number(name: str, low: float, high: float) -> float | None:
-    """A variable that may be left out or empty."""
+    """Return a variable as a number; None if it is not set or empty."""
     value = env.str(name, default="")
     if not value:
         return None
@@ -262,11 +263,11 @@ def _number(name: str, low: float, high: float) -> float | None:
     return float(value)
 
 
-#: Networks that are not public, and that URLs of tenants may lead to all the same.
+#: Private networks that tenants' URLs may use.
 WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
-#: For an attempt as a whole: to connect, to send, and to read the answer.
+#: Milliseconds for an attempt: to connect, to send the request, and to read the response.
 WEBHOOK_REQUEST_TIMEOUT_MS = _number("WEBHOOK_REQUEST_TIMEOUT_MS", 1, 100_000) or 30_000
-# Evolution API's formula for the waits between attempts. If none of them is set, it is Standard Webhooks' schedule.
+# Evolution API's formula for the delays between attempts; if none is set, Standard Webhooks' schedule is used
 WEBHOOK_RETRY_MAX_ATTEMPTS = _number("WEBHOOK_RETRY_MAX_ATTEMPTS", 1, 1000)
 WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = _number("WEBHOOK_RETRY_INITIAL_DELAY_SECONDS", 0, 86_400)
 WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF: bool | None = (
@@ -285,21 +286,21 @@ def _statuses(name: str) -> frozenset[int] | None:
     return frozenset(map(int, values)) or None
 
 
-#: Answers after which an event is given up at once; None: 400 and 422.
+#: Response statuses after which a delivery is not retried; None: 400 and 422.
 WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = _statuses("WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES")
 
 
 def _events(prefix: str) -> frozenset[str]:
-    """The names of the events whose variable is true: WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
+    """Return the names of the events whose variable is true, such as WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
     names = [name for name in os.environ if name.startswith(prefix)]
     return frozenset(name.removeprefix(prefix) for name in names if env.bool(name, default=False))
 
 
-#: One endpoint that is told of all instances. Its URL is the operator's, and may lead anywhere.
+#: The global webhook, which receives the events of all instances. Its URL is the operator's, and may be private.
 WEBHOOK_GLOBAL_ENABLED = env.bool("WEBHOOK_GLOBAL_ENABLED", default=False)
 WEBHOOK_GLOBAL_URL = env.str("WEBHOOK_GLOBAL_URL", default="")
 WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS = env.bool("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", default=False)
-#: What it is signed with; without one it is not signed.
+#: The secret that its deliveries are signed with; if it is empty, they are not signed.
 WEBHOOK_GLOBAL_SECRET = env.str("WEBHOOK_GLOBAL_SECRET", default="")
 WEBHOOK_EVENTS = _events("WEBHOOK_EVENTS_")
 if WEBHOOK_GLOBAL_ENABLED and urlsplit(WEBHOOK_GLOBAL_URL).scheme not in ("http", "https"):
@@ -309,7 +310,7 @@ if WEBHOOK_GLOBAL_ENABLED and urlsplit(WEBHOOK_GLOBAL_URL).scheme not in ("http"
 
 INSTALLED_APPS = [
     "instances",
-    "realtime",  # before staticfiles: its runserver is the one that runs
+    "realtime",  # before staticfiles, whose runserver it overrides
     "corsheaders",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -370,7 +371,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "evoapi",
-    "DESCRIPTION": "WhatsApp numbers, and everything that happens to them: Evolution API's routes, and ours.",
+    "DESCRIPTION": "WhatsApp numbers and their events: the routes of Evolution API, and those of evoapi.",
     "VERSION": "1",
     "DEFAULT_GENERATOR_CLASS": "instances.api.openapi.Generator",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -389,14 +390,13 @@ logging.config.dictConfig(
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
             **{name: {"level": LOG_LEVEL} for name in ("evoapi", "instances", "realtime")},
-            # at INFO uvicorn prints each request's query, which may hold a key
+            # at INFO uvicorn logs each request's query, which may hold a key
             "uvicorn.error": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
-            "psycopg.pool": {"level": "ERROR"},  # evoapi/postgresql says when the database goes and comes
-            "aiormq": {
-                "level": "CRITICAL"
-            },  # realtime/delivery/transports/rabbitmq says when the broker goes and comes
-            # a wrong key or name is the caller's affair and is answered; it is not worth a line each
+            # evoapi/postgresql and realtime/delivery/transports/rabbitmq log when database and broker are unavailable
+            "psycopg.pool": {"level": "ERROR"},
+            "aiormq": {"level": "CRITICAL"},
+            # a wrong key or name is the client's mistake, and gets its error response; it is not logged
             "django.request": {"level": "ERROR"},
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
