@@ -41,6 +41,12 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         raise ImproperlyConfigured(f"{name} takes addresses and CIDRs, separated by commas: {error}") from None
 
 
+def _events(prefix: str) -> frozenset[str]:
+    """Return the names of the events whose variable is true, such as WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
+    names = [name for name in os.environ if name.startswith(prefix)]
+    return frozenset(name.removeprefix(prefix) for name in names if env.bool(name))
+
+
 # Address of the server
 
 SERVER_HOST = env.str("SERVER_HOST", default="127.0.0.1")
@@ -219,11 +225,7 @@ RABBITMQ_EXCHANGE_NAME = env.str("RABBITMQ_EXCHANGE_NAME", default="") or "evolu
 RABBITMQ_PREFIX_KEY = env.str("RABBITMQ_PREFIX_KEY", default="")
 #: True if events of all instances are published to one exchange: those that RABBITMQ_EVENTS_<NAME> selects.
 RABBITMQ_GLOBAL_ENABLED = env.bool("RABBITMQ_GLOBAL_ENABLED", default=False)
-RABBITMQ_EVENTS = frozenset(
-    name.removeprefix("RABBITMQ_EVENTS_")
-    for name in os.environ
-    if name.startswith("RABBITMQ_EVENTS_") and env.bool(name)
-)
+RABBITMQ_EVENTS = _events("RABBITMQ_EVENTS_")
 if RABBITMQ_ENABLED:
     _broker = urlsplit(RABBITMQ_URI)
     if not (_broker.scheme in ("amqp", "amqps") and _broker.hostname):
@@ -288,12 +290,6 @@ def _statuses(name: str) -> frozenset[int] | None:
 
 #: Response statuses after which a delivery is not retried; None: 400 and 422.
 WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = _statuses("WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES")
-
-
-def _events(prefix: str) -> frozenset[str]:
-    """Return the names of the events whose variable is true, such as WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
-    names = [name for name in os.environ if name.startswith(prefix)]
-    return frozenset(name.removeprefix(prefix) for name in names if env.bool(name, default=False))
 
 
 #: The global webhook, which receives the events of all instances. Its URL is the operator's, and may be private.
