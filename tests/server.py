@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     body: bytes
     headers: Any
@@ -145,7 +145,7 @@ class Server:
         body: Any = None,
         key: str | None = GLOBAL_KEY,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """`body` is sent as JSON, unless it is bytes."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"Content-Type": "application/json"} if data is not None else {}
@@ -153,15 +153,15 @@ class Server:
         request = urllib.request.Request(self.url + path, data, sent | (headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return Answer(answer.status, answer.read(), answer.headers)
+                return Response(answer.status, answer.read(), answer.headers)
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, error.read(), error.headers)
+                return Response(error.code, error.read(), error.headers)
 
-    def get(self, path: str, **options: Any) -> Answer:
+    def get(self, path: str, **options: Any) -> Response:
         return self.request("GET", path, **options)
 
-    def post(self, path: str, body: Any = None, **options: Any) -> Answer:
+    def post(self, path: str, body: Any = None, **options: Any) -> Response:
         return self.request("POST", path, body, **options)
 
     # What most tests begin with
@@ -177,7 +177,7 @@ class Server:
         told = answer.json
         return Number(name, told["hash"], told["instance"]["instanceId"], fields["number"])
 
-    def receive(self, instance: Number, text: str = "hello", id: str | None = None, **fields: Any) -> Answer:
+    def receive(self, instance: Number, text: str = "hello", id: str | None = None, **fields: Any) -> Response:
         """A message comes in through the Evolution channel."""
         key = {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False, "id": id or secrets.token_hex(8)}
         message = {"message": {"conversation": text}, "messageType": "conversation", "pushName": "Ana"}
@@ -185,7 +185,7 @@ class Server:
             "/webhook/evolution", {"numberId": instance.number, "key": key} | message | fields, key=instance.token
         )
 
-    def post_meta(self, payload: Any, secret: str = APP_SECRET, **options: Any) -> Answer:
+    def post_meta(self, payload: Any, secret: str = APP_SECRET, **options: Any) -> Response:
         """A payload, signed as Meta signs."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()

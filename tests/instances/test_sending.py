@@ -19,7 +19,7 @@ from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
 from tests.environment import GLOBAL_KEY
 from tests.instances.providers.graph_api import Graph, break_off, error, hang_up, in_drops, taken
-from tests.server import Answer, Number, Server
+from tests.server import Number, Response, Server
 
 ANA = "5511988887777@s.whatsapp.net"
 
@@ -56,7 +56,7 @@ def client(server, node, cloud) -> NodeSocket:
     return node.connect(f"{server.url}/{cloud.name}", auth={"apikey": cloud.token}).connected()
 
 
-def send(server: Server, instance: Number, text: str = "Olá, Ana 😀", **members: Any) -> Answer:
+def send(server: Server, instance: Number, text: str = "Olá, Ana 😀", **members: Any) -> Response:
     body = {"number": "5511988887777", "text": text} | members
     return server.post(server.path("/message/sendText", instance), body, key=instance.token)
 

@@ -21,7 +21,7 @@ from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Integration
 from tests.environment import GLOBAL_KEY
 from tests.instances.providers.graph_api import Graph
-from tests.server import Answer, Number, Server
+from tests.server import Number, Response, Server
 
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
 NEW_TOKEN = re.compile(r"[0-9A-F]{8}-[0-9A-F]{4}-4[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}")
@@ -32,7 +32,7 @@ INTEGRATIONS = ["WHATSAPP-BAILEYS", "WHATSAPP-BUSINESS", "EVOLUTION"]
 # Rotation, through the running server
 
 
-def rotate(server: Server, instance: Number, key: str, body: Any = None) -> Answer:
+def rotate(server: Server, instance: Number, key: str, body: Any = None) -> Response:
     return server.post(server.path("/instance/rotateToken", instance), body, key=key)
 
 

@@ -18,7 +18,7 @@ from instances.events import DEFAULT_EVENTS
 from tests.environment import RABBITMQ_URI
 from tests.faults.proxy import Proxy
 from tests.inside import until
-from tests.server import Answer, Number, Server, server_environment
+from tests.server import Number, Response, Server, server_environment
 
 pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("rabbitmq")]
 
@@ -97,7 +97,7 @@ def consume(queue: str, count: int, timeout: float = 20) -> list[Any]:
     return found
 
 
-def set_rabbitmq(server: Server, instance: Number, body: Any) -> Answer:
+def set_rabbitmq(server: Server, instance: Number, body: Any) -> Response:
     return server.post(server.path("/rabbitmq/set", instance), body, key=instance.token)
 
 

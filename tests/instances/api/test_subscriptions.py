@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from instances.events import DEFAULT_EVENTS
-from tests.server import Answer, Number, Server
+from tests.server import Number, Response, Server
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -19,11 +19,11 @@ def instance(server) -> Number:
     return server.create()
 
 
-def set_websocket(server: Server, instance: Number, body: Any, **options: Any) -> Answer:
+def set_websocket(server: Server, instance: Number, body: Any, **options: Any) -> Response:
     return server.post(server.path("/websocket/set", instance), body, **({"key": instance.token} | options))
 
 
-def find(server: Server, instance: Number) -> Answer:
+def find(server: Server, instance: Number) -> Response:
     return server.get(server.path("/websocket/find", instance), key=instance.token)
 
 

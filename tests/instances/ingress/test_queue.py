@@ -29,8 +29,8 @@ from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.inside import InProcessServer, until
-from tests.server import Answer as HttpAnswer
 from tests.server import Number, Server
+from tests.server import Response as HttpResponse
 
 in_process = pytest.mark.django_db(transaction=True)
 
@@ -386,7 +386,7 @@ def test_what_was_answered_survives_a_kill(fresh_server):
 # What is remembered of keys
 
 
-def publish(server: Server, instance: Number, key: str) -> HttpAnswer:
+def publish(server: Server, instance: Number, key: str) -> HttpResponse:
     return server.post(server.path("/event/publish", instance), {"event": "call", "data": 1}, key=key)
 
 

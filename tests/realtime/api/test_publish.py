@@ -12,7 +12,7 @@ from instances.events import EventType
 from instances.models import ApiKey, Instance, Subscription
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY
-from tests.server import Answer, Number, Server
+from tests.server import Number, Response, Server
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def instance(server) -> Number:
     return server.create()
 
 
-def publish(server: Server, instance: Number, body: Any, **options: Any) -> Answer:
+def publish(server: Server, instance: Number, body: Any, **options: Any) -> Response:
     return server.post(server.path("/event/publish", instance), body, **({"key": instance.token} | options))
 
 

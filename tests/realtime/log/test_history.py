@@ -13,14 +13,14 @@ from realtime.log import history
 from realtime.log.models import Event, EventDraft
 from realtime.log.stream import Stream
 from tests.environment import GLOBAL_KEY
-from tests.server import Answer, Number, Server
+from tests.server import Number, Response, Server
 
 
-def find(server: Server, instance: Number, query: str = "", **options: Any) -> Answer:
+def find(server: Server, instance: Number, query: str = "", **options: Any) -> Response:
     return server.get(server.path("/event/find", instance) + query, **({"key": instance.token} | options))
 
 
-def seqs(response: Answer) -> list[int]:
+def seqs(response: Response) -> list[int]:
     return [event["seq"] for event in response.json["events"]]
 
 
