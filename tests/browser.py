@@ -25,16 +25,16 @@ def administrator(server: Server) -> None:
 
 @pytest.fixture
 def page(server: Server) -> Iterator[Page]:
-    """A page of a new browser; what goes wrong in it or on the server fails the test.
+    """A page of a new browser; errors of its scripts and error responses fail the test.
 
-    Each test starts its own: as long as Playwright's event loop is there, other tests can run none, nor use the ORM.
+    Each test starts its own browser: while Playwright's event loop exists, other tests cannot run one, nor use the ORM.
     """
     chromium = shutil.which("chromium")
     if chromium is None:
         missing("Chromium is not installed")
     errors: list[str] = []
 
-    def note(response: Response) -> None:
+    def record(response: Response) -> None:
         if response.status >= 400 and not urlsplit(response.url).path.startswith("/favicon"):
             errors.append(f"{response.status} {response.url}")
 
@@ -43,7 +43,7 @@ def page(server: Server) -> Iterator[Page]:
         page = browser.new_page(base_url=server.url, viewport={"width": 1280, "height": 900})
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("response", note)
+        page.on("response", record)
         yield page
         browser.close()
     assert not errors

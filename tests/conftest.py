@@ -17,37 +17,37 @@ from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
 from tests.server import ROOT, Server, migrated_database, server_environment
 
-# the same examples in every run: a test fails because of a change, not by chance
+# the same examples in every run: a test fails by a change of the code, not by chance
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
 def missing(reason: str) -> None:
-    """Skip what this machine cannot run; on CI it must run."""
+    """Skip a test that this machine cannot run; on CI, fail it."""
     if IS_CI:
         pytest.fail(f"{reason}, and CI must not skip", pytrace=False)
     pytest.skip(reason)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only PostgreSQL does is tested on PostgreSQL alone, what is the same on all databases on SQLite alone.
+    """Deselect tests by their markers: `postgres` on SQLite, `any_database` on PostgreSQL.
 
-    So is what people do in a browser: the pages themselves are asked for on both.
+    Tests in a browser run on SQLite alone: other tests request the pages on both databases.
     """
     marker = "any_database" if ON_POSTGRES else "postgres"
-    left_out = [
+    deselected = [
         item
         for item in items
         if item.get_closest_marker(marker) or (ON_POSTGRES and "page" in getattr(item, "fixturenames", ()))
     ]
-    config.hook.pytest_deselected(items=left_out)
-    left = set(left_out)
-    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=deselected)
+    excluded = set(deselected)
+    items[:] = [item for item in items if item not in excluded]
 
 
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)
 def postgres() -> None:
-    """Asked for by tests that need PostgreSQL; with TEST_DATABASE=postgres, by all."""
+    """Requested by tests that need PostgreSQL; with TEST_DATABASE=postgres, by all tests."""
     try:
         psycopg.connect(POSTGRES_URL, connect_timeout=3).close()
     except psycopg.OperationalError:
@@ -55,11 +55,11 @@ def postgres() -> None:
 
 
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)
-def emptied_quickly() -> Iterator[None]:
-    """After a test PostgreSQL is emptied by DELETE: to make new files of all tables, as TRUNCATE does, takes longer."""
+def flushed_by_delete() -> Iterator[None]:
+    """Flush PostgreSQL after a test by DELETE: TRUNCATE, which makes new files for all tables, takes longer."""
 
     def delete(operations: Any, style: Any, tables: list[str], **options: Any) -> list[str]:
-        # foreign keys are checked at the commit, when all rows are gone
+        # foreign keys are checked at the commit, when all rows are deleted
         return [f"DELETE FROM {operations.quote_name(table)}" for table in tables]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -69,7 +69,7 @@ def emptied_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> None:
-    """Asked for by tests that need a broker."""
+    """Requested by tests that need RabbitMQ."""
     uri = urlsplit(RABBITMQ_URI)
     try:
         socket.create_connection((uri.hostname, uri.port or 5672), 3).close()
@@ -79,7 +79,7 @@ def rabbitmq() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
-    """A test database of its own for each run: two at once on one PostgreSQL do not disturb each other."""
+    """Name the test database after the process: two runs on one PostgreSQL at the same time do not collide."""
     if ON_POSTGRES:
         request.getfixturevalue("postgres")
         connections["default"].settings_dict["TEST"]["NAME"] = f"test_evoapi_{os.getpid()}"
@@ -87,16 +87,16 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database that others are copied from: to migrate takes seconds."""
-    with migrated_database(tmp_path_factory.mktemp("migrated")) as found:
-        yield found
+    """A migrated database to copy from: to migrate takes seconds."""
+    with migrated_database(tmp_path_factory.mktemp("migrated")) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")
 def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A database for the servers of this session; tests keep apart by making instances of their own."""
-    with server_environment(migrated, tmp_path_factory.mktemp("data")) as found:
-        yield found
+    """The environment of a server with the database of this session, in which each test creates its own instances."""
+    with server_environment(migrated, tmp_path_factory.mktemp("data")) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="session")
@@ -110,24 +110,24 @@ def server(environment: dict[str, str]) -> Iterator[Server]:
 
 @pytest.fixture
 def start_server(environment: dict[str, str]) -> Iterator[Callable[..., Server]]:
-    """Starts another server on the same database, with settings of its own: start_server(WEBSOCKET_ENABLED="false")."""
+    """Start another server on the same database with its own settings: start_server(WEBSOCKET_ENABLED="false")."""
     started: list[Server] = []
 
     def start(**settings: str) -> Server:
-        one = Server(environment | settings)
-        one.start()
-        started.append(one)
-        return one
+        server = Server(environment | settings)
+        server.start()
+        started.append(server)
+        return server
 
     yield start
-    for one in started:
-        if one.process and one.process.poll() is None:
-            one.stop()
+    for server in started:
+        if server.process and server.process.poll() is None:
+            server.stop()
 
 
 @pytest.fixture
 def fresh_server(migrated: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a server on an empty database of its own, for tests that stop it or look at all it has."""
+    """Start a server on an empty database of its own, for tests that stop it or check all of its data."""
     databases: list[Any] = []
     started: list[Server] = []
 
@@ -137,22 +137,22 @@ def fresh_server(migrated: str, tmp_path: Path) -> Iterator[Callable[..., Server
         database = server_environment(migrated, data_dir)
         environment = database.__enter__()
         databases.append(database)
-        one = Server(environment | settings)
-        one.start()
-        started.append(one)
-        return one
+        server = Server(environment | settings)
+        server.start()
+        started.append(server)
+        return server
 
     yield start
-    for one in started:
-        if one.process and one.process.poll() is None:
-            one.stop()
+    for server in started:
+        if server.process and server.process.poll() is None:
+            server.stop()
     for database in databases:
         database.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[Node]:
-    """A Node process with the stock client; sockets that a test leaves open are closed with it."""
+    """A Node process with the stock client; it closes the sockets that tests leave open."""
     if shutil.which("node") is None:
         missing("Node is not installed")
     if not (ROOT / "node_modules" / "socket.io-client").is_dir():

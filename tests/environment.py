@@ -1,6 +1,7 @@
-"""Loaded by pytest before Django's settings: where the tests' data lies and which database they use.
+"""The environment of the tests, loaded by pytest before Django's settings: data directory and database.
 
-SQLite unless TEST_DATABASE=postgres, which takes DATABASE_URL (postgres://postgres@127.0.0.1:5432/postgres by default).
+The database is SQLite. With TEST_DATABASE=postgres it is PostgreSQL at DATABASE_URL
+(postgres://postgres@127.0.0.1:5432/postgres by default).
 """
 
 import os
@@ -16,15 +17,15 @@ GLOBAL_KEY = "global-key-of-the-tests-0123456789"
 APP_SECRET = "app-secret-of-the-tests"
 VERIFY_TOKEN = "verify-token-of-the-tests"
 
-#: What each process under test is started with; nothing of the developer's own environment leaks in.
+#: Variables of each process under test; none of the developer's own environment are used.
 SETTINGS = {
     "AUTHENTICATION_API_KEY": GLOBAL_KEY,
     "SECRET_KEY": "secret-key-of-the-tests",
     "ENCRYPTION_KEYS": "c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtMDEyMzQ1Njc=",
     "WA_BUSINESS_APP_SECRET": APP_SECRET,
     "WA_BUSINESS_TOKEN_WEBHOOK": VERIFY_TOKEN,
-    "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing answers there
-    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # where the tests' receivers are
+    "WA_BUSINESS_URL": "http://127.0.0.1:9",  # nothing listens on this port
+    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",  # the network of the tests' receivers
     "DJANGO_SETTINGS_MODULE": "evoapi.settings",
 }
 OURS = (

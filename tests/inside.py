@@ -1,4 +1,4 @@
-"""The application in this very process, behind a real uvicorn in a thread: for tests that look at what it remembers."""
+"""The application in this process, served by uvicorn in a thread, for tests that check its memory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.server import free_port
 
 
 def until(condition: Callable[[], Any], timeout: float = 10) -> Any:
-    """Wait for something to become true; returns it."""
+    """Wait until the condition is true, up to `timeout` seconds; returns its value."""
     deadline = time.monotonic() + timeout
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, "It did not become true"
         time.sleep(0.005)
-    return found
+    return value
 
 
 class InProcessServer:
     application: SocketIO
 
     def __init__(self, other: Any = None, **options: Any) -> None:
-        """`other` is an application to run instead; `options` are uvicorn's, and come before `manage.py serve`'s."""
+        """Serve the application, or `other`; `options` are uvicorn's, and override those of `manage.py serve`."""
         self.other = other
         ours = {"http": "realtime.wire.http:LimitedProtocol", "ws": "realtime.wire.websocket:WebSocketProtocol"}
         self.options = ours | options
@@ -74,7 +74,7 @@ class InProcessServer:
 
     @contextmanager
     def busy(self, pool: Pool) -> Iterator[None]:
-        """A slow database: nothing that this pool is asked begins before the block ends."""
+        """Simulate a slow database: occupy all threads of this pool until the block ends."""
         is_over, running = threading.Event(), threading.Semaphore(0)
 
         def wait() -> None:
@@ -89,12 +89,12 @@ class InProcessServer:
             yield
         finally:
             is_over.set()
-            for one in waiting:
-                one.result(20)
+            for future in waiting:
+                future.result(20)
 
     @property
     def traces(self) -> dict[str, Any]:
-        """Everything that is kept of clients; a closed session counts as gone, Engine.IO sweeps it away later."""
+        """All state that the server holds of clients, but for closed sessions, which Engine.IO removes later."""
         server, relay = self.application.server, self.application.relay
         namespaces = server.namespace_handlers["*"]
         return {

@@ -1,4 +1,4 @@
-"""A webhook receiver: a real HTTP server that remembers what it was sent, and answers as it is told to."""
+"""A webhook receiver: an HTTP server that records its requests, and responds as the test wants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Request:
 
 
 class Receiver:
-    """`answer` is asked for the status of each request; it may take its time. `body` is what each is answered with."""
+    """A receiver; `answer` returns the status for each request, and may be slow. `body` is that of each response."""
 
     def __init__(self, answer: Callable[[Request], int] = lambda request: 200) -> None:
         self.answer = answer
@@ -49,7 +49,7 @@ class Receiver:
                     self.send_header("Content-Length", str(len(receiver.body)))
                     self.end_headers()
                     self.wfile.write(receiver.body)
-                except OSError:  # whoever asked has left
+                except OSError:  # the client has disconnected
                     self.close_connection = True
 
             def log_message(self, *args: Any) -> None:
@@ -60,7 +60,7 @@ class Receiver:
             request_queue_size = 128
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # a client that resets is no news here
+                pass  # clients that reset their connections are expected
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/in"

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that call the API in this process: `pytest_plugins = ("tests.rest",)`."""
+"""Fixtures for tests that call the API in this process: `pytest_plugins = ("tests.rest",)`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def other(db) -> Instance:
 
 @pytest.fixture
 def call(client, loja) -> Any:
-    """call("POST", "/webhook/set/loja", {...}) → status and JSON; with loja's own token unless a key is given."""
+    """Send a request with loja's own token or `key`: call("POST", "/webhook/set/loja", {...}) → status and JSON."""
 
     def call(method: str, path: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
-        answer = client.generic(
+        response = client.generic(
             method,
             path,
             b"" if body is None else orjson.dumps(body),
             content_type="application/json",
             headers={"apikey": key or loja.token.reveal()},
         )
-        told = orjson.loads(answer.content)
-        assert answer.status_code < 400 or is_evolutions_shape(answer.status_code, told), told
-        return answer.status_code, told
+        content = orjson.loads(response.content)
+        assert response.status_code < 400 or is_evolutions_shape(response.status_code, content), content
+        return response.status_code, content
 
     return call

@@ -1,4 +1,4 @@
-"""A real server process, and what tests ask of it."""
+"""A server in a process of its own, for tests that use it over HTTP and sockets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL,
 ROOT = Path(__file__).resolve().parent.parent
 
 
-#: Runs each line of its input, a text in JSON, as code of its own.
+#: A loop that executes each line of its input, a JSON string of Python code, and prints its output as JSON.
 SHELL = """
 import contextlib, io, json, sys, traceback
 for line in sys.stdin:
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`manage.py serve` on a port of its own; several may share one database by sharing `environment`."""
+    """`manage.py serve` on a free port; servers with the same `environment` share a database."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.port = free_port()
@@ -96,7 +96,7 @@ class Server:
         raise RuntimeError(f"The server did not start:\n{self.log.read_text()}")
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Stop the server by SIGTERM; returns its exit code."""
         assert self.process
         self._end_shell()
         self.process.send_signal(signal.SIGTERM)
@@ -109,14 +109,17 @@ class Server:
         self.process.wait(20)
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command in a process of its own, on this server's database."""
+        """Run a management command on this server's database; returns its output."""
         command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        result = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     def shell(self, code: str) -> str:
-        """What this code prints in another process on this server's database: one `manage.py shell`, left open."""
+        """Run Python code in a `manage.py shell` on this server's database; returns its output.
+
+        The shell stays open for the next call.
+        """
         if self._shell is None:
             command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", SHELL]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -125,11 +128,11 @@ class Server:
         assert self._shell.stdin
         assert self._shell.stdout
         print(json.dumps(code), file=self._shell.stdin, flush=True)
-        answer = self._shell.stdout.readline()
-        assert answer, self.log.read_text()
-        told = json.loads(answer)
-        assert told["error"] is None, told["error"]
-        return told["printed"]
+        line = self._shell.stdout.readline()
+        assert line, self.log.read_text()
+        result = json.loads(line)
+        assert result["error"] is None, result["error"]
+        return result["printed"]
 
     def _end_shell(self) -> None:
         if self._shell is not None:
@@ -146,14 +149,14 @@ class Server:
         key: str | None = GLOBAL_KEY,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """`body` is sent as JSON, unless it is bytes."""
+        """Send a request; `body` is sent as JSON, unless it is bytes."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"Content-Type": "application/json"} if data is not None else {}
         sent |= {"apikey": key} if key is not None else {}
         request = urllib.request.Request(self.url + path, data, sent | (headers or {}), method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return Response(answer.status, answer.read(), answer.headers)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return Response(response.status, response.read(), response.headers)
         except urllib.error.HTTPError as error:
             with error:
                 return Response(error.code, error.read(), error.headers)
@@ -164,21 +167,21 @@ class Server:
     def post(self, path: str, body: Any = None, **options: Any) -> Response:
         return self.request("POST", path, body, **options)
 
-    # What most tests begin with
+    # Requests that many tests make
 
     def create(self, name: str | None = None, integration: str = "EVOLUTION", **fields: Any) -> Number:
-        """A new instance with a name and a number of its own."""
+        """Create an instance, by default with a random name and number."""
         name = name or f"instance-{secrets.token_hex(4)}"
         fields = {"number": str(secrets.randbelow(10**12) + 10**12)} | fields
         if integration == "WHATSAPP-BUSINESS":
             fields = {"token": f"graph-{secrets.token_hex(12)}"} | fields
-        answer = self.post("/instance/create", {"instanceName": name, "integration": integration} | fields)
-        assert answer.status == 201, answer.body
-        told = answer.json
-        return Number(name, told["hash"], told["instance"]["instanceId"], fields["number"])
+        response = self.post("/instance/create", {"instanceName": name, "integration": integration} | fields)
+        assert response.status == 201, response.body
+        created = response.json
+        return Number(name, created["hash"], created["instance"]["instanceId"], fields["number"])
 
     def receive(self, instance: Number, text: str = "hello", id: str | None = None, **fields: Any) -> Response:
-        """A message comes in through the Evolution channel."""
+        """Post a message to the ingress of the Evolution channel."""
         key = {"remoteJid": "5511988887777@s.whatsapp.net", "fromMe": False, "id": id or secrets.token_hex(8)}
         message = {"message": {"conversation": text}, "messageType": "conversation", "pushName": "Ana"}
         return self.post(
@@ -186,14 +189,14 @@ class Server:
         )
 
     def post_meta(self, payload: Any, secret: str = APP_SECRET, **options: Any) -> Response:
-        """A payload, signed as Meta signs."""
+        """Post a payload, signed as Meta signs it, to the ingress of the Cloud API."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {"X-Hub-Signature-256": f"sha256={signature}"}
         return self.request("POST", "/webhook/meta", body, key=None, headers=headers, **options)
 
     def counts(self, instance: Number) -> dict[str, int]:
-        """How many messages, contacts and chats are stored."""
+        """Return the numbers of stored messages, contacts and chats."""
         return self.get("/instance/fetchInstances", key=instance.token).json[0]["_count"]
 
     def path(self, route: str, instance: Number | str) -> str:
@@ -202,7 +205,7 @@ class Server:
 
 @contextmanager
 def migrated_database(data_dir: Path) -> Iterator[str]:
-    """An empty database that others are copied from: SQLite's file, or PostgreSQL's name."""
+    """Create a migrated database to copy from: yields SQLite's file, or PostgreSQL's database name."""
     environment = SETTINGS | {"DATA_DIR": str(data_dir)}
     if not ON_POSTGRES:
         Server(environment).manage("migrate", "--verbosity", "0")
@@ -215,7 +218,7 @@ def migrated_database(data_dir: Path) -> Iterator[str]:
 
 @contextmanager
 def server_environment(migrated: str, data_dir: Path) -> Iterator[dict[str, str]]:
-    """A copy of the migrated database and what a server needs to use it."""
+    """Copy the migrated database; yields the environment variables of a server that uses the copy."""
     environment = SETTINGS | {"DATA_DIR": str(data_dir)}
     if not ON_POSTGRES:
         shutil.copy(migrated, data_dir)
