@@ -21,7 +21,7 @@ from instances.models import Instance
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 
 pytestmark = pytest.mark.any_database
 

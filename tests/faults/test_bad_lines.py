@@ -8,7 +8,7 @@ from instances.events import EventType
 from instances.models import Instance
 from realtime.log.models import Event
 from tests.faults.proxy import Proxy
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 
 pytestmark = pytest.mark.any_database
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.environment import POSTGRES_URL
 from tests.faults.proxy import Proxy
-from tests.inside import until
+from tests.in_process import until
 
 pytestmark = pytest.mark.postgres
 

@@ -14,7 +14,7 @@ from evoapi.threads import ThreadedWsgi
 from realtime.asgi import SocketIO
 from tests.environment import GLOBAL_KEY
 from tests.faults.floods import Bystander, flood
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 
 pytestmark = pytest.mark.any_database
 

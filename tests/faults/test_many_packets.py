@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients.polling import SEPARATOR, Polling
 from tests.faults.stuck import StuckReader
-from tests.inside import until
+from tests.in_process import until
 
 pytestmark = pytest.mark.any_database
 

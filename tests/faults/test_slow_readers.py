@@ -15,7 +15,7 @@ from realtime.log.models import Event
 from realtime.socketio import engine_socket
 from realtime.socketio.engine import Engine
 from tests.faults.stuck import StuckReader
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from realtime.database import MAX_CONCURRENT_CALLS, Batched
-from tests.inside import until
+from tests.in_process import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

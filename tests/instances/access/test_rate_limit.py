@@ -15,7 +15,7 @@ from realtime.fanout import namespaces as namespaces_module
 from realtime.socketio import server as server_module
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 

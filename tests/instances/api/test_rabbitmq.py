@@ -17,7 +17,7 @@ import pytest
 from instances.events import DEFAULT_EVENTS
 from tests.environment import RABBITMQ_URI
 from tests.faults.proxy import Proxy
-from tests.inside import until
+from tests.in_process import until
 from tests.server import Number, Response, Server, server_environment
 
 pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("rabbitmq")]

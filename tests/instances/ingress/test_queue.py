@@ -28,7 +28,7 @@ from instances.models import AccessRevision, ApiKey, Contact, Instance, Integrat
 from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 from tests.server import Number, Server
 from tests.server import Response as HttpResponse
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instances.models import Instance
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from instances.events import EventType
 from instances.models import Subscription
 from realtime.delivery.models import Delivery, State
 from realtime.log.models import Event
-from tests.inside import until
+from tests.in_process import until
 
 
 def endpoint(instance, receiver, events=("CALL",), **options):

@@ -24,7 +24,7 @@ from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.transports.base import Outcome, Result, transports
 from realtime.delivery.transports.webhook import Webhook
 from realtime.log.retention import prune
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 from tests.realtime.delivery.deliveries import endpoint, finished, pending, record
 from tests.receiver import Receiver
 from tests.server import ROOT

@@ -10,7 +10,7 @@ from django.utils import timezone
 from instances.models import Subscription
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.log.models import Event
-from tests.inside import until
+from tests.in_process import until
 from tests.realtime.delivery.deliveries import endpoint, finished, record
 from tests.receiver import Receiver
 

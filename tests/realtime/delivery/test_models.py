@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from instances.models import Instance
 from realtime.delivery.models import Delivery, State
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 from tests.realtime.delivery.deliveries import endpoint, finished, pending, record
 from tests.receiver import Receiver
 

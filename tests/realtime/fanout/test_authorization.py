@@ -19,7 +19,7 @@ from instances.models import Instance
 from realtime.database import Pool
 from tests.clients.polling import Polling
 from tests.environment import GLOBAL_KEY
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 

@@ -13,7 +13,7 @@ from realtime.fanout.authorization import authorize_many
 from realtime.log.models import Event
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 #: Promised are 2 s; a busy machine is not to fail the test.
 SOON = 8

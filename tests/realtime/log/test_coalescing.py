@@ -19,7 +19,7 @@ from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.stream import Stream
 from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
-from tests.inside import until
+from tests.in_process import until
 from tests.realtime.api.test_publish import log, publish, state, told
 from tests.realtime.log.test_models import envelope, in_threads, record, seqs
 from tests.server import Number, Server

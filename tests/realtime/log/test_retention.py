@@ -22,7 +22,7 @@ from realtime.log.cursor import Cursor
 from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.retention import Pruning, prune
 from realtime.log.stream import GLOBAL_STREAM_ID, Stream
-from tests.inside import until
+from tests.in_process import until
 from tests.realtime.log.test_models import in_threads, record, seqs
 from tests.server import ROOT
 

@@ -15,7 +15,7 @@ from websockets.sync.client import connect as open_websocket
 
 from realtime.socketio.engine import Engine
 from tests.clients.polling import Polling
-from tests.inside import InProcessServer
+from tests.in_process import InProcessServer
 
 pytestmark = pytest.mark.any_database
 

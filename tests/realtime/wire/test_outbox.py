@@ -21,7 +21,7 @@ from realtime.wire.outbox import EMPTY, Outbox, frame
 from realtime.wire.websocket import WebSocketProtocol
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 TOKEN = "token-of-the-test"
 

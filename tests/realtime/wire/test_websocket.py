@@ -23,7 +23,7 @@ from websockets.utils import apply_mask
 
 from realtime.wire import websocket
 from realtime.wire.rfc6455 import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, ProtocolError, Reader
-from tests.inside import InProcessServer, until
+from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 

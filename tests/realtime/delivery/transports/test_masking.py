@@ -16,7 +16,7 @@ import pytest
 
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
 from realtime.delivery.transports.webhook import Webhook
-from tests.inside import until
+from tests.in_process import until
 from tests.receiver import Receiver
 from tests.server import Server
 
