@@ -29,7 +29,7 @@ class Light(asyncio.Protocol):
         self.received: list[int] = []
         #: What each CONNECT said: whether all was told that was missed.
         self.recovered: list[bool] = []
-        self.refusals: list[str] = []
+        self.connect_errors: list[str] = []
         self.is_joined = False
         self._pid: str | None = None
         self._offset: str | None = None
@@ -107,7 +107,7 @@ class Light(asyncio.Protocol):
             self._offset = offset[0] if offset else None
             self.received.append(event["data"].get("number"))
         elif packet.startswith("44"):
-            self.refusals.append(packet)
+            self.connect_errors.append(packet)
 
     def _send(self, packet: str) -> None:
         payload = packet.encode()

@@ -37,7 +37,7 @@ def test_five_hundred_replays_delay_no_live_client(fresh_server):
 
     for client in crowd.clients:
         assert client.received == [None, *range(310)]
-        assert not client.refusals
+        assert not client.connect_errors
     healthy.close()
 
 
@@ -62,4 +62,4 @@ def test_a_thousand_clients_reconnect_after_a_kill(fresh_server):
     for client in crowd.clients:
         assert client.received == list(range(41))
         assert client.recovered == [False, True]
-        assert not client.refusals
+        assert not client.connect_errors
