@@ -1,1 +1,1 @@
-"""Clients that people really use, driven from tests."""
+"""Socket.IO and Engine.IO clients that tests control."""

@@ -1,4 +1,4 @@
-"""Many cheap websocket clients in one thread: each comes back by itself and resumes, as the stock client does."""
+"""Many lightweight websocket clients in one thread; each reconnects and recovers, as the stock client does."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-#: Seconds before a client comes back, as spread by the stock client.
+#: Minimum and maximum of the seconds before a client reconnects, as of the stock client.
 RECONNECTION_DELAY = (0.5, 1.5)
 
 
-class Light(asyncio.Protocol):
-    """A client of one namespace, over all its connections."""
+class CrowdClient(asyncio.Protocol):
+    """A Socket.IO client of one namespace, with all of its connections in turn."""
 
     transport: asyncio.Transport
 
     def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
-        #: The `number` in the data of each event that it heard.
+        #: The `number` in the data of each received event.
         self.received: list[int] = []
-        #: What each CONNECT said: whether all was told that was missed.
+        #: For each CONNECT, True if the server recovered the connection state.
         self.recovered: list[bool] = []
         self.connect_errors: list[str] = []
         self.is_joined = False
@@ -44,9 +44,9 @@ class Light(asyncio.Protocol):
         try:
             await loop.create_connection(lambda: self, address.hostname, address.port)
         except OSError:
-            self._come_back()
+            self._reconnect_later()
 
-    def _come_back(self) -> None:
+    def _reconnect_later(self) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(random.uniform(*RECONNECTION_DELAY), lambda: self.crowd.spawn(self.connect()))
 
@@ -61,7 +61,7 @@ class Light(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_joined = False
         if not self.crowd.is_leaving:
-            self._come_back()
+            self._reconnect_later()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -71,11 +71,11 @@ class Light(asyncio.Protocol):
                 return
             assert b" 101 " in head, head
             self._buffer, self._is_upgraded = rest, True
-        while (packet := self._frame()) is not None:
-            self._take(packet)
+        while (packet := self._next_frame()) is not None:
+            self._handle(packet)
 
-    def _frame(self) -> str | None:
-        """The next text frame that is whole; servers mask none, and ours does not split them."""
+    def _next_frame(self) -> str | None:
+        """Return the next complete text frame; servers never mask frames, and this one never fragments them."""
         if len(self._buffer) < 4:
             return None
         size, at = self._buffer[1], 2
@@ -92,12 +92,12 @@ class Light(asyncio.Protocol):
         del self._buffer[: at + size]
         return payload.decode() if is_text else ""
 
-    def _take(self, packet: str) -> None:
+    def _handle(self, packet: str) -> None:
         if packet == "2":
             self._send("3")
         elif packet.startswith("0"):
-            place = {"pid": self._pid, "offset": self._offset} if self._pid else {}
-            self._send(f"40{self.crowd.namespace},{json.dumps(self.crowd.auth | place)}")
+            recovery = {"pid": self._pid, "offset": self._offset} if self._pid else {}
+            self._send(f"40{self.crowd.namespace},{json.dumps(self.crowd.auth | recovery)}")
         elif packet.startswith("40"):
             pid = json.loads(packet[packet.index("{") :]).get("pid")
             self.recovered.append(pid is not None and pid == self._pid)
@@ -116,11 +116,11 @@ class Light(asyncio.Protocol):
 
 
 class Crowd:
-    """`count` clients of one namespace, each with the same `auth`; a context manager."""
+    """A context manager of `count` clients of one namespace, all with the same `auth`."""
 
     def __init__(self, url: str, namespace: str, count: int, **auth: Any) -> None:
         self.url, self.namespace, self.auth = url, namespace, auth
-        self.clients = [Light(self) for _ in range(count)]
+        self.clients = [CrowdClient(self) for _ in range(count)]
         self.is_leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -153,13 +153,13 @@ class Crowd:
         for client in self.clients:
             if hasattr(client, "transport"):
                 client.transport.abort()
-        await asyncio.sleep(0)  # the transports tell that they are gone
+        await asyncio.sleep(0)  # lets the transports call connection_lost
 
-    def count(self, condition: Callable[[Light], Any]) -> int:
+    def count(self, condition: Callable[[CrowdClient], Any]) -> int:
         return sum(1 for client in self.clients if condition(client))
 
-    def wait_for(self, condition: Callable[[Light], Any], count: int | None = None, timeout: float = 40) -> None:
-        """Until it is true of so many clients, or of all."""
+    def wait_for(self, condition: Callable[[CrowdClient], Any], count: int | None = None, timeout: float = 40) -> None:
+        """Wait until the condition is true of `count` clients, by default of all."""
         wanted = len(self.clients) if count is None else count
         deadline = time.monotonic() + timeout
         while (true := self.count(condition)) < wanted:

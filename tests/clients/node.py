@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 
 class Node:
-    """One Node process; `connect` gives sockets in it."""
+    """A Node process; `connect` opens sockets in it."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("node_client.js")
@@ -41,9 +41,9 @@ class Node:
         self.process.stdin.write(json.dumps({"command": command} | parameters) + "\n")
 
     def connect(self, url: str, over: NodeSocket | None = None, **options: Any) -> NodeSocket:
-        """`options` are socket.io-client's: auth, query, extraHeaders, transports …
+        """Open a socket; `options` are socket.io-client's: auth, query, extraHeaders, transports …
 
-        With `over`, the connection is that other socket's, and `url` the namespace to join on it.
+        With `over`, it shares the connection of that socket, and `url` is the namespace to join.
         """
         client = NodeSocket(self, secrets.token_hex(4))
         self.sockets[client.name] = client
@@ -59,7 +59,7 @@ class Node:
 
 
 class NodeSocket:
-    """A socket, and everything that it reported in order."""
+    """A socket, with the lines that it reported in order."""
 
     def __init__(self, node: Node, name: str) -> None:
         self.node = node
@@ -69,18 +69,21 @@ class NodeSocket:
         self.kept: list[Line] = []
 
     def wait_for(self, kind: str, timeout: float = 10, keep: bool = False, **members: Any) -> Line:
-        """The next line of that kind (connect, connect_error, disconnect, event, ack, upgrade) with these members;
-        lines before it are past, unless they are to be kept for the next call. All are in `seen`."""
+        """Wait for the next line of this kind and with these members; returns it.
+
+        Kinds are connect, connect_error, disconnect, event, ack and upgrade. Lines before it are dropped; with `keep`
+        they are kept for the next call. All are in `seen`.
+        """
         deadline = time.monotonic() + timeout
-        passed = []
+        skipped = []
         while True:
             line = self._next(max(0.001, deadline - time.monotonic()))
             if line is None:
                 raise AssertionError(f"No {kind} {members}; there were {self.seen}")
             if line["is"] == kind and all(line.get(name) == value for name, value in members.items()):
-                self.kept = passed + self.kept if keep else self.kept
+                self.kept = skipped + self.kept if keep else self.kept
                 return line
-            passed.append(line)
+            skipped.append(line)
 
     def _next(self, timeout: float) -> Line | None:
         if self.kept:
@@ -97,7 +100,7 @@ class NodeSocket:
         return self
 
     def outcome(self, timeout: float = 10) -> str:
-        """How the attempt to join ended: `connect`, or the message of the connect_error."""
+        """Wait for the result of joining; returns `connect`, or the message of the connect_error."""
         while True:
             try:
                 line = self.lines.get(timeout=timeout)
@@ -108,43 +111,46 @@ class NodeSocket:
                 return line.get("message", "connect")
 
     def event(self, name: str, timeout: float = 10, instance: str | None = None) -> Any:
-        """The first argument of the next event of that name; on `/`, which hears all tests, of that instance."""
+        """Wait for the next event of this name; returns its first argument.
+
+        On `/`, which receives the events of all tests, `instance` selects those of one instance.
+        """
         while True:
-            told = self.wait_for("event", timeout, event=name)["args"][0]
-            if instance is None or told["instance"] == instance:
-                return told
+            event = self.wait_for("event", timeout, event=name)["args"][0]
+            if instance is None or event["instance"] == instance:
+                return event
 
     def quiet(self, seconds: float = 0.5) -> list[Line]:
-        """What else is reported until nothing has come for a while."""
-        found = []
+        """Wait until nothing was reported for so many seconds; returns the lines that were reported meanwhile."""
+        lines = []
         while (line := self._next(seconds)) is not None:
-            found.append(line)
-        return found
+            lines.append(line)
+        return lines
 
     def emit(self, event: str, *args: Any) -> None:
         self.node.send("emit", name=self.name, event=event, args=args)
 
     def call(self, event: str, *args: Any, timeout: float = 10) -> Any:
-        """Emit with a callback; the answer's first argument."""
+        """Emit with an acknowledgement; returns its first argument."""
         ack = secrets.token_hex(4)
         self.node.send("emit", name=self.name, event=event, args=args, ack=ack)
         return self.wait_for("ack", timeout, keep=True, ack=ack)["args"][0]
 
     def call_all(self, event: str, arguments: list[Any], timeout: float = 60) -> list[Any]:
-        """Emit with a callback for each of these arguments, all in one turn of Node's loop; returns the answers."""
+        """Emit once for each of these arguments, all in one turn of Node's event loop; returns the acknowledgements."""
         acks = [secrets.token_hex(4) for _ in arguments]
         self.node.send("emitAll", name=self.name, event=event, calls=list(zip(acks, arguments, strict=True)))
-        answers = {}
-        while len(answers) < len(acks):
+        results = {}
+        while len(results) < len(acks):
             line = self.wait_for("ack", timeout)
-            answers[line["ack"]] = line["args"][0]
-        return [answers[ack] for ack in acks]
+            results[line["ack"]] = line["args"][0]
+        return [results[ack] for ack in acks]
 
     def raw(self, packet: str) -> None:
         self.node.send("raw", name=self.name, packet=packet)
 
     def drop(self) -> None:
-        """Lose the transport; the client comes back by itself."""
+        """Close the transport; the client reconnects by itself."""
         self.node.send("drop", name=self.name)
 
     def disconnect(self) -> None:

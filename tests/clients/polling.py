@@ -1,4 +1,4 @@
-"""An Engine.IO client of nothing but HTTP requests: it polls when it is told to, and shows each answer as it came."""
+"""An Engine.IO client of the polling transport, which polls when the test calls it and returns raw packets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SEPARATOR = "\x1e"
 
 
 class Polling:
+    """An Engine.IO session over HTTP long-polling."""
+
     def __init__(self, url: str, headers: dict[str, Any] | None = None, **query: str | list[str]) -> None:
         self.url = url
         self.headers = headers or {}
@@ -21,11 +23,11 @@ class Polling:
         self.query["sid"] = json.loads(opening[1:])["sid"]
 
     def poll(self) -> list[str]:
-        """The packets in one answer."""
+        """Poll once; returns the packets in the response."""
         return self._request(None).split(SEPARATOR)
 
     def poll_until(self, is_last: Callable[[str], Any]) -> list[str]:
-        """All packets up to one that is_last; pings of the server are left out."""
+        """Poll until `is_last` is true of a packet; returns all packets but the server's pings."""
         packets: list[str] = []
         while not (packets and is_last(packets[-1])):
             packets += [packet for packet in self.poll() if packet != "2"]
@@ -41,19 +43,19 @@ class Polling:
     def _request(self, body: bytes | None) -> str:
         request = urllib.request.Request(self.url + self.path, body, self.headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return answer.read().decode()
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 raise AssertionError(f"{error.code}: {error.read().decode()}") from None
 
     def join(self, namespace: str, **auth: Any) -> None:
-        """CONNECT to a namespace, and wait until the server says so."""
+        """Send a CONNECT packet, and wait for the server's."""
         self.post(f"40{namespace},{json.dumps(auth)}")
-        (answer,) = self.poll()
-        assert answer.startswith(f"40{namespace},"), answer
+        (packet,) = self.poll()
+        assert packet.startswith(f"40{namespace},"), packet
 
     @staticmethod
     def event(packet: str) -> list[Any]:
-        """What a packet `42/name,["event", …]` says."""
+        """Return the name and the arguments in a packet `42/name,["event", …]`."""
         return json.loads(packet[packet.index("[") :])

@@ -1,4 +1,4 @@
-"""Socket.IO spoken by hand over a websocket, for what no library would say."""
+"""A Socket.IO client that sends raw packets over a websocket, for packets that no library sends."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Raw:
         return packet
 
     def join(self, namespace: str, auth: Any = None) -> tuple[str, Any]:
-        """CONNECT; the kind of answer ("0" CONNECT, "4" CONNECT_ERROR) and its data."""
+        """Send a CONNECT packet; returns the type ("0" CONNECT, "4" CONNECT_ERROR) and data of the reply."""
         body = "" if auth is None else json.dumps(auth)
         self.socket.send(f"40{namespace},{body}" if namespace != "/" else f"40{body}")
         packet = self._receive()
         return packet[1], json.loads(packet[packet.index("{") :])
 
     def event(self, timeout: float = 10) -> list[Any]:
-        """The next event: its name and arguments."""
+        """Wait for the next event; returns its name and arguments."""
         packet = self._receive(timeout)
         assert packet.startswith("42"), packet
         return json.loads(packet[packet.index("[") :])
