@@ -1,10 +1,10 @@
-"""The catalogue: Evolution API's names, who hears them, and what is kept out of them."""
+"""The event types: Evolution API's names, subscriptions to them, and secrets that are removed from their data."""
 
 import pytest
 
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
 
-#: What clients subscribe to and what they hear, as Evolution API 2.3.6 has them.
+#: The names that clients subscribe to, and the values that they receive, in Evolution API 2.3.6.
 EVOLUTION = {
     "APPLICATION_STARTUP": "application.startup",
     "INSTANCE_CREATE": "instance.create",
@@ -42,7 +42,7 @@ EVOLUTION = {
 }
 INTERNAL = {"CREDS_UPDATE", "MESSAGING_HISTORY_SET"}
 
-#: What an empty list of events stands for, in this order.
+#: The names that an empty list of events stands for, in order.
 EVOLUTION_DEFAULTS = [
     *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
     *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
@@ -53,12 +53,12 @@ EVOLUTION_DEFAULTS = [
 ]
 
 
-def test_every_event_of_evolution_api_has_its_name_and_its_word_on_the_wire():
+def test_every_event_of_evolution_api_has_its_name_and_value():
     ours = {event.name: event.value for event in EventType}
     assert {name: ours.get(name) for name in EVOLUTION} == EVOLUTION
 
 
-def test_what_evolution_api_has_no_name_for_is_ours_alone():
+def test_only_two_event_types_are_not_in_evolution_api():
     assert set(EventType.names) - set(EVOLUTION) == {"BUSINESS_UPDATE", "ENDPOINT_DISABLED"}
 
 
@@ -74,23 +74,23 @@ def test_all_but_the_internal_events_can_be_subscribed_to():
 
 
 @pytest.mark.parametrize("spelling", ["GROUP_UPDATE", "GROUPS_UPDATE"])
-def test_a_changed_group_is_heard_under_either_spelling(spelling):
+def test_a_group_update_is_subscribed_to_by_either_spelling(spelling):
     assert EventType.GROUPS_UPDATE.is_wanted_by([spelling])
 
 
-def test_another_name_does_not_want_an_event():
+def test_a_subscription_to_other_names_does_not_include_an_event():
     assert not EventType.MESSAGES_UPSERT.is_wanted_by(["MESSAGES_UPDATE", "GROUP_UPDATE"])
     assert not EventType.GROUPS_UPSERT.is_wanted_by(["GROUP_UPDATE", "GROUPS_UPDATE"])
 
 
-def test_the_keys_of_a_session_are_kept_out_of_what_a_bot_reports():
+def test_the_keys_of_a_session_are_removed_from_the_events_of_bots():
     session = {"id": "s1", "parameters": {"apiKey": "evo_secret", "serverUrl": "https://evo.example"}}
-    told = {"remoteJid": "55@s.whatsapp.net", "status": "opened", "session": session}
+    data = {"remoteJid": "55@s.whatsapp.net", "status": "opened", "session": session}
 
-    scrubbed = EventType.TYPEBOT_CHANGE_STATUS.scrub(told)
+    scrubbed = EventType.TYPEBOT_CHANGE_STATUS.scrub(data)
 
     assert scrubbed["session"] == {"id": "s1", "parameters": {"serverUrl": "https://evo.example"}}
-    assert told["session"]["parameters"]["apiKey"] == "evo_secret", "what was given is left alone"
+    assert data["session"]["parameters"]["apiKey"] == "evo_secret", "the original data is unchanged"
 
 
 @pytest.mark.parametrize("name", ["apikey", "apiKey", "api_key", "API-KEY", "access_token", "accessToken", "appSecret"])
@@ -100,7 +100,7 @@ def test_no_event_carries_a_key_however_it_is_spelled(event, name):
 
 
 @pytest.mark.parametrize("name", ["token", "password", "secret", "Authorization", "refresh_token", "webhookSecret"])
-def test_credentials_are_kept_out_of_everything_but_peoples_own_words(name):
+def test_credentials_are_removed_from_everything_but_peoples_messages(name):
     assert EventType.INSTANCE_CREATE.scrub({name: "x", "instanceName": "a"}) == {"instanceName": "a"}
     form = {"message": {"interactiveMessage": {"nfm_reply": {name: "what they typed"}}}}
     assert EventType.MESSAGES_UPSERT.scrub(form) == form
@@ -117,11 +117,11 @@ def test_credentials_are_kept_out_of_everything_but_peoples_own_words(name):
         {"creds": {"noiseKey": {"private": "x"}, "signedIdentityKey": "x", "advSecretKey": "x"}},
     ],
 )
-def test_the_key_material_of_whatsapp_never_leaves(message):
-    told = str(EventType.MESSAGES_EDITED.scrub(message))
-    assert not [part for part in ("'x'", "ediaKey", "yShare", "essageSecret") if part in told], told
+def test_the_key_material_of_whatsapp_is_removed(message):
+    scrubbed = str(EventType.MESSAGES_EDITED.scrub(message))
+    assert not [part for part in ("'x'", "ediaKey", "yShare", "essageSecret") if part in scrubbed], scrubbed
 
 
-def test_a_message_is_told_as_it_is():
+def test_a_message_without_keys_is_unchanged():
     data = {"key": {"id": "A", "fromMe": False}, "message": {"conversation": "my apikey is 5"}, "n": [1, None, True]}
     assert EventType.MESSAGES_UPSERT.scrub(data) == data

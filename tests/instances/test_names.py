@@ -1,4 +1,4 @@
-"""What may name an instance, and the addresses of people and groups."""
+"""Names of instances, and WhatsApp's addresses of people and groups."""
 
 import time
 
@@ -34,19 +34,19 @@ def test_a_name_may_hold_spaces_accents_and_signs(name):
 
 
 @pytest.mark.parametrize("sign", [*"/\\,?#", "\x00", "\n", "\t", "\x7f", "\x85", "\ud800", "\u2028", "\u2029"])
-def test_a_name_holds_nothing_that_ends_a_path_or_a_namespace(sign):
+def test_a_name_with_a_separator_or_control_character_is_refused(sign):
     with pytest.raises(ValidationError):
         validate_name(f"lo{sign}ja")
 
 
 @pytest.mark.parametrize("name", ["", " ", " loja", "loja ", "\xa0loja", ".", "..", "x" * 256, "x" * 300])
-def test_a_name_that_clients_would_change_on_the_way_is_refused(name):
+def test_a_name_that_clients_would_normalize_is_refused(name):
     with pytest.raises(ValidationError):
         validate_name(name)
 
 
 @given(st.text())
-def test_whatever_passes_as_a_name_is_a_path_segment_and_a_namespace(name):
+def test_any_valid_name_is_a_path_segment_and_a_namespace(name):
     try:
         validate_name(name)
     except ValidationError:
@@ -79,12 +79,12 @@ def test_whatever_passes_as_a_name_is_a_path_segment_and_a_namespace(name):
         ("5491123456789", "541123456789@s.whatsapp.net"),
     ],
 )
-def test_a_number_becomes_the_address_that_evolution_api_makes_of_it(number, address):
+def test_a_number_becomes_the_same_address_as_in_evolution_api(number, address):
     assert jid(number) == address
 
 
 @given(st.text(max_size=300))
-def test_an_address_stays_what_it_is(number):
+def test_an_address_of_an_address_is_the_same(number):
     address = jid(number)
     assert address.partition("@")[2] in ("s.whatsapp.net", "g.us", "lid", "broadcast")
     assert jid(address) == address
@@ -96,16 +96,16 @@ def test_the_digits_of_a_number_are_those_of_its_address(text):
 
 
 @pytest.mark.parametrize("number", ["5511988887777", "5511988887777@s.whatsapp.net", "12", "1-2_x.y"])
-def test_a_number_is_digits_and_what_addresses_have_beside_them(number):
+def test_a_number_holds_digits_and_characters_of_addresses(number):
     assert is_number(number)
 
 
 @pytest.mark.parametrize("number", ["", "1", "a1", "+5511988887777", "55 11", "12\n", "\u0661\u0662"])
-def test_what_is_no_number_is_none(number):
+def test_other_texts_are_no_numbers(number):
     assert not is_number(number)
 
 
-def test_a_long_one_that_is_none_is_read_once():
-    began = time.thread_time()
+def test_a_long_text_that_is_no_number_is_matched_without_backtracking():
+    started_at = time.thread_time()
     assert not is_number("1" * 50_000 + "!")
-    assert time.thread_time() - began < 1
+    assert time.thread_time() - started_at < 1

@@ -1,4 +1,4 @@
-"""POST /message/sendText: a text is announced once WhatsApp has taken it, and never before."""
+"""POST /message/sendText: a text is announced once WhatsApp has accepted it, and never before."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def graph(running_graph: Graph) -> Graph:
 
 @pytest.fixture(scope="module")
 def server(environment: dict[str, str], running_graph: Graph) -> Iterator[Server]:
-    """One that knows where our Graph API is."""
-    one = Server(environment | {"WA_BUSINESS_URL": running_graph.url + "/", "WA_BUSINESS_VERSION": "v21.0"})
-    one.start()
-    yield one
-    one.stop()
+    """A server that is configured with the URL of our Graph API."""
+    server = Server(environment | {"WA_BUSINESS_URL": running_graph.url + "/", "WA_BUSINESS_VERSION": "v21.0"})
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -61,36 +61,36 @@ def send(server: Server, instance: Number, text: str = "Olá, Ana 😀", **membe
     return server.post(server.path("/message/sendText", instance), body, key=instance.token)
 
 
-def told(server: Server, client: NodeSocket, instance: Number) -> list[dict[str, Any]]:
-    """What the client has heard by now, in order: everything before an event that is made to mark the place."""
-    marked = mark(server, instance)
-    heard = []
+def received(server: Server, client: NodeSocket, instance: Number) -> list[dict[str, Any]]:
+    """Return the events that the client has received so far: those before a marker event that is posted now."""
+    marker = post_marker(server, instance)
+    events = []
     while True:
         event = client.wait_for("event")["args"][0]
-        if event["event"] == "business.update" and event["data"]["value"].get("mark") == marked:
-            return heard
-        heard.append(event)
+        if event["event"] == "business.update" and event["data"]["value"].get("marker") == marker:
+            return events
+        events.append(event)
 
 
-def mark(server: Server, instance: Number) -> str:
-    mark = secrets.token_hex(8)
-    value = {"metadata": {"phone_number_id": instance.number}, "mark": mark}
-    entry = {"id": "1", "changes": [{"field": "mark", "value": value}]}
+def post_marker(server: Server, instance: Number) -> str:
+    marker = secrets.token_hex(8)
+    value = {"metadata": {"phone_number_id": instance.number}, "marker": marker}
+    entry = {"id": "1", "changes": [{"field": "marker", "value": value}]}
     assert server.post_meta({"object": "whatsapp_business_account", "entry": [entry]}).status == 200
-    return mark
+    return marker
 
 
-# What is sent, what is answered, what is heard
+# Requests to Graph, responses, and events
 
 
-def test_a_text_goes_out_as_graph_documents(server, graph, cloud):
+def test_a_text_is_sent_as_graph_documents(server, graph, cloud):
     assert send(server, cloud).status == 201
 
-    [asked] = graph.requests
-    assert asked.path == f"/v21.0/{cloud.number}/messages"
-    assert asked.token == cloud.token
-    assert asked.headers["Content-Type"] == "application/json"
-    assert asked.body == {
+    [request] = graph.requests
+    assert request.path == f"/v21.0/{cloud.number}/messages"
+    assert request.token == cloud.token
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.body == {
         "messaging_product": "whatsapp",
         "recipient_type": "individual",
         "to": "5511988887777",
@@ -99,13 +99,13 @@ def test_a_text_goes_out_as_graph_documents(server, graph, cloud):
     }
 
 
-def test_the_answer_is_evolutions_message_object_and_what_clients_hear(server, graph, cloud, client):
+def test_the_response_and_the_event_hold_evolutions_message_object(server, graph, cloud, client):
     graph.next(taken("wamid.SENT"))
 
-    answer = send(server, cloud)
+    response = send(server, cloud)
 
-    message = answer.json
-    assert answer.status == 201
+    message = response.json
+    assert response.status == 201
     assert isinstance(message.pop("messageTimestamp"), int)
     assert message == {
         "key": {"remoteJid": ANA, "fromMe": True, "id": "wamid.SENT"},
@@ -115,21 +115,21 @@ def test_the_answer_is_evolutions_message_object_and_what_clients_hear(server, g
         "instanceId": cloud.id,
         "source": "unknown",
     }
-    [event] = told(server, client, cloud)
+    [event] = received(server, client, cloud)
     assert event["event"] == "send.message"
-    assert event["data"] == answer.json
+    assert event["data"] == response.json
     assert server.counts(cloud)["Message"] == 1
 
 
 def test_a_quoted_message_and_a_preview_reach_graph(server, graph, cloud):
     quoted = {"key": {"id": "wamid.ASKED", "remoteJid": ANA}, "message": {"conversation": "?"}}
 
-    answer = send(server, cloud, linkPreview=True, quoted=quoted, delay=1200)
+    response = send(server, cloud, linkPreview=True, quoted=quoted, delay=1200)
 
-    [asked] = graph.requests
-    assert asked.body["context"] == {"message_id": "wamid.ASKED"}
-    assert asked.body["text"]["preview_url"] is True
-    assert answer.json["message"] == {"conversation": "Olá, Ana 😀", "quoted": quoted}
+    [request] = graph.requests
+    assert request.body["context"] == {"message_id": "wamid.ASKED"}
+    assert request.body["text"]["preview_url"] is True
+    assert response.json["message"] == {"conversation": "Olá, Ana 😀", "quoted": quoted}
 
 
 @pytest.mark.parametrize(
@@ -141,73 +141,73 @@ def test_a_quoted_message_and_a_preview_reach_graph(server, graph, cloud):
         ("120363041234567890@g.us", "120363041234567890@g.us", {"to": "120363041234567890", "recipient_type": "group"}),
     ],
 )
-def test_a_number_is_taken_as_people_and_clients_write_it(server, graph, cloud, number, address, sent):
-    answer = send(server, cloud, number=number)
+def test_a_number_is_accepted_as_people_and_clients_write_it(server, graph, cloud, number, address, sent):
+    response = send(server, cloud, number=number)
 
-    assert (answer.status, answer.json["key"]["remoteJid"]) == (201, address)
+    assert (response.status, response.json["key"]["remoteJid"]) == (201, address)
     assert graph.requests[0].body.items() >= sent.items()
 
 
 @pytest.mark.parametrize("number", ["+", "@s.whatsapp.net", "()", " "])
-def test_what_is_no_number_is_refused_before_graph_is_asked(server, graph, cloud, number):
-    answer = send(server, cloud, number=number)
-    assert (answer.status, answer.json["error"]) == (400, "Bad Request")
+def test_an_invalid_number_is_refused_without_a_request_to_graph(server, graph, cloud, number):
+    response = send(server, cloud, number=number)
+    assert (response.status, response.json["error"]) == (400, "Bad Request")
     assert not graph.requests
 
 
 @pytest.mark.parametrize("number", ["1" * 240, "1-" * 120, "a" * 240, "1" * 241, "1" * 5000])
 def test_a_long_number_is_stored_or_refused(server, graph, cloud, number):
-    answer = send(server, cloud, number=number)
-    assert answer.status == (201 if len(number) <= 240 else 400), answer.body
+    response = send(server, cloud, number=number)
+    assert response.status == (201 if len(number) <= 240 else 400), response.body
 
 
-def test_an_answer_that_comes_in_drops_is_read_whole(server, graph, cloud):
+def test_a_response_in_small_chunks_is_read_completely(server, graph, cloud):
     graph.next(in_drops(b'{"messages": [{"id": "wamid.SLOW"}], "padding": "' + b" " * 2000 + b'"}'))
     assert send(server, cloud).json["key"]["id"] == "wamid.SLOW"
 
 
-def test_a_token_that_is_part_of_the_answer_does_no_harm(server, graph):
+def test_a_token_that_occurs_in_the_response_is_not_replaced_in_ids(server, graph):
     cloud = server.create(integration="WHATSAPP-BUSINESS", token="a")
     graph.next(taken("wamid.abracadabra"))
     assert send(server, cloud).json["key"]["id"] == "wamid.abracadabra"
 
 
-def test_a_tick_finds_the_message_that_was_sent(server, graph, cloud, client):
+def test_a_status_updates_the_message_that_was_sent(server, graph, cloud, client):
     id = send(server, cloud).json["key"]["id"]
     status = {"id": id, "status": "delivered", "timestamp": "1761057700", "recipient_id": "5511988887777"}
     value = {"metadata": {"phone_number_id": cloud.number}, "statuses": [status]}
     entry = {"id": "1", "changes": [{"field": "messages", "value": value}]}
     server.post_meta({"object": "whatsapp_business_account", "entry": [entry]})
 
-    sent, tick = told(server, client, cloud)
-    assert (tick["event"], tick["data"]["keyId"], tick["data"]["status"]) == ("messages.update", id, "DELIVERED")
-    assert tick["data"]["messageId"]
+    sent, update = received(server, client, cloud)
+    assert (update["event"], update["data"]["keyId"], update["data"]["status"]) == ("messages.update", id, "DELIVERED")
+    assert update["data"]["messageId"]
     assert sent["data"]["key"]["id"] == id
 
 
-def test_a_text_is_announced_only_once_graph_has_taken_it(server, graph, cloud, client):
+def test_a_text_is_announced_only_after_graph_has_accepted_it(server, graph, cloud, client):
     release = graph.held()
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send, server, cloud)
         assert graph.arrived.acquire(timeout=10)
-        assert told(server, client, cloud) == [], "and meanwhile everything else goes on"
+        assert received(server, client, cloud) == [], "other events are delivered meanwhile"
         assert server.counts(cloud)["Message"] == 0
         release()
         assert sending.result(10).status == 201
-    assert [event["event"] for event in told(server, client, cloud)] == ["send.message"]
+    assert [event["event"] for event in received(server, client, cloud)] == ["send.message"]
 
 
-# Graph says no, or nothing
+# Errors of Graph
 
 
-def test_what_graph_refuses_is_told_in_graphs_words(server, graph, cloud):
+def test_an_error_of_graph_is_returned_in_graphs_words(server, graph, cloud):
     details = "Message failed to send because more than 24 hours have passed since the customer last replied."
     graph.next(error(400, 131047, "(#131047) Re-engagement message", error_data={"details": details}))
 
-    answer = send(server, cloud)
+    response = send(server, cloud)
 
-    assert answer.status == 400
-    assert answer.json == {
+    assert response.status == 400
+    assert response.json == {
         "status": 400,
         "error": "Bad Request",
         "response": {"message": [f"(#131047) Re-engagement message (code 131047): {details}"]},
@@ -215,14 +215,14 @@ def test_what_graph_refuses_is_told_in_graphs_words(server, graph, cloud):
 
 
 async def leak(request: web.Request) -> web.StreamResponse:
-    """Graph repeats a token that it cannot parse."""
+    """Repeat the token, as Graph does when it cannot parse it."""
     token = request.headers["Authorization"].removeprefix("Bearer ")
     return error(
         401, 190, f"Malformed access token {token}", error_data={"details": f"Bearer {token} {' ' * 920}{token}"}
     )
 
 
-REFUSALS = {
+ERRORS = {
     "an invalid parameter": (error(400, 100, "(#100) Invalid parameter"), 400, "(#100) Invalid parameter (code 100)"),
     "an expired token": (error(401, 190, "Session has expired"), 400, "Session has expired (code 190)"),
     "a malformed token": (
@@ -239,21 +239,21 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("answer", "status", "message"), REFUSALS.values(), ids=REFUSALS)
-def test_a_refusal_is_answered_and_nothing_is_stored_or_heard(server, graph, cloud, client, answer, status, message):
-    graph.next(answer)
+@pytest.mark.parametrize(("reply", "status", "message"), ERRORS.values(), ids=ERRORS)
+def test_an_error_of_graph_is_returned_and_no_message_stored(server, graph, cloud, client, reply, status, message):
+    graph.next(reply)
 
-    refused = send(server, cloud, id="order-7")
+    response = send(server, cloud, id="order-7")
 
-    assert (refused.status, refused.json["status"]) == (status, status)
-    assert refused.json["response"]["message"] == [message]
-    assert told(server, client, cloud) == []
+    assert (response.status, response.json["status"]) == (status, status)
+    assert response.json["response"]["message"] == [message]
+    assert received(server, client, cloud) == []
     assert server.counts(cloud)["Message"] == 0
-    assert cloud.token not in refused.body.decode()
+    assert cloud.token not in response.body.decode()
     assert cloud.token not in server.log.read_text()
 
 
-NONSENSE = {
+MALFORMED = {
     "HTML": web.Response(status=502, text="<html>Bad gateway</html>", content_type="text/html"),
     "HTML with 200": web.Response(text="<html>Welcome</html>", content_type="text/html"),
     "nothing": web.Response(),
@@ -267,58 +267,58 @@ NONSENSE = {
     "an id that is a number": taken(5),
     "an error as a text": web.json_response({"error": "no"}, status=400),
     "an error without words": web.json_response({}, status=400),
-    "a redirect": web.Response(status=307, headers={"Location": "/elsewhere"}),
+    "a redirect": web.Response(status=307, headers={"Location": "/other"}),
     "two megabytes": web.json_response({"messages": [{"id": "x"}], "padding": "x" * 2_000_000}),
-    "half an answer": break_off,
+    "half a response": break_off,
     "a closed connection": hang_up,
 }
 
 
-@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE)
-def test_an_answer_that_is_none_is_a_bad_gateway(server, graph, cloud, client, answer):
-    graph.next(answer)
+@pytest.mark.parametrize("reply", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_response_of_graph_is_a_bad_gateway(server, graph, cloud, client, reply):
+    graph.next(reply)
 
-    refused = send(server, cloud)
+    response = send(server, cloud)
 
-    assert (refused.status, refused.json["error"]) == (502, "Bad Gateway")
-    [message] = refused.json["response"]["message"]
+    assert (response.status, response.json["error"]) == (502, "Bad Gateway")
+    [message] = response.json["response"]["message"]
     assert message.startswith("The Graph API ")
-    assert len(graph.requests) == 1, "nothing was tried again or followed"
-    assert told(server, client, cloud) == []
+    assert len(graph.requests) == 1, "no request is retried or redirected"
+    assert received(server, client, cloud) == []
     assert server.counts(cloud)["Message"] == 0
 
 
-def test_the_id_of_another_message_is_no_answer(server, graph, cloud, client):
+def test_the_id_of_another_message_is_a_bad_gateway(server, graph, cloud, client):
     graph.next(taken("wamid.SAME"), taken("wamid.SAME"))
     first, second = send(server, cloud, "one"), send(server, cloud, "two")
 
     assert (first.status, second.status) == (201, 502)
-    assert [event["data"]["message"] for event in told(server, client, cloud)] == [{"conversation": "one"}]
+    assert [event["data"]["message"] for event in received(server, client, cloud)] == [{"conversation": "one"}]
 
 
-def test_a_graph_that_is_not_there_is_a_bad_gateway(start_server):
+def test_an_unreachable_graph_is_a_bad_gateway(start_server):
     server = start_server(WA_BUSINESS_URL="http://127.0.0.1:9")
-    refused = send(server, server.create(integration="WHATSAPP-BUSINESS"))
-    assert (refused.status, refused.json["error"]) == (502, "Bad Gateway")
-    assert refused.json["response"]["message"] == ["The Graph API did not answer (ClientConnectorError)"]
+    response = send(server, server.create(integration="WHATSAPP-BUSINESS"))
+    assert (response.status, response.json["error"]) == (502, "Bad Gateway")
+    assert response.json["response"]["message"] == ["The Graph API did not answer (ClientConnectorError)"]
 
 
-async def test_a_graph_that_hangs_is_given_up_at_the_deadline(graph, monkeypatch, settings):
+async def test_a_request_to_graph_is_aborted_at_the_deadline(graph, monkeypatch, settings):
     monkeypatch.setattr("instances.outbound.client.DEADLINE", 0.2)
     settings.WA_BUSINESS_URL = graph.url
     release = graph.held()
     instance = Instance(integration=Integration.CLOUD_API, number="123", provider_token=Secret("graph-token"))
 
-    with pytest.raises(NotSent) as refusal:
+    with pytest.raises(NotSent) as raised:
         await CloudApi().send_text(instance, OutgoingText(remote_jid=ANA, text="hello"))
 
-    assert (refusal.value.status, "TimeoutError" in refusal.value.message) == (502, True)
+    assert (raised.value.status, "TimeoutError" in raised.value.message) == (502, True)
     release()
     await asyncio.to_thread(graph.arrived.acquire, timeout=10)
 
 
 @pytest.mark.parametrize("token", [None, "", "two\nlines"])
-async def test_a_token_that_cannot_be_sent_is_no_accident(graph, settings, token):
+async def test_a_token_that_no_header_can_hold_is_not_sent(graph, settings, token):
     settings.WA_BUSINESS_URL = graph.url
     secret = None if token is None else Secret(token)
     instance = Instance(integration=Integration.CLOUD_API, number="123", provider_token=secret)
@@ -331,22 +331,22 @@ async def test_a_token_that_cannot_be_sent_is_no_accident(graph, settings, token
 # A repeat of a request
 
 
-def test_a_repeat_of_a_request_is_answered_with_the_first_result(server, graph, cloud, client):
-    first, again = send(server, cloud, id="order-7"), send(server, cloud, id="order-7")
+def test_a_repeat_of_a_request_returns_the_first_result(server, graph, cloud, client):
+    first, repeat = send(server, cloud, id="order-7"), send(server, cloud, id="order-7")
 
-    assert (first.status, again.status) == (201, 201)
-    assert first.json == again.json
+    assert (first.status, repeat.status) == (201, 201)
+    assert first.json == repeat.json
     assert len(graph.requests) == 1
-    assert [event["event"] for event in told(server, client, cloud)] == ["send.message"]
+    assert [event["event"] for event in received(server, client, cloud)] == ["send.message"]
 
 
 def test_the_same_id_at_another_instance_is_another_request(server, graph, cloud):
     other = server.create(integration="WHATSAPP-BUSINESS")
-    ids = {send(server, one, id="order-7").json["key"]["id"] for one in (cloud, other)}
+    ids = {send(server, instance, id="order-7").json["key"]["id"] for instance in (cloud, other)}
     assert len(ids) == len(graph.requests) == 2
 
 
-def test_a_repeat_after_a_refusal_is_a_new_attempt(server, graph, cloud):
+def test_a_repeat_after_an_error_is_a_new_attempt(server, graph, cloud):
     graph.next(error(500, 131000, "Something went wrong"))
     assert send(server, cloud, id="order-7").status == 502
     assert send(server, cloud, id="order-7").status == 201
@@ -354,7 +354,7 @@ def test_a_repeat_after_a_refusal_is_a_new_attempt(server, graph, cloud):
     assert server.counts(cloud)["Message"] == 1
 
 
-def test_a_repeat_while_the_first_is_under_way_is_a_conflict(server, graph, cloud):
+def test_a_repeat_during_the_first_request_is_a_conflict(server, graph, cloud):
     release = graph.held()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(send, server, cloud, id="order-7")
@@ -371,31 +371,31 @@ def test_a_repeat_while_the_first_is_under_way_is_a_conflict(server, graph, clou
 
 
 @pytest.mark.parametrize("id", [None, "order-7"])
-def test_an_instance_that_is_deleted_meanwhile_is_not_found_any_more(server, graph, cloud, id):
+def test_an_instance_that_is_deleted_meanwhile_is_not_found(server, graph, cloud, id):
     release = graph.held()
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send, server, cloud, id=id)
         assert graph.arrived.acquire(timeout=10)
         assert server.request("DELETE", server.path("/instance/delete", cloud)).status == 200
         release()
-        answer = sending.result(10)
+        response = sending.result(10)
 
-    assert answer.status == 404
-    assert answer.json["response"]["message"] == [f'The "{cloud.name}" instance does not exist']
+    assert response.status == 404
+    assert response.json["response"]["message"] == [f'The "{cloud.name}" instance does not exist']
 
 
 # The other integrations
 
 
-def test_the_evolution_channel_calls_nobody_and_announces_the_number_as_given(server, graph, node):
+def test_the_evolution_channel_sends_no_request_and_announces_the_number_as_given(server, graph, node):
     instance = server.create(integration="EVOLUTION")
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     quoted = {"key": {"id": "ABC"}}
 
-    answer = send(server, instance, number="+55 11 98888-7777", quoted=quoted)
+    response = send(server, instance, number="+55 11 98888-7777", quoted=quoted)
 
-    message = answer.json
-    assert answer.status == 201
+    message = response.json
+    assert response.status == 201
     assert client.event("send.message")["data"] == message
     assert message["key"]["remoteJid"] == "+55 11 98888-7777"
     assert message["key"]["fromMe"] is True
@@ -407,9 +407,9 @@ def test_the_evolution_channel_calls_nobody_and_announces_the_number_as_given(se
 
 def test_whatsapp_web_is_not_connected(server, graph):
     instance = server.create(integration="WHATSAPP-BAILEYS")
-    answer = send(server, instance)
-    assert (answer.status, answer.json["error"]) == (400, "Bad Request")
-    assert answer.json["response"]["message"] == [f'The "{instance.name}" instance is not connected']
+    response = send(server, instance)
+    assert (response.status, response.json["error"]) == (400, "Bad Request")
+    assert response.json["response"]["message"] == [f'The "{instance.name}" instance is not connected']
     assert server.counts(instance)["Message"] == 0
 
 
@@ -439,27 +439,27 @@ def test_whatsapp_web_is_not_connected(server, graph):
         ({"number": "5511", "text": "x", "id": "x" * 256}, ["id does not meet maximum length of 255"]),
     ],
 )
-def test_a_body_that_is_no_text_is_refused_in_evolutions_words(server, graph, cloud, body, message):
-    answer = server.post(server.path("/message/sendText", cloud), body, key=GLOBAL_KEY)
-    assert (answer.status, answer.json["error"]) == (400, "Bad Request")
-    assert answer.json["response"]["message"] == [message]
+def test_an_invalid_body_is_refused_in_evolutions_words(server, graph, cloud, body, message):
+    response = server.post(server.path("/message/sendText", cloud), body, key=GLOBAL_KEY)
+    assert (response.status, response.json["error"]) == (400, "Bad Request")
+    assert response.json["response"]["message"] == [message]
     assert not graph.requests
 
 
-def test_members_that_clients_send_besides_are_ignored(server, graph, cloud):
+def test_additional_members_are_ignored(server, graph, cloud):
     extra = {"mentionsEveryOne": False, "mentioned": ["5511"], "quoted": None, "options": {"delay": 5}, "encoding": 1}
     assert send(server, cloud, **extra).status == 201
 
 
-def test_a_form_is_a_body_too(server, graph, cloud):
+def test_a_form_is_accepted_as_a_body(server, graph, cloud):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     body = b"number=5511988887777&text=Ol%C3%A1+Ana&delay=5"
-    answer = server.post(server.path("/message/sendText", cloud), body, key=cloud.token, headers=headers)
-    assert (answer.status, answer.json["message"]) == (201, {"conversation": "Olá Ana"})
+    response = server.post(server.path("/message/sendText", cloud), body, key=cloud.token, headers=headers)
+    assert (response.status, response.json["message"]) == (201, {"conversation": "Olá Ana"})
 
 
-def test_many_sends_that_hang_stop_nothing_else(server, graph, cloud):
-    """More than Django's quick routes have threads."""
+def test_many_hanging_requests_to_graph_do_not_block_other_routes(server, graph, cloud):
+    """More requests than the other routes have threads."""
     releases = [graph.held() for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
         sending = [pool.submit(send, server, cloud) for _ in range(20)]
@@ -468,4 +468,4 @@ def test_many_sends_that_hang_stop_nothing_else(server, graph, cloud):
         assert server.get(server.path("/instance/connectionState", cloud)).status == 200
         for release in releases:
             release()
-        assert {one.result(10).status for one in sending} == {201}
+        assert {future.result(10).status for future in sending} == {201}
