@@ -21,7 +21,7 @@ from django.dispatch import Signal
 #: and, if a repeat must be ignored, `dedupe_key` (a string that is unique to the event within the instance).
 event_occurred = Signal()
 
-#: The signal of a change to anybody's access. Sent after the commit, in the process that made the change; other
+#: The signal of a change to any key's access. Sent after the commit, in the process that made the change; other
 #: processes read `AccessRevision.current()`.
 access_changed = Signal()
 

@@ -28,10 +28,10 @@ class Request:
 
 
 class Receiver:
-    """A receiver; `answer` returns the status for each request, and may be slow. `body` is that of each response."""
+    """A receiver; `status_of` returns the status of the response to a request, and may be slow. `body` is its body."""
 
-    def __init__(self, answer: Callable[[Request], int] = lambda request: 200) -> None:
-        self.answer = answer
+    def __init__(self, status_of: Callable[[Request], int] = lambda request: 200) -> None:
+        self.status_of = status_of
         self.body = b"ok"
         self.requests: list[Request] = []
         receiver = self
@@ -43,7 +43,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 request = Request(self.path, self.headers, body, time.monotonic())
                 receiver.requests.append(request)
-                status = receiver.answer(request)
+                status = receiver.status_of(request)
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(receiver.body)))

@@ -171,7 +171,7 @@ ListenerAccess = tuple[Access, UUID | None, str | None]
 
 
 def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
-    """Return the sockets that may still listen by the database as it is now.
+    """Return the sockets that may still listen, according to the current database.
 
     A socket of an instance that was renamed since may not.
     """

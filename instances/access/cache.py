@@ -1,4 +1,4 @@
-"""A cache of keys' access, valid until anybody's access changes."""
+"""A cache of keys' access, valid until the access of any key changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StaleAccess(Exception):
 
 
 class AccessCache:
-    """Caches access that was granted, never access that was refused: a key that is not cached is looked up.
+    """A cache of granted access alone: a key or instance that is not cached is looked up in the database.
 
     Use it between `renew` and `check`, and in one thread.
     """
@@ -28,7 +28,7 @@ class AccessCache:
         self._opened: set[tuple[int, UUID]] = set()
 
     def renew(self) -> None:
-        """Clear the cache if anybody's access has changed."""
+        """Clear the cache if any access has changed."""
         revision = AccessRevision.current()
         if revision != self._revision or len(self._accesses) + len(self._opened) > MAX_CACHED:
             self._revision = revision
@@ -36,7 +36,7 @@ class AccessCache:
             self._opened.clear()
 
     def check(self) -> None:
-        """Raise StaleAccess if anybody's access has changed since `renew`."""
+        """Raise StaleAccess if any access has changed since `renew`."""
         if AccessRevision.current() != self._revision:
             raise StaleAccess
 
