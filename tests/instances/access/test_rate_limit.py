@@ -11,7 +11,6 @@ from instances.access import rate_limit
 from instances.access.client_address import client_address
 from instances.access.rate_limit import RateLimiter
 from instances.models import Instance
-from realtime.fanout import namespaces as namespaces_module
 from realtime.socketio import server as server_module
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
@@ -112,7 +111,8 @@ def test_too_many_wrong_keys_get_429_for_their_address_alone_and_right_keys_pass
 
 
 def test_the_events_that_one_key_emits_are_limited(transactional_db, node, monkeypatch):
-    monkeypatch.setattr(namespaces_module, "client_events", RateLimiter(rate=0, burst=3))
+    monkeypatch.setattr(rate_limit.client_events, "rate", 0)
+    monkeypatch.setattr(rate_limit.client_events, "burst", 3)
     for name in ("loja", "other"):
         instance = Instance(name=name, number="5511")
         instance.give_token(f"token of {name}")
