@@ -35,16 +35,6 @@ SCOPES = ["listen", "read", "send", "publish", "manage"]
 
 
 @pytest.fixture
-def mine(db) -> Instance:
-    return Instance.objects.create(name="minha loja", integration=Integration.EVOLUTION, number="1001")
-
-
-@pytest.fixture
-def theirs(db) -> Instance:
-    return Instance.objects.create(name="alheia", integration=Integration.EVOLUTION, number="1002")
-
-
-@pytest.fixture
 def call(client):
     """Call a route of the table for an instance, with a key."""
 

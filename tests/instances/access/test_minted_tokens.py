@@ -1,118 +1,28 @@
-"""Rotation of an instance's token, and the short-lived tokens that pages join with."""
+"""Short-lived tokens that a key mints, and that pages join with."""
 
 from __future__ import annotations
 
 import base64
 import json
-import re
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core import signing
-from django.db import transaction
 from django.utils import timezone
 
 from instances.access.access import Access, still_authorized
 from instances.access.minted_tokens import SALT, MintedToken
-from instances.crypto import Secret
-from instances.models import ApiKey, Instance, Integration
+from instances.models import ApiKey, Instance
 from tests.environment import GLOBAL_KEY
-from tests.instances.providers.graph_api import Graph
-from tests.server import Number, Response, Server
+from tests.server import Number
 
 UNAUTHORIZED = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
-NEW_TOKEN = re.compile(r"[0-9A-F]{8}-[0-9A-F]{4}-4[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}")
 SCOPES = ["listen", "read", "send", "publish", "manage"]
-INTEGRATIONS = ["WHATSAPP-BAILEYS", "WHATSAPP-BUSINESS", "EVOLUTION"]
 
 
-# Rotation, through the running server
-
-
-def rotate(server: Server, instance: Number, key: str, body: Any = None) -> Response:
-    return server.post(server.path("/instance/rotateToken", instance), body, key=key)
-
-
-def state(server: Server, instance: Number, key: str) -> int:
-    return server.get(server.path("/instance/connectionState", instance), key=key).status
-
-
-@pytest.mark.parametrize("integration", INTEGRATIONS)
-def test_an_instance_gets_a_new_token_and_its_old_token_opens_nothing(server, integration):
-    instance = server.create(integration=integration)
-
-    response = rotate(server, instance, instance.token)
-
-    new = response.json["hash"]
-    assert (response.status, list(response.json)) == (200, ["hash", "instance"])
-    assert NEW_TOKEN.fullmatch(new)
-    rotated = response.json["instance"]
-    assert (rotated["instanceName"], rotated["instanceId"]) == (instance.name, instance.id)
-    assert (rotated["integration"], rotated["status"]) == (integration, "close" if "BAILEYS" in integration else "open")
-    assert (state(server, instance, instance.token), state(server, instance, new)) == (401, 200)
-    assert server.get("/instance/fetchInstances", key=instance.token).status == 401
-    assert [row["token"] for row in server.get("/instance/fetchInstances", key=new).json] == [new]
-    assert rotate(server, instance, instance.token).json == UNAUTHORIZED
-    assert instance.token not in server.log.read_text() + response.body.decode()
-
-
-def test_a_chosen_token_can_be_set(server):
-    instance = server.create()
-    chosen = f"chosen-{instance.name}"
-    assert rotate(server, instance, GLOBAL_KEY, {"token": chosen}).json["hash"] == chosen
-    assert (state(server, instance, chosen), state(server, instance, instance.token)) == (200, 401)
-    assert NEW_TOKEN.fullmatch(rotate(server, instance, chosen, {"token": ""}).json["hash"])
-
-
-@pytest.mark.parametrize(
-    ("token", "message"),
-    [
-        (" a", "token must not contain control characters, nor begin or end with a space"),
-        ("a\nb", "token must not contain control characters, nor begin or end with a space"),
-        (None, "token is not of a type(s) string"),
-        (5, "token is not of a type(s) string"),
-        ("x" * 4097, "token does not meet maximum length of 4096"),
-    ],
-)
-def test_a_chosen_token_is_validated_as_at_creation(server, token, message):
-    instance = server.create()
-    response = rotate(server, instance, instance.token, {"token": token})
-    assert (response.status, response.json["response"]["message"]) == (400, [[message]])
-    assert state(server, instance, instance.token) == 200
-
-
-def test_only_one_of_many_concurrent_rotations_succeeds(server):
-    instance = server.create()
-    with ThreadPoolExecutor(8) as pool:
-        responses = list(pool.map(lambda _: rotate(server, instance, instance.token), range(8)))
-    assert sorted(response.status for response in responses) == [200] + [401] * 7
-    [new] = [response.json["hash"] for response in responses if response.status == 200]
-    assert state(server, instance, new) == 200
-
-
-def test_rotation_keeps_the_graph_token(start_server):
-    graph = Graph()
-    try:
-        server = start_server(WA_BUSINESS_URL=graph.url)
-        instance = server.create(integration="WHATSAPP-BUSINESS")
-        new = rotate(server, instance, instance.token).json["hash"]
-
-        path, text = server.path("/message/sendText", instance), {"number": "5511988887777", "text": "x"}
-        assert server.post(path, text, key=instance.token).status == 401
-        assert server.post(path, text, key=new).status == 201
-        assert [request.token for request in graph.requests] == [instance.token]
-    finally:
-        graph.stop()
-
-
-def test_the_ingress_requires_the_new_token(server):
-    instance = server.create()
-    new = rotate(server, instance, instance.token).json["hash"]
-    assert server.receive(instance).status == 401
-    assert server.receive(Number(instance.name, new, instance.id, instance.number)).json == {"status": "success"}
+# Through a running server
 
 
 def test_a_running_server_mints_a_token(server):
@@ -139,21 +49,11 @@ def test_a_minted_token_ends_in_every_process_with_its_minter(server, start_serv
     token = server.post(server.path("/websocket/token", instance), key=instance.token).json["token"]
     code = f"from instances.access.access import Access\nprint(Access.from_minted_token({token!r}) is not None)"
     assert server.shell(code).strip() == "True"
-    rotate(other, instance, instance.token)
+    other.post(other.path("/instance/rotateToken", instance), key=instance.token)
     assert server.shell(code).strip() == "False"
 
 
 # Minting
-
-
-@pytest.fixture
-def mine(db) -> Instance:
-    return Instance.objects.create(name="minha loja", integration=Integration.EVOLUTION, number="1001")
-
-
-@pytest.fixture
-def theirs(db) -> Instance:
-    return Instance.objects.create(name="alheia", integration=Integration.EVOLUTION, number="1002")
 
 
 @pytest.fixture
@@ -451,106 +351,3 @@ def test_the_payload_of_a_token_holds_no_secret(mine):
         payload = str(signing.loads(minted_by(key, mine), salt=SALT))
         assert key not in payload
         assert mine.token_digest not in payload
-
-
-# Revocation of joined sockets
-
-
-def test_sockets_are_checked_together(mine, theirs, django_assert_num_queries):
-    _, secret = issue("listen", instances=(mine,))
-    everywhere, keyless = Access.from_key(GLOBAL_KEY), Access(frozenset({"listen"}), is_for_all=True)
-    own, theirs_own = Access.from_key(mine.token.reveal()), Access.from_key(theirs.token.reveal())
-    by_key = Access.from_key(secret)
-    kept = {
-        (own, mine.pk, "minha loja"),
-        (theirs_own, theirs.pk, "alheia"),
-        (by_key, mine.pk, "minha loja"),
-        (everywhere, mine.pk, "minha loja"),
-        (everywhere, None, None),
-        (keyless, None, None),
-        (keyless, theirs.pk, "alheia"),
-    }
-    revoked = {
-        (theirs_own, mine.pk, "minha loja"),
-        (by_key, theirs.pk, "alheia"),
-        (by_key, None, None),
-        (own, None, None),
-    }
-    revoked |= {(everywhere, mine.pk, "another name"), (Access(frozenset({"send"}), is_for_all=True), None, None)}
-    # queries: the key, the instances, and for each of two whether the key opens it
-    with django_assert_num_queries(4):
-        assert still_authorized([*kept, *revoked, *kept]) == kept
-
-
-def test_a_key_that_is_narrowed_to_an_instance_leaves_the_global_namespace(mine):
-    key, secret = issue("listen", all_instances=True)
-    access = Access.from_key(secret)
-    assert may_listen(access, None, None)
-    key.all_instances = False
-    key.save()
-    key.instances.add(mine)
-    assert not may_listen(access, None, None)
-    assert may_listen(access, mine.pk, mine.name)
-
-
-def test_a_socket_of_a_deleted_instance_does_not_listen_to_a_new_one_of_its_name(mine):
-    access, instance_id, token = Access.from_key(GLOBAL_KEY), mine.pk, mine.token.reveal()
-    mine.delete()
-    recreated = Instance(name="minha loja")
-    recreated.give_token(token)
-    recreated.save()
-    assert not may_listen(access, instance_id, "minha loja")
-    assert may_listen(access, recreated.pk, "minha loja")
-
-
-# Rotation and concurrent changes
-
-
-@pytest.mark.parametrize("integration", Integration)
-def test_rotation_keeps_the_providers_token(db, integration):
-    whatsapp = Instance(name="x", integration=integration, number="1", provider_token=Secret("graph"))
-    whatsapp.save()
-    cipher = Instance.objects.values_list("provider_token", flat=True).get().cipher
-
-    whatsapp.rotate_token()
-
-    stored = Instance.objects.get()
-    assert (stored.provider_token.reveal(), stored.provider_token.cipher) == ("graph", cipher)
-    assert Access.from_key(stored.token.reveal()).opens(stored)
-
-
-@pytest.mark.parametrize("update_fields", [None, ["name", "profile_name"]])
-def test_saving_an_object_loaded_before_a_rotation_keeps_the_new_token(mine, update_fields):
-    old = mine.token.reveal()
-    stale = Instance.objects.get(pk=mine.pk)
-    Instance.objects.get(pk=mine.pk).rotate_token("new-token")
-
-    stale.profile_name = "Loja"
-    stale.save(update_fields=update_fields)
-
-    stored = Instance.objects.get(pk=mine.pk)
-    assert stored.profile_name == "Loja"
-    assert Access.from_key("new-token").opens(stored)
-    assert Access.from_key(old) is None
-    assert stored.token.reveal() == "new-token"
-
-
-def test_saving_an_object_loaded_before_a_renaming_keeps_the_new_name(mine):
-    stale = Instance.objects.get(pk=mine.pk)
-    mine.name = "loja nova"
-    mine.save()
-    stale.save()
-    assert Instance.objects.get(pk=mine.pk).name == "loja nova"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_token_that_was_rolled_back_is_stored_by_the_next_save():
-    instance = Instance.objects.create(name="loja")
-    with transaction.atomic():
-        instance.rotate_token("new-token")
-        transaction.set_rollback(True)
-    assert Access.from_key("new-token") is None
-
-    instance.save()
-
-    assert Access.from_key("new-token").opens(instance)
