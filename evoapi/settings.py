@@ -25,7 +25,7 @@ env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 
-#: The default and the sample key in Evolution API's documentation, which are public and so no secrets.
+#: Keys that Evolution API published as its default and its sample, and that are therefore no secrets.
 PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
 
 #: The version of Evolution API that this server is compatible with; clients check the major number.
