@@ -1,7 +1,8 @@
 from django.urls import path
 
 from instances.api import instances, messages, subscriptions
-from instances.ingress import webhooks
+from instances.ingress.view import IngressView
+from instances.ingress.webhooks import EvolutionIngress, MetaIngressView
 
 urlpatterns = [
     path("", instances.Welcome.as_view()),
@@ -19,6 +20,6 @@ urlpatterns = [
     path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
     path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
-    path("webhook/evolution", webhooks.EvolutionIngress.as_view()),
-    path("webhook/meta", webhooks.MetaIngressView.as_view()),
+    path("webhook/evolution", IngressView.as_view(door=EvolutionIngress())),
+    path("webhook/meta", MetaIngressView.as_view()),
 ]

@@ -7,117 +7,18 @@ headers that those would. The second one is for wherever evoapi's URLs are serve
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import orjson
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
-from django.utils.decorators import method_decorator
-from django.views import View
-from django.views.decorators.csrf import csrf_exempt
-from rest_framework.exceptions import APIException
-from rest_framework.views import APIView
 
 from instances import errors
-from instances.access.cache import AccessCache, StaleAccess
-from instances.access.client_address import client_address
 from instances.asgi import Application, ClientDisconnected, Receive, Scope, Send, read_body, respond
-from instances.ingress.batch import IngressResponse, Work, enter
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, Visit, refusal
 from instances.ingress.queue import IngressQueue
 
 logger = logging.getLogger(__name__)
-
-
-class IngressRequest:
-    """A request: what doors look at."""
-
-    def __init__(self, path: str, name: str, headers: Mapping[str, str], peer: str, body: bytes) -> None:
-        self.path = path
-        #: What follows the door's own path.
-        self.name = name
-        #: By their names in any case.
-        self.headers = headers
-        self.peer = peer
-        self.body = body
-
-    @property
-    def address(self) -> str:
-        """Whom it comes from."""
-        return client_address(self.peer, self.headers.get("x-forwarded-for", ""))
-
-
-class AsgiHeaders(Mapping[str, str]):
-    """Those of an ASGI scope, of which few are ever looked at."""
-
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._pairs = pairs
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1", "replace")
-        values = [value for each, value in self._pairs if each == wanted]
-        if not values:
-            raise KeyError(name)
-        return b",".join(values).decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
-
-    def __len__(self) -> int:
-        return len({name for name, _ in self._pairs})
-
-
-class IngressEndpoint(ABC):
-    """What is posted to one path, or to all that begin with it."""
-
-    #: With a slash at its end it is followed by a name.
-    path: ClassVar[str]
-    #: A view that is never called: how the OpenAPI document describes the door.
-    openapi_view: ClassVar[type[APIView]]
-
-    @abstractmethod
-    def admit(self, call: IngressRequest, cache: AccessCache) -> Work | IngressResponse:
-        """What is to be done in a transaction, or the answer if there is nothing. Raises APIException to refuse it."""
-
-    def name_in(self, path: str) -> str | None:
-        """What the path names, None if it does not lead here."""
-        if not self.path.endswith("/"):
-            return "" if path == self.path else None
-        name = path.removeprefix(self.path)
-        return name if name and name != path and "/" not in name else None
-
-    @classmethod
-    def as_view(cls) -> Any:
-        """The same as a Django view, in the thread and in the transaction, if there is one, of its caller."""
-        return IngressView.as_view(door=cls())
-
-
-class Visit:
-    """A call at a door."""
-
-    def __init__(self, door: IngressEndpoint, call: IngressRequest) -> None:
-        self.door = door
-        self.call = call
-        self.size = len(call.body)
-
-    def admit(self, cache: AccessCache) -> Work | IngressResponse:
-        return self.door.admit(self.call, cache)
-
-
-def refusal(call: IngressRequest, error: Exception) -> IngressResponse | None:
-    """The answer to what a door raised, None for what nobody foresaw."""
-    if isinstance(error, (*errors.DATABASE_ERRORS, StaleAccess)):
-        logger.error("%s was not answered: %s", call.path, error)
-        error = errors.ApiError(errors.DATABASE_AWAY, 503)
-    if not isinstance(error, APIException):
-        return None
-    return IngressResponse(error.status_code, orjson.dumps(errors.error_body(error)))
-
-
-# From ASGI
 
 
 #: What Django's middleware adds to every answer.
@@ -202,29 +103,21 @@ def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
     return [(b"access-control-allow-origin", origin.encode("latin-1"))] if is_allowed else []
 
 
-# From Django
+class AsgiHeaders(Mapping[str, str]):
+    """Those of an ASGI scope, of which few are ever looked at."""
 
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
 
-@method_decorator(csrf_exempt, name="dispatch")
-class IngressView(View):
-    door: Any = None
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower().encode("latin-1", "replace")
+        values = [value for each, value in self._pairs if each == wanted]
+        if not values:
+            raise KeyError(name)
+        return b",".join(values).decode("latin-1")
 
-    @classmethod
-    def as_view(cls, **initkwargs: Any) -> Any:
-        view = super().as_view(**initkwargs)
-        view.openapi_view = initkwargs.get("door", cls.door).openapi_view  # type: ignore[attr-defined] # a function's
-        return view
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
 
-    def post(self, request: HttpRequest, name: str = "") -> HttpResponse:
-        call = IngressRequest(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
-        try:
-            answer = enter(Visit(self.door, call))
-        except Exception as error:
-            known = refusal(call, error)
-            if known is None:
-                raise
-            answer = known
-        return HttpResponse(answer.body, status=answer.status, content_type="application/json")
-
-    def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return errors.not_found(request, Http404())
+    def __len__(self) -> int:
+        return len({name for name, _ in self._pairs})

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
 from instances.access.cache import AccessCache, StaleAccess
+from instances.ingress.endpoint import IngressResponse, InstanceQuery, Work
 from instances.models import Instance, Subscription
 from instances.sql import load
 
@@ -25,54 +25,6 @@ logger = logging.getLogger(__name__)
 
 #: How often a transaction that the database gave up in favour of another one is tried.
 ATTEMPTS = 3
-
-
-class IngressResponse(NamedTuple):
-    status: int
-    body: bytes
-
-
-class InstanceQuery(NamedTuple):
-    """Which instances a request is for: one by its name, or those of an integration by what a payload names."""
-
-    name: str | None = None
-    integration: str = ""
-    numbers: frozenset[str] = frozenset()
-    business_ids: frozenset[str] = frozenset()
-
-    @property
-    def is_exhaustive(self) -> bool:
-        """Whether one look for each of its marks tells that there is no further instance."""
-        return not self.business_ids
-
-    @property
-    def lookup_keys(self) -> Iterator[tuple[str, ...]]:
-        if self.name is not None:
-            yield ("name", self.name)
-        for number in self.numbers:
-            yield ("number", self.integration, number)
-        for business_id in self.business_ids:
-            yield ("business", self.integration, business_id)
-
-
-class Work(ABC):
-    """What a request that was let in has to do. It may be done several times, of which one is committed."""
-
-    address: InstanceQuery
-
-    @abstractmethod
-    def apply(self, instances: list[Instance]) -> None:
-        """Store and announce it, on the address' instances, which are locked. Raises what it is refused with."""
-
-    @classmethod
-    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
-        """Several of the same instances, in order. Whatever one raises, they are applied again one by one."""
-        for work in works:
-            work.apply(instances)
-
-    @abstractmethod
-    def answer(self) -> IngressResponse:
-        """Called in the same savepoint, once everything is recorded that was announced."""
 
 
 class Entrant(Protocol):

@@ -9,31 +9,27 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
-from typing import Any, Self
+from typing import Any
 
 from django.db import close_old_connections
 
 from instances.access.cache import AccessCache
-from instances.changes import Change, InboundMessage, Notice, StatusReport
+from instances.changes import Change
 from instances.errors import DATABASE_ERRORS
-from instances.events import announce
 from instances.ingress.batch import (
     ATTEMPTS,
     Entrant,
     Entry,
-    IngressResponse,
-    InstanceQuery,
-    Work,
     enter,
     is_deadlock,
     is_worth_another,
     run_alone,
     run_batch,
 )
-from instances.models import Instance, Message
+from instances.ingress.endpoint import IngressResponse, Work
+from instances.ingress.webhooks import Changes
 
 logger = logging.getLogger(__name__)
 
@@ -43,67 +39,6 @@ MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
 LARGE = 256 * 1024
 #: Requests for this many instances that somebody else holds can wait at the same time.
 LOCK_WAITERS = 8
-
-SUCCESS = b'{"status":"success"}'
-
-
-# What providers have parsed
-
-
-def _report_statuses(instance: Instance, reports: Sequence[StatusReport]) -> None:
-    for report in reports:
-        Message.record_status(instance, report)
-
-
-def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:
-    for notice in notices:
-        announce(notice.event_type, instance, notice.data, notice.dedupe_key)
-
-
-#: How changes of each kind are stored and announced: several of one instance, in order, in the caller's transaction.
-APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
-    InboundMessage: Message.receive,
-    StatusReport: _report_statuses,
-    Notice: _announce_notices,
-}
-
-
-class Changes(Work):
-    """The changes that a payload reports, all or none."""
-
-    def __init__(self, integration: str, changes: Iterable[Change]) -> None:
-        self.changes = list(changes)
-        #: Of the instances that they belonged to.
-        self.names: set[str] = set()
-        self.address = InstanceQuery(
-            integration=integration,
-            numbers=frozenset(change.number for change in self.changes if change.number),
-            business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
-        )
-
-    def check(self, instances: list[Instance]) -> None:
-        """Raises what a request for these instances is refused with."""
-
-    def apply(self, instances: list[Instance]) -> None:
-        self.apply_all([self], instances)
-
-    @classmethod
-    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
-        """Changes that belong to no instance are dropped with a log line: the number is not, or no longer, ours."""
-        for work in works:
-            work.check(instances)
-            work.names = {instance.name for instance in instances}
-        changes = [change for work in works for change in work.changes]
-        for instance in instances:
-            its_own = (change for change in changes if change.belongs_to(instance))
-            for kind, group in groupby(its_own, key=lambda change: change.__class__):
-                APPLY[kind](instance, list(group))
-        for change in changes:
-            if not any(change.belongs_to(instance) for instance in instances):
-                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
-
-    def answer(self) -> IngressResponse:
-        return IngressResponse(200, SUCCESS)
 
 
 class _Taken:

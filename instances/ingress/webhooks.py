@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Self
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -19,18 +21,76 @@ from instances.access.client_address import is_within
 from instances.access.rest import authentication_error
 from instances.api.fields import Flag, Object, Text
 from instances.api.responses import Error
-from instances.changes import Change
+from instances.changes import Change, InboundMessage, Notice, StatusReport
 from instances.crypto import is_same
 from instances.errors import ApiError, error_response
-from instances.ingress.asgi import IngressEndpoint, IngressRequest, IngressView
-from instances.ingress.batch import IngressResponse
-from instances.ingress.queue import SUCCESS, Changes
-from instances.models import Instance, Integration
+from instances.events import announce
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, InstanceQuery, Work
+from instances.ingress.view import IngressView
+from instances.models import Instance, Integration, Message
 from instances.providers import providers
 from instances.providers.base import InvalidPayload
 from instances.providers.cloud_api import is_signed
 
 logger = logging.getLogger(__name__)
+
+SUCCESS = b'{"status":"success"}'
+
+
+def _report_statuses(instance: Instance, reports: Sequence[StatusReport]) -> None:
+    for report in reports:
+        Message.status_reported(instance, report)
+
+
+def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:
+    for notice in notices:
+        announce(notice.event_type, instance, notice.data, notice.dedupe_key)
+
+
+#: How changes of each kind are stored and announced: several of one instance, in order, in the caller's transaction.
+APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
+    InboundMessage: Message.receive,
+    StatusReport: _report_statuses,
+    Notice: _announce_notices,
+}
+
+
+class Changes(Work):
+    """The changes that a payload reports, all or none."""
+
+    def __init__(self, integration: str, changes: Iterable[Change]) -> None:
+        self.changes = list(changes)
+        #: Of the instances that they belonged to.
+        self.names: set[str] = set()
+        self.address = InstanceQuery(
+            integration=integration,
+            numbers=frozenset(change.number for change in self.changes if change.number),
+            business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
+        )
+
+    def check(self, instances: list[Instance]) -> None:
+        """Raises what a request for these instances is refused with."""
+
+    def apply(self, instances: list[Instance]) -> None:
+        self.apply_all([self], instances)
+
+    @classmethod
+    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
+        """Changes that belong to no instance are dropped with a log line: the number is not, or no longer, ours."""
+        for work in works:
+            work.check(instances)
+            work.names = {instance.name for instance in instances}
+        changes = [change for work in works for change in work.changes]
+        for instance in instances:
+            its_own = (change for change in changes if change.belongs_to(instance))
+            for kind, group in groupby(its_own, key=lambda change: change.__class__):
+                APPLY[kind](instance, list(group))
+        for change in changes:
+            if not any(change.belongs_to(instance) for instance in instances):
+                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
+
+    def answer(self) -> IngressResponse:
+        return IngressResponse(200, SUCCESS)
 
 
 class EvolutionKey(serializers.Serializer):

@@ -18,8 +18,7 @@ from instances.access.rest import authentication_error
 from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
-from instances.ingress.asgi import IngressEndpoint, IngressRequest
-from instances.ingress.batch import IngressResponse, InstanceQuery, Work
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, InstanceQuery, Work
 from instances.models import ConnectionState, Instance
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 from realtime.api.responses import PublishedEvents, PublishedRow

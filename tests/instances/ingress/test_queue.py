@@ -19,9 +19,9 @@ from django.utils import timezone
 from instances.access.cache import AccessCache
 from instances.events import event_occurred
 from instances.ingress import queue as intake_module
-from instances.ingress.asgi import IngressEndpoint, IngressRequest, IngressRouter, Visit
-from instances.ingress.batch import IngressResponse
+from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, Visit
 from instances.ingress.queue import LARGE, IngressQueue
 from instances.ingress.webhooks import EvolutionIngress, MetaIngress
 from instances.models import AccessRevision, ApiKey, Contact, Instance, Integration, Message, Subscription
