@@ -9,27 +9,23 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.db import close_old_connections
 
 from instances.access.cache import AccessCache
-from instances.changes import Change
 from instances.errors import DATABASE_ERRORS
 from instances.ingress.batch import (
     ATTEMPTS,
     Entrant,
     Entry,
-    enter,
     is_deadlock,
     is_worth_another,
     run_alone,
     run_batch,
 )
-from instances.ingress.endpoint import IngressResponse, Work
-from instances.ingress.webhooks import Changes
+from instances.ingress.endpoint import IngressResponse
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +35,6 @@ MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
 LARGE = 256 * 1024
 #: Requests for this many instances that somebody else holds can wait at the same time.
 LOCK_WAITERS = 8
-
-
-class _Taken:
-    size = 0
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-
-    def admit(self, cache: AccessCache) -> Work:
-        return self.work
-
-
-def take(integration: str, changes: Iterable[Change]) -> set[str]:
-    """Store and announce changes that nobody has to be asked about. Returns the names of their instances."""
-    work = Changes(integration, changes)
-    enter(_Taken(work))
-    return work.names
 
 
 # Many requests

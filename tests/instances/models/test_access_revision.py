@@ -14,11 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from instances.access.access import Access
-from instances.changes import InboundMessage, StatusReport
 from instances.events import access_changed
-from instances.ingress import queue
 from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
 from tests.environment import GLOBAL_KEY
+from tests.instances.providers.test_cloud_api import post, text, value_with
 
 
 @pytest.fixture
@@ -159,22 +158,17 @@ def test_minting_a_token_does_not_bump_it(mine):
     assert not bumps(lambda: Access.from_key(GLOBAL_KEY).mint(mine, ["listen"], timedelta(minutes=1)).text)
 
 
-def test_inbound_messages_do_not_bump_it(mine):
-    message = InboundMessage(
-        number="1001",
-        id="ABC",
-        remote_jid="55@s.whatsapp.net",
-        type="conversation",
-        content={"conversation": "x"},
-        timestamp=1,
-        own_phone="5511",
-        push_name="Ana",
-    )
-    report = StatusReport(number="1001", id="ABC", remote_jid="55@s.whatsapp.net", status="READ")
-    assert not bumps(lambda: queue.take(Integration.EVOLUTION, [message, report]))
+def test_inbound_messages_and_statuses_do_not_bump_it(db):
+    mine = Instance.objects.create(name="minha loja", number="1001", integration=Integration.CLOUD_API)
+    metadata = {"phone_number_id": "1001", "display_phone_number": "5511"}
+    messages = value_with(metadata=metadata, messages=[text("ABC")])
+    statuses = value_with("1001", statuses=[{"id": "ABC", "status": "read", "recipient_id": "5511988887777"}])
+
+    assert not bumps(lambda: (post(messages), post(statuses)))
+
     mine.refresh_from_db()
     assert mine.owner_jid
-    assert mine.messages.count() == 1
+    assert [message.status for message in mine.messages.all()] == ["READ"]
 
 
 # In the same transaction

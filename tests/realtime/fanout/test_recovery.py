@@ -105,12 +105,12 @@ def test_a_session_outlives_the_server_that_began_it(fresh_server, node):
         server.kill()
         listening.client.wait_for("disconnect")
         server.shell(
-            "from instances.models import Instance, Message\n"
-            "from instances.providers.evolution import EvolutionChannel\n"
-            f"from instances.ingress.queue import take\n"
-            f'body = b\'\'\'{{"numberId": "{instance.number}", "key": {{"remoteJid": "1@s.whatsapp.net"}}, '
-            f'"message": {{"conversation": "down {number}"}}}}\'\'\'\n'
-            "take('EVOLUTION', EvolutionChannel().parse(body, {}))"
+            "from django.test import Client\n"
+            f"body = {{'numberId': {instance.number!r}, 'key': {{'remoteJid': '1@s.whatsapp.net'}}, "
+            f"'message': {{'conversation': 'down {number}'}}}}\n"
+            f"client = Client(SERVER_NAME='localhost', headers={{'apikey': {instance.token!r}}})\n"
+            "response = client.post('/webhook/evolution', body, content_type='application/json')\n"
+            "assert response.status_code == 200, response.content"
         )
         server.start()
         assert listening.back()["recovered"] is True
