@@ -17,6 +17,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
 from instances.access.cache import AccessCache, StaleAccess
+from instances.ingress.commit_hooks import robust_hooks
 from instances.ingress.endpoint import IngressResponse, InstanceQuery, Work
 from instances.models import Instance, Subscription
 from instances.sql import load
@@ -145,22 +146,8 @@ def run_batch(entries: list[E], cache: AccessCache, wait_for_locks: bool) -> lis
     working = [(entry, entry.work) for entry in entries if entry.work]
     if not working:
         return []
-    with transaction.atomic():
-        others = len(connection.run_on_commit)  # where the caller has a transaction
-        held = _apply_all(working, cache, wait_for_locks)
-        _make_hooks_robust(others)
-    return held
-
-
-def _make_hooks_robust(begin: int) -> None:
-    """What fails after the commit is logged, and keeps nobody from being told of theirs: all is stored already."""
-
-    def robust(hook: Callable[[], None]) -> Callable[[], None]:
-        # no partial: Django asks a robust hook that fails for its name
-        return lambda: hook()
-
-    hooks: list[Any] = connection.run_on_commit
-    hooks[begin:] = [(sids, robust(hook), True) for sids, hook, _ in hooks[begin:]]
+    with transaction.atomic(), robust_hooks():
+        return _apply_all(working, cache, wait_for_locks)
 
 
 def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, wait_for_locks: bool) -> list[E]:

@@ -1,20 +1,20 @@
-"""What requests that share a transaction tell of an instance is written at once, in the order in which they told it."""
+"""Events of requests that share a transaction: those of an instance are written at once, in the order announced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from instances.ingress.batch import batch_context
+from instances.ingress.commit_hooks import Hook, remove_hooks
 from instances.models import Instance
 from realtime.log.models import Event, EventDraft, Recorded
 from realtime.log.stream import Stream
 
 
 class PendingEvent:
-    """A happening and, once it is recorded, what became of it."""
+    """An event that is not written yet; once it is, `recorded` is set."""
 
     recorded: Recorded
 
@@ -23,55 +23,54 @@ class PendingEvent:
 
 
 class EventBatch:
-    """What is told of one instance until it is recorded."""
+    """The events of one instance that are to be recorded together."""
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self._told: list[tuple[PendingEvent, Callable[[], None]]] = []
+        #: Each event with a hook that does nothing: Django drops it if the savepoint of the event is rolled back.
+        self._pending: dict[Hook, PendingEvent] = {}
         self._epoch = ""
 
     def add(self, draft: EventDraft) -> PendingEvent:
-        def lives() -> None:
-            """Django forgets it when a savepoint is given up in which the happening was told."""
+        """Add an event; it is dropped if the current savepoint is rolled back before `record`."""
 
-        transaction.on_commit(lives, robust=True)
-        told = PendingEvent(draft)
-        self._told.append((told, lives))
-        return told
+        def hook() -> None: ...
+
+        transaction.on_commit(hook, robust=True)
+        pending = self._pending[hook] = PendingEvent(draft)
+        return pending
 
     def record(self) -> None:
-        hooks: list[Any] = connection.run_on_commit
-        living = {hook for _, hook, _ in hooks}
-        happened = [told for told, lives in self._told if lives in living]
-        done = {lives for _, lives in self._told}
-        hooks[:] = [one for one in hooks if one[1] not in done]
-        recorded = Event.objects.record_all(self.instance, [told.draft for told in happened])
-        for told, became in zip(happened, recorded, strict=True):
-            told.recorded = became
-            self._epoch = became.event.epoch if became.event else self._epoch
+        """Write the events whose savepoints were not rolled back."""
+        kept = remove_hooks(self._pending)
+        events = [event for hook, event in self._pending.items() if hook in kept]
+        recorded = Event.objects.record_all(self.instance, [event.draft for event in events])
+        for event, each in zip(events, recorded, strict=True):
+            event.recorded = each
+            self._epoch = each.event.epoch if each.event else self._epoch
 
     @property
     def epoch(self) -> str:
-        """Of the counting that gave the numbers."""
+        """The epoch of the stream that the events are numbered in."""
         if not self._epoch:
             self._epoch = Stream.objects.state(self.instance.pk).epoch
         return self._epoch
 
 
 def event_batch(instance: Instance) -> EventBatch:
-    """Where this thread's requests gather what they tell of an instance. Raises RuntimeError where there are none."""
+    """Return an instance's batch for the requests that this thread applies. Raises RuntimeError outside of them."""
     if batch_context.before_release is None:
         raise RuntimeError("No requests are being applied")
     key: Any = (EventBatch, instance.pk)
-    found = batch_context.shared.get(key)
-    if found is None:
-        found = batch_context.shared[key] = EventBatch(instance)
-        batch_context.before_release.append(found.record)
-    return found
+    batch = batch_context.shared.get(key)
+    if batch is None:
+        batch = batch_context.shared[key] = EventBatch(instance)
+        batch_context.before_release.append(batch.record)
+    return batch
 
 
 def record(instance: Instance, draft: EventDraft) -> None:
-    """Write an event: at the end of the requests that are being applied, or now if there are none."""
+    """Write an event: at the end of the requests that this thread applies, or at once outside of them."""
     if batch_context.before_release is None:
         Event.objects.record_all(instance, [draft])
     else:
