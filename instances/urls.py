@@ -20,6 +20,6 @@ urlpatterns = [
     path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
     path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
-    path("webhook/evolution", IngressView.as_view(door=EvolutionIngress())),
+    path("webhook/evolution", IngressView.as_view(endpoint=EvolutionIngress())),
     path("webhook/meta", MetaIngressView.as_view()),
 ]

@@ -1,7 +1,7 @@
-"""Where events come in. A door is one piece of code with two ways to it: straight from ASGI, and as a Django view.
+"""The ASGI application of the ingress endpoints: a request goes from here to queue.py and on to batch.py.
 
-The first one answers many requests by one commit, and passes neither Django's middleware nor its views; it gives the
-headers that those would. The second one is for wherever evoapi's URLs are served in another way.
+It answers many requests by one commit, and passes neither Django's middleware nor its views; it sends the headers that
+those would. view.py serves the same endpoints wherever evoapi's URLs are deployed in another way.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from django.http.request import split_domain_port, validate_host
 
 from instances import errors
 from instances.asgi import Application, ClientDisconnected, Receive, Scope, Send, read_body, respond
-from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, Visit, refusal
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, error_response
 from instances.ingress.queue import IngressQueue
 
 logger = logging.getLogger(__name__)
 
-
-#: What Django's middleware adds to every answer.
-SECURITY = [
+#: Headers that Django's middleware adds to every response.
+RESPONSE_HEADERS = [
     (b"content-type", b"application/json"),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
@@ -30,24 +29,26 @@ SECURITY = [
     (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
     (b"vary", b"origin"),
 ]
+#: Host headers that are cached as allowed, at most.
+MAX_CACHED_HOSTS = 100
 
 
 class IngressRouter:
-    """ASGI application: what is posted to doors goes to them, everything else to `other`.
+    """Route POST requests to ingress endpoints, and all other requests to `other`.
 
-    In front of it, bodies are limited in size.
+    Expects bodies to be limited in size by an application in front of it (see `BodyLimit`).
     """
 
-    def __init__(self, doors: Iterable[IngressEndpoint], other: Application) -> None:
-        self.doors = list(doors)
+    def __init__(self, endpoints: Iterable[IngressEndpoint], other: Application) -> None:
+        self.endpoints = list(endpoints)
         self.other = other
-        self.intake = IngressQueue()
+        self.queue = IngressQueue()
         self._allowed_hosts: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door, name = self._door(scope)
+        endpoint, name = self._route(scope)
         headers = AsgiHeaders(scope["headers"])
-        if door is None or not self._is_ours(headers.get("host", "")):
+        if endpoint is None or not self._is_allowed_host(headers.get("host", "")):
             await self.other(scope, receive, send)
             return
         try:
@@ -55,43 +56,42 @@ class IngressRouter:
         except ClientDisconnected:
             return
         peer = scope["client"][0] if scope.get("client") else ""
-        call = IngressRequest(scope["path"], name, headers, peer, body)
-        answer = await self._answer(door, call)
-        length = (b"content-length", str(len(answer.body)).encode())
-        told = [*SECURITY, length, *_allowed_origin(headers.get("origin"))]
-        await respond(send, answer.status, told, answer.body)
+        response = await self._respond_to(IngressRequest(endpoint, scope["path"], name, headers, peer, body))
+        length = (b"content-length", str(len(response.body)).encode())
+        response_headers = [*RESPONSE_HEADERS, length, *_cors_headers(headers.get("origin"))]
+        await respond(send, response.status, response_headers, response.body)
 
-    def _door(self, scope: Scope) -> tuple[IngressEndpoint | None, str]:
+    def _route(self, scope: Scope) -> tuple[IngressEndpoint | None, str]:
         if scope["method"] == "POST":
-            for door in self.doors:
-                name = door.name_in(scope["path"])
+            for endpoint in self.endpoints:
+                name = endpoint.match(scope["path"])
                 if name is not None:
-                    return door, name
+                    return endpoint, name
         return None, ""
 
-    def _is_ours(self, host: str) -> bool:
-        """Whether the server is meant; Django has words for those who mean another one."""
+    def _is_allowed_host(self, host: str) -> bool:
+        """Return whether ALLOWED_HOSTS has the host; Django responds to a request for any other host."""
         if host in self._allowed_hosts:
             return True
         domain, _ = split_domain_port(host)
-        is_ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-        if is_ours and len(self._allowed_hosts) < 100:
+        is_allowed = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+        if is_allowed and len(self._allowed_hosts) < MAX_CACHED_HOSTS:
             self._allowed_hosts.add(host)
-        return is_ours
+        return is_allowed
 
-    async def _answer(self, door: IngressEndpoint, call: IngressRequest) -> IngressResponse:
+    async def _respond_to(self, request: IngressRequest) -> IngressResponse:
         try:
-            return await self.intake.enter(Visit(door, call))
+            return await self.queue.submit(request)
         except Exception as error:
-            answer = refusal(call, error)
-            if answer is None:
-                logger.exception("%s has failed", call.path)
-                answer = IngressResponse(500, errors.error_response(500, "Internal Server Error").content)
-            return answer
+            response = error_response(request, error)
+            if response is None:
+                logger.exception("%s has failed", request.path)
+                response = IngressResponse(500, errors.error_response(500, "Internal Server Error").content)
+            return response
 
 
-def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
-    """What django-cors-headers says to a page of this origin."""
+def _cors_headers(origin: str | None) -> list[tuple[bytes, bytes]]:
+    """Return the CORS headers that django-cors-headers would send to a page of this origin."""
     if not origin:
         return []
     if settings.CORS_ALLOW_ALL_ORIGINS:
@@ -104,7 +104,7 @@ def _allowed_origin(origin: str | None) -> list[tuple[bytes, bytes]]:
 
 
 class AsgiHeaders(Mapping[str, str]):
-    """Those of an ASGI scope, of which few are ever looked at."""
+    """The headers of an ASGI scope, by case-insensitive name; only a few are read, so none is parsed in advance."""
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs

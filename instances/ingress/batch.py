@@ -1,16 +1,17 @@
-"""Requests in one transaction: each has its outcome, and an error in one touches no other.
+"""Many requests in one transaction: each has its own outcome, and an error in one does not affect the others.
 
 All instances of a transaction are locked at its beginning, in one order. Requests of the same instances share a
-savepoint, and what they announce is written at its end; where that fails, each is applied again in its own.
+savepoint, and the events that they announce are written at its end; if that fails, each is applied again in its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, connection, transaction
@@ -18,63 +19,155 @@ from django.db.models import Q
 
 from instances.access.cache import AccessCache, StaleAccess
 from instances.ingress.commit_hooks import robust_hooks
-from instances.ingress.endpoint import IngressResponse, InstanceQuery, Work
+from instances.ingress.endpoint import IngressRequest, IngressResponse, InstanceQuery, Work
 from instances.models import Instance, Subscription
 from instances.sql import load
 
 logger = logging.getLogger(__name__)
 
-#: How often a transaction that the database gave up in favour of another one is tried.
+#: Attempts of a transaction that the database aborts in favour of another one.
 ATTEMPTS = 3
+#: The outcome of a job until it has one.
+NOT_RUN = RuntimeError("A request was left without a response")
 
 
-class Entrant(Protocol):
-    """A request at a door."""
+class Job:
+    """A request on its way through the queue: its work once it is prepared, its outcome once it is run."""
 
-    size: int
+    def __init__(self, request: IngressRequest, future: asyncio.Future[IngressResponse] | None = None) -> None:
+        self.request = request
+        #: The size of the request's body in bytes.
+        self.size = len(request.body)
+        #: The future that `resolve` completes; None for a job that runs in its caller's thread.
+        self.future = future
+        self.work: Work | None = None
+        self.outcome: IngressResponse | Exception = NOT_RUN
 
-    def admit(self, cache: AccessCache) -> Work | IngressResponse:
-        """Who is it, and what is it? Called outside of a transaction. Raises what the request is refused with."""
+    def prepare(self, cache: AccessCache) -> None:
+        """Let the endpoint authenticate and parse the request: sets `work`, or `outcome` if there is no work."""
+        self.work, self.outcome = None, NOT_RUN
+        try:
+            prepared = self.request.endpoint.prepare(self.request, cache)
+        except Exception as error:
+            self.outcome = error
+        else:
+            if isinstance(prepared, IngressResponse):
+                self.outcome = prepared
+            else:
+                self.work = prepared
+
+    def result(self) -> IngressResponse:
+        """Return the response. Raises the error that the request failed with."""
+        if isinstance(self.outcome, IngressResponse):
+            return self.outcome
+        raise self.outcome
+
+    def resolve(self) -> None:
+        """Complete the future, unless its client has disconnected; called on its event loop."""
+        if self.future is None or self.future.done():
+            return
+        if isinstance(self.outcome, IngressResponse):
+            self.future.set_result(self.outcome)
+        else:
+            self.future.set_exception(self.outcome)
 
 
 class BatchContext(threading.local):
-    """Requests that this thread applies together: what they announce may be recorded at their end, all at once."""
+    """The requests that this thread is applying together, for receivers that write at their end, all at once."""
 
-    #: Called, in order, before the savepoint of the requests ends; None while there are none.
+    #: Called in order before the savepoint of the requests is released; None while no requests are applied.
     before_release: list[Callable[[], None]] | None = None
-    #: Whatever the callbacks have in common.
+    #: State that the callbacks share.
     shared: dict[Any, Any]
 
 
 batch_context = BatchContext()
 
 
-class Entry:
-    """A request, and what becomes of it."""
-
-    def __init__(self, entrant: Entrant) -> None:
-        self.entrant = entrant
-        self.work: Work | None = None
-        self.outcome: IngressResponse | Exception | None = None
-
-    def admit(self, cache: AccessCache) -> None:
-        self.work = self.outcome = None
-        try:
-            admitted = self.entrant.admit(cache)
-        except Exception as error:
-            self.outcome = error
-        else:
-            if isinstance(admitted, IngressResponse):
-                self.outcome = admitted
-            else:
-                self.work = admitted
+# In one transaction
 
 
-E = TypeVar("E", bound=Entry)
+def run_batch(jobs: list[Job], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
+    """Prepare jobs, and apply them in one transaction of their own, leaving each its outcome.
+
+    Returns the jobs whose instances are locked by other transactions, of which nothing is applied; with
+    `wait_for_locks`, waits instead. Raises the error of the entire transaction, and StaleAccess.
+    """
+    cache.renew()
+    for job in jobs:
+        job.prepare(cache)
+    prepared = [(job, job.work) for job in jobs if job.work]
+    if not prepared:
+        return []
+    with transaction.atomic(), robust_hooks():
+        return _apply_all(prepared, cache, wait_for_locks)
+
+
+def _apply_all(prepared: list[tuple[Job, Work]], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
+    rows = LockedInstances(
+        _matching([work.query for _, work in prepared])
+        .locked()
+        .select_for_update(no_key=True, skip_locked=not wait_for_locks)
+    )
+    deferred = [] if wait_for_locks else _locked_by_others(prepared, rows)
+    cache.check()
+    ready = [(rows.ids(work.query), job) for job, work in prepared if job not in deferred]
+    ready.sort(key=lambda each: each[0])
+    for ids, group in groupby(ready, key=lambda each: each[0]):
+        _apply_group([job for _, job in group], rows, ids, is_alone=len(prepared) == 1)
+    return deferred
+
+
+def _locked_by_others(prepared: list[tuple[Job, Work]], rows: LockedInstances) -> list[Job]:
+    """Return the jobs with an instance that exists and was skipped, because another transaction holds its lock."""
+    missing = [(job, work) for job, work in prepared if not rows.has_all(work.query)]
+    if not missing or not connection.features.has_select_for_update_skip_locked:
+        return []
+    existing = LockedInstances(_matching([work.query for _, work in missing]))
+    return [job for job, work in missing if existing.ids(work.query) != rows.ids(work.query)]
+
+
+def _apply_group(jobs: Sequence[Job], rows: LockedInstances, ids: tuple[UUID, ...], is_alone: bool) -> None:
+    """Apply jobs of the same instances in one savepoint; if that fails, each in its own."""
+    try:
+        # a job that is alone in the transaction needs no savepoint: it has no others to protect
+        with transaction.atomic(savepoint=not is_alone):
+            for job, response in zip(jobs, _responses(jobs, rows), strict=True):
+                job.outcome = response
+    except Exception as error:
+        if is_deadlock(error):
+            raise
+        if is_alone:
+            jobs[0].outcome = error
+            return
+        rows.reload(ids)
+        if len(jobs) == 1:
+            jobs[0].outcome = error
+            return
+        for job in jobs:
+            _apply_group([job], rows, ids, is_alone=False)
+
+
+def _responses(jobs: Sequence[Job], rows: LockedInstances) -> list[IngressResponse]:
+    """Apply the work of jobs and record the events that it announces. Returns their responses."""
+    batch_context.before_release, batch_context.shared = [], {}
+    try:
+        works = [job.work for job in jobs if job.work]
+        for work_class, group in groupby(works, key=lambda work: work.__class__):
+            works_of_class = list(group)
+            work_class.apply_all(works_of_class, rows.matching(works_of_class[0].query))
+        for callback in batch_context.before_release:
+            callback()
+        return [work.response() for work in works]
+    finally:
+        batch_context.before_release = None
+
+
+# The instances of a transaction
 
 
 class LockedInstances:
-    """The instances of a transaction, found by what requests call them."""
+    """The instances of a transaction, with an index for the queries of its requests."""
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         self._instances: dict[UUID, Instance] = {}
@@ -85,26 +178,26 @@ class LockedInstances:
                 self._ids.setdefault(key, []).append(instance.pk)
         self._read_subscriptions()
 
-    def ids(self, address: InstanceQuery) -> tuple[UUID, ...]:
-        return tuple(sorted({pk for key in address.lookup_keys for pk in self._ids.get(key, ())}))
+    def ids(self, query: InstanceQuery) -> tuple[UUID, ...]:
+        return tuple(sorted({pk for key in query.lookup_keys for pk in self._ids.get(key, ())}))
 
-    def of(self, address: InstanceQuery) -> list[Instance]:
-        return [self._instances[pk] for pk in self.ids(address)]
+    def matching(self, query: InstanceQuery) -> list[Instance]:
+        return [self._instances[pk] for pk in self.ids(query)]
 
-    def has_all(self, address: InstanceQuery) -> bool:
-        """Whether there can be none besides these."""
-        return address.is_exhaustive and all(key in self._ids for key in address.lookup_keys)
+    def has_all(self, query: InstanceQuery) -> bool:
+        """Return whether no further instance can match."""
+        return query.is_exhaustive and all(key in self._ids for key in query.lookup_keys)
 
     def reload(self, ids: Iterable[UUID]) -> None:
-        """After a savepoint was given up, the objects are not what is stored."""
+        """Read instances again: after the rollback of a savepoint, the objects differ from their rows."""
         self._instances |= Instance.objects.in_bulk(list(ids))
         self._read_subscriptions()
 
     def _read_subscriptions(self) -> None:
-        """Whoever records an event asks for them: here for all instances at once."""
+        """Read the subscriptions of all instances at once: the recording of each event asks for them."""
         subscriptions = load(Subscription, list(self._instances), " OR instance_id IS NULL")
         for instance in self._instances.values():
-            instance.known_subscriptions = [one for one in subscriptions if one.instance_id in (instance.pk, None)]
+            instance.known_subscriptions = [each for each in subscriptions if each.instance_id in (instance.pk, None)]
 
 
 def _lookup_keys(instance: Instance) -> Iterator[tuple[str, ...]]:
@@ -115,125 +208,49 @@ def _lookup_keys(instance: Instance) -> Iterator[tuple[str, ...]]:
         yield ("business", instance.integration, instance.business_id)
 
 
-def _addressed(addresses: Iterable[InstanceQuery]) -> Any:
-    """The instances of several addresses."""
+def _matching(queries: Iterable[InstanceQuery]) -> Any:
+    """Return a queryset of the instances that match any of the queries."""
     wanted: dict[tuple[str, str], set[str]] = {}
-    for address in addresses:
-        if address.name is not None:
-            wanted.setdefault(("", "name__in"), set()).add(address.name)
-        if address.numbers:
-            wanted.setdefault((address.integration, "number__in"), set()).update(address.numbers)
-        if address.business_ids:
-            wanted.setdefault((address.integration, "business_id__in"), set()).update(address.business_ids)
+    for query in queries:
+        if query.name is not None:
+            wanted.setdefault(("", "name__in"), set()).add(query.name)
+        if query.numbers:
+            wanted.setdefault((query.integration, "number__in"), set()).update(query.numbers)
+        if query.business_ids:
+            wanted.setdefault((query.integration, "business_id__in"), set()).update(query.business_ids)
     condition = Q()
     for (integration, column), values in wanted.items():
         condition |= Q((column, values), **({"integration": integration} if integration else {}))
     return Instance.objects.filter(condition) if wanted else Instance.objects.none()
 
 
-# One transaction
+# One request alone
 
 
-def run_batch(entries: list[E], cache: AccessCache, wait_for_locks: bool) -> list[E]:
-    """Admit and apply requests in one transaction of their own, leaving each its outcome.
-
-    Returns those for whose instances somebody else's transaction would have to be waited for: nothing is done of them,
-    unless `wait_for_locks`. Raises what the transaction as a whole fails with, and Stale.
-    """
-    cache.renew()
-    for entry in entries:
-        entry.admit(cache)
-    working = [(entry, entry.work) for entry in entries if entry.work]
-    if not working:
-        return []
-    with transaction.atomic(), robust_hooks():
-        return _apply_all(working, cache, wait_for_locks)
-
-
-def _apply_all(working: list[tuple[E, Work]], cache: AccessCache, wait_for_locks: bool) -> list[E]:
-    addresses = [work.address for _, work in working]
-    rows = LockedInstances(
-        _addressed(addresses).locked().select_for_update(no_key=True, skip_locked=not wait_for_locks)
-    )
-    held = [] if wait_for_locks else _held(working, rows)
-    cache.check()
-    ready = [(rows.ids(work.address), entry) for entry, work in working if entry not in held]
-    ready.sort(key=lambda one: one[0])
-    for ids, group in groupby(ready, key=lambda one: one[0]):
-        _apply_run([entry for _, entry in group], rows, ids, is_alone=len(working) == 1)
-    return held
-
-
-def _held(working: list[tuple[E, Work]], rows: LockedInstances) -> list[E]:
-    """Those with an instance that is there, and was not to be had at once."""
-    missing = [(entry, work) for entry, work in working if not rows.has_all(work.address)]
-    if not missing or not connection.features.has_select_for_update_skip_locked:
-        return []
-    there = LockedInstances(_addressed([work.address for _, work in missing]))
-    return [entry for entry, work in missing if there.ids(work.address) != rows.ids(work.address)]
-
-
-def _apply_run(entries: Sequence[Entry], rows: LockedInstances, ids: tuple[UUID, ...], is_alone: bool) -> None:
-    """Requests of the same instances share a savepoint; where that fails, each has its own."""
-    try:
-        # without others in the transaction nobody needs to be kept from what it leaves
-        with transaction.atomic(savepoint=not is_alone):
-            for entry, answer in zip(entries, _applied(entries, rows), strict=True):
-                entry.outcome = answer
-    except Exception as error:
-        if is_deadlock(error):
-            raise
-        if is_alone:
-            entries[0].outcome = error
-            return
-        rows.reload(ids)
-        if len(entries) == 1:
-            entries[0].outcome = error
-            return
-        for entry in entries:
-            _apply_run([entry], rows, ids, is_alone=False)
-
-
-def _applied(entries: Sequence[Entry], rows: LockedInstances) -> list[IngressResponse]:
-    batch_context.before_release, batch_context.shared = [], {}
-    try:
-        works = [entry.work for entry in entries if entry.work]
-        for kind, group in groupby(works, key=lambda work: work.__class__):
-            alike = list(group)
-            kind.apply_all(alike, rows.of(alike[0].address))
-        for finish in batch_context.before_release:
-            finish()
-        return [work.answer() for work in works]
-    finally:
-        batch_context.before_release = None
-
-
-def run_alone(entry: Entry) -> None:
-    """One request in a transaction of its own, which waits for its instances' locks. It always leaves an outcome."""
+def run_alone(job: Job) -> None:
+    """Run one job in a transaction of its own that waits for locks. Always leaves an outcome."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            run_batch([entry], AccessCache(), wait_for_locks=True)
+            run_batch([job], AccessCache(), wait_for_locks=True)
         except Exception as error:
-            entry.outcome = error
-            if attempt < ATTEMPTS and is_worth_another(error):
+            job.outcome = error
+            if attempt < ATTEMPTS and is_retryable(error):
                 continue
         return
 
 
-def enter(entrant: Entrant) -> IngressResponse:
-    """The answer to a request, of which everything happens in the caller's thread. Raises what it is refused with."""
-    entry = Entry(entrant)
-    run_alone(entry)
-    if isinstance(entry.outcome, IngressResponse):
-        return entry.outcome
-    raise entry.outcome or RuntimeError("A request was left without an answer")
+def process(request: IngressRequest) -> IngressResponse:
+    """Run a request in the caller's thread, and return its response. Raises the error that it failed with."""
+    job = Job(request)
+    run_alone(job)
+    return job.result()
 
 
 def is_deadlock(error: Exception) -> bool:
     return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) in ("40P01", "40001")
 
 
-def is_worth_another(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     if is_deadlock(error):
         logger.info("Two transactions waited for each other; trying again")
     return isinstance(error, StaleAccess) or is_deadlock(error)

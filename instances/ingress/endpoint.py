@@ -1,4 +1,4 @@
-"""What endpoints implement."""
+"""The contract of ingress endpoints: a request, the work that it asks for, and the response."""
 
 from __future__ import annotations
 
@@ -20,30 +20,81 @@ logger = logging.getLogger(__name__)
 
 
 class IngressRequest:
-    """A request: what doors look at."""
+    """A POST request to an ingress endpoint."""
 
-    def __init__(self, path: str, name: str, headers: Mapping[str, str], peer: str, body: bytes) -> None:
+    def __init__(
+        self, endpoint: IngressEndpoint, path: str, name: str, headers: Mapping[str, str], peer: str, body: bytes
+    ) -> None:
+        self.endpoint = endpoint
         self.path = path
-        #: What follows the door's own path.
+        #: The instance that the path names, "" for an endpoint without one.
         self.name = name
-        #: By their names in any case.
+        #: Values by case-insensitive name.
         self.headers = headers
+        #: The IP address of the TCP peer.
         self.peer = peer
         self.body = body
 
     @property
-    def address(self) -> str:
-        """Whom it comes from."""
+    def client_address(self) -> str:
+        """The IP address of the client: the peer, or the address that a trusted proxy forwards."""
         return client_address(self.peer, self.headers.get("x-forwarded-for", ""))
 
 
 class IngressResponse(NamedTuple):
+    """A response with a JSON body."""
+
     status: int
     body: bytes
 
 
+class IngressEndpoint(ABC):
+    """A path that accepts POST requests, or a prefix of such paths."""
+
+    #: The path of the requests; with a slash at its end, the prefix of paths that name an instance.
+    path: ClassVar[str]
+    #: A view that is never called: it describes the endpoint in the OpenAPI document.
+    openapi_view: ClassVar[type[APIView]]
+
+    @abstractmethod
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> Work | IngressResponse:
+        """Authenticate and parse a request, outside of a transaction.
+
+        Returns the work to do in a transaction, or the response if there is none. Raises APIException to refuse the
+        request.
+        """
+
+    def match(self, path: str) -> str | None:
+        """Return the name in a path, "" for an endpoint without one, or None if the path is not this endpoint's."""
+        if not self.path.endswith("/"):
+            return "" if path == self.path else None
+        name = path.removeprefix(self.path)
+        return name if name and name != path and "/" not in name else None
+
+
+class Work(ABC):
+    """The changes of one request. They may be applied several times, and are committed once at most."""
+
+    #: The instances to lock.
+    query: InstanceQuery
+
+    @abstractmethod
+    def apply(self, instances: list[Instance]) -> None:
+        """Store and announce the changes of these locked instances. Raises APIException to refuse the request."""
+
+    @classmethod
+    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
+        """Apply several works of the same instances, in order. Whatever is raised, each is applied again alone."""
+        for work in works:
+            work.apply(instances)
+
+    @abstractmethod
+    def response(self) -> IngressResponse:
+        """Return the response. Called in the same savepoint, once all announced events are recorded."""
+
+
 class InstanceQuery(NamedTuple):
-    """Which instances a request is for: one by its name, or those of an integration by what a payload names."""
+    """The instances of a request: one by its name, or those of an integration by numbers and business ids."""
 
     name: str | None = None
     integration: str = ""
@@ -52,7 +103,7 @@ class InstanceQuery(NamedTuple):
 
     @property
     def is_exhaustive(self) -> bool:
-        """Whether one look for each of its marks tells that there is no further instance."""
+        """True if no further instance can match once each lookup key has one: a business has many instances."""
         return not self.business_ids
 
     @property
@@ -65,62 +116,10 @@ class InstanceQuery(NamedTuple):
             yield ("business", self.integration, business_id)
 
 
-class Work(ABC):
-    """What a request that was let in has to do. It may be done several times, of which one is committed."""
-
-    address: InstanceQuery
-
-    @abstractmethod
-    def apply(self, instances: list[Instance]) -> None:
-        """Store and announce it, on the address' instances, which are locked. Raises what it is refused with."""
-
-    @classmethod
-    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
-        """Several of the same instances, in order. Whatever one raises, they are applied again one by one."""
-        for work in works:
-            work.apply(instances)
-
-    @abstractmethod
-    def answer(self) -> IngressResponse:
-        """Called in the same savepoint, once everything is recorded that was announced."""
-
-
-class IngressEndpoint(ABC):
-    """What is posted to one path, or to all that begin with it."""
-
-    #: With a slash at its end it is followed by a name.
-    path: ClassVar[str]
-    #: A view that is never called: how the OpenAPI document describes the door.
-    openapi_view: ClassVar[type[APIView]]
-
-    @abstractmethod
-    def admit(self, call: IngressRequest, cache: AccessCache) -> Work | IngressResponse:
-        """What is to be done in a transaction, or the answer if there is nothing. Raises APIException to refuse it."""
-
-    def name_in(self, path: str) -> str | None:
-        """What the path names, None if it does not lead here."""
-        if not self.path.endswith("/"):
-            return "" if path == self.path else None
-        name = path.removeprefix(self.path)
-        return name if name and name != path and "/" not in name else None
-
-
-class Visit:
-    """A call at a door."""
-
-    def __init__(self, door: IngressEndpoint, call: IngressRequest) -> None:
-        self.door = door
-        self.call = call
-        self.size = len(call.body)
-
-    def admit(self, cache: AccessCache) -> Work | IngressResponse:
-        return self.door.admit(self.call, cache)
-
-
-def refusal(call: IngressRequest, error: Exception) -> IngressResponse | None:
-    """The answer to what a door raised, None for what nobody foresaw."""
+def error_response(request: IngressRequest, error: Exception) -> IngressResponse | None:
+    """Return the response for an error that a request failed with, None for an unexpected error."""
     if isinstance(error, (*errors.DATABASE_ERRORS, StaleAccess)):
-        logger.error("%s was not answered: %s", call.path, error)
+        logger.error("%s was not answered: %s", request.path, error)
         error = errors.ApiError(errors.DATABASE_AWAY, 503)
     if not isinstance(error, APIException):
         return None

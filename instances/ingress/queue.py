@@ -1,6 +1,6 @@
-"""The inbound doors' queue: requests that wait together are stored by one transaction and then answered.
+"""The ingress queue: requests that wait together are stored by one transaction, and responded to after its commit.
 
-While one transaction commits, the requests of the next one gather; a single request never waits for others.
+While one transaction commits, the requests of the next one queue up; a single request never waits for others.
 """
 
 from __future__ import annotations
@@ -9,162 +9,133 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from django.db import close_old_connections
 
 from instances.access.cache import AccessCache
 from instances.errors import DATABASE_ERRORS
-from instances.ingress.batch import (
-    ATTEMPTS,
-    Entrant,
-    Entry,
-    is_deadlock,
-    is_worth_another,
-    run_alone,
-    run_batch,
-)
-from instances.ingress.endpoint import IngressResponse
+from instances.ingress.batch import ATTEMPTS, Job, is_deadlock, is_retryable, run_alone, run_batch
+from instances.ingress.endpoint import IngressRequest, IngressResponse
 
 logger = logging.getLogger(__name__)
 
-#: What one transaction takes up at most, in requests and in bytes of their bodies.
+#: Requests and bytes of their bodies in one transaction, at most.
 MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
-#: A body from this size on has a transaction of its own: the others do not wait until it is parsed and written.
-LARGE = 256 * 1024
-#: Requests for this many instances that somebody else holds can wait at the same time.
+#: Bytes from which a body has a transaction of its own: no other request waits until it is parsed and written.
+LARGE_BODY = 256 * 1024
+#: Threads that wait for locks of other transactions: one for each instance, or set of instances.
 LOCK_WAITERS = 8
 
 
-# Many requests
-
-
-class Waiting(Entry):
-    """A request that is answered on an event loop."""
-
-    def __init__(self, entrant: Entrant, future: asyncio.Future[IngressResponse]) -> None:
-        super().__init__(entrant)
-        self.future = future
-
-    def finish(self) -> None:
-        if self.future.done():
-            return  # nobody waits any more
-        if isinstance(self.outcome, IngressResponse):
-            self.future.set_result(self.outcome)
-        else:
-            self.future.set_exception(self.outcome or RuntimeError("A request was left without an answer"))
-
-
 class IngressQueue:
-    """Takes requests from the event loop. One thread writes; a few others wait for locks that somebody else holds."""
+    """Run requests of an event loop: one thread writes, a few others wait for locks of other transactions."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Waiting] = deque()
+        self._queued: deque[Job] = deque()
         self._is_writing = False
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingress")
         self._cache = AccessCache()
-        self._lanes = KeyedQueues()
-        #: How many times what waited was taken up, each time in one transaction unless something went wrong.
-        self.batches = 0
+        self._deferred = KeyedQueues()
 
-    async def enter(self, entrant: Entrant) -> IngressResponse:
-        """The answer to a request, once what it brought is committed. Raises what it is refused with."""
-        entry = Waiting(entrant, asyncio.get_running_loop().create_future())
-        if entrant.size >= LARGE:
-            self._lanes.put(entry, entry)
-            return await entry.future
+    async def submit(self, request: IngressRequest) -> IngressResponse:
+        """Run a request, and return its response after the commit. Raises the error that the request failed with."""
+        future = asyncio.get_running_loop().create_future()
+        job = Job(request, future)
+        if job.size >= LARGE_BODY:
+            self._deferred.put(job, job)
+            return await future
         with self._lock:
-            self._waiting.append(entry)
+            self._queued.append(job)
             is_idle, self._is_writing = not self._is_writing, True
         if is_idle:
             self._writer.submit(self._write)
-        return await entry.future
+        return await future
 
     def _write(self) -> None:
-        while entries := self._next():
+        while jobs := self._next_batch():
             close_old_connections()
-            elsewhere = self._settle(entries)
+            deferred = self._run(jobs)
             close_old_connections()
-            _deliver([entry for entry in entries if entry not in elsewhere])
+            _resolve([job for job in jobs if job not in deferred])
 
-    def _next(self) -> list[Waiting]:
-        """What waits, as far as it fits into one transaction."""
+    def _next_batch(self) -> list[Job]:
+        """Take the queued jobs that fit into one transaction; without any, mark the writer idle."""
         with self._lock:
-            entries: list[Waiting] = []
+            jobs: list[Job] = []
             size = 0
-            while self._waiting and len(entries) < MAX_REQUESTS and size < MAX_BYTES:
-                entries.append(self._waiting.popleft())
-                size += entries[-1].entrant.size
-            self._is_writing = bool(entries)
-            return entries
+            while self._queued and len(jobs) < MAX_REQUESTS and size < MAX_BYTES:
+                jobs.append(self._queued.popleft())
+                size += jobs[-1].size
+            self._is_writing = bool(jobs)
+            return jobs
 
-    def _settle(self, entries: list[Waiting]) -> set[Waiting]:
-        """Leave each its outcome, except those that are returned: they are run again, each alone."""
-        self.batches += 1
+    def _run(self, jobs: list[Job]) -> set[Job]:
+        """Run jobs in one transaction, leaving each its outcome. Returns the deferred jobs: each runs alone."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                elsewhere = run_batch(entries, self._cache, wait_for_locks=False)
+                deferred = run_batch(jobs, self._cache, wait_for_locks=False)
                 break
             except Exception as error:
-                if attempt < ATTEMPTS and is_worth_another(error):
+                if attempt < ATTEMPTS and is_retryable(error):
                     continue
-                elsewhere = self._not_settled(entries, error)
+                deferred = self._failed(jobs, error)
                 break
-        for entry in elsewhere:
-            self._lanes.put(entry.work.address if entry.work else entry, entry)
-        return set(elsewhere)
+        for job in deferred:
+            self._deferred.put(job.work.query if job.work else job, job)
+        return set(deferred)
 
-    def _not_settled(self, entries: list[Waiting], error: Exception) -> list[Waiting]:
-        """The transaction as a whole has failed: those for whom it may be different alone."""
+    def _failed(self, jobs: list[Job], error: Exception) -> list[Job]:
+        """Handle the failure of the entire transaction. Returns the jobs that may succeed alone."""
         if not isinstance(error, DATABASE_ERRORS) or is_deadlock(error):
-            logger.info("%s requests are stored one by one: together they failed with %r", len(entries), error)
-            return entries
-        for entry in entries:
-            entry.outcome = error
+            logger.info("%s requests are stored one by one: together they failed with %r", len(jobs), error)
+            return jobs
+        for job in jobs:
+            job.outcome = error
         return []
 
 
 class KeyedQueues:
-    """Requests that wait for a lock: for one instance one after the other, so that they do not use up the threads."""
+    """Jobs that wait for locks, in a queue for each key: jobs of one instance use one thread, not all of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Any, deque[Waiting]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=LOCK_WAITERS, thread_name_prefix="intake-lane")
+        self._queues: dict[Hashable, deque[Job]] = {}
+        self._threads = ThreadPoolExecutor(max_workers=LOCK_WAITERS, thread_name_prefix="ingress-locks")
 
-    def put(self, lane: Any, entry: Waiting) -> None:
+    def put(self, key: Hashable, job: Job) -> None:
         with self._lock:
-            waiting = self._waiting.setdefault(lane, deque())
-            waiting.append(entry)
-            is_idle = len(waiting) == 1
+            queue = self._queues.setdefault(key, deque())
+            queue.append(job)
+            is_idle = len(queue) == 1
         if is_idle:
-            self._threads.submit(self._drain, lane)
+            self._threads.submit(self._drain, key)
 
-    def _drain(self, lane: Any) -> None:
-        waiting = self._waiting[lane]
-        while waiting:
+    def _drain(self, key: Hashable) -> None:
+        queue = self._queues[key]
+        while queue:
             close_old_connections()
-            run_alone(waiting[0])
+            run_alone(queue[0])
             close_old_connections()
-            _deliver([waiting[0]])
+            _resolve([queue[0]])
             with self._lock:
-                waiting.popleft()
-                if not waiting:
-                    del self._waiting[lane]
+                queue.popleft()
+                if not queue:
+                    del self._queues[key]
 
 
-def _deliver(entries: list[Waiting]) -> None:
-    """One wake-up of the loop for all of them."""
+def _resolve(jobs: list[Job]) -> None:
+    """Resolve the futures of jobs, by one wake-up of their event loop."""
 
-    def finish() -> None:
-        for entry in entries:
-            entry.finish()
+    def resolve() -> None:
+        for job in jobs:
+            job.resolve()
 
-    if not entries:
+    if not jobs or jobs[0].future is None:
         return
     try:
-        entries[0].future.get_loop().call_soon_threadsafe(finish)
+        jobs[0].future.get_loop().call_soon_threadsafe(resolve)
     except RuntimeError:
-        logger.info("%s requests were answered when the server was gone", len(entries))
+        logger.info("%s requests were answered when the server was gone", len(jobs))

@@ -1,4 +1,4 @@
-"""The view of an endpoint."""
+"""The Django view of an ingress endpoint, for deployments without the ASGI application of asgi.py."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from instances import errors
-from instances.ingress.batch import enter
-from instances.ingress.endpoint import IngressRequest, Visit, refusal
+from instances.ingress.batch import process
+from instances.ingress.endpoint import IngressRequest, error_response
 
 
 @method_decorator(csrf_exempt, name="dispatch")
 class IngressView(View):
-    door: Any = None
+    """Process a POST request in the thread of its caller and, if there is one, in the caller's transaction."""
+
+    #: An IngressEndpoint: an argument of as_view(), or set by a subclass.
+    endpoint: Any = None
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         view = super().as_view(**initkwargs)
-        view.openapi_view = initkwargs.get("door", cls.door).openapi_view  # type: ignore[attr-defined] # a function's
+        view.openapi_view = initkwargs.get("endpoint", cls.endpoint).openapi_view  # type: ignore[attr-defined] # a function's
         return view
 
-    def post(self, request: HttpRequest, name: str = "") -> HttpResponse:
-        call = IngressRequest(request.path, name, request.headers, request.META.get("REMOTE_ADDR", ""), request.body)
+    def post(self, http_request: HttpRequest, name: str = "") -> HttpResponse:
+        peer = http_request.META.get("REMOTE_ADDR", "")
+        request = IngressRequest(self.endpoint, http_request.path, name, http_request.headers, peer, http_request.body)
         try:
-            answer = enter(Visit(self.door, call))
+            response = process(request)
         except Exception as error:
-            known = refusal(call, error)
-            if known is None:
+            expected = error_response(request, error)
+            if expected is None:
                 raise
-            answer = known
-        return HttpResponse(answer.body, status=answer.status, content_type="application/json")
+            response = expected
+        return HttpResponse(response.body, status=response.status, content_type="application/json")
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return errors.not_found(request, Http404())

@@ -1,4 +1,4 @@
-"""The doors where WhatsApp's events come in."""
+"""The ingress endpoints of WhatsApp's events: the Evolution channel's and Meta's."""
 
 from __future__ import annotations
 
@@ -37,6 +37,44 @@ logger = logging.getLogger(__name__)
 SUCCESS = b'{"status":"success"}'
 
 
+class ProviderWork(Work):
+    """The changes of a provider's payload: all are applied, or none."""
+
+    def __init__(self, integration: str, changes: Iterable[Change]) -> None:
+        self.changes = list(changes)
+        #: True once applied, if an instance has one of the numbers or business ids.
+        self.has_instances = False
+        self.query = InstanceQuery(
+            integration=integration,
+            numbers=frozenset(change.number for change in self.changes if change.number),
+            business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
+        )
+
+    def authorize(self, instances: list[Instance]) -> None:
+        """Raise APIException if the request may not change these instances."""
+
+    def apply(self, instances: list[Instance]) -> None:
+        self.apply_all([self], instances)
+
+    @classmethod
+    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
+        """Apply changes in order; a change for a number that no instance has (any longer) is dropped and logged."""
+        for work in works:
+            work.authorize(instances)
+            work.has_instances = bool(instances)
+        changes = [change for work in works for change in work.changes]
+        for instance in instances:
+            of_instance = (change for change in changes if change.belongs_to(instance))
+            for change_class, group in groupby(of_instance, key=lambda change: change.__class__):
+                APPLY[change_class](instance, list(group))
+        for change in changes:
+            if not any(change.belongs_to(instance) for instance in instances):
+                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
+
+    def response(self) -> IngressResponse:
+        return IngressResponse(200, SUCCESS)
+
+
 def _report_statuses(instance: Instance, reports: Sequence[StatusReport]) -> None:
     for report in reports:
         Message.status_reported(instance, report)
@@ -47,7 +85,7 @@ def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:
         announce(notice.event_type, instance, notice.data, notice.dedupe_key)
 
 
-#: How changes of each kind are stored and announced: several of one instance, in order, in the caller's transaction.
+#: Functions that store and announce changes of a class: several of one instance, in order, in the caller's transaction.
 APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
     InboundMessage: Message.receive,
     StatusReport: _report_statuses,
@@ -55,42 +93,14 @@ APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
 }
 
 
-class Changes(Work):
-    """The changes that a payload reports, all or none."""
+def _parse(integration: str, request: IngressRequest) -> list[Change]:
+    try:
+        return providers()[integration].parse(request.body, request.headers)
+    except InvalidPayload as error:
+        raise ApiError(str(error)) from None
 
-    def __init__(self, integration: str, changes: Iterable[Change]) -> None:
-        self.changes = list(changes)
-        #: Of the instances that they belonged to.
-        self.names: set[str] = set()
-        self.address = InstanceQuery(
-            integration=integration,
-            numbers=frozenset(change.number for change in self.changes if change.number),
-            business_ids=frozenset(change.business_id for change in self.changes if change.business_id),
-        )
 
-    def check(self, instances: list[Instance]) -> None:
-        """Raises what a request for these instances is refused with."""
-
-    def apply(self, instances: list[Instance]) -> None:
-        self.apply_all([self], instances)
-
-    @classmethod
-    def apply_all(cls, works: Sequence[Self], instances: list[Instance]) -> None:
-        """Changes that belong to no instance are dropped with a log line: the number is not, or no longer, ours."""
-        for work in works:
-            work.check(instances)
-            work.names = {instance.name for instance in instances}
-        changes = [change for work in works for change in work.changes]
-        for instance in instances:
-            its_own = (change for change in changes if change.belongs_to(instance))
-            for kind, group in groupby(its_own, key=lambda change: change.__class__):
-                APPLY[kind](instance, list(group))
-        for change in changes:
-            if not any(change.belongs_to(instance) for instance in instances):
-                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
-
-    def answer(self) -> IngressResponse:
-        return IngressResponse(200, SUCCESS)
+# Evolution
 
 
 class EvolutionKey(serializers.Serializer):
@@ -101,7 +111,7 @@ class EvolutionKey(serializers.Serializer):
 
 
 class EvolutionPayload(serializers.Serializer):
-    """As the OpenAPI document shows it; the provider reads it, and says what of it is wrong."""
+    """A payload, described for the OpenAPI document; the provider validates it."""
 
     numberId = Text(max_length=255)
     key = EvolutionKey()
@@ -112,58 +122,64 @@ class EvolutionPayload(serializers.Serializer):
 
 
 class EvolutionWebhook(APIView):
-    """Described by it; `EvolutionIngress` is what takes the request."""
+    """Describes `EvolutionIngress` in the OpenAPI document."""
 
     @extend_schema(request=EvolutionPayload, responses={200: OpenApiTypes.ANY})
     def post(self, request: Any) -> None:
-        """What an engine of the Evolution channel posts: messages in, and their states.
+        """Receive messages from an engine of the Evolution channel.
 
-        An unknown number is answered by an empty body.
+        The response to an unknown number has an empty body.
         """
 
 
 class EvolutionIngress(IngressEndpoint):
-    """POST /webhook/evolution, from whatever is the WhatsApp behind an instance of the Evolution channel."""
+    """POST /webhook/evolution: the payloads of the engine behind an instance of the Evolution channel."""
 
     path = "/webhook/evolution"
     openapi_view = EvolutionWebhook
 
-    def admit(self, call: IngressRequest, cache: AccessCache) -> EvolutionChanges:
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> EvolutionWork:
         access = None
-        if "apikey" in call.headers or not _is_open_to(call):
-            access = cache.access(call.headers.get("apikey", ""))
+        if "apikey" in request.headers or not _is_open_to(request):
+            access = cache.access(request.headers.get("apikey", ""))
             if access is None:
-                raise authentication_error(call.address)
+                raise authentication_error(request.client_address)
             if not access.may(PUBLISH):
                 raise ApiError("This key may not publish", 403)
-        return EvolutionChanges(_parsed(Integration.EVOLUTION, call), access, cache)
+        return EvolutionWork(_parse(Integration.EVOLUTION, request), access, cache)
 
 
-class EvolutionChanges(Changes):
+def _is_open_to(request: IngressRequest) -> bool:
+    """Return whether EVOLUTION_INGRESS_OPEN lets the client post without a key."""
+    allowed = settings.EVOLUTION_INGRESS_OPEN
+    return allowed if isinstance(allowed, bool) else is_within(request.client_address, allowed)
+
+
+class EvolutionWork(ProviderWork):
+    """The changes of a payload, and the access of its key; None without a key where the endpoint is open."""
+
     def __init__(self, changes: list[Change], access: Access | None, cache: AccessCache) -> None:
         super().__init__(Integration.EVOLUTION, changes)
         self.access = access
         self.cache = cache
 
-    def check(self, instances: list[Instance]) -> None:
-        """A key that is not for all learns nothing of numbers: an unknown one is refused as a foreign one is."""
+    def authorize(self, instances: list[Instance]) -> None:
+        # a key for some instances must not reveal which numbers exist: unknown numbers are refused as foreign ones are
         if self.access is None or self.access.is_for_all or not self.changes:
             return
         if not instances or not all(self.cache.opens(self.access, instance) for instance in instances):
             raise AuthenticationFailed
 
-    def answer(self) -> IngressResponse:
-        # clients know an unknown number by the empty answer
-        return IngressResponse(200, SUCCESS if self.names or not self.changes else b"")
+    def response(self) -> IngressResponse:
+        # clients recognize an unknown number by the empty response
+        return IngressResponse(200, SUCCESS if self.has_instances or not self.changes else b"")
 
 
-def _is_open_to(call: IngressRequest) -> bool:
-    allowed = settings.EVOLUTION_INGRESS_OPEN
-    return allowed if isinstance(allowed, bool) else is_within(call.address, allowed)
+# Meta
 
 
 class MetaWebhook(APIView):
-    """Described by it; `MetaIngress` is what takes the request."""
+    """Describes `MetaIngress` and `MetaIngressView` in the OpenAPI document."""
 
     authentication_classes = ()
 
@@ -172,7 +188,7 @@ class MetaWebhook(APIView):
         responses={(200, "text/plain"): str, 403: Error},
     )
     def get(self, request: Any) -> None:
-        """Meta asks whether this is where it should post; it is told its challenge if it knows the verify token."""
+        """Verify the webhook: return the challenge to a client that knows the verify token."""
 
     @extend_schema(
         parameters=[OpenApiParameter("X-Hub-Signature-256", location=OpenApiParameter.HEADER, required=True)],
@@ -180,11 +196,11 @@ class MetaWebhook(APIView):
         responses={200: dict[str, Any], 401: Error, 403: Error},
     )
     def post(self, request: Any) -> None:
-        """What Meta posts for all numbers of an app, proven by its signature."""
+        """Receive the payloads of all numbers of an app, authenticated by Meta's signature."""
 
 
 class MetaIngress(IngressEndpoint):
-    """POST /webhook/meta: what Meta posts for all numbers of an app, proven by its signature.
+    """POST /webhook/meta: the payloads of all numbers of an app, authenticated by Meta's signature.
 
     https://developers.facebook.com/docs/graph-api/webhooks/getting-started
     """
@@ -192,34 +208,27 @@ class MetaIngress(IngressEndpoint):
     path = "/webhook/meta"
     openapi_view = MetaWebhook
 
-    def admit(self, call: IngressRequest, cache: AccessCache) -> Changes:
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> ProviderWork:
         if not settings.WA_BUSINESS_APP_SECRET:
             logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
             raise ApiError("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)
-        signature = call.headers.get("x-hub-signature-256")
+        signature = request.headers.get("x-hub-signature-256")
         if signature is None:
             raise AuthenticationFailed
-        if not is_signed(call.body, signature, settings.WA_BUSINESS_APP_SECRET):
+        if not is_signed(request.body, signature, settings.WA_BUSINESS_APP_SECRET):
             raise ApiError("The signature is not that of this body under the app secret", 403)
-        return Changes(Integration.CLOUD_API, _parsed(Integration.CLOUD_API, call))
-
-
-def _parsed(integration: str, call: IngressRequest) -> list[Change]:
-    try:
-        return providers()[integration].parse(call.body, call.headers)
-    except InvalidPayload as error:
-        raise ApiError(str(error)) from None
+        return ProviderWork(Integration.CLOUD_API, _parse(Integration.CLOUD_API, request))
 
 
 class MetaIngressView(IngressView):
-    """/webhook/meta: Meta first asks whether this is where it should post, and then posts."""
+    """/webhook/meta: GET verifies the webhook for Meta, POST receives its payloads."""
 
-    door = MetaIngress()
+    endpoint = MetaIngress()
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        given, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
+        token, expected = request.GET.get("hub.verify_token", ""), settings.WA_BUSINESS_TOKEN_WEBHOOK
         if not expected:
             logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
-        if not expected or not is_same(given, expected) or request.GET.get("hub.mode") != "subscribe":
+        if not expected or not is_same(token, expected) or request.GET.get("hub.mode") != "subscribe":
             return error_response(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")

@@ -1,4 +1,4 @@
-"""The door for events of an engine of yours."""
+"""The ingress endpoint of events that an engine of the user's own publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JSON = "application/json"
 
 
 class Publish(APIView):
-    """Described by it; `PublishIngress` is what takes the request."""
+    """Describes `PublishIngress` in the OpenAPI document."""
 
     @extend_schema(
         request=PolymorphicProxySerializer(
@@ -39,26 +39,28 @@ class Publish(APIView):
         responses={201: PublishedEvents},
     )
     def post(self, request: Any, name: str) -> None:
-        """An event of an engine of yours, or an array of them. All that one request holds are told, or none."""
+        """Publish an event of your own engine, or an array of them: all events of a request, or none."""
 
 
 class PublishIngress(IngressEndpoint):
-    """POST /event/publish/<instance>: an event, or an array of them. All that one request holds are told, or none."""
+    """POST /event/publish/<instance>: an event, or an array of them; all are recorded, or none."""
 
     path = "/event/publish/"
     openapi_view = Publish
 
-    def admit(self, call: IngressRequest, cache: AccessCache) -> Published:
-        access = cache.access(call.headers.get("apikey", ""))
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> PublishWork:
+        access = cache.access(request.headers.get("apikey", ""))
         if access is None:
-            raise authentication_error(call.address)
+            raise authentication_error(request.client_address)
         try:
-            return Published(call.name, access, cache, _drafts(call), None)
-        except APIException as error:  # who may not publish here is not told what is wrong with it
-            return Published(call.name, access, cache, [], error)
+            return PublishWork(request.name, access, cache, _drafts(request), None)
+        except APIException as error:  # raised after the key is authorized: other clients get no details
+            return PublishWork(request.name, access, cache, [], error)
 
 
-class Published(Work):
+class PublishWork(Work):
+    """The events of a request, or the error in its body."""
+
     def __init__(
         self, name: str, access: Access, cache: AccessCache, drafts: list[EventDraft], error: APIException | None
     ) -> None:
@@ -67,7 +69,7 @@ class Published(Work):
         self.cache = cache
         self.drafts = drafts
         self.error = error
-        self.address = InstanceQuery() if "\x00" in name else InstanceQuery(name=name)
+        self.query = InstanceQuery() if "\x00" in name else InstanceQuery(name=name)
 
     def apply(self, instances: list[Instance]) -> None:
         if not instances and self.access.is_for_all:
@@ -79,58 +81,59 @@ class Published(Work):
         if self.error:
             raise self.error
         self.event_batch: EventBatch = event_batch(instances[0])
-        self.told = [self.event_batch.add(draft) for draft in self.drafts]
+        self.pending = [self.event_batch.add(draft) for draft in self.drafts]
 
-    def answer(self) -> IngressResponse:
-        self._keep_state()
-        rows = [_row(self.event_batch.epoch, told.draft, told.recorded) for told in self.told]
+    def response(self) -> IngressResponse:
+        self._store_state()
+        rows = [_row(self.event_batch.epoch, event.draft, event.recorded) for event in self.pending]
         return IngressResponse(201, orjson.dumps({"events": rows}))
 
-    def _keep_state(self) -> None:
-        """The last connection.update is how the instance is now, told or held. So nothing announces it."""
+    def _store_state(self) -> None:
+        """Store the state of the last connection.update, recorded or deferred; that event announces it already."""
         states = [
-            told.draft.data.get("state")
-            for told in self.told
-            if not told.recorded.is_repeat
-            and told.draft.event_type == EventType.CONNECTION_UPDATE
-            and isinstance(told.draft.data, dict)
+            event.draft.data.get("state")
+            for event in self.pending
+            if not event.recorded.is_repeat
+            and event.draft.event_type == EventType.CONNECTION_UPDATE
+            and isinstance(event.draft.data, dict)
         ]
         if known := [state for state in states if state in ConnectionState.values]:
             instance = Instance.objects.filter(pk=self.event_batch.instance.pk)
             instance.update(connection_state=known[-1], updated_at=timezone.now())
 
 
-def _row(epoch: str, draft: EventDraft, place: Recorded) -> PublishedRow:
+def _row(epoch: str, draft: EventDraft, recorded: Recorded) -> PublishedRow:
     return {
-        "id": None if place.seq is None else event_id(epoch, place.seq),
-        "seq": place.seq,
+        "id": None if recorded.seq is None else event_id(epoch, recorded.seq),
+        "seq": recorded.seq,
         "event": draft.event_type.value,
-        "isRepeat": place.is_repeat,
-        "isHeld": place.is_deferred,
+        "isRepeat": recorded.is_repeat,
+        "isHeld": recorded.is_deferred,
     }
 
 
-# What is posted
+# The body
 
 
-def _drafts(call: IngressRequest) -> list[EventDraft]:
-    """Raises APIException for what is no event, or no list of them."""
-    body = _json(call)
+def _drafts(request: IngressRequest) -> list[EventDraft]:
+    """Return the events of a body. Raises APIException unless it is an event or an array of events."""
+    body = _json(request)
     if isinstance(body, dict) and (draft := _well_formed(body)):
         return [draft]
     is_many = isinstance(body, list)
-    told = validate(PublishBatch(data={"events": body}))["events"] if is_many else [validate(PublishBody(data=body))]
-    return [_draft(one["event"], one["data"], one.get("dedupeKey")) for one in told]
+    events = validate(PublishBatch(data={"events": body}))["events"] if is_many else [validate(PublishBody(data=body))]
+    return [_draft(event["event"], event["data"], event.get("dedupeKey")) for event in events]
 
 
-def _json(call: IngressRequest) -> Any:
-    if not call.body:
+def _json(request: IngressRequest) -> Any:
+    """Return the parsed body: an object or an array. Raises APIException."""
+    if not request.body:
         return {}
-    content_type = call.headers.get("content-type", "")
+    content_type = request.headers.get("content-type", "")
     if content_type != JSON and not media_type_matches(JSON, content_type):
         raise UnsupportedMediaType(content_type)
     try:
-        body = json_body.load(call.body) if call.body.strip() else {}
+        body = json_body.load(request.body) if request.body.strip() else {}
     except json_body.NotJson as error:
         raise ParseError(str(error)) from None
     if not isinstance(body, (dict, list)):
@@ -138,16 +141,16 @@ def _json(call: IngressRequest) -> Any:
     return body
 
 
-def _well_formed(told: dict[str, Any]) -> EventDraft | None:
-    """What most requests are, without the cost of finding out what is wrong with the others."""
-    event_type, key = EventType.named(told.get("event")), told.get("dedupeKey")
-    if event_type is None or not event_type.is_publishable or "data" not in told:
+def _well_formed(event: dict[str, Any]) -> EventDraft | None:
+    """Return a valid event without the cost of the serializer, None for one that the serializer has to check."""
+    event_type, key = EventType.named(event.get("event")), event.get("dedupeKey")
+    if event_type is None or not event_type.is_publishable or "data" not in event:
         return None
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and "\x00" not in key):
         return None
-    return _draft(event_type, told["data"], key)
+    return _draft(event_type, event["data"], key)
 
 
 def _draft(event_type: EventType, data: Any, key: str | None) -> EventDraft:
-    # apart from the keys that providers find in what they are sent
+    # with a prefix, so that it never equals a key that a provider finds in a payload
     return EventDraft(event_type, data, None if key is None else f"publish:{key}")

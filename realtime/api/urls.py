@@ -4,7 +4,7 @@ from instances.ingress.view import IngressView
 from realtime.api import deliveries, endpoints, events, publish
 
 urlpatterns = [
-    path("event/publish/<str:name>", IngressView.as_view(door=publish.PublishIngress())),
+    path("event/publish/<str:name>", IngressView.as_view(endpoint=publish.PublishIngress())),
     path("event/find/<str:name>", events.FindEvents.as_view()),
     path("webhook/endpoints/<str:name>", endpoints.EndpointsView.as_view()),
     path("webhook/endpoints/<str:name>/<str:pk>", endpoints.EndpointView.as_view()),
