@@ -29,14 +29,14 @@ def log(server: Server, instance: Number) -> list[dict[str, Any]]:
     return server.get(server.path("/event/find", instance) + "?after=1", key=instance.token).json["events"]
 
 
-def told(event: str = "call", data: Any = None, **fields: Any) -> dict[str, Any]:
+def an_event(event: str = "call", data: Any = None, **fields: Any) -> dict[str, Any]:
     return {"event": event, "data": data} | fields
 
 
 def test_what_is_published_is_heard_at_once_and_answered_with_its_place(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
-    answer = publish(server, instance, told("labels.edit", {"id": "1", "name": "VIP"}))
+    answer = publish(server, instance, an_event("labels.edit", {"id": "1", "name": "VIP"}))
 
     heard = client.wait_for("event")["args"][0]
     assert answer.status == 201
@@ -48,7 +48,7 @@ def test_what_is_published_is_heard_at_once_and_answered_with_its_place(server, 
 def test_many_are_told_in_the_order_of_the_array(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
-    answer = publish(server, instance, [told(data=n) for n in range(500)])
+    answer = publish(server, instance, [an_event(data=n) for n in range(500)])
 
     assert [row["seq"] for row in answer.json["events"]] == list(range(2, 502))
     heard = [client.wait_for("event")["args"][0] for _ in range(500)]
@@ -58,17 +58,17 @@ def test_many_are_told_in_the_order_of_the_array(server, node, instance):
 
 @pytest.mark.parametrize("spelling", ["groups.update", "GROUPS_UPDATE", "GROUP_UPDATE"])
 def test_a_type_is_known_by_each_of_its_names(server, instance, spelling):
-    assert publish(server, instance, told(spelling)).json["events"][0]["event"] == "groups.update"
+    assert publish(server, instance, an_event(spelling)).json["events"][0]["event"] == "groups.update"
 
 
 @pytest.mark.parametrize("data", [None, [], {}, "text", 0, False, [{"a": [None]}], {"ключ": "\x00 \U0001f600"}])
 def test_data_is_any_json(server, instance, data):
-    assert publish(server, instance, told(data=data)).status == 201
+    assert publish(server, instance, an_event(data=data)).status == 201
     assert [event["data"] for event in log(server, instance)] == [data]
 
 
 def test_keys_and_tokens_in_data_are_left_out(server, instance):
-    publish(server, instance, told("presence.update", {"apikey": "x", "deep": [{"token": "y", "id": 1}]}))
+    publish(server, instance, an_event("presence.update", {"apikey": "x", "deep": [{"token": "y", "id": 1}]}))
     assert [event["data"] for event in log(server, instance)] == [{"deep": [{"id": 1}]}]
 
 
@@ -80,7 +80,7 @@ def test_what_only_the_server_can_know_is_not_publishable(server, instance):
     ]
     for event_type in own:
         for name in (event_type.value, event_type.name):
-            [[message]] = publish(server, instance, told(name)).json["response"]["message"]
+            [[message]] = publish(server, instance, an_event(name)).json["response"]["message"]
             assert message.startswith("event is not one of enum values: qrcode.updated,connection.update,")
     assert log(server, instance) == []
 
@@ -94,19 +94,19 @@ LONGEST = "k" * 255
         ({}, ['instance requires property "event"', 'instance requires property "data"']),
         (b"", ['instance requires property "event"', 'instance requires property "data"']),
         ({"event": "call"}, ['instance requires property "data"']),
-        (told(dedupeKey=""), ['The "dedupeKey" cannot be empty']),
-        (told(dedupeKey=5), ["dedupeKey is not of a type(s) string"]),
-        (told(dedupeKey=LONGEST + "k"), ["dedupeKey does not meet maximum length of 255"]),
-        (told(dedupeKey="a\x00b"), ["dedupeKey must not contain NUL characters"]),
+        (an_event(dedupeKey=""), ['The "dedupeKey" cannot be empty']),
+        (an_event(dedupeKey=5), ["dedupeKey is not of a type(s) string"]),
+        (an_event(dedupeKey=LONGEST + "k"), ["dedupeKey does not meet maximum length of 255"]),
+        (an_event(dedupeKey="a\x00b"), ["dedupeKey must not contain NUL characters"]),
         ([], ["events does not meet minimum length of 1"]),
-        ([told()] * 501, ["events does not meet maximum length of 500"]),
-        ([told(), 5], ["events[1] is not of a type(s) object"]),
-        ([told(), None], ["events[1] is not of a type(s) object"]),
-        ([told(), [told()]], ["events[1] is not of a type(s) object"]),
-        ([told(), {"data": 1}], ['events[1] requires property "event"']),
-        ([told(), told(), {"event": "call"}], ['events[2] requires property "data"']),
+        ([an_event()] * 501, ["events does not meet maximum length of 500"]),
+        ([an_event(), 5], ["events[1] is not of a type(s) object"]),
+        ([an_event(), None], ["events[1] is not of a type(s) object"]),
+        ([an_event(), [an_event()]], ["events[1] is not of a type(s) object"]),
+        ([an_event(), {"data": 1}], ['events[1] requires property "event"']),
+        ([an_event(), an_event(), {"event": "call"}], ['events[2] requires property "data"']),
         (
-            [told(dedupeKey=[]), told(dedupeKey={})],
+            [an_event(dedupeKey=[]), an_event(dedupeKey={})],
             [f"events[{n}].dedupeKey is not of a type(s) string" for n in (0, 1)],
         ),
     ],
@@ -121,7 +121,9 @@ def test_what_is_wrong_is_told_by_its_path_and_nothing_is_written(server, instan
 
 @pytest.mark.parametrize("event", ["nope", "", None, 5, [], {}, True, "Call", "messages.upsert "])
 def test_an_event_that_does_not_exist_is_refused_with_the_list_of_those_that_do(server, instance, event):
-    [[message]] = publish(server, instance, [told(), told(), told(), told(event)]).json["response"]["message"]
+    [[message]] = publish(server, instance, [an_event(), an_event(), an_event(), an_event(event)]).json["response"][
+        "message"
+    ]
     assert message.startswith("events[3].event is not one of enum values: qrcode.updated,")
     assert log(server, instance) == []
 
@@ -141,10 +143,10 @@ def test_forms_are_not_taken(server, instance):
 
 
 def test_a_repeat_is_answered_with_the_first_ones_place_and_not_told_again(server, instance):
-    [first] = publish(server, instance, told(data=1, dedupeKey=LONGEST)).json["events"]
-    publish(server, instance, told(data=2))
+    [first] = publish(server, instance, an_event(data=1, dedupeKey=LONGEST)).json["events"]
+    publish(server, instance, an_event(data=2))
 
-    answer = publish(server, instance, told(data=3, dedupeKey=LONGEST))
+    answer = publish(server, instance, an_event(data=3, dedupeKey=LONGEST))
 
     assert answer.status == 201
     assert answer.json["events"] == [first | {"isRepeat": True}]
@@ -153,7 +155,7 @@ def test_a_repeat_is_answered_with_the_first_ones_place_and_not_told_again(serve
 
 def test_repeats_within_one_request_count_once(server, instance):
     keys = ["a", "b", "a", None, None, "b"]
-    events = publish(server, instance, [told(data=n, dedupeKey=key) for n, key in enumerate(keys)]).json["events"]
+    events = publish(server, instance, [an_event(data=n, dedupeKey=key) for n, key in enumerate(keys)]).json["events"]
 
     assert [(event["seq"], event["isRepeat"]) for event in events] == [
         *((2, False), (3, False), (2, True), (4, False), (5, False), (3, True)),
@@ -163,7 +165,7 @@ def test_repeats_within_one_request_count_once(server, instance):
 
 def test_one_key_published_by_many_at_once_is_told_once(server, instance):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda n: publish(server, instance, told(data=n, dedupeKey="same")), range(6)))
+        answers = list(pool.map(lambda n: publish(server, instance, an_event(data=n, dedupeKey="same")), range(6)))
 
     rows = [answer.json["events"][0] for answer in answers]
     assert {row["seq"] for row in rows} == {2}
@@ -178,7 +180,7 @@ def test_keys_of_two_instances_and_of_providers_are_apart(server, instance):
 
     for key in ("message:ABC", "ABC"):
         for one in (instance, other):
-            assert not publish(server, one, told(dedupeKey=key)).json["events"][0]["isRepeat"]
+            assert not publish(server, one, an_event(dedupeKey=key)).json["events"][0]["isRepeat"]
     assert len(log(server, instance)) == before + 2
 
 
@@ -191,7 +193,7 @@ def state(server: Server, instance: Number) -> str:
 
 @pytest.mark.parametrize("new", ["open", "connecting", "close"])
 def test_a_published_connection_state_is_kept_and_told_once(server, instance, new):
-    publish(server, instance, told("connection.update", {"state": new, "statusReason": 200}))
+    publish(server, instance, an_event("connection.update", {"state": new, "statusReason": 200}))
 
     assert state(server, instance) == new
     assert [event["data"] for event in log(server, instance)] == [{"state": new, "statusReason": 200}]
@@ -200,16 +202,16 @@ def test_a_published_connection_state_is_kept_and_told_once(server, instance, ne
 @pytest.mark.parametrize("data", [None, [], "open", {}, {"state": "refused"}, {"state": None}, {"state": ["open"]}])
 def test_a_connection_update_without_a_state_leaves_it(server, instance, data):
     before = state(server, instance)
-    assert publish(server, instance, told("connection.update", data)).status == 201
+    assert publish(server, instance, an_event("connection.update", data)).status == 201
     assert state(server, instance) == before
 
 
 def test_of_several_states_the_last_one_stays_and_a_repeat_takes_nothing_back(server, instance):
     states = ["open", "close", "connecting"]
-    publish(server, instance, [told("connection.update", {"state": one}, dedupeKey=one) for one in states])
+    publish(server, instance, [an_event("connection.update", {"state": one}, dedupeKey=one) for one in states])
     assert state(server, instance) == "connecting"
 
-    publish(server, instance, told("connection.update", {"state": "open"}, dedupeKey="open"))
+    publish(server, instance, an_event("connection.update", {"state": "open"}, dedupeKey="open"))
     assert state(server, instance) == "connecting"
 
 
@@ -218,11 +220,11 @@ def test_of_several_states_the_last_one_stays_and_a_repeat_takes_nothing_back(se
 
 def test_an_instance_that_is_gone_or_foreign_is_refused(server, instance):
     other = server.create()
-    assert publish(server, other, told(), key=instance.token).status == 401
-    assert publish(server, other, told(), key=None).status == 401
+    assert publish(server, other, an_event(), key=instance.token).status == 401
+    assert publish(server, other, an_event(), key=None).status == 401
     server.request("DELETE", server.path("/instance/delete", other))
-    assert publish(server, other, told(), key=GLOBAL_KEY).status == 404
-    assert publish(server, other, told(), key=other.token).status == 401
+    assert publish(server, other, an_event(), key=GLOBAL_KEY).status == 404
+    assert publish(server, other, an_event(), key=other.token).status == 401
 
 
 @pytest.mark.django_db
@@ -235,7 +237,7 @@ def test_a_key_may_do_what_its_scopes_say(client, scopes, publishes, finds):
     key.instances.add(instance)
 
     options: Any = {"content_type": "application/json", "headers": {"apikey": secret}}
-    assert client.post("/event/publish/loja", told(), **options).status_code == publishes
+    assert client.post("/event/publish/loja", an_event(), **options).status_code == publishes
     assert client.get("/event/find/loja", headers={"apikey": secret}).status_code == finds
 
 
@@ -246,7 +248,7 @@ def test_an_audience_is_settled_for_each_event_of_a_request(client):
     types = ["call", "chats.set", "groups.update", "chats.set", "call"]
     options: Any = {"content_type": "application/json", "headers": {"apikey": GLOBAL_KEY}}
 
-    client.post("/event/publish/loja", [told(one) for one in types], **options)
+    client.post("/event/publish/loja", [an_event(one) for one in types], **options)
 
     events = Event.objects.filter(instance_id=instance.pk, seq__gt=1).order_by("seq")
     assert [event.is_heard for event in events] == [True, False, True, False, True]
@@ -256,7 +258,7 @@ def test_an_audience_is_settled_for_each_event_of_a_request(client):
 def test_a_full_request_is_a_handful_of_statements(client, django_assert_max_num_queries):
     Instance.objects.create(name="loja")
     options: Any = {"content_type": "application/json", "headers": {"apikey": GLOBAL_KEY}}
-    body = [told(data=n, dedupeKey=str(n)) for n in range(500)]
+    body = [an_event(data=n, dedupeKey=str(n)) for n in range(500)]
 
     with django_assert_max_num_queries(30):
         began = timezone.now()

@@ -20,7 +20,7 @@ from realtime.log.stream import Stream
 from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
 from tests.in_process import until
-from tests.realtime.api.test_publish import log, publish, state, told
+from tests.realtime.api.test_publish import an_event, log, publish, state
 from tests.realtime.log.test_models import envelope, in_threads, record, seqs
 from tests.server import Number, Server
 
@@ -488,7 +488,7 @@ def test_a_loop_of_reconnections_is_emitted_once_a_second_and_ends_with_its_last
     began = time.monotonic()
     for n in range(200):
         state_now = "open" if n == 199 else ("connecting", "close")[n % 2]
-        answer = publish(server, instance, told("connection.update", {"state": state_now, "n": n}))
+        answer = publish(server, instance, an_event("connection.update", {"state": state_now, "n": n}))
         assert answer.status == 201
     assert state(server, instance) == "open"
     while client.event("connection.update")["data"]["n"] != 199:
@@ -511,7 +511,7 @@ def test_the_last_presence_of_each_chat_is_received(server, node):
     chats = [f"{n}@s.whatsapp.net" for n in range(3)]
 
     for n in range(10):
-        publish(server, instance, [told("presence.update", {"id": chat, "n": n}) for chat in chats])
+        publish(server, instance, [an_event("presence.update", {"id": chat, "n": n}) for chat in chats])
     pending = set(chats)
     while pending:
         data = client.event("presence.update")["data"]
@@ -530,7 +530,7 @@ def test_with_coalescing_off_sockets_receive_every_event(start_server, node):
     client = listen(server, node, instance)
 
     for event in ("presence.update", "connection.update", "qrcode.updated"):
-        answer = publish(server, instance, [told(event, {"n": n}) for n in range(5)])
+        answer = publish(server, instance, [an_event(event, {"n": n}) for n in range(5)])
         assert not any(row["isHeld"] for row in answer.json["events"])
         assert [client.event(event)["data"]["n"] for _ in range(5)] == [0, 1, 2, 3, 4]
     client.disconnect()
@@ -542,8 +542,8 @@ def test_the_response_to_a_publisher_names_deferred_events_and_repeats(coalescin
     before = state(server, instance)
     new = "close" if before == "open" else "open"
 
-    bodies = [told("connection.update", {"state": "connecting"}, dedupeKey="first")]
-    bodies += [told("connection.update", {"state": new}, dedupeKey="second")]
+    bodies = [an_event("connection.update", {"state": "connecting"}, dedupeKey="first")]
+    bodies += [an_event("connection.update", {"state": new}, dedupeKey="second")]
     first, second = publish(server, instance, bodies).json["events"]
 
     assert (first["seq"], first["isHeld"], first["isRepeat"]) == (2, False, False)
@@ -553,7 +553,7 @@ def test_the_response_to_a_publisher_names_deferred_events_and_repeats(coalescin
 
     until(lambda: len(log(server, instance)) == 2)
     last = log(server, instance)[-1]
-    publish(server, instance, told("connection.update", {"state": "connecting"}))
+    publish(server, instance, an_event("connection.update", {"state": "connecting"}))
     [repeat] = publish(server, instance, bodies[1]).json["events"]
     assert repeat == deferred | {"id": last["id"], "seq": last["seq"], "isRepeat": True, "isHeld": False}
     assert state(server, instance) == "connecting"
@@ -564,10 +564,12 @@ def test_a_repeat_of_a_deferred_event_has_no_number_and_does_not_change_the_stat
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS=str(HOUR))
     instance = server.create()
     for key, value in (("a", "connecting"), ("b", "open"), ("c", "close")):
-        publish(server, instance, told("connection.update", {"state": value}, dedupeKey=key))
+        publish(server, instance, an_event("connection.update", {"state": value}, dedupeKey=key))
 
     for key in ("b", "c"):
-        [row] = publish(server, instance, told("connection.update", {"state": "open"}, dedupeKey=key)).json["events"]
+        [row] = publish(server, instance, an_event("connection.update", {"state": "open"}, dedupeKey=key)).json[
+            "events"
+        ]
         assert row == {"id": None, "seq": None, "event": "connection.update", "isRepeat": True, "isHeld": False}
     assert state(server, instance) == "close"
 
@@ -576,7 +578,7 @@ def test_an_event_deferred_when_the_server_is_killed_is_emitted_once_by_the_next
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="3000")
     instance = server.create()
     client = listen(server, node, instance)
-    answer = publish(server, instance, [told("connection.update", {"n": n}) for n in range(3)])
+    answer = publish(server, instance, [an_event("connection.update", {"n": n}) for n in range(3)])
     assert answer.json["events"][2]["isHeld"]
     assert client.event("connection.update")["data"] == {"n": 0}
 
@@ -594,12 +596,12 @@ def test_an_event_deferred_when_the_server_is_killed_is_emitted_once_by_the_next
 def test_events_deferred_before_a_restart_without_coalescing_are_emitted_by_it(fresh_server):
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="60000")
     instance = server.create()
-    publish(server, instance, [told("connection.update", {"n": n}) for n in range(3)])
+    publish(server, instance, [an_event("connection.update", {"n": n}) for n in range(3)])
     server.kill()
     server.environment["EVENT_COALESCE_CONNECTION_UPDATE_MS"] = "0"
     server.start()
 
-    assert publish(server, instance, told("connection.update", {"n": 3})).json["events"][0]["seq"] == 4
+    assert publish(server, instance, an_event("connection.update", {"n": 3})).json["events"][0]["seq"] == 4
     assert [event["data"]["n"] for event in log(server, instance)] == [0, 2, 3]
 
 
@@ -633,7 +635,7 @@ def test_several_servers_emit_a_deferred_event_once(coalescing_server, start_ser
     global_client = node.connect(f"{servers[2].url}/", auth={"apikey": GLOBAL_KEY}).connected()
     for n in range(3):
         for instance in instances:
-            publish(servers[n], instance, told("connection.update", {"n": n}))
+            publish(servers[n], instance, an_event("connection.update", {"n": n}))
 
     for instance in instances:
         until(lambda number=instance: log(servers[0], number)[-1]["data"]["n"] == 2)
