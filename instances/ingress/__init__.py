@@ -1,1 +1,1 @@
-"""Payloads that providers post: authenticated, parsed, and many stored in one transaction."""
+"""The ingress: payloads that providers post are authenticated, parsed, and many stored in one transaction."""

@@ -1,4 +1,4 @@
-"""Bodies are read whole, up to a limit and in bounded time, before they take a thread."""
+"""Limits of request bodies: each is read completely, up to a size and in bounded time, before it takes a thread."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from instances.asgi import (
     respond,
 )
 
-#: The headers without which a request has no body.
-LENGTHS = {b"content-length", b"transfer-encoding"}
+#: Headers that announce a body; a request with neither has none (RFC 9112, section 6.3).
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
-#: Seconds that a body may pause, and that it may take besides what its bytes need at MIN_RATE.
+#: Seconds that a body may pause, and that it may take in addition to the time for its bytes at MIN_RATE.
 BODY_PATIENCE = 10
 
-#: Bytes a second, on average: 16 MB may take a bit more than an hour.
+#: Average bytes per second, at least: 16 MB may take a bit more than an hour.
 MIN_RATE = 4096
 
-#: Fields that a query may have, as for Django (DATA_UPLOAD_MAX_NUMBER_FIELDS): each costs more than its bytes.
+#: Fields of a query string, at most, as in Django (DATA_UPLOAD_MAX_NUMBER_FIELDS): a field costs more than its bytes.
 MAX_QUERY_FIELDS = 1000
 
-#: Bytes that Content-Type may have: Django's time for its parameters grows with the square of their number.
+#: Bytes of a Content-Type, at most: Django's time for its parameters grows with the square of their number.
 MAX_CONTENT_TYPE_SIZE = 1024
 
-#: A charset that Python knows and that is none (`hex`) would fail inside Django; JSON and forms come in UTF-8 anyway.
+#: The charset of a Content-Type. It is removed: Django fails on a Python codec that is no charset (`hex`), and JSON and
+#: forms are UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
 
 
 class Transfer:
-    """Bytes that move in one direction, and until when the next ones have to."""
+    """The progress of bytes in one direction, and the deadline of the next ones. Times are in seconds."""
 
     def __init__(self, now: float, patience: float) -> None:
-        #: Seconds that it may pause, and that it may take besides what its bytes need at MIN_RATE.
+        #: Seconds that it may pause, and that it may take in addition to the time for its bytes at MIN_RATE.
         self.patience = patience
         self.began = self.moved_at = now
-        #: Bytes so far.
+        #: Bytes transferred so far.
         self.moved = 0
 
     def move(self, size: int, now: float) -> None:
@@ -60,10 +61,10 @@ class Transfer:
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 to a body over MAX_BODY_BYTES, 408 to one that comes too slowly and 431 to a
-    Content-Type over MAX_CONTENT_TYPE_SIZE, and hands on any other request with its body in one piece.
+    """ASGI middleware: responds 413 to a body over MAX_BODY_BYTES, 408 to a body that is too slow and 431 to a
+    Content-Type over MAX_CONTENT_TYPE_SIZE, and passes on any other request with its body in one message.
 
-    WSGI behind it learns the length of a chunked body this way; without one Django would read nothing.
+    It adds the length of a chunked body: without a Content-Length Django, behind WSGI, would read nothing.
     """
 
     def __init__(self, app: Application) -> None:
@@ -74,7 +75,7 @@ class BodyLimit:
             await self._refuse(send, 431, f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes")
             return
         scope = scope | {"headers": [_without_charset(*header) for header in scope["headers"]]}
-        if LENGTHS.isdisjoint(name for name, _ in scope["headers"]):
+        if BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
             return
         try:
@@ -87,19 +88,19 @@ class BodyLimit:
         except TimeoutError:
             await self._refuse(send, 408, "The request was not complete in time")
             return
-        headers = [header for header in scope["headers"] if header[0] not in LENGTHS]
+        headers = [header for header in scope["headers"] if header[0] not in BODY_HEADERS]
         headers.append((b"content-length", str(len(body)).encode()))
         message = {"type": "http.request", "body": body, "more_body": False}
         messages = iter([message])
 
-        async def receive_whole() -> dict[str, Any]:
+        async def receive_body() -> dict[str, Any]:
             return next(messages, None) or await receive()
 
-        await self.app(scope | {"headers": headers}, receive_whole, send)
+        await self.app(scope | {"headers": headers}, receive_body, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body. Raises BodyTooLarge, TimeoutError and ClientDisconnected."""
-        # without its zeros: Python converts no more than 4,300 digits
+        # without leading zeros: Python converts no more than 4,300 digits
         announced = dict(scope["headers"]).get(b"content-length", b"0").lstrip(b"0")
         if announced.isdigit() and (len(announced) > 18 or int(announced) > settings.MAX_BODY_BYTES):
             raise BodyTooLarge
@@ -115,11 +116,11 @@ class BodyLimit:
         return await read_body(receive_in_time, max_size=settings.MAX_BODY_BYTES)
 
     async def _refuse(self, send: Send, status: int, message: str) -> None:
-        answer = errors.error_response(status, [message])
+        response = errors.error_response(status, [message])
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         if settings.CORS_ALLOW_ALL_ORIGINS:
             headers.append((b"access-control-allow-origin", b"*"))
-        await respond(send, status, headers, answer.content)
+        await respond(send, status, headers, response.content)
 
 
 def _without_charset(name: bytes, value: bytes) -> tuple[bytes, bytes]:
