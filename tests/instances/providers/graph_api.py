@@ -1,4 +1,4 @@
-"""Meta's Graph API as its documentation describes it, on this machine: it takes texts, or answers as it is told to."""
+"""A Graph API on this machine, as Meta documents it: it accepts texts, or responds as a test wants it to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Asked:
 
 
 class Graph:
-    """Runs in a thread of its own; `requests` is what it was asked."""
+    """A server in a thread of its own; `requests` are those that it received."""
 
     def __init__(self) -> None:
         self.requests: list[Asked] = []
@@ -67,10 +67,10 @@ class Graph:
         answering = self.answers.pop(0) if self.answers else self.take
         return await answering(request)
 
-    # What it may answer
+    # Responses
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        """Take a text message, or say what is wrong with it."""
+        """Accept a text message, or return an error as Meta does."""
         message = json.loads(await request.read())
         if not re.fullmatch(r"/v\d+\.\d/\d+/messages", request.path) or request.method != "POST":
             return error(400, 100, "Unsupported post request")
@@ -83,12 +83,12 @@ class Graph:
         return taken(f"wamid.{secrets.token_hex(12)}", message.get("to"))
 
     def next(self, *answers: Answering | web.StreamResponse) -> None:
-        """What the next requests get: an answer, or what makes one."""
+        """Set the responses to the next requests: a response, or a function that returns it."""
         for answer in answers:
             self.answers.append(answer if callable(answer) else _always(answer))
 
     def held(self) -> Callable[[], None]:
-        """Let the next request wait; returns what lets it go on."""
+        """Make the next request wait; returns a function that lets it proceed."""
         gate = asyncio.Event()
 
         async def wait(request: web.Request) -> web.StreamResponse:
@@ -113,12 +113,17 @@ def taken(id: Any, to: str | None = None) -> web.Response:
 
 def error(status: int, code: int, message: str, **members: Any) -> web.Response:
     """https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes"""
-    told = {"message": message, "type": "OAuthException", "code": code, "fbtrace_id": "Az8or2yhqkZfEZ-_4Qn_Bam"}
-    return web.json_response({"error": told | members}, status=status)
+    members = {
+        "message": message,
+        "type": "OAuthException",
+        "code": code,
+        "fbtrace_id": "Az8or2yhqkZfEZ-_4Qn_Bam",
+    } | members
+    return web.json_response({"error": members}, status=status)
 
 
 async def hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     assert request.transport
     request.transport.close()
     return web.Response()

@@ -1,4 +1,4 @@
-"""POST /webhook/evolution: any program may be the WhatsApp behind an instance, if it shows a key that says so."""
+"""POST /webhook/evolution: any program with a key may be the engine behind an instance."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def client(server, node, instance) -> NodeSocket:
     return node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
 
-def told(server: Server, client: NodeSocket, instance: Number) -> list[dict[str, Any]]:
-    """What the client has heard by now, in order: everything before a text that is sent to mark the place."""
-    mark = secrets.token_hex(8)
-    sent = server.post(server.path("/message/sendText", instance), {"number": "55", "text": mark}, key=instance.token)
+def received(server: Server, client: NodeSocket, instance: Number) -> list[dict[str, Any]]:
+    """Return the events that the client has received so far, in order, up to a text that is sent as a marker."""
+    marker = secrets.token_hex(8)
+    sent = server.post(server.path("/message/sendText", instance), {"number": "55", "text": marker}, key=instance.token)
     assert sent.status == 201
-    heard = []
+    events = []
     while True:
         event = client.wait_for("event")["args"][0]
-        if event["event"] == "send.message" and event["data"]["message"] == {"conversation": mark}:
-            return heard
-        heard.append(event)
+        if event["event"] == "send.message" and event["data"]["message"] == {"conversation": marker}:
+            return events
+        events.append(event)
 
 
-def names(heard: list[dict[str, Any]]) -> list[str]:
-    return [event["event"] for event in heard]
+def names(events: list[dict[str, Any]]) -> list[str]:
+    return [event["event"] for event in events]
 
 
 def inbound(instance: Number, **members: Any) -> dict[str, Any]:
@@ -49,20 +49,20 @@ def inbound(instance: Number, **members: Any) -> dict[str, Any]:
     return {"numberId": instance.number, "key": key} | message | members
 
 
-def nothing_came_in(server: Server, instance: Number) -> bool:
+def is_empty(server: Server, instance: Number) -> bool:
     return not any(server.counts(instance).values())
 
 
-def test_a_message_is_heard_in_evolutions_shape(server, instance, client):
+def test_a_message_is_emitted_in_evolutions_shape(server, instance, client):
     before = int(time.time())
     body = inbound(
         instance, key={"remoteJid": ANA, "fromMe": False, "id": "ABC1234"}, profilePicUrl="https://p.example/a"
     )
 
-    answer = server.post("/webhook/evolution", body, key=instance.token)
+    response = server.post("/webhook/evolution", body, key=instance.token)
 
-    assert (answer.status, answer.json) == (200, {"status": "success"})
-    upsert, contact, chat = told(server, client, instance)
+    assert (response.status, response.json) == (200, {"status": "success"})
+    upsert, contact, chat = received(server, client, instance)
     moment = upsert["data"].pop("messageTimestamp")
     assert before <= moment <= int(time.time())
     assert upsert["data"] == {
@@ -83,11 +83,11 @@ def test_a_message_is_heard_in_evolutions_shape(server, instance, client):
     assert chat["data"] == {"remoteJid": ANA, "instanceId": instance.id}
 
 
-def test_each_message_tells_of_its_contact_and_chat_anew(server, instance, client):
+def test_each_message_announces_its_contact_and_chat_anew(server, instance, client):
     for _ in range(2):
         server.post("/webhook/evolution", inbound(instance), key=instance.token)
 
-    assert names(told(server, client, instance))[3:] == [
+    assert names(received(server, client, instance))[3:] == [
         *("messages.upsert", "contacts.upsert", "chats.update", "chats.upsert"),
     ]
     assert server.counts(instance)["Contact"] == 1
@@ -98,24 +98,24 @@ def test_repeats_of_one_id_make_one_event(server, instance, client):
     for _ in range(3):
         assert server.post("/webhook/evolution", body, key=instance.token).json == {"status": "success"}
 
-    assert names(told(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
+    assert names(received(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
 
 
 def test_repeats_that_arrive_at_once_make_one_event(server, instance, client):
     body = inbound(instance)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: server.post("/webhook/evolution", body, key=instance.token), range(8)))
+        responses = list(pool.map(lambda _: server.post("/webhook/evolution", body, key=instance.token), range(8)))
 
-    assert [answer.json for answer in answers] == [{"status": "success"}] * 8
-    assert names(told(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
+    assert [response.json for response in responses] == [{"status": "success"}] * 8
+    assert names(received(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
 
 
 def test_one_id_at_two_instances_is_two_messages(server, instance):
     other = server.create()
-    for one in (instance, other):
-        body = inbound(one, key={"remoteJid": ANA, "fromMe": False, "id": "SAME"})
-        server.post("/webhook/evolution", body, key=one.token)
-    assert [server.counts(one)["Message"] for one in (instance, other)] == [1, 1]
+    for number in (instance, other):
+        body = inbound(number, key={"remoteJid": ANA, "fromMe": False, "id": "SAME"})
+        server.post("/webhook/evolution", body, key=number.token)
+    assert [server.counts(number)["Message"] for number in (instance, other)] == [1, 1]
 
 
 @pytest.mark.parametrize("key", [{}, {"id": None}, {"id": ""}])
@@ -124,15 +124,17 @@ def test_a_message_without_an_id_gets_one(server, instance, client, key):
         server.post("/webhook/evolution", inbound(instance, key={"remoteJid": ANA} | key), key=instance.token)
 
     ids = [
-        event["data"]["key"]["id"] for event in told(server, client, instance) if event["event"] == "messages.upsert"
+        event["data"]["key"]["id"]
+        for event in received(server, client, instance)
+        if event["event"] == "messages.upsert"
     ]
     assert len(set(ids)) == 2
     assert all(ids)
 
 
-def test_what_was_sent_elsewhere_is_from_me(server, instance, client):
+def test_a_message_sent_from_another_device_is_from_me(server, instance, client):
     server.post("/webhook/evolution", inbound(instance, key={"remoteJid": ANA, "fromMe": True}), key=instance.token)
-    assert told(server, client, instance)[0]["data"]["key"]["fromMe"] is True
+    assert received(server, client, instance)[0]["data"]["key"]["fromMe"] is True
 
 
 def test_any_kind_of_message_is_passed_on_verbatim(server, instance, client):
@@ -140,33 +142,33 @@ def test_any_kind_of_message_is_passed_on_verbatim(server, instance, client):
     server.post(
         "/webhook/evolution", inbound(instance, message=message, messageType="pollCreationMessage"), key=instance.token
     )
-    data = told(server, client, instance)[0]["data"]
+    data = received(server, client, instance)[0]["data"]
     assert (data["messageType"], data["message"]) == ("pollCreationMessage", message)
 
 
 @pytest.mark.parametrize("message", [{}, {"message": None}])
 def test_a_body_without_a_message_does_nothing(server, instance, message):
     body = {"numberId": instance.number} | message
-    answer = server.post("/webhook/evolution", body, key=instance.token)
-    assert (answer.status, answer.json) == (200, {"status": "success"})
-    assert nothing_came_in(server, instance)
+    response = server.post("/webhook/evolution", body, key=instance.token)
+    assert (response.status, response.json) == (200, {"status": "success"})
+    assert is_empty(server, instance)
 
 
 def test_an_unknown_number_is_answered_with_an_empty_body(server, instance):
-    answer = server.post("/webhook/evolution", inbound(instance, numberId="nobody"))
-    assert (answer.status, answer.body) == (200, b"")
-    assert nothing_came_in(server, instance)
+    response = server.post("/webhook/evolution", inbound(instance, numberId="nobody"))
+    assert (response.status, response.body) == (200, b"")
+    assert is_empty(server, instance)
 
 
 @pytest.mark.parametrize("integration", ["WHATSAPP-BUSINESS", "WHATSAPP-BAILEYS"])
-def test_numbers_of_other_integrations_are_not_reached(server, integration):
+def test_numbers_of_other_integrations_are_unknown(server, integration):
     other = server.create(integration=integration)
-    answer = server.post("/webhook/evolution", inbound(other))
-    assert (answer.status, answer.body) == (200, b"")
-    assert nothing_came_in(server, other)
+    response = server.post("/webhook/evolution", inbound(other))
+    assert (response.status, response.body) == (200, b"")
+    assert is_empty(server, other)
 
 
-# Who may post
+# Authentication
 
 
 def test_the_global_key_may_post_for_any_instance(server, instance):
@@ -174,22 +176,22 @@ def test_the_global_key_may_post_for_any_instance(server, instance):
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong"])
-def test_without_a_valid_key_nothing_comes_in(server, instance, key):
-    answer = server.post("/webhook/evolution", inbound(instance), key=key)
-    assert (answer.status, answer.json["response"]["message"]) == (401, "Unauthorized")
-    assert nothing_came_in(server, instance)
+def test_a_request_without_a_valid_key_stores_nothing(server, instance, key):
+    response = server.post("/webhook/evolution", inbound(instance), key=key)
+    assert (response.status, response.json["response"]["message"]) == (401, "Unauthorized")
+    assert is_empty(server, instance)
 
 
-def test_another_instances_token_is_as_good_as_none(server, instance):
+def test_another_instances_token_is_refused_as_a_wrong_key_is(server, instance):
     other = server.create()
     for number in (instance.number, "nobody"):
-        answer = server.post("/webhook/evolution", inbound(instance, numberId=number), key=other.token)
-        assert (answer.status, answer.json["response"]["message"]) == (401, "Unauthorized")
-    assert nothing_came_in(server, instance)
+        response = server.post("/webhook/evolution", inbound(instance, numberId=number), key=other.token)
+        assert (response.status, response.json["response"]["message"]) == (401, "Unauthorized")
+    assert is_empty(server, instance)
 
 
 @pytest.mark.parametrize("setting", ["true", "127.0.0.0/8"])
-def test_the_operator_may_open_the_door(start_server, setting):
+def test_the_operator_may_open_the_endpoint(start_server, setting):
     server = start_server(EVOLUTION_INGRESS_OPEN=setting)
     instance = server.create()
 
@@ -199,15 +201,15 @@ def test_the_operator_may_open_the_door(start_server, setting):
     assert server.counts(instance)["Message"] == 1
 
 
-def test_a_door_that_is_open_to_others_stays_shut_for_us(start_server):
+def test_an_endpoint_that_is_open_to_other_addresses_requires_a_key(start_server):
     server = start_server(EVOLUTION_INGRESS_OPEN="10.0.0.0/8,192.168.1.5")
     instance = server.create()
     spoofed = {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1"}
     assert server.post("/webhook/evolution", inbound(instance), key=None, headers=spoofed).status == 401
-    assert nothing_came_in(server, instance)
+    assert is_empty(server, instance)
 
 
-# What cannot be taken
+# Invalid bodies
 
 
 @pytest.mark.parametrize(
@@ -238,40 +240,43 @@ def test_a_door_that_is_open_to_others_stays_shut_for_us(start_server):
         ({"profilePicUrl": "https://p.example/\x00"}, "profilePicUrl"),
     ],
 )
-def test_what_is_not_a_message_is_refused_by_the_members_name(server, instance, members, named):
-    answer = server.post("/webhook/evolution", inbound(instance, **members), key=GLOBAL_KEY)
-    assert (answer.status, answer.json["error"]) == (400, "Bad Request")
-    [message] = answer.json["response"]["message"]
+def test_the_error_of_an_invalid_message_names_the_member(server, instance, members, named):
+    response = server.post("/webhook/evolution", inbound(instance, **members), key=GLOBAL_KEY)
+    assert (response.status, response.json["error"]) == (400, "Bad Request")
+    [message] = response.json["response"]["message"]
     assert named in message
-    assert nothing_came_in(server, instance)
+    assert is_empty(server, instance)
 
 
-def test_a_body_that_lacks_a_member_says_which(server, instance):
+def test_the_error_of_a_missing_member_names_it(server, instance):
     for name in ("numberId", "key"):
         body = {member: value for member, value in inbound(instance).items() if member != name}
-        answer = server.post("/webhook/evolution", body)
-        assert (answer.status, answer.json["response"]["message"]) == (400, [f'instance requires property "{name}"'])
+        response = server.post("/webhook/evolution", body)
+        assert (response.status, response.json["response"]["message"]) == (
+            400,
+            [f'instance requires property "{name}"'],
+        )
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff\xfe", b"numberId=5", b"[" * 5000])
 def test_a_body_that_is_no_object_is_refused(server, body):
-    answer = server.post("/webhook/evolution", body)
-    assert (answer.status, answer.json["status"]) == (400, 400)
+    response = server.post("/webhook/evolution", body)
+    assert (response.status, response.json["status"]) == (400, 400)
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json; charset=latin-1"])
 def test_the_content_type_does_not_matter(server, instance, content_type):
-    answer = server.post("/webhook/evolution", inbound(instance), headers={"Content-Type": content_type})
-    assert answer.json == {"status": "success"}
+    response = server.post("/webhook/evolution", inbound(instance), headers={"Content-Type": content_type})
+    assert response.json == {"status": "success"}
 
 
-def test_long_names_and_odd_texts_are_heard_as_they_came(server, instance, client):
+def test_long_names_and_odd_texts_are_emitted_unchanged(server, instance, client):
     # json.dumps writes half a surrogate pair as \\ud83d, as careless programs do
     message = {"conversation": "\x00 NUL, \ud83d half an emoji, " + "x" * 10_000, "n": 2**53 - 1, "f": 1e300}
     for name in ("Ana" * 200, "A\x00na"):
-        answer = server.post("/webhook/evolution", inbound(instance, message=message, pushName=name))
-        assert answer.json == {"status": "success"}
+        response = server.post("/webhook/evolution", inbound(instance, message=message, pushName=name))
+        assert response.json == {"status": "success"}
 
-    upserts = [event["data"] for event in told(server, client, instance) if event["event"] == "messages.upsert"]
+    upserts = [event["data"] for event in received(server, client, instance) if event["event"] == "messages.upsert"]
     assert [data["pushName"] for data in upserts] == ["Ana" * 200, "A\x00na"]
     assert upserts[0]["message"] == message | {"conversation": message["conversation"].replace("\ud83d", "?")}
