@@ -1,4 +1,4 @@
-"""POST /event/publish: an engine of one's own tells what happened, all of a request or nothing."""
+"""POST /event/publish: an engine of the user's own publishes events, all of a request or none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def publish(server: Server, instance: Number, body: Any, **options: Any) -> Resp
 
 
 def log(server: Server, instance: Number) -> list[dict[str, Any]]:
-    """What the instance's sockets heard, after its creation."""
+    """Return the envelopes that the instance's sockets received after its creation."""
     return server.get(server.path("/event/find", instance) + "?after=1", key=instance.token).json["events"]
 
 
@@ -33,27 +33,27 @@ def an_event(event: str = "call", data: Any = None, **fields: Any) -> dict[str, 
     return {"event": event, "data": data} | fields
 
 
-def test_what_is_published_is_heard_at_once_and_answered_with_its_place(server, node, instance):
+def test_a_published_event_is_emitted_at_once_and_the_response_has_its_seq(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
-    answer = publish(server, instance, an_event("labels.edit", {"id": "1", "name": "VIP"}))
+    response = publish(server, instance, an_event("labels.edit", {"id": "1", "name": "VIP"}))
 
-    heard = client.wait_for("event")["args"][0]
-    assert answer.status == 201
-    [row] = answer.json["events"]
-    assert row == {"id": heard["id"], "seq": 2, "event": "labels.edit", "isRepeat": False, "isHeld": False}
-    assert (heard["event"], heard["data"], heard["seq"]) == ("labels.edit", {"id": "1", "name": "VIP"}, 2)
+    received = client.wait_for("event")["args"][0]
+    assert response.status == 201
+    [row] = response.json["events"]
+    assert row == {"id": received["id"], "seq": 2, "event": "labels.edit", "isRepeat": False, "isHeld": False}
+    assert (received["event"], received["data"], received["seq"]) == ("labels.edit", {"id": "1", "name": "VIP"}, 2)
 
 
-def test_many_are_told_in_the_order_of_the_array(server, node, instance):
+def test_events_are_emitted_in_the_order_of_the_array(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
-    answer = publish(server, instance, [an_event(data=n) for n in range(500)])
+    response = publish(server, instance, [an_event(data=n) for n in range(500)])
 
-    assert [row["seq"] for row in answer.json["events"]] == list(range(2, 502))
-    heard = [client.wait_for("event")["args"][0] for _ in range(500)]
-    assert [event["data"] for event in heard] == list(range(500))
-    assert [event["prev"] for event in heard] == list(range(1, 501))
+    assert [row["seq"] for row in response.json["events"]] == list(range(2, 502))
+    received = [client.wait_for("event")["args"][0] for _ in range(500)]
+    assert [event["data"] for event in received] == list(range(500))
+    assert [event["prev"] for event in received] == list(range(1, 501))
 
 
 @pytest.mark.parametrize("spelling", ["groups.update", "GROUPS_UPDATE", "GROUP_UPDATE"])
@@ -72,7 +72,7 @@ def test_keys_and_tokens_in_data_are_left_out(server, instance):
     assert [event["data"] for event in log(server, instance)] == [{"deep": [{"id": 1}]}]
 
 
-def test_what_only_the_server_can_know_is_not_publishable(server, instance):
+def test_events_of_the_servers_own_are_not_publishable(server, instance):
     own = [event_type for event_type in EventType if not event_type.is_publishable]
     assert sorted(event_type.value for event_type in own) == [
         *("application.startup", "creds.update", "endpoint.disabled", "instance.create", "instance.delete"),
@@ -111,16 +111,16 @@ LONGEST = "k" * 255
         ),
     ],
 )
-def test_what_is_wrong_is_told_by_its_path_and_nothing_is_written(server, instance, body, messages):
-    answer = publish(server, instance, body)
+def test_an_error_names_the_path_of_the_member_and_nothing_is_recorded(server, instance, body, messages):
+    response = publish(server, instance, body)
 
-    assert answer.status == 400
-    assert answer.json == {"status": 400, "error": "Bad Request", "response": {"message": [messages]}}
+    assert response.status == 400
+    assert response.json == {"status": 400, "error": "Bad Request", "response": {"message": [messages]}}
     assert log(server, instance) == []
 
 
 @pytest.mark.parametrize("event", ["nope", "", None, 5, [], {}, True, "Call", "messages.upsert "])
-def test_an_event_that_does_not_exist_is_refused_with_the_list_of_those_that_do(server, instance, event):
+def test_the_error_of_an_unknown_event_lists_the_known_events(server, instance, event):
     [[message]] = publish(server, instance, [an_event(), an_event(), an_event(), an_event(event)]).json["response"][
         "message"
     ]
@@ -129,12 +129,12 @@ def test_an_event_that_does_not_exist_is_refused_with_the_list_of_those_that_do(
 
 
 @pytest.mark.parametrize("body", [b"[", b"[1,]", b"5", b'"call"', b"null", b"[" * 200 + b"]" * 200, b"\xff"])
-def test_what_is_no_list_of_events_is_refused(server, instance, body):
+def test_a_body_that_is_no_event_and_no_array_is_refused(server, instance, body):
     assert publish(server, instance, body).status == 400
     assert log(server, instance) == []
 
 
-def test_forms_are_not_taken(server, instance):
+def test_forms_are_refused(server, instance):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert publish(server, instance, b"event=call&data=1", headers=form).status == 415
 
@@ -142,14 +142,14 @@ def test_forms_are_not_taken(server, instance):
 # Repeats
 
 
-def test_a_repeat_is_answered_with_the_first_ones_place_and_not_told_again(server, instance):
+def test_the_response_to_a_repeat_has_the_first_seq_and_it_is_not_emitted_again(server, instance):
     [first] = publish(server, instance, an_event(data=1, dedupeKey=LONGEST)).json["events"]
     publish(server, instance, an_event(data=2))
 
-    answer = publish(server, instance, an_event(data=3, dedupeKey=LONGEST))
+    response = publish(server, instance, an_event(data=3, dedupeKey=LONGEST))
 
-    assert answer.status == 201
-    assert answer.json["events"] == [first | {"isRepeat": True}]
+    assert response.status == 201
+    assert response.json["events"] == [first | {"isRepeat": True}]
     assert [event["data"] for event in log(server, instance)] == [1, 2]
 
 
@@ -163,24 +163,24 @@ def test_repeats_within_one_request_count_once(server, instance):
     assert [event["data"] for event in log(server, instance)] == [0, 1, 3, 4]
 
 
-def test_one_key_published_by_many_at_once_is_told_once(server, instance):
+def test_one_key_published_by_many_at_once_is_recorded_once(server, instance):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda n: publish(server, instance, an_event(data=n, dedupeKey="same")), range(6)))
+        responses = list(pool.map(lambda n: publish(server, instance, an_event(data=n, dedupeKey="same")), range(6)))
 
-    rows = [answer.json["events"][0] for answer in answers]
+    rows = [response.json["events"][0] for response in responses]
     assert {row["seq"] for row in rows} == {2}
     assert [row["isRepeat"] for row in rows].count(False) == 1
     assert len(log(server, instance)) == 1
 
 
-def test_keys_of_two_instances_and_of_providers_are_apart(server, instance):
+def test_keys_of_two_instances_and_of_providers_are_separate(server, instance):
     other = server.create()
     server.receive(instance, id="ABC")
     before = len(log(server, instance))
 
     for key in ("message:ABC", "ABC"):
-        for one in (instance, other):
-            assert not publish(server, one, an_event(dedupeKey=key)).json["events"][0]["isRepeat"]
+        for number in (instance, other):
+            assert not publish(server, number, an_event(dedupeKey=key)).json["events"][0]["isRepeat"]
     assert len(log(server, instance)) == before + 2
 
 
@@ -192,7 +192,7 @@ def state(server: Server, instance: Number) -> str:
 
 
 @pytest.mark.parametrize("new", ["open", "connecting", "close"])
-def test_a_published_connection_state_is_kept_and_told_once(server, instance, new):
+def test_a_published_connection_state_is_stored_and_emitted_once(server, instance, new):
     publish(server, instance, an_event("connection.update", {"state": new, "statusReason": 200}))
 
     assert state(server, instance) == new
@@ -206,16 +206,16 @@ def test_a_connection_update_without_a_state_leaves_it(server, instance, data):
     assert state(server, instance) == before
 
 
-def test_of_several_states_the_last_one_stays_and_a_repeat_takes_nothing_back(server, instance):
+def test_the_last_of_several_states_is_stored_and_a_repeat_changes_nothing(server, instance):
     states = ["open", "close", "connecting"]
-    publish(server, instance, [an_event("connection.update", {"state": one}, dedupeKey=one) for one in states])
+    publish(server, instance, [an_event("connection.update", {"state": each}, dedupeKey=each) for each in states])
     assert state(server, instance) == "connecting"
 
     publish(server, instance, an_event("connection.update", {"state": "open"}, dedupeKey="open"))
     assert state(server, instance) == "connecting"
 
 
-# Who may
+# Authorization
 
 
 def test_an_instance_that_is_gone_or_foreign_is_refused(server, instance):
@@ -242,13 +242,13 @@ def test_a_key_may_do_what_its_scopes_say(client, scopes, publishes, finds):
 
 
 @pytest.mark.django_db
-def test_an_audience_is_settled_for_each_event_of_a_request(client):
+def test_each_event_of_a_request_has_its_own_audience(client):
     instance = Instance.objects.create(name="loja")
     Subscription.set_websocket(instance, True, ["CALL", "GROUP_UPDATE"])
     types = ["call", "chats.set", "groups.update", "chats.set", "call"]
     options: Any = {"content_type": "application/json", "headers": {"apikey": GLOBAL_KEY}}
 
-    client.post("/event/publish/loja", [an_event(one) for one in types], **options)
+    client.post("/event/publish/loja", [an_event(event_type) for event_type in types], **options)
 
     events = Event.objects.filter(instance_id=instance.pk, seq__gt=1).order_by("seq")
     assert [event.is_heard for event in events] == [True, False, True, False, True]
