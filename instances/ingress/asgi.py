@@ -1,6 +1,6 @@
 """The ASGI application of the ingress endpoints: a request goes from here to queue.py and on to batch.py.
 
-It answers many requests by one commit, and passes neither Django's middleware nor its views; it sends the headers that
+It stores many requests by one commit, and passes neither Django's middleware nor its views; it sends the headers that
 those would. view.py serves the same endpoints wherever evoapi's URLs are deployed in another way.
 """
 

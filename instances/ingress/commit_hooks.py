@@ -21,9 +21,8 @@ Hook = Callable[[], object]
 def robust_hooks() -> Iterator[None]:
     """Make the hooks that are registered within the block robust: an error in one is logged, and the others run.
 
-    As with `transaction.on_commit(…, robust=True)`, for hooks of receivers that did not ask for it. Without it an error
-    after the commit would fail requests that are stored, and drop the hooks of other requests. If Django changed the
-    list, the hooks would be lost or called as they were registered.
+    This is `transaction.on_commit(…, robust=True)` for the hooks of receivers that do not pass it. Without it, an error
+    after the commit would fail requests that are stored, and drop the hooks of other requests.
     """
     begin = len(connection.run_on_commit)  # the caller may have a transaction with hooks of its own
     yield
@@ -32,10 +31,10 @@ def robust_hooks() -> Iterator[None]:
 
 
 def remove_hooks(hooks: Collection[Hook]) -> set[Hook]:
-    """Unregister hooks. Returns those that were still registered: no savepoint that they belong to was rolled back.
+    """Unregister hooks. Returns the hooks that were still registered, as none of their savepoints was rolled back.
 
-    This is known before the commit; Django itself tells it only by not calling a hook. If Django changed the list,
-    events of a savepoint that was rolled back could be recorded, or those of others could be lost.
+    Django's own way is to call a hook after the commit, or not; this is known before. If it went wrong, events of a
+    savepoint that was rolled back would be recorded, or other events lost.
     """
     registered: list[Any] = connection.run_on_commit
     removed = set(hooks)

@@ -1,4 +1,4 @@
-"""The ingress queue: requests that wait together are stored by one transaction, and responded to after its commit.
+"""The ingress queue: requests that wait together are stored by one transaction, and answered after its commit.
 
 While one transaction commits, the requests of the next one queue up; a single request never waits for others.
 """
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
 #: Bytes from which a body has a transaction of its own: no other request waits until it is parsed and written.
 LARGE_BODY = 256 * 1024
-#: Threads that wait for locks of other transactions: one for each instance, or set of instances.
+#: Threads that wait for locks of other transactions, each for another instance or set of instances.
 LOCK_WAITERS = 8
 
 
@@ -138,4 +138,4 @@ def _resolve(jobs: list[Job]) -> None:
     try:
         jobs[0].future.get_loop().call_soon_threadsafe(resolve)
     except RuntimeError:
-        logger.info("%s requests were answered when the server was gone", len(jobs))
+        logger.info("%s responses were dropped: their event loop is closed", len(jobs))

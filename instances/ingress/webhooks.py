@@ -69,7 +69,7 @@ class ProviderWork(Work):
                 APPLY[change_class](instance, list(group))
         for change in changes:
             if not any(change.belongs_to(instance) for instance in instances):
-                logger.info("Nobody here has the number %r", change.number or f"of business {change.business_id}")
+                logger.info("No instance has the number %r", change.number or f"of business {change.business_id}")
 
     def response(self) -> IngressResponse:
         return IngressResponse(200, SUCCESS)
