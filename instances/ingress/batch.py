@@ -90,8 +90,8 @@ batch_context = BatchContext()
 def run_batch(jobs: list[Job], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
     """Prepare jobs, and apply them in one transaction of their own, leaving each its outcome.
 
-    Returns the jobs whose instances are locked by other transactions, of which nothing is applied; with
-    `wait_for_locks`, waits instead. Raises the error of the entire transaction, and StaleAccess.
+    Returns the jobs whose instances are locked by other transactions: they are not applied. With `wait_for_locks`,
+    waits for those locks instead. Raises the error that the entire transaction failed with, and StaleAccess.
     """
     cache.renew()
     for job in jobs:

@@ -41,7 +41,7 @@ def test_a_hook_is_dropped_when_its_savepoint_is_rolled_back():
         with transaction.atomic():
             transaction.on_commit(fail)
             transaction.set_rollback(True)
-        assert [hook for _, hook, _ in connection.run_on_commit] == [nothing], CHANGED
+        assert [hook[1] for hook in connection.run_on_commit] == [nothing], CHANGED
 
 
 def test_a_hook_with_an_error_is_logged_and_the_others_run(caplog):
