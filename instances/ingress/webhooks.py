@@ -77,7 +77,7 @@ class ProviderWork(Work):
 
 def _report_statuses(instance: Instance, reports: Sequence[StatusReport]) -> None:
     for report in reports:
-        Message.status_reported(instance, report)
+        Message.record_status(instance, report)
 
 
 def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:

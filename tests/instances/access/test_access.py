@@ -147,7 +147,7 @@ def test_an_instance_added_to_a_key_is_open_at_once(call, mine, theirs):
     assert [row["name"] for row in call("fetchInstances", secret).json()] == ["alheia", "minha loja"]
 
 
-def test_a_key_records_when_it_was_used(call, mine):
+def test_a_key_records_when_it_record_use(call, mine):
     key, secret = ApiKey.objects.issue("a test's", ["read"], all_instances=True)
     assert key.last_used_at is None
     call("fetchInstances", secret)

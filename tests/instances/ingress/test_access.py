@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from instances.access.cache import AccessCache
 from instances.models import ApiKey, Instance, Integration, Subscription
-from tests.inside import until
-from tests.server import Answer, Number, Server
+from tests.in_process import until
+from tests.server import Number, Response, Server
 
 in_process = pytest.mark.django_db(transaction=True)
 
@@ -20,7 +20,7 @@ def mine(db) -> Instance:
     return Instance.objects.create(name="mine", integration=Integration.EVOLUTION, number="1001")
 
 
-def publish(server: Server, instance: Number, key: str) -> Answer:
+def publish(server: Server, instance: Number, key: str) -> Response:
     return server.post(server.path("/event/publish", instance), {"event": "call", "data": 1}, key=key)
 
 
@@ -86,7 +86,7 @@ def test_a_change_of_the_websocket_events_takes_effect_at_once(server):
 def test_hits_are_cached_until_access_changes(mine, django_assert_num_queries):
     key, secret = ApiKey.objects.issue("a test's", ["publish"])
     key.instances.add(mine)
-    key.was_used()
+    key.record_use()
     cache = AccessCache()
 
     def read() -> tuple[bool, bool]:

@@ -28,7 +28,7 @@ from instances.models import Contact, Instance, Integration, Message
 from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
-from tests.inside import Inside, until
+from tests.in_process import InProcessServer, until
 from tests.server import Number
 
 in_process = pytest.mark.django_db(transaction=True)
@@ -328,7 +328,7 @@ def test_one_bad_request_among_fifty_over_http_is_the_only_one_that_fails(mine, 
                 return error.code
 
     receiver(fail)
-    with Inside() as inside, ThreadPoolExecutor(25) as pool:
+    with InProcessServer() as inside, ThreadPoolExecutor(25) as pool:
         inside.application.other = BodyLimit(IngressRouter([EvolutionIngress()], other))
         client = node.connect(f"{inside.url}/mine", auth={"apikey": GLOBAL_KEY}).connected()
         posted = pool.map(lambda text: post(inside.url, text), [*(f"good {n}" for n in range(49)), "bad"])
