@@ -111,7 +111,7 @@ class SocketIO:
         transports()  # settings are checked now, not at the first delivery
         await http_client.start()
         await self.relay.start()
-        self.relay.spawn(self.namespaces.watch_access())
+        self.relay.spawn(self.namespaces.recheck_access_forever())
         await database(coalescing_worker.emit_left_behind)
         self.relay.spawn(coalescing_worker.run_forever())
         self.relay.spawn(prune_forever())

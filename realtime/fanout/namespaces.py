@@ -146,7 +146,7 @@ class Namespaces(socketio.AsyncNamespace):
 
     # Who may still listen
 
-    async def watch_access(self) -> None:
+    async def recheck_access_forever(self) -> None:
         """Send away, within a second or two, whoever may not listen any more; runs for ever."""
         loop = asyncio.get_running_loop()
 
