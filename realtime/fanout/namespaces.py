@@ -142,7 +142,7 @@ class Namespaces(socketio.AsyncNamespace):
         if following and following is not asyncio.current_task():  # which is sending this client away
             following.cancel()
         if member:
-            self.relay.leave(member.listener)
+            self.relay.remove_listener(member.listener)
 
     # Who may still listen
 

@@ -1,7 +1,7 @@
-"""From the log to the sockets of this process: every event once, in order, whatever wakes us or fails to.
+"""The relay: emits the log to the sockets of this process, each event once and in order.
 
-Hints say that something was committed; what they do not bring is read from the log. A listener that is behind is told
-by a task of its own until it is level: resuming, `since` and slow readers are this alone.
+The bus hints at events that this process committed; events without a hint are read from the log. A listener that is
+behind is sent the log's pages by a task of its own until it is live: resuming, `since` and slow readers all work so.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from realtime.log.stream import Stream
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks for what no hint reported.
+#: Seconds between two sweeps for events without a hint.
 SWEEP_INTERVAL = 1.0
-#: Seconds after which commits that an older transaction of PostgreSQL's still held back are looked for again.
+#: Seconds before each new sweep for commits that an older transaction of PostgreSQL still precedes.
 RETRY_DELAYS = (0.01, 0.05, 0.2)
-#: Listeners that are told from the log at the same time; the others wait for their turn.
-RESUMES = 32
+#: Listeners that read a page of the log at the same time; the others wait for their turn.
+CONCURRENT_REPLAYS = 32
 
 
 class Sockets(Protocol):
-    """What the relay asks of the Socket.IO server. `room` is the name of a room, or one listener's sid."""
+    """The part of the Socket.IO server that the relay uses. A `room` is a room's name, or the sid of one listener."""
 
-    def emit_event(self, namespace: str, room: str, event: Event, place: Any, offset: str | None) -> None:
-        """Send an event; the recipients are picked in this step."""
+    def emit_event(self, namespace: str, room: str, event: Event, position: Any, offset: str | None) -> None:
+        """Send an event to the clients that are in the room when this is called."""
 
     def enter(self, listener: Listener, room: str) -> None: ...
 
     def leave(self, listener: Listener, room: str) -> None: ...
 
     async def drained(self, listener: Listener) -> None:
-        """Wait until the listener's transport has taken what it is owed."""
+        """Wait until the listener's transport has taken the packets queued for it."""
 
     async def disconnect_listener(self, listener: Listener) -> None:
-        """Send it away from its namespace for good."""
+        """Disconnect the listener from its namespace for good."""
 
 
 class Relay:
-    """Tells this process's sockets. Everything in it runs on the event loop."""
+    """Emits committed events to the sockets of this process. All of it runs on the event loop."""
 
-    #: Those that have been started in this process.
+    #: The relays that have been started in this process.
     running: ClassVar[set[Relay]] = set()
 
     def __init__(self, sockets: Sockets) -> None:
@@ -61,7 +61,7 @@ class Relay:
         self.feeds: dict[UUID, InstanceFeed] = {}
         self.global_feed = GlobalFeed("/", position=None)
         self._sweeping = asyncio.Lock()
-        self._resumes = asyncio.Semaphore(RESUMES)
+        self._replays = asyncio.Semaphore(CONCURRENT_REPLAYS)
         self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -69,7 +69,7 @@ class Relay:
         self.global_feed.epoch = (await database(Stream.objects.global_stream)).epoch
         self.global_feed.position = await database(Event.objects.head)
         bus.listen(asyncio.get_running_loop(), self.on_hint)
-        self.spawn(self._sweep_for_ever())
+        self.spawn(self._sweep_forever())
         self.running.add(self)
 
     async def stop(self) -> None:
@@ -79,82 +79,93 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # What was committed
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine as a task that `stop` cancels."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Committed events
 
     def on_hint(self, events: list[Event]) -> None:
-        """The bus's reader: these events of our own process are committed."""
+        """Emit events that this process has committed; the bus calls it."""
         for event in events:
             self._notice(event.instance_id, event.seq, event)
         if self.global_feed.listeners:
             self.spawn(self._sweep_soon())
 
     def _notice(self, instance_id: UUID, seq: int, event: Event | None) -> None:
+        """Emit a committed event if it is the next one, else have the feed catch up to it."""
         feed = self.feeds.get(instance_id)
         if feed is None or (feed.position is not None and seq <= feed.position):
             return
         feed.target = max(feed.target, seq)
         if event is not None and feed.is_next(event) and event.type != EventType.REMOVE_INSTANCE:
-            self._tell(feed, seq, event)
+            self._emit(feed, seq, event)
         elif event is not None:
-            feed.held[seq] = event
-        self._wake(feed)
+            feed.pending[seq] = event
+        self._ensure_reader(feed)
 
-    def _wake(self, feed: InstanceFeed) -> None:
-        """One reader at a time; a later wake-up only raises its target."""
+    def _ensure_reader(self, feed: InstanceFeed) -> None:
+        """Have one task catch up with the feed's target; where there is one, it sees the target that was raised."""
         if feed.reader is None and feed.position is not None and feed.position < feed.target:
             feed.reader = self.spawn(self._catch_up(feed))
 
     async def _catch_up(self, feed: InstanceFeed) -> None:
-        """Emit up to the target, in order: from hints where they are whole, from the log where they are not."""
+        """Emit up to the target in order, from the pending hints where there are any and else from the log."""
         try:
             while feed.position < feed.target:
-                if feed.position + 1 not in feed.held:
-                    await asyncio.sleep(0)  # the hooks of two threads often swap: give the other one a turn
-                event = feed.held.pop(feed.position + 1, None)
+                if feed.position + 1 not in feed.pending:
+                    await asyncio.sleep(0)  # the commit hooks of two threads often swap: the next hint may be here soon
+                event = feed.pending.pop(feed.position + 1, None)
                 if event:
-                    await self._emit(feed, event.seq, event)
+                    await self._emit_entry(feed, event.seq, event)
                 else:
-                    await self._emit_page(feed, await self._read(feed, feed.position, feed.target))
-                    feed.held = {seq: held for seq, held in feed.held.items() if seq > feed.position}
+                    await self._emit_page(feed, await self._read_page(feed, feed.position, feed.target))
+                    feed.pending = {seq: pending for seq, pending in feed.pending.items() if seq > feed.position}
         except DatabaseError:
             logger.exception("The log could not be read; the sweep tries again")
         finally:
-            feed.reader = None  # there is no wait since the last look at the target, so nothing is left behind
+            feed.reader = None  # nothing is awaited since the target was last compared, so no event is left behind
 
-    async def _read(self, feed: Feed, after: Any, upto: Any) -> Page:
-        """A page of the log; those who ask for the same one at the same time share it."""
-        wanted = (feed, after, upto)
-        reading = self._reads.get(wanted)
-        if reading is None:
-            reading = self._reads[wanted] = self.spawn(database(feed.page, after, upto, pool=Pool.READS))
-            reading.add_done_callback(lambda _: self._reads.pop(wanted, None))
-        return await asyncio.shield(reading)
+    async def _read_page(self, feed: Feed, after: Any, upto: Any) -> Page:
+        """Read a page of the log; concurrent calls for the same page share one read."""
+        key = (feed, after, upto)
+        read = self._reads.get(key)
+        if read is None:
+            read = self._reads[key] = self.spawn(database(feed.page, after, upto, pool=Pool.READS))
+            read.add_done_callback(lambda _: self._reads.pop(key, None))
+        return await asyncio.shield(read)
 
     async def _emit_page(self, feed: Feed, page: Page) -> None:
-        for place, event in page.entries:
-            await self._emit(feed, place, event)
-        feed.move(page.end)
+        for position, event in page.entries:
+            await self._emit_entry(feed, position, event)
+        feed.advance(page.end)
 
-    def _tell(self, feed: Feed, place: Any, event: Event) -> None:
-        """Tell those who are level. The place moves in the step that picks the recipients: nobody joins between."""
-        feed.move(place)
-        if feed.is_heard(event):
-            for audience in list(feed.audiences):
-                if audience.wants(event):
-                    offset = feed.offset(audience, place)
-                    self.sockets.emit_event(feed.namespace, feed.room_of(audience), event, place, offset)
-
-    async def _emit(self, feed: Feed, place: Any, event: Event) -> None:
-        """The same; after its last event all leave an instance."""
-        self._tell(feed, place, event)
+    async def _emit_entry(self, feed: Feed, position: Any, event: Event) -> None:
+        """Emit an event; after an instance's last one disconnect its live listeners."""
+        self._emit(feed, position, event)
         if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
             for listener in list(feed.listeners.values()):
-                if listener.room:  # who is behind is sent away in its turn
+                if listener.room:  # those behind are disconnected after their own last event
                     await self.sockets.disconnect_listener(listener)
+
+    def _emit(self, feed: Feed, position: Any, event: Event) -> None:
+        """Emit an event to the live listeners.
+
+        The position moves in the same step that picks the recipients: no listener becomes live between.
+        """
+        feed.advance(position)
+        if feed.includes(event):
+            for audience in list(feed.audiences):
+                if audience.wants(event):
+                    offset = feed.offset(audience, position)
+                    self.sockets.emit_event(feed.namespace, feed.room_of(audience), event, position, offset)
 
     # The sweep
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
@@ -171,80 +182,135 @@ class Relay:
                         break
 
     async def sweep(self) -> int:
-        """Pass all events committed since the last one, to `/` and to the feeds that missed them. Returns how many."""
+        """Emit all events committed since the last sweep, to `/` and to the feeds that missed them.
+
+        Returns the number of events. Raises django.db.Error.
+        """
         async with self._sweeping:
             return await self._sweep()
 
     async def _sweep(self) -> int:
-        passed = 0
+        count = 0
         while True:
-            page = await self._read(self.global_feed, self.global_feed.position, None)
+            page = await self._read_page(self.global_feed, self.global_feed.position, None)
             for _, event in page.entries:
                 self._notice(event.instance_id, event.seq, None)
             await self._emit_page(self.global_feed, page)
-            passed += len(page.entries)
+            count += len(page.entries)
             if len(page.entries) < PAGE:
                 break
         for feed in list(self.feeds.values()):
-            self._wake(feed)  # a reader that failed left its target
-        return passed
+            self._ensure_reader(feed)  # a reader that failed left its target
+        return count
 
     # Listeners
 
-    async def follow(self, listener: Listener) -> None:
-        """Tell a listener from its place in the log, page by page, until it is level with its feed: then it is live.
+    async def add_listener(self, listener: Listener) -> Feed:
+        """Add a listener to its feed and return the feed, opened and not behind the listener.
 
-        Returns when it is, or has left.
+        Raises django.db.Error where the log cannot be read, Instance.DoesNotExist where the instance is gone without
+        a stream. `remove_listener` undoes it.
         """
-        feed = await self.open(listener)
+        if listener.instance_id is None:
+            async with self._sweeping:
+                await self._sweep()
+                self.global_feed.listeners[listener.sid] = listener
+            return self.global_feed
+        feed = await self._open_feed(listener, listener.instance_id)
+        if feed.position < listener.position:
+            self._notice(feed.instance_id, listener.position, None)
+            if feed.reader:
+                await asyncio.shield(feed.reader)
+            if feed.position < listener.position:
+                raise OperationalError("The log could not be read")
+        return feed
+
+    async def _open_feed(self, listener: Listener, instance_id: UUID) -> InstanceFeed:
+        """Return an instance's feed with the listener in it.
+
+        A new feed is known before its position is read, so that no hint is lost meanwhile.
+        """
+        feed = self.feeds.get(instance_id)
+        if feed is None:
+            feed = self.feeds[instance_id] = InstanceFeed(instance_id, listener.namespace)
+            feed.opening = self.spawn(self._load_position(feed))
+        feed.listeners[listener.sid] = listener
+        if feed.namespace != listener.namespace:
+            await self._rename(feed, listener.namespace)
+        if feed.opening:
+            await asyncio.shield(feed.opening)
+        return feed
+
+    async def _load_position(self, feed: InstanceFeed) -> None:
+        try:
+            stream = await database(Stream.objects.state, feed.instance_id, pool=Pool.READS)
+        except BaseException:
+            self._close_feed(feed)
+            raise
+        feed.epoch, feed.position = stream.epoch, stream.last_seq
+        feed.opening = None
+        self._ensure_reader(feed)
+
+    async def _rename(self, feed: InstanceFeed, namespace: str) -> None:
+        """Disconnect the listeners under the former name, which may be another instance's tomorrow."""
+        feed.namespace = namespace
+        for listener in [listener for listener in feed.listeners.values() if listener.namespace != namespace]:
+            await self.sockets.disconnect_listener(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Take a listener out of its feed, and close an instance's feed that has none left."""
+        feed = self._feed(listener)
+        if feed is None or listener.sid not in feed.listeners:
+            return
+        self._end_live(feed, listener)
+        del feed.listeners[listener.sid]
+        if not feed.listeners and isinstance(feed, InstanceFeed):
+            self._close_feed(feed)
+
+    def _feed(self, listener: Listener) -> Feed | None:
+        return self.global_feed if listener.instance_id is None else self.feeds.get(listener.instance_id)
+
+    def _close_feed(self, feed: InstanceFeed) -> None:
+        if self.feeds.get(feed.instance_id) is feed:
+            del self.feeds[feed.instance_id]
+
+    # Listeners that are behind
+
+    async def follow(self, listener: Listener) -> None:
+        """Send a listener the log from its position on, page by page, until it has caught up with its feed and is live.
+
+        Returns then, or when the listener has left. Raises django.db.Error, and Instance.DoesNotExist.
+        """
+        feed = await self.add_listener(listener)
         while listener.sid in feed.listeners:
             await self.sockets.drained(listener)
             if listener.position == feed.position:
-                self._enter(feed, listener)
+                self._make_live(feed, listener)
                 return
-            async with self._resumes:
-                await self._send_page(feed, listener, await self._read(feed, listener.position, feed.position))
+            async with self._replays:
+                await self._send_page(feed, listener, await self._read_page(feed, listener.position, feed.position))
 
     async def _send_page(self, feed: Feed, listener: Listener, page: Page) -> None:
         rewinds = listener.rewinds
-        for place, event in page.entries:
+        for position, event in page.entries:
             await self.sockets.drained(listener)
             if listener.rewinds != rewinds or listener.sid not in feed.listeners:
                 return
-            if feed.is_heard(event) and listener.audience.wants(event):
-                offset = feed.offset(listener.audience, place)
-                self.sockets.emit_event(listener.namespace, listener.sid, event, place, offset)
-            listener.position = place
+            if feed.includes(event) and listener.audience.wants(event):
+                offset = feed.offset(listener.audience, position)
+                self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
+            listener.position = position
             if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
                 await self.sockets.disconnect_listener(listener)
                 return
         listener.position = page.end
 
-    async def missed(self, feed: Feed, listener: Listener) -> AsyncIterator[Event]:
-        """What a listener that never becomes live has not been told yet; its position moves along."""
-        while listener.position != feed.position:
-            page = await self._read(feed, listener.position, feed.position)
-            for place, event in page.entries:
-                listener.position = place
-                if feed.is_heard(event) and listener.audience.wants(event):
-                    yield event
-            listener.position = page.end
-
-    async def news(self, feed: Feed, position: Any, seconds: float) -> bool:
-        """Wait until the feed is beyond a place, at most so long; returns whether it is."""
-        if feed.position == position:
-            moved = asyncio.get_running_loop().create_future()
-            feed.waiting.add(moved)
-            await asyncio.wait((moved,), timeout=seconds)
-            feed.waiting.discard(moved)
-        return bool(feed.position != position)
-
-    def _enter(self, feed: Feed, listener: Listener) -> None:
+    def _make_live(self, feed: Feed, listener: Listener) -> None:
         listener.room = feed.room_of(listener.audience)
         feed.audiences[listener.audience] += 1
         self.sockets.enter(listener, listener.room)
 
-    def _exit(self, feed: Feed, listener: Listener) -> None:
+    def _end_live(self, feed: Feed, listener: Listener) -> None:
         if listener.room is None:
             return
         self.sockets.leave(listener, listener.room)
@@ -254,79 +320,37 @@ class Relay:
             del feed.audiences[listener.audience]
 
     def rewind(self, listener: Listener, position: Any) -> bool:
-        """What a listener was told after this place will not reach it. Returns whether it was live, and must follow."""
+        """Set a listener back to a position, as the events after it were dropped.
+
+        Returns whether it was live, so that the caller has to `follow` again.
+        """
         feed = self._feed(listener)
         if feed is None or listener.sid not in feed.listeners:
             return False
         was_live = listener.room is not None
-        self._exit(feed, listener)
+        self._end_live(feed, listener)
         listener.position = position
         listener.rewinds += 1
         return was_live
 
-    async def open(self, listener: Listener) -> Feed:
-        """The listener's feed, which knows its place, and is not behind the listener's. `leave` ends it."""
-        if listener.instance_id is None:
-            async with self._sweeping:
-                await self._sweep()
-                self.global_feed.listeners[listener.sid] = listener
-            return self.global_feed
-        feed = await self._open_instance(listener, listener.instance_id)
-        if feed.position < listener.position:
-            self._notice(feed.instance_id, listener.position, None)
-            if feed.reader:
-                await asyncio.shield(feed.reader)
-            if feed.position < listener.position:
-                raise OperationalError("The log could not be read")
-        return feed
+    async def replay(self, feed: Feed, listener: Listener) -> AsyncIterator[Event]:
+        """Yield the events between the positions of a listener that never becomes live and of its feed.
 
-    async def _open_instance(self, listener: Listener, instance_id: UUID) -> InstanceFeed:
-        """The feed exists before its place is read, so no hint falls between."""
-        feed = self.feeds.get(instance_id)
-        if feed is None:
-            feed = self.feeds[instance_id] = InstanceFeed(instance_id, listener.namespace)
-            feed.opened = self.spawn(self._find_place(feed))
-        feed.listeners[listener.sid] = listener
-        if feed.namespace != listener.namespace:
-            await self._rename(feed, listener.namespace)
-        if feed.opened:
-            await asyncio.shield(feed.opened)
-        return feed
+        Moves the listener's position along.
+        """
+        while listener.position != feed.position:
+            page = await self._read_page(feed, listener.position, feed.position)
+            for position, event in page.entries:
+                listener.position = position
+                if feed.includes(event) and listener.audience.wants(event):
+                    yield event
+            listener.position = page.end
 
-    async def _find_place(self, feed: InstanceFeed) -> None:
-        try:
-            stream = await database(Stream.objects.state, feed.instance_id, pool=Pool.READS)
-        except BaseException:
-            self._close(feed)
-            raise
-        feed.epoch, feed.position = stream.epoch, stream.last_seq
-        feed.opened = None
-        self._wake(feed)
-
-    async def _rename(self, feed: InstanceFeed, namespace: str) -> None:
-        """Whoever still listens under the former name is sent away: it may be another instance's tomorrow."""
-        feed.namespace = namespace
-        for listener in [one for one in feed.listeners.values() if one.namespace != namespace]:
-            await self.sockets.disconnect_listener(listener)
-
-    def _feed(self, listener: Listener) -> Feed | None:
-        return self.global_feed if listener.instance_id is None else self.feeds.get(listener.instance_id)
-
-    def leave(self, listener: Listener) -> None:
-        feed = self._feed(listener)
-        if feed is None or listener.sid not in feed.listeners:
-            return
-        self._exit(feed, listener)
-        del feed.listeners[listener.sid]
-        if not feed.listeners and isinstance(feed, InstanceFeed):
-            self._close(feed)
-
-    def _close(self, feed: InstanceFeed) -> None:
-        if self.feeds.get(feed.instance_id) is feed:
-            del self.feeds[feed.instance_id]
-
-    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def wait_beyond(self, feed: Feed, position: Any, seconds: float) -> bool:
+        """Wait at most so many seconds for the feed to move beyond a position; return whether it has."""
+        if feed.position == position:
+            moved = asyncio.get_running_loop().create_future()
+            feed.waiters.add(moved)
+            await asyncio.wait((moved,), timeout=seconds)
+            feed.waiters.discard(moved)
+        return bool(feed.position != position)

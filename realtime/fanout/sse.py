@@ -104,7 +104,7 @@ class EventStream:
             leaving.cancel()
             await asyncio.gather(telling, leaving, return_exceptions=True)
             self.namespaces.remove(listener.sid)
-            self.relay.leave(listener)
+            self.relay.remove_listener(listener)
         await send({"type": "http.response.body", "body": b""})
 
     def close(self) -> None:
@@ -116,13 +116,13 @@ class EventStream:
         headers = _with_cors([(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
-        feed = await self.relay.open(listener)
+        feed = await self.relay.add_listener(listener)
         while True:
-            async for event in self.relay.missed(feed, listener):
+            async for event in self.relay.replay(feed, listener):
                 await send({"type": "http.response.body", "body": _rendered(feed, listener, event), "more_body": True})
                 if event.type == EventType.REMOVE_INSTANCE:
                     return
-            if not await self.relay.news(feed, listener.position, HEARTBEAT):
+            if not await self.relay.wait_beyond(feed, listener.position, HEARTBEAT):
                 await send({"type": "http.response.body", "body": b": alive\n\n", "more_body": True})
 
 

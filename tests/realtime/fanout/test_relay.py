@@ -52,7 +52,7 @@ class Sockets:
 
     async def disconnect_listener(self, listener):
         self.was_cut.append(listener.sid)
-        self.relay.leave(listener)
+        self.relay.remove_listener(listener)
 
     async def join(self, sid, instance=None, position=None, audience=EVERYBODY):
         if position is None:
@@ -133,7 +133,7 @@ async def test_hints_that_swapped_are_told_in_order_without_asking_the_log(socke
     await sockets.join("a", instance)
     first, second = await database(unhinted, instance, 2)
     reads = []
-    monkeypatch.setattr(sockets.relay, "_read", lambda *args: reads.append(args))
+    monkeypatch.setattr(sockets.relay, "_read_page", lambda *args: reads.append(args))
 
     sockets.relay.on_hint([second])
     await asyncio.sleep(0)  # the reader has begun, and finds a gap
@@ -161,7 +161,7 @@ async def test_hints_given_twice_and_late_tell_nothing_again(sockets, instance):
     await database(record, instance, 1)
 
     await sockets.until("a", [2, 3, 4, 5])
-    assert not sockets.relay.feeds[instance.pk].held
+    assert not sockets.relay.feeds[instance.pk].pending
 
 
 async def test_what_is_rolled_back_is_never_told(sockets, instance):
@@ -350,7 +350,7 @@ async def test_a_feed_that_nobody_listens_to_is_forgotten(sockets, instance):
     listener = await sockets.join("a", instance)
     assert instance.pk in sockets.relay.feeds
 
-    sockets.relay.leave(listener)
+    sockets.relay.remove_listener(listener)
 
     assert instance.pk not in sockets.relay.feeds
 

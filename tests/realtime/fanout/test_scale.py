@@ -63,7 +63,7 @@ class Crowd:
         sid = self.server.manager.sid_from_eio_sid(name, namespace)
         listener = Listener(sid, namespace, feed.instance_id, 0, Audience())
         feed.listeners[sid] = listener
-        self.relay._enter(feed, listener)
+        self.relay._make_live(feed, listener)
         return listener
 
     def feed(self, namespace):
@@ -74,7 +74,7 @@ class Crowd:
         return self.relay.feeds[instance_id]
 
     async def leave(self, listener):
-        self.relay.leave(listener)
+        self.relay.remove_listener(listener)
         eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
         await self.server.eio.sockets[eio_sid].close()
 
