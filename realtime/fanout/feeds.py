@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from instances.events import EventType
 from realtime.fanout.recovery import Offset
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event, Page
@@ -76,6 +77,10 @@ class Feed(ABC):
         """Return whether the event is for this feed's listeners."""
         return True
 
+    def is_last(self, event: Event) -> bool:
+        """Return whether the feed ends with the event."""
+        return False
+
     def advance(self, position: Any) -> None:
         """Set the position and wake the tasks that wait for it to move."""
         self.position = position
@@ -128,6 +133,9 @@ class InstanceFeed(Feed):
 
     def includes(self, event: Event) -> bool:
         return event.is_heard
+
+    def is_last(self, event: Event) -> bool:
+        return event.type == EventType.REMOVE_INSTANCE
 
 
 class GlobalFeed(Feed):

@@ -16,7 +16,6 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 
-from instances.events import EventType
 from realtime.database import Pool, database
 from realtime.fanout.feeds import PAGE, Feed, GlobalFeed, InstanceFeed, Listener
 from realtime.log.bus import bus
@@ -101,7 +100,7 @@ class Relay:
         if feed is None or (feed.position is not None and seq <= feed.position):
             return
         feed.target = max(feed.target, seq)
-        if event is not None and feed.is_next(event) and event.type != EventType.REMOVE_INSTANCE:
+        if event is not None and feed.is_next(event) and not feed.is_last(event):
             self._emit(feed, seq, event)
         elif event is not None:
             feed.pending[seq] = event
@@ -146,7 +145,7 @@ class Relay:
     async def _emit_entry(self, feed: Feed, position: Any, event: Event) -> None:
         """Emit an event; after an instance's last one disconnect its live listeners."""
         self._emit(feed, position, event)
-        if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
+        if feed.is_last(event):
             for listener in list(feed.listeners.values()):
                 if listener.room:  # those behind are disconnected after their own last event
                     await self.sockets.disconnect_listener(listener)
@@ -300,7 +299,7 @@ class Relay:
                 offset = feed.offset(listener.audience, position)
                 self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
             listener.position = position
-            if event.type == EventType.REMOVE_INSTANCE and isinstance(feed, InstanceFeed):
+            if feed.is_last(event):
                 await self.sockets.disconnect_listener(listener)
                 return
         listener.position = page.end
