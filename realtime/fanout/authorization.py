@@ -95,7 +95,7 @@ class NamespaceGrant:
     name: str | None = None
 
     def join(self, resume: ResumeRequest) -> Membership:
-        return Membership(self.instance_id, self.replay_range.begin(resume), self.accesses, self.revision, self.name)
+        return Membership(self.instance_id, self.replay_range.start(resume), self.accesses, self.revision, self.name)
 
     @property
     def is_lasting(self) -> bool:
@@ -199,7 +199,7 @@ class Membership:
     """A namespace that a client was let into, and the place in its log where its time begins."""
 
     instance_id: UUID | None
-    begin: StartPosition
+    start: StartPosition
     accesses: tuple[Access, ...]
     revision: int
     #: The instance's name; None for `/`.

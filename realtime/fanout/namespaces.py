@@ -79,12 +79,12 @@ class Namespaces(socketio.AsyncNamespace):
         return await super().trigger_event(event, *args)
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
-        resume = ResumeRequest.of(auth)
+        resume = ResumeRequest.from_auth(auth)
         join = (await self._grant(namespace, Credentials.from_request(environ, auth))).join(resume)
         audience = Audience(wants_offsets=resume.recover, events=resume.events)
-        self.add(Member(join, Listener(sid, namespace, join.instance_id, join.begin.position, audience)))
-        if join.begin.pid:
-            self.server.connect_data[sid] = {"pid": join.begin.pid}
+        self.add(Member(join, Listener(sid, namespace, join.instance_id, join.start.position, audience)))
+        if join.start.pid:
+            self.server.connect_data[sid] = {"pid": join.start.pid}
 
     async def _grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
         known = self._known.get(namespace, credentials)

@@ -1,8 +1,9 @@
-"""Resuming where a client left off: Socket.IO's connection state recovery, without keeping state.
+"""Socket.IO's connection state recovery, without keeping state.
 
-On the wire (https://socket.io/docs/v4/connection-state-recovery, socket.io-protocol 5): CONNECT carries a `pid`, each
-event ends in a text, the offset, and a client that comes back sends both in its CONNECT. Here the pid is a signed note
-of where the session began, and the offset is a place in the log, so any process resumes any session, after hours too.
+On the wire (https://socket.io/docs/v4/connection-state-recovery, socket.io-protocol 5): CONNECT carries a `pid`, the
+last argument of each event is its offset, and a client that reconnects sends both in its CONNECT. Here the pid is a
+signed token of the session's start, and the offset is a position in the log: any process resumes any session, even
+hours later.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from realtime.log.models import Event
 from realtime.log.stream import Stream
 from realtime.random_bytes import random_bytes
 
-#: A longer text is none of ours.
+#: Maximum length of a pid or an offset, in characters.
 MAX_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class Offset:
-    """A position in one counting of a stream: a seq, or a cursor where the stream is that of all instances."""
+    """A position in a stream, in one epoch of it: a seq, or a cursor in the stream of all instances."""
 
     epoch: str
     position: int | Cursor
@@ -39,7 +40,7 @@ class Offset:
 
     @classmethod
     def parse(cls, text: Any) -> Offset | None:
-        """The place that an offset names; None for anything that `str(place)` does not give."""
+        """Return the offset that a text stands for; None for anything that is not `str()` of an offset."""
         if not isinstance(text, str) or len(text) > MAX_LENGTH:
             return None
         epoch, _, position = text.partition(".")
@@ -54,24 +55,26 @@ class Offset:
 
 @dataclass(frozen=True)
 class RecoveryToken:
-    """What a pid says: whose events, and from where on."""
+    """The content of a pid: a stream, and the session's start in it."""
 
     stream: str
-    begin: Offset
+    start: Offset
 
     def pid(self) -> str:
-        return _signer().sign(f"{self.stream}:{self.begin}:{random_bytes(8).hex()}")
+        """Return a pid with this content, signed; no two are equal."""
+        return _signer().sign(f"{self.stream}:{self.start}:{random_bytes(8).hex()}")
 
     @classmethod
     def parse(cls, pid: Any) -> RecoveryToken | None:
+        """Return the content of a pid; None for anything that this server did not sign."""
         if not isinstance(pid, str) or len(pid) > MAX_LENGTH:
             return None
         try:
-            stream, begin, _ = _signer().unsign(pid).split(":")
+            stream, start, _ = _signer().unsign(pid).split(":")
         except (BadSignature, ValueError):
             return None
-        place = Offset.parse(begin)
-        return cls(stream, place) if place else None
+        offset = Offset.parse(start)
+        return cls(stream, offset) if offset else None
 
 
 def _signer() -> Signer:
@@ -80,7 +83,7 @@ def _signer() -> Signer:
 
 @dataclass(frozen=True)
 class ResumeRequest:
-    """What a client asks for in `auth`, besides being let in. Whatever makes no sense is not asked for."""
+    """The options that a client sends in `auth` beside its keys. Values that make no sense count as absent."""
 
     recover: bool = False
     pid: Any = None
@@ -89,7 +92,7 @@ class ResumeRequest:
     events: frozenset[str] | None = None
 
     @classmethod
-    def of(cls, auth: Any) -> ResumeRequest:
+    def from_auth(cls, auth: Any) -> ResumeRequest:
         if not isinstance(auth, dict):
             return cls()
         names = auth.get("events")
@@ -104,17 +107,17 @@ class ResumeRequest:
 
 @dataclass(frozen=True)
 class ReplayRange:
-    """The part of a stream that can still be told: what comes after `floor`, up to `head`."""
+    """The part of a stream that can still be replayed: the events after `floor`, up to `head`."""
 
     stream: str
     epoch: str
-    #: A seq, or for all instances (transaction, row): the last event that is gone.
+    #: The last event that was pruned: its seq, or for all instances its (transaction, row).
     floor: Any
     head: int | Cursor
 
     @classmethod
     def of_instances(cls, ids: Iterable[UUID]) -> dict[UUID, ReplayRange]:
-        """By id; an instance that is gone, with all of its stream, has none."""
+        """Return the range of each instance, by id, but of none that is gone together with its stream."""
         wanted = set(ids)
         states = Stream.objects.states(wanted)
         for missing in wanted - states.keys():
@@ -125,59 +128,64 @@ class ReplayRange:
 
     @classmethod
     def of_all(cls) -> ReplayRange:
+        """Return the range of the stream of all instances."""
         return cls("all", Stream.objects.global_stream().epoch, Stream.objects.global_floor(), Event.objects.head())
 
-    def holds(self, position: Any) -> bool:
-        """Whether nothing after that position is missing, and it is one of ours."""
+    def contains(self, position: Any) -> bool:
+        """Return whether the position is one of this stream, and no event after it was pruned."""
         if isinstance(self.head, Cursor):
-            return isinstance(position, Cursor) and self._holds_cursor(position, self.head)
+            return isinstance(position, Cursor) and self._contains_cursor(position, self.head)
         return isinstance(position, int) and self.floor <= position <= self.head
 
-    def _holds_cursor(self, cursor: Cursor, head: Cursor) -> bool:
+    def _contains_cursor(self, cursor: Cursor, head: Cursor) -> bool:
         transaction, row = self.floor
         is_kept = transaction < cursor.low or (transaction < cursor.high and row <= cursor.row)
         is_past = cursor.high < head.high or (cursor.high == head.high and (head.row == 0 or cursor.row <= head.row))
         return is_kept and is_past and cursor.low <= cursor.high
 
-    def begin(self, resume: ResumeRequest) -> StartPosition:
-        """Where a client's telling begins: where it left off, where it asks to, or now."""
+    def start(self, resume: ResumeRequest) -> StartPosition:
+        """Return the position to send a client's events from: where it left off, where it asks to start, or now."""
         if resume.recover:
-            position = self._resumed(resume)
+            position = self._resume_position(resume)
             if position is not None:
                 return StartPosition(position, resume.pid)
-        position = self._since(resume.since)
-        place = Offset(self.epoch, self.head if position is None else position)
-        return StartPosition(place.position, RecoveryToken(self.stream, place).pid() if resume.recover else None)
+        position = self._since_position(resume.since)
+        offset = Offset(self.epoch, self.head if position is None else position)
+        return StartPosition(offset.position, RecoveryToken(self.stream, offset).pid() if resume.recover else None)
 
-    def _resumed(self, resume: ResumeRequest) -> Any:
-        session = RecoveryToken.parse(resume.pid)
-        if session is None or (session.stream, session.begin.epoch) != (self.stream, self.epoch):
+    def _resume_position(self, resume: ResumeRequest) -> Any:
+        token = RecoveryToken.parse(resume.pid)
+        if token is None or (token.stream, token.start.epoch) != (self.stream, self.epoch):
             return None
-        position = session.begin.position
+        position = token.start.position
         if resume.offset is not None:
             offset = Offset.parse(resume.offset)
             if offset is None or offset.epoch != self.epoch or type(offset.position) is not type(position):
                 return None
             # a client keeps the offset of an earlier session until this one's first event
             position = max(position, offset.position)
-        return position if self.holds(position) else None
+        return position if self.contains(position) else None
 
-    def _since(self, since: Any) -> Any:
-        """A seq, or a place as offsets spell it; from below what is kept, all that is."""
+    def _since_position(self, since: Any) -> Any:
+        """Return the position for a `since`, which is an offset, or a seq: one below the floor counts as the floor."""
         if isinstance(since, int) and not isinstance(since, bool) and isinstance(self.head, int):
             return max(since, self.floor) if 0 <= since <= self.head else None
-        place = Offset.parse(since)
-        return place.position if place and place.epoch == self.epoch and self.holds(place.position) else None
+        offset = Offset.parse(since)
+        return offset.position if offset and offset.epoch == self.epoch and self.contains(offset.position) else None
 
 
 @dataclass(frozen=True)
 class StartPosition:
+    """The position from which a client's events are sent, and its pid."""
+
     position: Any
-    #: What CONNECT tells a client that wants to resume: its own pid if it does, else a new one.
+    #: The pid for CONNECT: the client's own if it resumes, a new one if it may later, else None.
     pid: str | None
 
 
 def event_types(names: list[Any]) -> frozenset[str]:
-    """The wire names that a list stands for, which may hold them or the names of the settings; others are left out."""
+    """Return the wire names of event types that are listed by wire name or by name; unknown names are left out."""
     wanted = {name for name in names if isinstance(name, str)}
-    return frozenset(one.value for one in EventType if one.value in wanted or one.is_wanted_by(wanted))
+    return frozenset(
+        event_type.value for event_type in EventType if event_type.value in wanted or event_type.is_wanted_by(wanted)
+    )

@@ -88,7 +88,7 @@ class EventStream:
     async def _serve(self, join: Membership, audience: Audience, receive: Receive, send: Send) -> None:
         """Until the client leaves, may not listen any more, or the server stops."""
         listener = Listener(
-            f"stream {secrets.token_hex(8)}", f"/{join.name}", join.instance_id, join.begin.position, audience
+            f"stream {secrets.token_hex(8)}", f"/{join.name}", join.instance_id, join.start.position, audience
         )
         telling = asyncio.ensure_future(self._tell(listener, send))
         leaving = asyncio.ensure_future(_left(receive))
