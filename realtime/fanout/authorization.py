@@ -1,4 +1,4 @@
-"""Who may join a namespace, with which keys, and where in its log they begin."""
+"""Authorization of clients that join a namespace: their credentials, and the grant that these get."""
 
 from __future__ import annotations
 
@@ -27,49 +27,51 @@ INVALID_NAMESPACE = "Invalid namespace"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The keys that a client presented, and where it comes from."""
+    """The keys and minted tokens that a client presented, and its address."""
 
-    #: Every place for keys that is filled; None stands for what is not a text, and cannot be one.
+    #: The key of each source that has one; None for a value that is not a string, and so no key.
     keys: tuple[str | None, ...]
-    #: The same for minted tokens.
+    #: The minted tokens, likewise.
     tokens: tuple[str | None, ...]
+    #: The address at the other end of the connection.
     peer: str
-    #: The client's address: the peer's, or what trusted proxies say.
+    #: The client's address: the peer's, or the one that trusted proxies report.
     address: str = ""
 
     @classmethod
     def from_request(cls, environ: dict[str, Any], auth: Any) -> Credentials:
-        """From the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
+        """Collect them from the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
         scope = environ["asgi.scope"]
-        given: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
-        given += environ.get("evoapi.apikeys", ())
+        keys: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
+        keys += environ.get("evoapi.apikeys", ())
         tokens = []
         if isinstance(auth, dict):
-            given += [auth["apikey"]] if "apikey" in auth else []
+            keys += [auth["apikey"]] if "apikey" in auth else []
             tokens += [auth["token"]] if "token" in auth else []
         elif auth is not None:
-            given.append(auth)
+            keys.append(auth)
         peer = (scope.get("client") or ("", 0))[0]
         address = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return cls(tuple(map(_text, given)), tuple(map(_text, tokens)), peer, address)
+        return cls(tuple(map(_string, keys)), tuple(map(_string, tokens)), peer, address)
 
     @property
-    def is_of_keys(self) -> bool:
+    def has_only_keys(self) -> bool:
+        """True if there are keys, all of them strings, and no minted tokens."""
         return bool(self.keys) and not self.tokens and None not in self.keys
 
     @property
     def digests(self) -> tuple[bytes, ...]:
-        """To know the keys again by, without keeping them."""
+        """Digests of the keys, to recognise them by without storing them."""
         return tuple(sha256((key or "").encode(errors="replace")).digest() for key in self.keys)
 
     def valid_accesses(self) -> tuple[Access, ...] | None:
-        """What they open; reads the database."""
+        """Return the access of each key and token, None unless all are valid. Reads the database."""
         return self.accesses(Access.from_keys(key for key in self.keys if key))
 
     def accesses(self, of_keys: Mapping[str, Access]) -> tuple[Access, ...] | None:
-        """What they open, where these keys are known to open something.
+        """Return the access of each key, as found in `of_keys`, and of each token; None unless all are valid.
 
-        None unless every place that is filled holds something valid. Reads the database where there are tokens.
+        Peers in WEBSOCKET_ALLOWED_HOSTS may listen without any. Reads the database for tokens.
         """
         if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
             return (Access(frozenset((LISTEN,)), is_for_all=True),)
@@ -79,108 +81,115 @@ class Credentials:
         return valid if valid and len(valid) == len(found) else None
 
 
-def _text(given: Any) -> str | None:
-    return given if isinstance(given, str) else None
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True)
 class NamespaceGrant:
-    """A namespace that is open to whoever presents what was presented, by a reading of the database."""
+    """The permission of some credentials to join a namespace, as of one read of the database."""
 
     replay_range: ReplayRange
     accesses: tuple[Access, ...]
-    #: Of who may hear what: that of the reading.
+    #: The access revision of that read.
     revision: int
     instance_id: UUID | None = None
     name: str | None = None
 
     def join(self, resume: ResumeRequest) -> Membership:
+        """Return the membership of a client with these options."""
         return Membership(self.instance_id, self.replay_range.start(resume), self.accesses, self.revision, self.name)
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether it stays open as long as nobody's access changes, and no key runs out. Tokens always do."""
+    def is_cacheable(self) -> bool:
+        """True if it holds until the access revision changes: minted tokens and expired keys end without that."""
         return not any(access.minter or (access.key and not access.key.is_usable) for access in self.accesses)
 
     @property
-    def unnoted_keys(self) -> list[ApiKey]:
-        """Those whose last use is to be stored anew."""
+    def keys_to_note(self) -> list[ApiKey]:
+        """The keys whose last use is to be stored again."""
         return [access.key for access in self.accesses if access.key and not access.key.is_use_recorded]
 
 
 class AuthorizationCache:
-    """Doors that were found open: whoever comes with the same keys again is let in by one short look at the database.
+    """A cache of grants by namespace and keys: a client with the same keys joins after one short read of the database.
 
-    Whom the database refused is not known here, and asks it again.
+    Refusals are not cached.
     """
 
-    #: Doors that are known; then all are forgotten.
+    #: Grants that it holds; it is cleared when there would be more.
     MAX = 10_000
 
     def __init__(self) -> None:
         self._grants: dict[tuple[str, tuple[Any, ...]], NamespaceGrant] = {}
 
     def get(self, namespace: str, credentials: Credentials) -> NamespaceGrant | None:
-        grant = self._grants.get((namespace, credentials.digests)) if credentials.is_of_keys else None
-        return grant if grant and grant.is_lasting else None
+        """Return the cached grant; it is valid only while its revision is the current one."""
+        grant = self._grants.get((namespace, credentials.digests)) if credentials.has_only_keys else None
+        return grant if grant and grant.is_cacheable else None
 
-    def keep(self, namespace: str, credentials: Credentials, grant: NamespaceGrant) -> None:
+    def set(self, namespace: str, credentials: Credentials, grant: NamespaceGrant) -> None:
+        """Store a grant if it is cacheable."""
         if len(self._grants) >= self.MAX:
             self._grants.clear()
-        if credentials.is_of_keys and grant.is_lasting:
+        if credentials.has_only_keys and grant.is_cacheable:
             self._grants[namespace, credentials.digests] = grant
 
 
 @dataclass(frozen=True)
 class JoinRequest:
-    """Somebody who wants in, and the door if it is known."""
+    """The request of a client to join a namespace, with the cached grant if there is one."""
 
     namespace: str
     credentials: Credentials
-    known: NamespaceGrant | None = field(default=None, compare=False)
+    cached: NamespaceGrant | None = field(default=None, compare=False)
 
 
-#: Readings that are begun anew because access changed meanwhile.
+#: Attempts to read the database without the access revision changing meanwhile.
 ATTEMPTS = 5
 
 
 def authorize_many(requests: list[JoinRequest]) -> list[NamespaceGrant | Exception]:
-    """For each its door, a Refusal in words that tell a stranger nothing of which names exist, or TryLater.
+    """Return a grant, a ConnectionRefusedError or a TryLater for each request.
 
-    Reads the database, once for all, and under one revision: what the answers rest on holds together.
+    A refusal does not tell a client with invalid keys which namespaces exist. The database is read once for all
+    requests and under one access revision, so that the results are consistent.
     """
     for _ in range(ATTEMPTS):
         revision = AccessRevision.current()
-        reading = _AccessReading(requests, revision)
+        snapshot = _AccessSnapshot(requests, revision)
         if AccessRevision.current() == revision:
-            return [reading.answer(request) for request in requests]
+            return [snapshot.authorize(request) for request in requests]
     return [TryLater()] * len(requests)
 
 
-class _AccessReading:
+class _AccessSnapshot:
+    """The rows of the database that decide on some join requests."""
+
     def __init__(self, requests: list[JoinRequest], revision: int) -> None:
         self.revision = revision
-        new = [request for request in requests if not self._is_known(request)]
+        new = [request for request in requests if not self._has_valid_grant(request)]
         of_keys = Access.from_keys(key for request in new for key in request.credentials.keys if key)
         self.accesses = {request: request.credentials.accesses(of_keys) for request in new}
         names = {request.namespace.removeprefix("/") for request in new if "\x00" not in request.namespace}
-        self.instances = {one.name: one for one in Instance.objects.filter(name__in=names - {""})} if new else {}
-        ids = {request.known.instance_id for request in requests if request.known and request.known.instance_id}
+        instances = Instance.objects.filter(name__in=names - {""}) if new else ()
+        self.instances = {instance.name: instance for instance in instances}
+        ids = {request.cached.instance_id for request in requests if request.cached and request.cached.instance_id}
         ids |= {instance.pk for instance in self.instances.values()}
         self.ranges: dict[UUID | None, ReplayRange] = dict(ReplayRange.of_instances(ids).items())
         if any(request.namespace == "/" for request in requests):
             self.ranges[None] = ReplayRange.of_all()
 
-    def _is_known(self, request: JoinRequest) -> bool:
-        return request.known is not None and request.known.revision == self.revision
+    def _has_valid_grant(self, request: JoinRequest) -> bool:
+        return request.cached is not None and request.cached.revision == self.revision
 
-    def answer(self, request: JoinRequest) -> NamespaceGrant | Exception:
-        if request.known and self._is_known(request):
-            return replace(request.known, replay_range=self.ranges[request.known.instance_id])
+    def authorize(self, request: JoinRequest) -> NamespaceGrant | Exception:
+        if request.cached and self._has_valid_grant(request):
+            return replace(request.cached, replay_range=self.ranges[request.cached.instance_id])
         accesses = self.accesses[request]
         if accesses is None:
-            is_one_more = failed_authentications.allows(request.credentials.address)
-            return ConnectionRefusedError(UNAUTHORIZED) if is_one_more else TryLater()
+            is_within_rate = failed_authentications.allows(request.credentials.address)
+            return ConnectionRefusedError(UNAUTHORIZED) if is_within_rate else TryLater()
         instance = self.instances.get(request.namespace.removeprefix("/"))
         if not all(access.may(LISTEN) and self._opens(access, request, instance) for access in accesses):
             return ConnectionRefusedError(INVALID_NAMESPACE)
@@ -196,7 +205,7 @@ class _AccessReading:
 
 @dataclass(frozen=True)
 class Membership:
-    """A namespace that a client was let into, and the place in its log where its time begins."""
+    """The membership of one client in a namespace, and the position from which it is sent events."""
 
     instance_id: UUID | None
     start: StartPosition
@@ -207,23 +216,27 @@ class Membership:
 
     @classmethod
     def authorize(cls, namespace: str, credentials: Credentials, resume: ResumeRequest) -> Membership:
-        """Raises ConnectionRefusedError, or TryLater; reads the database."""
+        """Authorize one client. Reads the database; raises ConnectionRefusedError or TryLater."""
         [grant] = authorize_many([JoinRequest(namespace, credentials)])
         if isinstance(grant, Exception):
             raise grant
         return grant.join(resume)
 
     @property
-    def joined(self) -> set[ListenerAccess]:
-        """What `still_authorized` is asked about it."""
+    def listener_accesses(self) -> set[ListenerAccess]:
+        """The arguments of `still_authorized` for this membership."""
         return {(access, self.instance_id, self.name) for access in self.accesses}
 
     @property
     def expires_at(self) -> datetime | None:
+        """The earliest expiry of its keys; None if none expires."""
         return min((access.expires_at for access in self.accesses if access.expires_at), default=None)
 
     def sending_instance(self, name: Any) -> Instance:
-        """The instance that a message goes out from; `name` counts on `/` only. The keys are checked anew."""
+        """Return the instance to send a message from, after reading the keys again.
+
+        `name` is used on `/` alone. Raises AuthenticationFailed, NotFound or ApiError.
+        """
         accesses = [access.refreshed() for access in self.accesses]
         if not all(accesses):
             raise AuthenticationFailed
@@ -239,12 +252,15 @@ class Membership:
         return instance
 
 
-def still_authorized_or_ending(asked: set[ListenerAccess]) -> set[ListenerAccess]:
-    """Those that may still listen, and those whose instance is gone: they hear its last events, and leave with them."""
-    let_in = still_authorized(asked)
-    ids = {instance_id for _, instance_id, _ in asked - let_in if instance_id}
-    kept = set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
-    return let_in | {joined for joined in asked if joined[1] is not None and joined[1] in ids - kept}
+def still_authorized_or_ending(listeners: set[ListenerAccess]) -> set[ListenerAccess]:
+    """Return the listeners that are still authorized, and those whose instance is deleted.
+
+    The latter are to receive its last events, after which the relay disconnects them.
+    """
+    authorized = still_authorized(listeners)
+    ids = {instance_id for _, instance_id, _ in listeners - authorized if instance_id}
+    deleted = ids - set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    return authorized | {listener for listener in listeners if listener[1] in deleted}
 
 
 def _named(name: str) -> Instance | None:

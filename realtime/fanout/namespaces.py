@@ -89,8 +89,8 @@ class Namespaces(socketio.AsyncNamespace):
     async def _grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
         known = self._known.get(namespace, credentials)
         grant: NamespaceGrant = await self._open(JoinRequest(namespace, credentials, known))
-        self._known.keep(namespace, credentials, grant)
-        for key in grant.unnoted_keys:
+        self._known.set(namespace, credentials, grant)
+        for key in grant.keys_to_note:
             self.relay.spawn(database(key.record_use))
         return grant
 
@@ -171,14 +171,14 @@ class Namespaces(socketio.AsyncNamespace):
                     return
                 self._is_recheck_due = False
                 members = list(self.members.values())
-                asked = {joined for member in members for joined in member.join.joined}
+                asked = {joined for member in members for joined in member.join.listener_accesses}
                 allowed = await database(still_authorized_or_ending, asked)
             except DatabaseError as error:
                 logger.error("It is not known who may still listen; asking again soon: %s", error)
                 return
             self.revision = revision
             for member in members:
-                if not member.join.joined <= allowed and member.listener.sid in self.members:
+                if not member.join.listener_accesses <= allowed and member.listener.sid in self.members:
                     await self._send_away(member)
 
     async def _send_away(self, member: Member) -> None:
