@@ -1,4 +1,4 @@
-"""Who may join a namespace, and what they may say there. One handler serves all: `/<instance name>` and `/`."""
+"""The handler of all Socket.IO namespaces, `/<instance name>` and `/`: joining, leaving and `send_message`."""
 
 from __future__ import annotations
 
@@ -38,40 +38,45 @@ from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks for changes of who may listen that another process made.
-WATCH_INTERVAL = 1.0
+#: Seconds between two checks for a change of access by another process.
+RECHECK_INTERVAL = 1.0
 
-#: What clients may emit. Everything else is ignored: official clients emit `subscribe` and expect nothing.
+#: Events that clients may emit. All others are ignored: official clients emit `subscribe` and expect no response.
 CLIENT_EVENTS = {"send_message"}
 
 
 @dataclass(frozen=True)
 class Member:
-    join: Membership
+    """A client in a namespace: its membership, and the listener that the relay sends events to."""
+
+    membership: Membership
     listener: Listener
-    #: What one client sends goes out in its order.
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Ends it, where it is no socket.
-    leave: Callable[[], Any] | None = None
+    #: Held while a message is sent, so that a client's messages go out in its order.
+    send_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Function that disconnects a client that is not a socket.
+    disconnect: Callable[[], Any] | None = None
 
 
 class Namespaces(socketio.AsyncNamespace):
+    """The namespaces' members, sockets and server-sent event streams alike, and their access."""
+
     server: Server
 
     def __init__(self, relay: Relay) -> None:
         super().__init__("*")
         self.relay = relay
         self.members: dict[str, Member] = {}
-        #: When the keys of some of them end.
-        self._ends: dict[str, datetime] = {}
+        #: The expiry of each member's keys, by sid, where there is one.
+        self._expiries: dict[str, datetime] = {}
+        #: The tasks that replay the log to members that are behind, by sid.
         self._following: dict[str, asyncio.Task[None]] = {}
-        #: Of who may hear what: the members were looked at under this one.
+        #: The access revision under which the members were last checked.
         self.revision = 0
         self._rechecking = asyncio.Lock()
         self._is_recheck_due = False
-        #: Thousands who come back at once are let in by a few looks at the database.
-        self._open = Batched(authorize_many)
-        self._known = AuthorizationCache()
+        # thousands of clients may reconnect at once: a few reads of the database authorize them all
+        self._authorize = Batched(authorize_many)
+        self._cache = AuthorizationCache()
 
     async def trigger_event(self, event: str, *args: Any) -> Any:
         if event not in CLIENT_EVENTS | {"connect", "joined", "disconnect"}:
@@ -80,57 +85,65 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         resume = ResumeRequest.from_auth(auth)
-        join = (await self._grant(namespace, Credentials.from_request(environ, auth))).join(resume)
+        grant = await self._grant(namespace, Credentials.from_request(environ, auth))
+        membership = grant.join(resume)
         audience = Audience(wants_offsets=resume.recover, events=resume.events)
-        self.add(Member(join, Listener(sid, namespace, join.instance_id, join.start.position, audience)))
-        if join.start.pid:
-            self.server.connect_data[sid] = {"pid": join.start.pid}
+        listener = Listener(sid, namespace, membership.instance_id, membership.start.position, audience)
+        self.add(Member(membership, listener))
+        if membership.start.pid:
+            self.server.connect_data[sid] = {"pid": membership.start.pid}
 
     async def _grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
-        known = self._known.get(namespace, credentials)
-        grant: NamespaceGrant = await self._open(JoinRequest(namespace, credentials, known))
-        self._known.set(namespace, credentials, grant)
+        """Authorize a client; raises ConnectionRefusedError, TryLater or django.db.Error."""
+        cached = self._cache.get(namespace, credentials)
+        grant: NamespaceGrant = await self._authorize(JoinRequest(namespace, credentials, cached))
+        self._cache.set(namespace, credentials, grant)
         for key in grant.keys_to_note:
             self.relay.spawn(database(key.record_use))
         return grant
 
     def add(self, member: Member) -> None:
+        """Add a member, whose access is rechecked from here on."""
         self.members[member.listener.sid] = member
-        if member.join.expires_at:
-            self._ends[member.listener.sid] = member.join.expires_at
-        if member.join.revision != self.revision and not self._is_recheck_due:
+        if member.membership.expires_at:
+            self._expiries[member.listener.sid] = member.membership.expires_at
+        if member.membership.revision != self.revision and not self._is_recheck_due:
+            # access changed while this client was being authorized
             self._is_recheck_due = True
-            self.relay.spawn(self.recheck_access(is_forced=True))  # it changed while this client was being authorised
+            self.relay.spawn(self.recheck_access(is_forced=True))
 
     def remove(self, sid: str) -> Member | None:
-        self._ends.pop(sid, None)
+        self._expiries.pop(sid, None)
         return self.members.pop(sid, None)
 
     async def on_joined(self, namespace: str, sid: str) -> None:
-        """CONNECT is on its way: from here on the client hears what happens."""
+        """Start to send a client events; the server calls it once the client's CONNECT packet is queued."""
         member = self.members.get(sid)
         is_silent = namespace == "/" and not settings.WEBSOCKET_GLOBAL_EVENTS
         if member and not is_silent and sid not in self._following:
             self._follow(member.listener)
 
     def rewind(self, behind: list[tuple[str, str, Any]]) -> None:
-        """The server dropped what these were owed: they are told from there on, when they take packets again."""
-        for _, sid, place in behind:
+        """Replay the events that the server dropped for slow readers, once they take packets again.
+
+        `behind` has a (namespace, sid, position) for each of them.
+        """
+        for _, sid, position in behind:
             member = self.members.get(sid)
-            if member and self.relay.rewind(member.listener, place):
+            if member and self.relay.rewind(member.listener, position):
                 self._follow(member.listener)
 
     def _follow(self, listener: Listener) -> None:
-        task = self._following[listener.sid] = self.relay.spawn(self._tell(listener))
+        task = self._following[listener.sid] = self.relay.spawn(self._follow_or_close(listener))
         task.add_done_callback(
             lambda done: self._following.get(listener.sid) is done and self._following.pop(listener.sid)
         )
 
-    async def _tell(self, listener: Listener) -> None:
+    async def _follow_or_close(self, listener: Listener) -> None:
         try:
             await self.relay.follow(listener)
         except Exception:
-            logger.exception("A client could not be told what it missed; it is to come back")
+            logger.exception("The log could not be replayed to a client; it is disconnected and may reconnect")
             eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
             if eio_sid:
                 self.server.close_transport(eio_sid)
@@ -139,15 +152,15 @@ class Namespaces(socketio.AsyncNamespace):
         self.server.connect_data.pop(sid, None)
         member = self.remove(sid)
         following = self._following.pop(sid, None)
-        if following and following is not asyncio.current_task():  # which is sending this client away
+        if following and following is not asyncio.current_task():  # that one disconnects the client itself
             following.cancel()
         if member:
             self.relay.remove_listener(member.listener)
 
-    # Who may still listen
+    # Access of members
 
     async def recheck_access_forever(self) -> None:
-        """Send away, within a second or two, whoever may not listen any more; runs for ever."""
+        """Disconnect members within two seconds of losing access, whichever process changed it; runs forever."""
         loop = asyncio.get_running_loop()
 
         def changed(**kwargs: Any) -> None:
@@ -156,14 +169,17 @@ class Namespaces(socketio.AsyncNamespace):
         access_changed.connect(changed, weak=False, dispatch_uid=self)
         try:
             while True:
-                await asyncio.sleep(WATCH_INTERVAL)
+                await asyncio.sleep(RECHECK_INTERVAL)
                 now = timezone.now()
-                await self.recheck_access(is_forced=any(end <= now for end in self._ends.values()))
+                await self.recheck_access(is_forced=any(expiry <= now for expiry in self._expiries.values()))
         finally:
             access_changed.disconnect(dispatch_uid=self)
 
     async def recheck_access(self, is_forced: bool = False) -> None:
-        """Ask the database about every member anew, if anything has changed since it was last asked."""
+        """Disconnect the members that may not listen any more.
+
+        Reads their access only if its revision has changed since the last check, or `is_forced`.
+        """
         async with self._rechecking:
             try:
                 revision = await database(AccessRevision.current)
@@ -171,37 +187,42 @@ class Namespaces(socketio.AsyncNamespace):
                     return
                 self._is_recheck_due = False
                 members = list(self.members.values())
-                asked = {joined for member in members for joined in member.join.listener_accesses}
-                allowed = await database(still_authorized_or_ending, asked)
+                accesses = {access for member in members for access in member.membership.listener_accesses}
+                authorized = await database(still_authorized_or_ending, accesses)
             except DatabaseError as error:
-                logger.error("It is not known who may still listen; asking again soon: %s", error)
+                logger.error("The access of listeners could not be rechecked; it is tried again soon: %s", error)
                 return
             self.revision = revision
             for member in members:
-                if not member.join.listener_accesses <= allowed and member.listener.sid in self.members:
-                    await self._send_away(member)
+                if not member.membership.listener_accesses <= authorized and member.listener.sid in self.members:
+                    await self._disconnect(member)
 
-    async def _send_away(self, member: Member) -> None:
-        if member.leave:
-            member.leave()
+    async def _disconnect(self, member: Member) -> None:
+        if member.disconnect:
+            member.disconnect()
         else:
             await self.server.disconnect_listener(member.listener, flush=False)
 
+    # Sending messages
+
     async def on_send_message(self, namespace: str, sid: str, *args: Any) -> dict[str, Any]:
-        """{number, text} as POST /message/sendText takes it; returns what that answers."""
+        """Send a text message; takes the body of POST /message/sendText and returns that route's response.
+
+        Raises ApiError, which the server acknowledges.
+        """
         member = self.members[sid]
-        if not client_events.allows(member.join.accesses):
+        if not client_events.allows(member.membership.accesses):
             raise ApiError("Too many messages with this key; try again later", status_code=429)
         body = args[0] if args else None
         if not isinstance(body, dict):
             raise ApiError("send_message takes an object with a text and a number")
         if self.server.packet_class.data_is_binary(body):
             raise ApiError("send_message takes no binary data")
-        async with member.turn:
-            return await self._send(member.join, body)
+        async with member.send_lock:
+            return await self._send(member.membership, body)
 
-    async def _send(self, join: Membership, body: dict[str, Any]) -> dict[str, Any]:
-        sending = await database(self._begin, join, dict(body), pool=Pool.SENDS)
+    async def _send(self, membership: Membership, body: dict[str, Any]) -> dict[str, Any]:
+        sending = await database(self._begin_sending, membership, dict(body), pool=Pool.SENDS)
         if sending.is_repeat:
             return sending.message.as_event()
         try:
@@ -210,8 +231,8 @@ class Namespaces(socketio.AsyncNamespace):
             raise await database(sending.fail, error, pool=Pool.SENDS) from None
         return await database(sending.finish, wa_id, pool=Pool.SENDS)
 
-    def _begin(self, join: Membership, body: dict[str, Any]) -> Sending:
-        instance = join.sending_instance(body.pop("instance", None))
+    def _begin_sending(self, membership: Membership, body: dict[str, Any]) -> Sending:
+        instance = membership.sending_instance(body.pop("instance", None))
         if "text" not in body and "message" in body:
             body["text"] = body.pop("message")
         if "number" not in body and instance.phone:

@@ -92,7 +92,7 @@ class EventStream:
         )
         telling = asyncio.ensure_future(self._tell(listener, send))
         leaving = asyncio.ensure_future(_left(receive))
-        self.namespaces.add(Member(join, listener, leave=telling.cancel))
+        self.namespaces.add(Member(join, listener, disconnect=telling.cancel))
         self._open.add(telling)
         try:
             await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)

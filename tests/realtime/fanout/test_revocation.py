@@ -179,7 +179,7 @@ def test_a_key_revoked_between_the_look_and_the_membership_is_noticed(inside, no
         until(lambda: namespaces.revision == AccessRevision.current())
         return doors
 
-    monkeypatch.setattr(namespaces._open, "_function", slowly)
+    monkeypatch.setattr(namespaces._authorize, "_function", slowly)
     client = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
 
     assert client.wait_for("disconnect", SOON)["active"] is False
