@@ -1,4 +1,4 @@
-"""Invariants 3 and 4 on the relay itself, with the real log and sockets that only note what they are told."""
+"""The relay with the real log: it emits each event once and in order, to sockets that only record what it emits."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from realtime.log.stream import Stream
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-EVERYBODY = Audience()
+ALL_EVENTS = Audience()
 
 
 class Sockets:
-    """In place of the Socket.IO server: rooms, and what each listener was told."""
+    """A stand-in for the Socket.IO server: its rooms, and the events that each listener received."""
 
     def __init__(self):
         self.relay = Relay(self)
         self.rooms = {}
-        self.told = {}
-        self.was_cut = []
-        self.news = asyncio.Event()
+        self.received = {}
+        self.disconnected = []
+        self.emitted = asyncio.Event()
         self.is_drained = asyncio.Event()
         self.is_drained.set()
 
-    def emit_event(self, namespace, room, event, place, offset):
+    def emit_event(self, namespace, room, event, position, offset):
         for sid in self.rooms.get((namespace, room), [room]):
-            self.told.setdefault(sid, []).append((event.name, event.seq, offset))
-        self.news.set()
+            self.received.setdefault(sid, []).append((event.name, event.seq, offset))
+        self.emitted.set()
 
     def enter(self, listener, room):
         self.rooms.setdefault((listener.namespace, room), set()).add(listener.sid)
@@ -51,19 +51,19 @@ class Sockets:
         await self.is_drained.wait()
 
     async def disconnect_listener(self, listener):
-        self.was_cut.append(listener.sid)
+        self.disconnected.append(listener.sid)
         self.relay.remove_listener(listener)
 
-    async def join(self, sid, instance=None, position=None, audience=EVERYBODY):
+    async def join(self, sid, instance=None, position=None, audience=ALL_EVENTS):
         if position is None:
             position = await database(Stream.objects.last_seq, instance.pk) if instance else await head()
-        namespace, identity = (f"/{instance.name}", instance.pk) if instance else ("/", None)
-        listener = Listener(sid, namespace, identity, position, audience)
+        namespace, instance_id = (f"/{instance.name}", instance.pk) if instance else ("/", None)
+        listener = Listener(sid, namespace, instance_id, position, audience)
         await self.relay.follow(listener)
         return listener
 
     def seqs(self, sid):
-        return [seq for _, seq, _ in self.told.get(sid, [])]
+        return [seq for _, seq, _ in self.received.get(sid, [])]
 
     async def until(self, sid, seqs):
         await self._until(lambda: self.seqs(sid)[: len(seqs)] == seqs)
@@ -71,19 +71,19 @@ class Sockets:
     async def until_last(self, sid, seq):
         await self._until(lambda: self.seqs(sid)[-1:] == [seq])
 
-    async def _until(self, is_so):
+    async def _until(self, condition):
         async with asyncio.timeout(10):
-            while not is_so():
-                self.news.clear()
+            while not condition():
+                self.emitted.clear()
                 try:
-                    await asyncio.wait_for(self.news.wait(), 0.5)
+                    await asyncio.wait_for(self.emitted.wait(), 0.5)
                 except TimeoutError:
-                    # a transaction somewhere else on this PostgreSQL can hold `/` back for a moment
+                    # a transaction in another database of this PostgreSQL may delay `/` for a moment
                     await self.relay.sweep()
 
 
 async def head():
-    """The place after all that is committed: another transaction on this PostgreSQL may hold it back for a moment."""
+    """The cursor after all committed events, which another transaction on this PostgreSQL may delay for a moment."""
     while True:
         cursor = await database(Event.objects.head)
         beyond = Event.objects.exclude(pk__in=Event.objects.past(cursor).values("pk"))
@@ -122,14 +122,14 @@ def unhinted(monkeypatch):
     return record_unhinted
 
 
-async def test_what_is_committed_is_told_at_once(sockets, instance):
+async def test_a_committed_event_is_emitted_at_once(sockets, instance):
     await sockets.join("a", instance)
     await database(record, instance, 3)
 
     await sockets.until("a", [2, 3, 4])
 
 
-async def test_hints_that_swapped_are_told_in_order_without_asking_the_log(sockets, instance, unhinted, monkeypatch):
+async def test_swapped_hints_are_emitted_in_order_without_reading_the_log(sockets, instance, unhinted, monkeypatch):
     await sockets.join("a", instance)
     first, second = await database(unhinted, instance, 2)
     reads = []
@@ -143,7 +143,7 @@ async def test_hints_that_swapped_are_told_in_order_without_asking_the_log(socke
     assert not reads
 
 
-async def test_a_hint_that_was_lost_is_made_up_for_by_the_next_one(sockets, instance, unhinted):
+async def test_the_next_hint_makes_up_for_a_lost_one(sockets, instance, unhinted):
     await sockets.join("a", instance)
     _, _, third = await database(unhinted, instance, 3)
 
@@ -152,7 +152,7 @@ async def test_a_hint_that_was_lost_is_made_up_for_by_the_next_one(sockets, inst
     await sockets.until("a", [2, 3, 4])
 
 
-async def test_hints_given_twice_and_late_tell_nothing_again(sockets, instance):
+async def test_late_and_repeated_hints_emit_nothing_again(sockets, instance):
     await sockets.join("a", instance)
     events = await database(record, instance, 3)
     await sockets.until("a", [2, 3, 4])
@@ -164,7 +164,7 @@ async def test_hints_given_twice_and_late_tell_nothing_again(sockets, instance):
     assert not sockets.relay.feeds[instance.pk].pending
 
 
-async def test_what_is_rolled_back_is_never_told(sockets, instance):
+async def test_an_event_that_is_rolled_back_is_never_emitted(sockets, instance):
     await sockets.join("a", instance)
     await sockets.join("all")
 
@@ -175,27 +175,26 @@ async def test_what_is_rolled_back_is_never_told(sockets, instance):
 
     await database(change_of_mind)
     await sockets.relay.sweep()
-    assert sockets.told == {}
+    assert sockets.received == {}
 
     await database(record, instance)
     await sockets.until("a", [2])
     await sockets.until("all", [2])
 
 
-@pytest.mark.parametrize("whole", [False, True])
-async def test_who_joins_between_two_events_of_one_turn_is_told_each_once(sockets, instance, whole):
-    """Whoever becomes level in the middle of them is told what comes after, and nothing twice."""
-    owner = None if whole else instance
-    place = await head() if whole else 1
+@pytest.mark.parametrize("is_global", [False, True])
+async def test_a_listener_that_joins_between_two_events_of_one_turn_gets_each_once(sockets, instance, is_global):
+    owner = None if is_global else instance
+    position = await head() if is_global else 1
     await sockets.join("first", owner)
     joining = []
 
-    def tell(namespace, room, event, place_of_it, offset, tell=sockets.emit_event):
-        tell(namespace, room, event, place_of_it, offset)
+    def emit(namespace, room, event, position_after, offset, emit=sockets.emit_event):
+        emit(namespace, room, event, position_after, offset)
         if not joining:
-            joining.append(asyncio.create_task(sockets.join("late", owner, position=place)))
+            joining.append(asyncio.create_task(sockets.join("late", owner, position=position)))
 
-    sockets.emit_event = tell
+    sockets.emit_event = emit
     await database(record, instance, 5)
     await sockets.until("first", [2, 3, 4, 5, 6])
     await joining[0]
@@ -205,12 +204,12 @@ async def test_who_joins_between_two_events_of_one_turn_is_told_each_once(socket
     assert sockets.seqs("late") == [2, 3, 4, 5, 6, 7]
 
 
-async def test_a_listener_that_is_set_back_is_told_again_from_there(sockets, instance):
+async def test_a_rewound_listener_gets_the_events_after_that_position_again(sockets, instance):
     listener = await sockets.join("slow", instance)
     await sockets.join("quick", instance)
     await database(record, instance, 3)
     await sockets.until("slow", [2, 3, 4])
-    sockets.told["slow"].clear()
+    sockets.received["slow"].clear()
     sockets.is_drained.clear()
 
     assert sockets.relay.rewind(listener, 2), "3 and 4 were dropped"
@@ -226,18 +225,18 @@ async def test_a_listener_that_is_set_back_is_told_again_from_there(sockets, ins
     assert sockets.seqs("quick") == [2, 3, 4, 5, 6]
 
 
-async def test_offsets_are_told_to_those_alone_who_want_them(sockets, instance):
+async def test_offsets_are_sent_only_to_listeners_that_want_them(sockets, instance):
     await sockets.join("plain", instance)
     await sockets.join("resuming", instance, audience=Audience(wants_offsets=True))
     await database(record, instance)
     await sockets.until("resuming", [2])
 
     epoch = (await database(Stream.objects.state, instance.pk)).epoch
-    assert sockets.told == {"plain": [("loja", 2, None)], "resuming": [("loja", 2, f"{epoch}.2")]}
+    assert sockets.received == {"plain": [("loja", 2, None)], "resuming": [("loja", 2, f"{epoch}.2")]}
 
 
 @pytest.mark.parametrize("position", [1, None])
-async def test_a_filter_narrows_what_one_listener_hears(sockets, instance, position):
+async def test_a_filter_narrows_the_events_of_one_listener(sockets, instance, position):
     audience = Audience(events=frozenset({"labels.edit"}))
     if position is None:
         await sockets.join("some", instance, audience=audience)
@@ -251,7 +250,7 @@ async def test_a_filter_narrows_what_one_listener_hears(sockets, instance, posit
     await sockets.until("some", [4, 6])
 
 
-async def test_the_sweep_finds_what_no_hint_reported(sockets, instance, unhinted):
+async def test_the_sweep_finds_events_without_a_hint(sockets, instance, unhinted):
     await sockets.join("a", instance)
     await sockets.join("all")
     await database(unhinted, instance, 2)
@@ -262,7 +261,7 @@ async def test_the_sweep_finds_what_no_hint_reported(sockets, instance, unhinted
     await sockets.until("all", [2, 3])
 
 
-async def test_more_than_a_page_is_told_in_order(sockets, instance, unhinted, monkeypatch):
+async def test_more_than_a_page_is_emitted_in_order(sockets, instance, unhinted, monkeypatch):
     monkeypatch.setattr(relay_module, "PAGE", 4)
     await sockets.join("a", instance)
     await sockets.join("all")
@@ -274,7 +273,7 @@ async def test_more_than_a_page_is_told_in_order(sockets, instance, unhinted, mo
     await sockets.until("all", list(range(2, 13)))
 
 
-async def test_a_listener_starts_from_its_own_place(sockets, instance):
+async def test_a_listener_starts_from_its_own_position(sockets, instance):
     await database(record, instance, 5)
     await sockets.join("new", instance)
     await sockets.join("old", instance, position=3)
@@ -284,9 +283,9 @@ async def test_a_listener_starts_from_its_own_place(sockets, instance):
     assert sockets.seqs("new") == [7]
 
 
-async def test_a_listener_ahead_of_the_feed_is_not_told_what_it_knows(sockets, instance, unhinted):
+async def test_a_listener_ahead_of_the_feed_gets_nothing_again(sockets, instance, unhinted):
     await sockets.join("a", instance)
-    await database(unhinted, instance, 2)  # this process has not heard of them yet
+    await database(unhinted, instance, 2)  # this process does not know them yet
     await sockets.join("b", instance)
     await database(record, instance, 1)
 
@@ -294,18 +293,18 @@ async def test_a_listener_ahead_of_the_feed_is_not_told_what_it_knows(sockets, i
     assert sockets.seqs("b") == [4]
 
 
-async def test_nothing_falls_between_authorisation_and_joining(sockets, instance):
-    """Ten listeners join while events pour in: each is told all that came after its place, once and in order."""
+async def test_no_event_is_lost_between_authorization_and_joining(sockets, instance):
+    """Ten listeners join while events are recorded: each gets all that follow its position, once and in order."""
     stop = threading.Event()
 
-    def pour():
+    def record_continuously():
         try:
             while not stop.is_set():
                 record(instance)
         finally:
             connection.close()
 
-    writer = threading.Thread(target=pour)
+    writer = threading.Thread(target=record_continuously)
     writer.start()
     try:
         starts = {}
@@ -327,26 +326,26 @@ async def test_nothing_falls_between_authorisation_and_joining(sockets, instance
 
 
 async def test_hints_during_the_opening_of_a_feed_are_not_lost(sockets, instance, monkeypatch):
-    place_is_read, go_on = threading.Event(), threading.Event()
+    position_is_read, may_continue = threading.Event(), threading.Event()
     real = Stream.objects.state
 
     def slow(instance_id):
-        place = real(instance_id)
-        place_is_read.set()
-        assert go_on.wait(10)
-        return place
+        stream = real(instance_id)
+        position_is_read.set()
+        assert may_continue.wait(10)
+        return stream
 
     monkeypatch.setattr(Stream.objects, "state", slow)
     joining = asyncio.create_task(sockets.join("a", instance, position=1))
-    await asyncio.to_thread(place_is_read.wait, 10)
+    await asyncio.to_thread(position_is_read.wait, 10)
     await database(record, instance, 2)
-    go_on.set()
+    may_continue.set()
     await joining
 
     await sockets.until("a", [2, 3])
 
 
-async def test_a_feed_that_nobody_listens_to_is_forgotten(sockets, instance):
+async def test_a_feed_without_listeners_is_closed(sockets, instance):
     listener = await sockets.join("a", instance)
     assert instance.pk in sockets.relay.feeds
 
@@ -355,7 +354,7 @@ async def test_a_feed_that_nobody_listens_to_is_forgotten(sockets, instance):
     assert instance.pk not in sockets.relay.feeds
 
 
-async def test_a_pruned_stretch_counts_as_past(sockets, instance, unhinted):
+async def test_pruned_events_count_as_past(sockets, instance, unhinted):
     await sockets.join("a", instance)
     events = await database(unhinted, instance, 4)
     await database(Event.objects.filter(seq__lte=4).delete)
@@ -366,24 +365,24 @@ async def test_a_pruned_stretch_counts_as_past(sockets, instance, unhinted):
     await sockets.until("a", [5, 6])
 
 
-async def test_whoever_follows_an_instance_is_sent_away_when_it_is_deleted(sockets, instance):
+async def test_listeners_of_a_deleted_instance_are_disconnected(sockets, instance):
     await sockets.join("a", instance)
     await database(instance.delete)
 
     await sockets.until("a", [2, 3])
-    assert sockets.was_cut == ["a"]
+    assert sockets.disconnected == ["a"]
 
 
-async def test_a_name_given_to_another_instance_leads_its_new_listeners_there_alone(sockets, instance):
+async def test_listeners_under_a_former_name_are_disconnected(sockets, instance):
     await sockets.join("old", instance)
     instance.name = "loja velha"
     await database(instance.save)
     await sockets.join("new", instance)
 
-    assert sockets.was_cut == ["old"]
+    assert sockets.disconnected == ["old"]
 
 
-async def test_the_root_hears_all_instances_each_in_its_order(sockets, instance):
+async def test_the_root_namespace_gets_the_events_of_all_instances_each_in_its_order(sockets, instance):
     other = await database(Instance.objects.create, name="other")
     await sockets.join("all")
     for _ in range(3):
@@ -392,12 +391,12 @@ async def test_the_root_hears_all_instances_each_in_its_order(sockets, instance)
     await sockets.relay.sweep()
     await sockets.until("all", [2, 2, 3, 3, 4, 4])
 
-    assert [name for name, *_ in sockets.told["all"]] == ["loja", "other"] * 3
+    assert [name for name, *_ in sockets.received["all"]] == ["loja", "other"] * 3
 
 
 @pytest.mark.postgres
-async def test_commits_that_cross_lose_and_swap_nothing(sockets, instance, unhinted):
-    """One transaction begins first and commits last: what it wrote is told, after what it waited for."""
+async def test_transactions_that_overlap_lose_and_swap_no_events(sockets, instance, unhinted):
+    """One transaction begins first and commits last: its events are emitted, after those that it waited for."""
     other = await database(Instance.objects.create, name="other")
     await sockets.join("all")
     began, may_commit = threading.Event(), threading.Event()
@@ -408,7 +407,7 @@ async def test_commits_that_cross_lose_and_swap_nothing(sockets, instance, unhin
                 Instance.objects.filter(pk=other.pk).update(profile_name="busy")  # has its id from here on
                 began.set()
                 assert may_commit.wait(10)
-                unhinted(instance)  # numbered after what committed meanwhile
+                unhinted(instance)  # numbered after the events that committed meanwhile
                 unhinted(other)
         finally:
             connection.close()
@@ -417,22 +416,22 @@ async def test_commits_that_cross_lose_and_swap_nothing(sockets, instance, unhin
     thread.start()
     await asyncio.to_thread(began.wait, 10)
     await database(unhinted, instance, 2)
-    assert await sockets.relay.sweep() == 0, "what a running transaction may still precede must wait"
+    assert await sockets.relay.sweep() == 0, "events that a running transaction may still precede must wait"
     may_commit.set()
     await asyncio.to_thread(thread.join)
     await sockets.relay.sweep()
 
-    assert [seq for name, seq, _ in sockets.told["all"] if name == "loja"] == [2, 3, 4]
-    assert [seq for name, seq, _ in sockets.told["all"] if name == "other"] == [2]
+    assert [seq for name, seq, _ in sockets.received["all"] if name == "loja"] == [2, 3, 4]
+    assert [seq for name, seq, _ in sockets.received["all"] if name == "other"] == [2]
 
 
-async def test_a_listener_of_the_root_who_is_behind_gets_the_rest_in_order(sockets, instance, unhinted):
-    place = await head()
+async def test_a_listener_of_the_root_namespace_that_is_behind_gets_the_rest_in_order(sockets, instance, unhinted):
+    position = await head()
     await database(unhinted, instance, 3)
     await sockets.relay.sweep()
     await database(unhinted, instance, 3)
 
-    await sockets.join("late", position=place)
+    await sockets.join("late", position=position)
     await database(record, instance, 1)
 
     await sockets.until("late", [2, 3, 4, 5, 6, 7, 8])
