@@ -1,4 +1,4 @@
-"""What an event, a join and a leave cost does not grow with how much else there is: counted in calls, not in time."""
+"""The cost of an event, a join and a leave does not grow with the number of other clients; it is counted in calls."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from realtime.socketio.server import Server
 pytestmark = pytest.mark.any_database
 
 
-class Doorman(socketio.AsyncNamespace):
-    """Lets everybody in."""
+class OpenNamespaces(socketio.AsyncNamespace):
+    """A handler that admits every client."""
 
     def __init__(self):
         super().__init__("*")
@@ -33,8 +33,8 @@ class Doorman(socketio.AsyncNamespace):
         pass
 
 
-class Written:
-    """Takes the place of a transport that can always be written to."""
+class RecordingTransport:
+    """A transport that can always be written to, and keeps the bytes."""
 
     is_paused = False
 
@@ -45,25 +45,24 @@ class Written:
         self.data += data
 
 
-class Crowd:
-    """A server with clients that are on no network."""
+class Clients:
+    """A server, and clients of it without a network."""
 
     def __init__(self):
         self.server = Server()
-        self.server.register_namespace(Doorman())
+        self.server.register_namespace(OpenNamespaces())
         self.relay = Relay(self.server)
         self.ids = {}
 
     async def join(self, name, namespace):
         session = self.server.eio.sockets[name] = EngineSocket(self.server.eio, name)
-        session.transport, session.is_writable = Written(), True
+        session.transport, session.is_writable = RecordingTransport(), True
         await self.server._handle_eio_connect(name, {"asgi.scope": {"headers": []}})
         await self.server._handle_connect(name, namespace, None)
         feed = self.feed(namespace)
         sid = self.server.manager.sid_from_eio_sid(name, namespace)
         listener = Listener(sid, namespace, feed.instance_id, 0, Audience())
-        feed.listeners[sid] = listener
-        self.relay._make_live(feed, listener)
+        await self.relay.follow(listener)
         return listener
 
     def feed(self, namespace):
@@ -78,7 +77,7 @@ class Crowd:
         eio_sid = self.server.manager.eio_sid_from_sid(listener.sid, listener.namespace)
         await self.server.eio.sockets[eio_sid].close()
 
-    def tell(self, namespace):
+    def emit(self, namespace):
         feed = self.feed(namespace)
         event = Event(instance_id=feed.instance_id, seq=feed.position + 1, type="call", envelope=b"{}", is_heard=True)
         self.relay.on_hint([event])
@@ -86,23 +85,23 @@ class Crowd:
 
 
 def counted(profile):
-    """Calls of our own functions and of the libraries below them; asyncio's heap of timers is not ours."""
+    """Count the calls of Python functions outside asyncio, whose heap of timers grows with the number of clients."""
     stats = [entry for entry in profile.getstats() if not isinstance(entry.code, str)]
     return sum(entry.callcount for entry in stats if "/asyncio/" not in entry.code.co_filename)
 
 
 async def cost_among(others, namespaces):
-    """Calls for one more client's joining, an event for it, and its leaving."""
-    crowd = Crowd()
+    """Count the calls for one more client that joins, gets an event and leaves."""
+    clients = Clients()
     for number in range(others):
-        await crowd.join(f"client {number}", f"/{number % namespaces}")
+        await clients.join(f"client {number}", f"/{number % namespaces}")
     for name in ("warm", "measured"):
         profile = cProfile.Profile()
         profile.enable()
-        listener = await crowd.join(name, "/mine")
-        crowd.tell("/mine")
-        written = crowd.server.eio.sockets[name].transport.data
-        await crowd.leave(listener)
+        listener = await clients.join(name, "/mine")
+        clients.emit("/mine")
+        written = clients.server.eio.sockets[name].transport.data
+        await clients.leave(listener)
         profile.disable()
         assert written.count(b'42/mine,["call",{}]') == 1
     return counted(profile)
@@ -114,18 +113,18 @@ async def test_a_client_costs_the_same_however_many_others_there_are(namespaces)
 
 
 async def cost_of_leaving(count):
-    """Calls for each of so many clients of one namespace, who leave one after the other."""
-    crowd = Crowd()
-    listeners = [await crowd.join(f"client {number}", "/mine") for number in range(count)]
+    """Count the calls per client for `count` clients that leave a namespace one after the other."""
+    clients = Clients()
+    listeners = [await clients.join(f"client {number}", "/mine") for number in range(count)]
     profile = cProfile.Profile()
     profile.enable()
     for listener in listeners:
-        await crowd.leave(listener)
+        await clients.leave(listener)
     profile.disable()
-    assert not crowd.server.rooms
-    assert not crowd.server.manager.rooms
+    assert not clients.server.rooms
+    assert not clients.server.manager.rooms
     return counted(profile) / count
 
 
-async def test_thousands_who_leave_cost_as_much_each_as_a_few():
+async def test_a_client_that_leaves_costs_the_same_among_thousands_and_a_few():
     assert round(await cost_of_leaving(2000)) == round(await cost_of_leaving(50))
