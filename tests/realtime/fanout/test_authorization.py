@@ -1,4 +1,4 @@
-"""Who may join which namespace, with the stock client; and that those who may not, or leave, leave nothing behind."""
+"""Joining a namespace with the stock client: the keys that may, the refusals, and that no state is left behind."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ print(json.dumps({{
 }}))
 """
 
-#: What each key opens: the namespace of its own instance, of a foreign one, of none, and `/`.
-WHO_MAY_JOIN = {
+#: The outcome for each key: in the namespace of its own instance, of a foreign one, of none, and in `/`.
+OUTCOMES = {
     "global": (JOINED, JOINED, INVALID, JOINED),
     "own token": (JOINED, INVALID, INVALID, INVALID),
     "listen, own": (JOINED, INVALID, INVALID, INVALID),
@@ -75,8 +75,8 @@ WHO_MAY_JOIN = {
     "wrong": (UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED, UNAUTHORIZED),
 }
 
-#: What a client fills in, where nothing but a text can be a key.
-NO_KEYS = {
+#: Values of `auth` without a valid key.
+INVALID_AUTHS = {
     "nothing": {},
     "null": {"apikey": None},
     "an empty text": {"apikey": ""},
@@ -95,8 +95,8 @@ NO_KEYS = {
     "a long text": {"apikey": "k" * 100_000},
 }
 
-#: Where a key may stand, as options of the stock client.
-PLACES = {
+#: Sources of a key, as options of the stock client.
+SOURCES = {
     "auth.apikey": lambda key: {"auth": {"apikey": key}},
     "query": lambda key: {"query": {"apikey": key}},
     "header": lambda key: {"extraHeaders": {"apikey": key}},
@@ -125,11 +125,11 @@ NAMES = [
 
 
 def merged(*options):
-    """Options of several places as one set."""
-    found = {}
-    for name, value in itertools.chain.from_iterable(one.items() for one in options):
-        found[name] = found.get(name, {}) | value
-    return found
+    """Merge the options of several sources."""
+    result = {}
+    for name, value in itertools.chain.from_iterable(option.items() for option in options):
+        result[name] = result.get(name, {}) | value
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +148,22 @@ def keys(server, own, foreign):
     return issued | {"global": GLOBAL_KEY, "own token": own.token, "wrong": "not-a-key-at-all"}
 
 
-@pytest.mark.parametrize("where", ["own", "foreign", "unknown", "/"])
-@pytest.mark.parametrize("who", WHO_MAY_JOIN)
-def test_a_key_opens_what_is_its_own(server, node, own, foreign, keys, who, where):
-    namespaces = {"own": own.name, "foreign": foreign.name, "unknown": "no-such-instance", "/": ""}
-    expected = dict(zip(namespaces, WHO_MAY_JOIN[who], strict=True))[where]
+@pytest.mark.parametrize("namespace", ["own", "foreign", "unknown", "/"])
+@pytest.mark.parametrize("key", OUTCOMES)
+def test_a_key_opens_the_namespaces_of_its_own_instances(server, node, own, foreign, keys, key, namespace):
+    names = {"own": own.name, "foreign": foreign.name, "unknown": "no-such-instance", "/": ""}
+    expected = dict(zip(names, OUTCOMES[key], strict=True))[namespace]
 
-    client = node.connect(f"{server.url}/{namespaces[where]}", auth={"apikey": keys[who]})
+    client = node.connect(f"{server.url}/{names[namespace]}", auth={"apikey": keys[key]})
 
     assert client.outcome() == expected
     client.disconnect()
 
 
-@pytest.mark.parametrize("where", ["own", "unknown", "/"])
-@pytest.mark.parametrize("auth", NO_KEYS.values(), ids=NO_KEYS)
-def test_whoever_has_no_key_gets_one_and_the_same_refusal(server, node, own, auth, where):
-    name = {"own": own.name, "unknown": "no-such-instance", "/": ""}[where]
+@pytest.mark.parametrize("namespace", ["own", "unknown", "/"])
+@pytest.mark.parametrize("auth", INVALID_AUTHS.values(), ids=INVALID_AUTHS)
+def test_every_invalid_auth_gets_the_same_refusal(server, node, own, auth, namespace):
+    name = {"own": own.name, "unknown": "no-such-instance", "/": ""}[namespace]
 
     client = node.connect(f"{server.url}/{name}", auth=auth)
 
@@ -172,7 +172,7 @@ def test_whoever_has_no_key_gets_one_and_the_same_refusal(server, node, own, aut
 
 
 @pytest.mark.parametrize("auth", [[], [GLOBAL_KEY], 5, True, "wrong"], ids=str)
-def test_an_auth_that_is_no_object_opens_nothing(server, own, auth):
+def test_an_auth_that_is_not_an_object_is_refused(server, own, auth):
     client = Polling(server.url)
 
     client.post(f"40/{own.name},{json.dumps(auth)}")
@@ -181,18 +181,18 @@ def test_an_auth_that_is_no_object_opens_nothing(server, own, auth):
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
-@pytest.mark.parametrize("place", PLACES)
-def test_a_key_may_stand_in_three_places(server, node, own, place, transports):
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_key_may_come_from_three_sources(server, node, own, source, transports):
     namespace = f"{server.url}/{own.name}"
 
-    good = node.connect(namespace, transports=transports, **PLACES[place](own.token))
-    bad = node.connect(namespace, transports=transports, **PLACES[place]("wrong"))
+    good = node.connect(namespace, transports=transports, **SOURCES[source](own.token))
+    bad = node.connect(namespace, transports=transports, **SOURCES[source]("wrong"))
 
     assert (good.outcome(), bad.outcome()) == (JOINED, UNAUTHORIZED)
     good.disconnect()
 
 
-def test_a_key_does_not_stand_in_for_a_minted_token_nor_a_token_for_a_key(server, node, own):
+def test_a_key_is_no_minted_token_and_a_token_no_key(server, node, own):
     minted = server.post(server.path("/websocket/token", own), {}, key=own.token).json["token"]
     namespace = f"{server.url}/{own.name}"
 
@@ -202,7 +202,7 @@ def test_a_key_does_not_stand_in_for_a_minted_token_nor_a_token_for_a_key(server
     assert node.connect(namespace, auth={"apikey": own.token, "token": "wrong"}).outcome() == UNAUTHORIZED
 
 
-def test_a_key_may_stand_in_the_url_behind_the_name(server, node, own):
+def test_a_key_may_be_in_the_query_of_the_namespaces_url(server, node, own):
     assert node.connect(f"{server.url}/{own.name}?apikey={own.token}").outcome() == JOINED
     assert node.connect(f"{server.url}/{own.name}?apikey={own.token}", transports=["websocket"]).outcome() == JOINED
     assert node.connect(f"{server.url}/{own.name}?apikey=wrong").outcome() == UNAUTHORIZED
@@ -210,24 +210,24 @@ def test_a_key_may_stand_in_the_url_behind_the_name(server, node, own):
 
 
 @pytest.mark.parametrize("bad", ["wrong", ""])
-@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(PLACES, 2)])
-def test_a_bad_key_in_one_place_spoils_a_good_one_in_another(server, node, own, first, second, bad):
-    options = merged(PLACES[first](own.token), PLACES[second](bad))
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(SOURCES, 2)])
+def test_an_invalid_key_beside_a_valid_one_is_refused(server, node, own, first, second, bad):
+    options = merged(SOURCES[first](own.token), SOURCES[second](bad))
 
     assert node.connect(f"{server.url}/{own.name}", **options).outcome() == UNAUTHORIZED
 
 
 @pytest.mark.parametrize("bad", [None, 5, [], {}], ids=str)
 @pytest.mark.parametrize("good", ["query", "header"])
-def test_what_is_no_text_in_auth_spoils_a_good_key_elsewhere(server, node, own, good, bad):
-    options = PLACES[good](own.token) | {"auth": {"apikey": bad}}
+def test_an_auth_key_that_is_not_a_string_beside_a_valid_key_is_refused(server, node, own, good, bad):
+    options = SOURCES[good](own.token) | {"auth": {"apikey": bad}}
 
     assert node.connect(f"{server.url}/{own.name}", **options).outcome() == UNAUTHORIZED
 
 
-def test_several_good_keys_open_what_each_of_them_opens(server, node, own, foreign, keys):
+def test_several_valid_keys_open_the_namespaces_that_each_of_them_opens(server, node, own, foreign, keys):
     def outcome(name, first, second):
-        options = merged(PLACES["query"](keys[first]), PLACES["auth.apikey"](keys[second]))
+        options = merged(SOURCES["query"](keys[first]), SOURCES["auth.apikey"](keys[second]))
         return node.connect(f"{server.url}/{name}", **options).outcome()
 
     assert outcome(own.name, "global", "own token") == JOINED
@@ -240,7 +240,7 @@ def test_several_good_keys_open_what_each_of_them_opens(server, node, own, forei
 
 
 @pytest.mark.parametrize("second", ["wrong", ""])
-def test_a_key_given_twice_in_the_query_must_be_good_twice(server, own, second):
+def test_a_key_given_twice_in_the_query_must_be_valid_twice(server, own, second):
     client = Polling(server.url, apikey=[own.token, own.token])
     client.join(f"/{own.name}")
 
@@ -249,7 +249,7 @@ def test_a_key_given_twice_in_the_query_must_be_good_twice(server, own, second):
     assert client.poll() == [f'44/{own.name},{{"message":"Unauthorized"}}']
 
 
-def test_a_header_that_is_no_text_opens_nothing_and_spoils_a_good_key(server, own):
+def test_a_header_that_is_not_utf_8_beside_a_valid_key_is_refused(server, own):
     client = Polling(server.url, headers={"apikey": b"\xff\xfe"}, apikey=own.token)
 
     client.post(f"40/{own.name},")
@@ -258,7 +258,7 @@ def test_a_header_that_is_no_text_opens_nothing_and_spoils_a_good_key(server, ow
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_namespace_is_the_name_as_it_stands(server, node, name):
+def test_a_namespace_is_the_instances_name_unescaped(server, node, name):
     name = f"{name[:-8]}{secrets.token_hex(4)}" if len(name) == 255 else f"{name} {secrets.token_hex(2)}"
     instance = server.create(name)
     websocket = node.connect(f"{server.url}/{name}", auth={"apikey": instance.token}, transports=["websocket"])
@@ -274,7 +274,7 @@ def test_a_namespace_is_the_name_as_it_stands(server, node, name):
         client.disconnect()
 
 
-def test_names_that_differ_in_anything_are_other_names(server, node):
+def test_names_that_differ_at_all_are_other_namespaces(server, node):
     name = f"Café 100% {secrets.token_hex(4)}"
     instance = server.create(name)
     others = [name.lower(), name.upper(), name.replace(" ", "%20"), name.replace(" ", "+"), name + " ", name + "."]
@@ -301,25 +301,25 @@ def test_several_namespaces_share_one_connection(server, node, own, foreign):
 
     second.disconnect()
     second.wait_for("disconnect", reason="io client disconnect")
-    server.receive(foreign, "to nobody")
+    server.receive(foreign, "after it left")
     server.receive(own, "still there")
     assert first.event("messages.upsert")["data"]["message"] == {"conversation": "still there"}
     assert second.lines.empty()
     first.disconnect()
 
 
-def test_a_good_key_may_have_other_company_on_its_connection(server, node, own, foreign):
-    """A key in the query or in a header goes with the connection, one in auth with the namespace: both must be good."""
+def test_a_key_of_the_connection_and_one_of_the_namespace_must_both_be_valid(server, node, own, foreign):
+    """A key in the query or a header belongs to the connection, one in `auth` to the namespace."""
     first = node.connect(f"{server.url}/{own.name}?apikey={own.token}").connected()
-    whole = node.connect("/", over=first, auth={"apikey": GLOBAL_KEY})
+    root = node.connect("/", over=first, auth={"apikey": GLOBAL_KEY})
     second = node.connect(f"/{foreign.name}", over=first, auth={"apikey": foreign.token})
 
-    assert (whole.outcome(), second.outcome()) == (INVALID, INVALID)
+    assert (root.outcome(), second.outcome()) == (INVALID, INVALID)
     first.disconnect()
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_a_refused_client_does_not_come_back(server, node, own, transport):
+def test_a_refused_client_does_not_reconnect(server, node, own, transport):
     client = node.connect(
         f"{server.url}/unknown", auth={"apikey": own.token}, transports=[transport], reconnectionDelay=1
     )
@@ -331,17 +331,17 @@ def test_a_refused_client_does_not_come_back(server, node, own, transport):
 # Settings
 
 
-def test_peers_on_the_list_need_no_key_to_listen(start_server, node):
+def test_allowed_hosts_need_no_key_to_listen(start_server, node):
     server = start_server(WEBSOCKET_ALLOWED_HOSTS="10.1.0.0/16,127.0.0.0/8")
     instance = server.create()
     client = node.connect(f"{server.url}/{instance.name}").connected()
-    whole = node.connect(server.url, transports=["websocket"]).connected()
+    root = node.connect(server.url, transports=["websocket"]).connected()
     wrong = node.connect(f"{server.url}/{instance.name}", auth={"apikey": "wrong"})
     unknown = node.connect(f"{server.url}/unknown")
     assert (wrong.outcome(), unknown.outcome()) == (UNAUTHORIZED, INVALID)
 
     server.receive(instance, "to everybody")
-    assert client.event("messages.upsert") == whole.event("messages.upsert", instance=instance.name)
+    assert client.event("messages.upsert") == root.event("messages.upsert", instance=instance.name)
 
     refusal = client.call("send_message", {"number": "5511988887777", "text": "without a key"})
     assert refusal == {
@@ -349,39 +349,39 @@ def test_peers_on_the_list_need_no_key_to_listen(start_server, node):
         "error": "Forbidden",
         "response": {"message": ["This key may not send"]},
     }
-    for one in (client, whole):
-        one.disconnect()
+    for socket_client in (client, root):
+        socket_client.disconnect()
 
 
-def test_peers_on_another_list_need_a_key(start_server, node):
+def test_other_hosts_need_a_key(start_server, node):
     server = start_server(WEBSOCKET_ALLOWED_HOSTS="10.1.0.0/16,::1", WEBSOCKET_GLOBAL_EVENTS="false")
     instance = server.create()
     assert node.connect(f"{server.url}/{instance.name}").outcome() == UNAUTHORIZED
     assert node.connect(server.url).outcome() == UNAUTHORIZED
 
-    # and without global events `/` is open to whom it was, and silent
+    # without global events `/` still admits the same keys, but emits nothing
     assert node.connect(server.url, auth={"apikey": instance.token}).outcome() == INVALID
-    whole = node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
+    root = node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     server.receive(instance)
     assert client.event("messages.upsert")
-    sent = whole.call("send_message", {"instance": instance.name, "text": "it may still be told to send"})
+    sent = root.call("send_message", {"instance": instance.name, "text": "it still sends"})
     assert sent["key"]["fromMe"] is True
     assert client.event("send.message")["data"] == sent
-    assert whole.quiet(1.3) == []  # longer than the sweep takes to come by
-    for one in (client, whole):
-        one.disconnect()
+    assert root.quiet(1.3) == []  # longer than the interval of the sweep
+    for socket_client in (client, root):
+        socket_client.disconnect()
 
 
-def test_a_server_without_websockets_answers_as_if_there_were_no_such_path(start_server, node):
+def test_a_server_without_websockets_responds_with_404(start_server, node):
     server = start_server(WEBSOCKET_ENABLED="false")
 
     for path in ("/socket.io/?EIO=4&transport=polling&apikey=my-key", "/socket.io/socket.io.js", "/socket.io"):
-        answer = server.get(path)
-        assert answer.status == 404
-        assert answer.json["error"] == "Not Found"
-        assert answer.json["response"]["message"][0].startswith("Cannot GET /socket.io")
-        assert b"my-key" not in answer.body
+        response = server.get(path)
+        assert response.status == 404
+        assert response.json["error"] == "Not Found"
+        assert response.json["response"]["message"][0].startswith("Cannot GET /socket.io")
+        assert b"my-key" not in response.body
     for transport in ("websocket", "polling"):
         client = node.connect(server.url, auth={"apikey": GLOBAL_KEY}, transports=[transport], reconnection=False)
         assert client.wait_for("connect_error")["message"] in ("websocket error", "xhr poll error")
@@ -392,7 +392,7 @@ def test_a_server_without_websockets_answers_as_if_there_were_no_such_path(start
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_who_listens_to_a_deleted_instance_hears_its_last_events_and_is_sent_away(server, node, transport):
+def test_listeners_of_a_deleted_instance_receive_its_last_events_and_are_disconnected(server, node, transport):
     instance = server.create()
     client = node.connect(
         f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=[transport], reconnectionDelay=1
@@ -400,10 +400,10 @@ def test_who_listens_to_a_deleted_instance_hears_its_last_events_and_is_sent_awa
 
     assert server.request("DELETE", server.path("/instance/delete", instance)).status == 200
 
-    gone = client.event("instance.delete")
-    assert gone["data"] == {"instanceName": instance.name, "instanceId": instance.id}
+    deleted = client.event("instance.delete")
+    assert deleted["data"] == {"instanceName": instance.name, "instanceId": instance.id}
     last = client.event("remove.instance")
-    assert (last["data"], last["prev"]) == (None, gone["seq"])
+    assert (last["data"], last["prev"]) == (None, deleted["seq"])
     assert client.wait_for("disconnect")["active"] is False
     assert [line["is"] for line in client.seen] == ["connect", "event", "event", "disconnect"]
     assert client.seen[-1]["reason"] == "io server disconnect"
@@ -432,17 +432,17 @@ def test_other_namespaces_of_the_connection_outlive_a_deletion(server, node, own
     first.disconnect()
 
 
-# What a server remembers
+# State of the server
 
 
 @pytest.fixture
 def inside(transactional_db):
-    with InProcessServer() as found:
-        yield found
+    with InProcessServer() as running:
+        yield running
 
 
 @pytest.fixture
-def number(transactional_db):
+def instance(transactional_db):
     instance = Instance(name=f"instance {secrets.token_hex(4)}")
     instance.save()
     return instance
@@ -452,12 +452,12 @@ def connect_packet(instance):
     return f"40/{instance.name},{json.dumps({'apikey': instance.token.reveal()})}"
 
 
-def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_polling(inside, number):
+def test_a_client_that_leaves_during_authorization_leaves_no_state_over_polling(inside, instance):
     client = Polling(inside.url)
     with ThreadPoolExecutor() as threads:
         with inside.busy(Pool.JOINS):
-            half = f'451-/{number.name},["half of a packet",{{"_placeholder":true,"num":0}}]'
-            joining = threads.submit(client.post, connect_packet(number), half)
+            half = f'451-/{instance.name},["half of a packet",{{"_placeholder":true,"num":0}}]'
+            joining = threads.submit(client.post, connect_packet(instance), half)
             until(lambda: inside.traces["joining"])
             with pytest.raises(AssertionError, match="400"):
                 client.post("1")
@@ -467,43 +467,43 @@ def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_polling(
 
 
 @pytest.mark.parametrize("is_abrupt", [False, True])
-def test_a_client_that_leaves_during_authorisation_leaves_no_trace_over_websocket(inside, number, is_abrupt):
+def test_a_client_that_leaves_during_authorization_leaves_no_state_over_websocket(inside, instance, is_abrupt):
     url = f"{inside.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket"
     with inside.busy(Pool.JOINS), open_websocket(url, close_timeout=0.1) as client:
-        client.send(connect_packet(number))
+        client.send(connect_packet(instance))
         until(lambda: inside.traces["joining"])
         if is_abrupt:
             client.socket.shutdown(socket.SHUT_RDWR)
         else:
-            client.send(f"41/{number.name},")
+            client.send(f"41/{instance.name},")
 
     until(lambda: inside.is_clean)
 
 
-def test_a_client_that_asks_twice_and_is_refused_leaves_no_trace(inside, number):
+def test_a_client_that_is_refused_twice_leaves_no_state(inside, instance):
     client = Polling(inside.url)
-    client.post(f"40/{number.name},", f"40/{number.name},")
+    client.post(f"40/{instance.name},", f"40/{instance.name},")
 
-    answers = client.poll()
+    packets = client.poll()
 
-    assert len(answers) == 2
-    assert all(answer.startswith(f"44/{number.name},") and "Unauthorized" in answer for answer in answers)
+    assert len(packets) == 2
+    assert all(packet.startswith(f"44/{instance.name},") and "Unauthorized" in packet for packet in packets)
     client.post("1")
     assert inside.is_clean
 
 
-def test_a_client_that_joins_nothing_is_sent_away_after_a_while(inside, number, monkeypatch):
+def test_a_client_that_joins_no_namespace_is_closed_after_a_timeout(inside, instance, monkeypatch):
     monkeypatch.setattr(realtime.socketio.server, "CONNECT_TIMEOUT", 0.1)
     joined, idle = Polling(inside.url), Polling(inside.url)
-    joined.join(f"/{number.name}", apikey=number.token.reveal())
+    joined.join(f"/{instance.name}", apikey=instance.token.reveal())
 
     assert idle.poll() == [""]
     assert list(inside.traces["joined"]) == list(inside.traces["sessions"]) == [joined.query["sid"]]
 
 
-def test_a_client_that_hangs_up_while_it_polls_leaves_no_trace(inside, number):
+def test_a_client_that_closes_its_poll_leaves_no_state(inside, instance):
     client = Polling(inside.url)
-    client.join(f"/{number.name}", apikey=number.token.reveal())
+    client.join(f"/{instance.name}", apikey=instance.token.reveal())
     until(lambda: inside.traces["feeds"])
 
     with socket.create_connection(("127.0.0.1", inside.port)) as connection:
@@ -512,27 +512,27 @@ def test_a_client_that_hangs_up_while_it_polls_leaves_no_trace(inside, number):
     until(lambda: inside.is_clean)
 
 
-def test_an_instance_that_is_deleted_while_a_client_joins_sends_it_away(inside, number):
+def test_deleting_an_instance_while_a_client_joins_disconnects_it(inside, instance):
     client = Polling(inside.url)
     with inside.busy(Pool.READS):
-        client.join(f"/{number.name}", apikey=number.token.reveal())
-        number.delete()
+        client.join(f"/{instance.name}", apikey=instance.token.reveal())
+        instance.delete()
 
-    packets = client.poll_until(lambda packet: packet == f"41/{number.name},")
+    packets = client.poll_until(lambda packet: packet == f"41/{instance.name},")
 
     assert [client.event(packet)[0] for packet in packets[:-1]] == ["instance.delete", "remove.instance"]
     until(lambda: not inside.traces["feeds"])
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_a_database_that_is_away_refuses_nobody(inside, number, node, caplog, transport):
+def test_a_client_is_not_refused_while_the_database_is_away(inside, instance, node, caplog, transport):
     """A refusal would be final for the stock client; a closed transport makes it try again."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE instances_instance RENAME TO instances_away")
         try:
             client = node.connect(
-                f"{inside.url}/{number.name}",
-                auth={"apikey": number.token.reveal()},
+                f"{inside.url}/{instance.name}",
+                auth={"apikey": instance.token.reveal()},
                 transports=[transport],
                 reconnectionDelay=10,
             )
