@@ -1,4 +1,4 @@
-"""GET /event/stream/<instance>: server-sent events, with the socket's audience and its way to resume."""
+"""GET /event/stream/<instance>: server-sent events, with the audience and the recovery of sockets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Stream:
     def __init__(self, server, name, query="", **headers):
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         self.connection.request("GET", f"/event/stream/{quote(name)}{query}", headers=headers)
-        self.answer = self.connection.getresponse()
-        self.status = self.answer.status
+        self.response = self.connection.getresponse()
+        self.status = self.response.status
 
     def line(self):
-        return self.answer.readline().decode().rstrip("\n")
+        return self.response.readline().decode().rstrip("\n")
 
     def event(self):
-        """The next event's (id, type, envelope)."""
+        """Read the next event; returns its (id, type, envelope)."""
         fields = {}
         while True:
             line = self.line()
@@ -33,7 +33,7 @@ class Stream:
                 return fields["id"], fields["event"], json.loads(fields["data"])
 
     def json(self):
-        return json.loads(self.answer.read())
+        return json.loads(self.response.read())
 
     def close(self):
         self.connection.close()
@@ -48,8 +48,8 @@ def open_stream(server):
         return opened[-1]
 
     yield open
-    for one in opened:
-        one.close()
+    for stream in opened:
+        stream.close()
 
 
 @pytest.fixture
@@ -63,49 +63,49 @@ def started(stream):
     return stream
 
 
-def test_events_come_as_on_the_socket(server, node, open_stream, instance):
+def test_events_are_those_of_the_socket(server, node, open_stream, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
-    assert stream.answer.headers["Content-Type"] == "text/event-stream"
+    assert stream.response.headers["Content-Type"] == "text/event-stream"
 
     server.receive(instance, "hello")
 
     for name in ("messages.upsert", "contacts.upsert", "chats.upsert"):
-        heard = client.event(name)
-        assert stream.event() == (heard["id"], name, heard)
+        event = client.event(name)
+        assert stream.event() == (event["id"], name, event)
     client.disconnect()
 
 
-def test_a_stream_goes_on_after_the_last_event_id(server, open_stream, instance):
+def test_a_stream_resumes_after_the_last_event_id(server, open_stream, instance):
     server.receive(instance, "first")
     stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
-    last, _, event = stream.event()
+    last_event_id, _, event = stream.event()
     assert event["data"]["message"] == {"conversation": "first"}
     stream.close()
     server.receive(instance, "missed")
 
-    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last}))
-    heard = [stream.event()[2] for _ in range(6)]
-    assert [event["seq"] for event in heard] == list(range(3, 9))
+    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last_event_id}))
+    events = [stream.event()[2] for _ in range(6)]
+    assert [event["seq"] for event in events] == list(range(3, 9))
 
 
-@pytest.mark.parametrize("last", ["x", "", "0.1", "9" * 500, "a.b.c"])
-def test_an_odd_last_event_id_begins_now(server, open_stream, instance, last):
+@pytest.mark.parametrize("last_event_id", ["x", "", "0.1", "9" * 500, "a.b.c"])
+def test_an_invalid_last_event_id_starts_now(server, open_stream, instance, last_event_id):
     server.receive(instance, "past")
-    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last}))
+    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last_event_id}))
 
     server.receive(instance, "live")
     assert stream.event()[2]["data"]["message"] == {"conversation": "live"}
 
 
-def test_a_stream_can_narrow_what_it_hears(server, open_stream, instance):
+def test_a_stream_can_choose_event_types(server, open_stream, instance):
     stream = started(open_stream(instance.name, "?since=0&events=CHATS_UPSERT,contacts.upsert", apikey=instance.token))
     server.receive(instance, "hello")
 
     assert [stream.event()[1] for _ in range(2)] == ["contacts.upsert", "chats.upsert"]
 
 
-def test_websocket_settings_rule_here_too(server, open_stream, instance):
+def test_websocket_settings_apply_to_streams(server, open_stream, instance):
     body = {"websocket": {"enabled": True, "events": ["CHATS_UPSERT"]}}
     server.post(server.path("/websocket/set", instance), body, key=instance.token)
     stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
@@ -114,7 +114,7 @@ def test_websocket_settings_rule_here_too(server, open_stream, instance):
     assert stream.event()[1] == "chats.upsert"
 
 
-def test_a_page_listens_with_a_minted_token(server, open_stream, instance):
+def test_a_page_opens_a_stream_with_a_minted_token(server, open_stream, instance):
     minted = server.post(server.path("/websocket/token", instance), {}, key=instance.token).json["token"]
     stream = started(open_stream(instance.name, f"?since=1&token={minted}"))
     server.receive(instance, "hello")
@@ -122,7 +122,7 @@ def test_a_page_listens_with_a_minted_token(server, open_stream, instance):
     assert stream.event()[1] == "messages.upsert"
 
 
-def test_who_may_not_listen_is_refused_as_everywhere(server, open_stream, instance):
+def test_a_request_without_access_gets_the_usual_error(server, open_stream, instance):
     foreign = server.create()
     unauthorized = {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
     for name, query, headers in [
@@ -140,28 +140,28 @@ def test_who_may_not_listen_is_refused_as_everywhere(server, open_stream, instan
     assert stream.json()["response"]["message"] == ['The "no-such-instance" instance does not exist']
 
 
-def test_a_stream_ends_with_its_instance_and_tells_its_last_events(server, open_stream, instance):
+def test_a_stream_ends_after_the_last_events_of_its_instance(server, open_stream, instance):
     stream = started(open_stream(instance.name, apikey=instance.token))
     server.request("DELETE", server.path("/instance/delete", instance))
 
     assert [stream.event()[1] for _ in range(2)] == ["instance.delete", "remove.instance"]
-    assert stream.answer.read() == b""
+    assert stream.response.read() == b""
 
 
-def test_a_stream_ends_with_its_key(server, open_stream, instance):
+def test_a_stream_ends_when_its_key_is_rotated(server, open_stream, instance):
     stream = started(open_stream(instance.name, apikey=instance.token))
     server.post(server.path("/instance/rotateToken", instance), {})
 
-    assert stream.answer.read().replace(b": alive\n\n", b"").strip() == b""
+    assert stream.response.read().replace(b": alive\n\n", b"").strip() == b""
 
 
-def test_streams_do_not_hold_up_a_stop(fresh_server):
+def test_open_streams_do_not_delay_a_shutdown(fresh_server):
     server = fresh_server()
     instance = server.create()
     streams = [started(Stream(server, instance.name, apikey=instance.token)) for _ in range(3)]
 
     server.stop()
     for stream in streams:
-        stream.answer.read()
+        stream.response.read()
         stream.close()
     assert server.process.returncode in (0, -15)
