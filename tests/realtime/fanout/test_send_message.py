@@ -1,4 +1,4 @@
-"""`send_message` over a socket: what POST /message/sendText answers comes back as the acknowledgement."""
+"""`send_message` over a socket: it is acknowledged with the response of POST /message/sendText."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({{
 }}))
 """
 
-TAKE_AWAY = """
+REVOKE = """
 from django.utils import timezone
 from instances.crypto import digest
 from instances.models import ApiKey, Instance
@@ -59,15 +59,15 @@ def invalid(*messages):
 
 
 def sent(client, upto):
-    """All messages that a client heard of, up to this one; it may have heard of it before it got its answer."""
+    """Wait for the event of this message, which may precede its acknowledgement; return the data of all such events."""
 
-    def told():
+    def received():
         events = [line["args"][0] for line in client.seen if line["is"] == "event" and line["event"] == "send.message"]
         return [event["data"] for event in events]
 
-    while upto not in told():
+    while upto not in received():
         client.event("send.message")
-    return told()
+    return received()
 
 
 @pytest.fixture(scope="module")
@@ -86,76 +86,78 @@ def client(server, node, instance):
 
 
 @pytest.fixture(scope="module")
-def whole(server, node):
+def root(server, node):
     return node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
 
 
-def test_a_text_is_acknowledged_as_rest_answers_it_and_heard_by_every_client(server, node, client, whole, instance):
+def test_a_message_is_acknowledged_with_the_rest_response_and_emitted_to_every_client(
+    server, node, client, root, instance
+):
     other = node.connect(
         f"{server.url}/{instance.name}", query={"apikey": GLOBAL_KEY}, transports=["polling"]
     ).connected()
 
-    answer = client.call("send_message", {"number": "5511988887777", "text": "Olá 👋"})
+    ack = client.call("send_message", {"number": "5511988887777", "text": "Olá 👋"})
 
-    for one in (client, other, whole):
-        assert sent(one, upto=answer).count(answer) == 1
+    for receiver in (client, other, root):
+        assert sent(receiver, upto=ack).count(ack) == 1
     rest = server.post(
         server.path("/message/sendText", instance), {"number": "5511988887777", "text": "Olá 👋"}, key=instance.token
     )
     assert rest.status == 201
-    assert list(answer) == list(rest.json)
-    assert answer["key"] == {"remoteJid": "5511988887777", "fromMe": True, "id": answer["key"]["id"]}
-    assert answer["message"] == {"conversation": "Olá 👋"}
-    assert answer["key"]["id"] != rest.json["key"]["id"]
+    assert list(ack) == list(rest.json)
+    assert ack["key"] == {"remoteJid": "5511988887777", "fromMe": True, "id": ack["key"]["id"]}
+    assert ack["message"] == {"conversation": "Olá 👋"}
+    assert ack["key"]["id"] != rest.json["key"]["id"]
     assert sent(client, upto=rest.json)
     other.disconnect()
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_what_one_client_sends_goes_out_in_its_order(server, node, instance, transport):
+def test_the_messages_of_one_client_are_sent_in_its_order(server, node, instance, transport):
     client = node.connect(
         f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=[transport]
     ).connected()
 
     for number in range(30):
         client.emit("send_message", {"text": f"{number}"})
-    answer = client.call("send_message", {"text": "x" * 60_000})
+    ack = client.call("send_message", {"text": "x" * 60_000})
 
-    assert answer["message"] == {"conversation": "x" * 60_000}
-    told = sent(client, upto=answer)
-    assert [data["message"]["conversation"][:2] for data in told] == [*map(str, range(30)), "xx"]
+    assert ack["message"] == {"conversation": "x" * 60_000}
+    messages = sent(client, upto=ack)
+    assert [data["message"]["conversation"][:2] for data in messages] == [*map(str, range(30)), "xx"]
     client.disconnect()
 
 
-def test_message_is_another_name_for_text_and_text_goes_first(client):
+def test_message_is_an_alias_of_text_and_text_has_precedence(client):
     assert client.call("send_message", {"message": "one name"})["message"] == {"conversation": "one name"}
     assert client.call("send_message", {"message": "no", "text": "yes"})["message"] == {"conversation": "yes"}
 
 
-def test_without_a_number_it_goes_to_the_instances_own_phone(server, node, client, whole, instance):
+def test_a_message_without_a_number_is_sent_to_the_instances_own_phone(server, node, client, root, instance):
     assert client.call("send_message", {"text": "to myself"})["key"]["remoteJid"] == instance.number
-    answer = whole.call("send_message", {"text": "to myself", "instance": instance.name})
-    assert answer["key"]["remoteJid"] == instance.number
+    ack = root.call("send_message", {"text": "to myself", "instance": instance.name})
+    assert ack["key"]["remoteJid"] == instance.number
 
     phoneless = server.create(number=None)
     other = node.connect(f"{server.url}/{phoneless.name}", auth={"apikey": phoneless.token}).connected()
-    assert other.call("send_message", {"text": "to nobody"}) == invalid('instance requires property "number"')
-    assert other.call("send_message", {"text": "to somebody", "number": "5511988887777"})["key"]["fromMe"]
+    assert other.call("send_message", {"text": "to no number"}) == invalid('instance requires property "number"')
+    assert other.call("send_message", {"text": "to a number", "number": "5511988887777"})["key"]["fromMe"]
     other.disconnect()
 
 
-def test_the_options_of_rest_are_taken_too(client):
+def test_the_options_of_the_rest_route_are_accepted(client):
     quoted = {"key": {"id": "a-message"}, "message": {"conversation": "before"}}
-    answer = client.call("send_message", {"text": "after", "quoted": quoted, "linkPreview": True, "delay": 10, "x": 1})
+    ack = client.call("send_message", {"text": "after", "quoted": quoted, "linkPreview": True, "delay": 10, "x": 1})
 
-    assert answer["message"] == {"conversation": "after", "quoted": quoted}
+    assert ack["message"] == {"conversation": "after", "quoted": quoted}
 
 
-def test_the_root_namespace_names_the_instance(server, whole, client, instance):
-    answer = whole.call("send_message", {"instance": instance.name, "number": "5511988887777", "text": "from /"})
+def test_a_message_on_the_root_namespace_names_its_instance(server, root, client, instance):
+    ack = root.call("send_message", {"instance": instance.name, "number": "5511988887777", "text": "from /"})
 
-    assert (answer["instanceId"], answer["message"]) == (instance.id, {"conversation": "from /"})
-    assert sent(client, upto=answer)
+    assert (ack["instanceId"], ack["message"]) == (instance.id, {"conversation": "from /"})
+    assert sent(client, upto=ack)
 
 
 @pytest.mark.parametrize(
@@ -169,35 +171,35 @@ def test_the_root_namespace_names_the_instance(server, whole, client, instance):
     ],
     ids=ascii,
 )
-def test_the_root_namespace_refuses_an_instance_that_is_none(whole, name, refusal):
-    assert whole.call("send_message", {"instance": name, "number": "5511988887777", "text": "x"}) == refusal
+def test_an_invalid_instance_is_refused_on_the_root_namespace(root, name, refusal):
+    assert root.call("send_message", {"instance": name, "number": "5511988887777", "text": "x"}) == refusal
 
 
-def test_the_root_namespace_refuses_a_text_without_an_instance(whole):
-    answer = whole.call("send_message", {"number": "5511988887777", "text": "x"})
+def test_a_message_without_an_instance_is_refused_on_the_root_namespace(root):
+    ack = root.call("send_message", {"number": "5511988887777", "text": "x"})
 
-    assert answer == refused(400, 'instance requires property "instance"')
+    assert ack == refused(400, 'instance requires property "instance"')
 
 
-def test_a_namespace_sends_from_its_own_instance_whatever_the_body_says(server, client, instance):
+def test_a_namespace_ignores_the_instance_in_the_body(server, client, instance):
     other = server.create()
 
-    answer = client.call("send_message", {"instance": other.name, "text": "x"})
+    ack = client.call("send_message", {"instance": other.name, "text": "x"})
 
-    assert answer["instanceId"] == instance.id
-
-
-# Who may send
+    assert ack["instanceId"] == instance.id
 
 
-def test_a_key_that_may_only_listen_may_not_send(server, node, keys, instance):
+# Permission to send
+
+
+def test_a_key_with_the_scope_listen_alone_may_not_send(server, node, keys, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": keys["listen"]}).connected()
 
     assert client.call("send_message", {"text": "x"}) == refused(403, "This key may not send")
     client.disconnect()
 
 
-def test_every_key_of_a_connection_must_be_one_that_may_send(server, node, keys, instance):
+def test_every_key_of_a_connection_needs_the_scope_send(server, node, keys, instance):
     options = {"auth": {"apikey": instance.token}, "query": {"apikey": keys["listen"]}}
     client = node.connect(f"{server.url}/{instance.name}", **options).connected()
 
@@ -205,35 +207,35 @@ def test_every_key_of_a_connection_must_be_one_that_may_send(server, node, keys,
     client.disconnect()
 
 
-def test_a_key_that_may_send_sends(server, node, keys, instance):
+def test_a_key_with_the_scope_send_may_send(server, node, keys, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": keys["listen and send"]}).connected()
     assert client.call("send_message", {"text": "x"})["key"]["fromMe"]
     client.disconnect()
 
-    whole = node.connect(server.url, auth={"apikey": keys["listen and send, all"]}).connected()
-    assert whole.call("send_message", {"text": "x", "instance": instance.name})["key"]["fromMe"]
-    whole.disconnect()
+    root = node.connect(server.url, auth={"apikey": keys["listen and send, all"]}).connected()
+    assert root.call("send_message", {"text": "x", "instance": instance.name})["key"]["fromMe"]
+    root.disconnect()
 
 
-def test_a_key_is_checked_anew_for_every_text(server, node, keys, instance):
-    taken = {name: keys[name] for name in ("to be revoked", "to lose a scope", "to lose its instance", "to expire")}
+def test_a_key_is_read_again_for_every_message(server, node, keys, instance):
+    revoked = {name: keys[name] for name in ("to be revoked", "to lose a scope", "to lose its instance", "to expire")}
     clients = {}
-    for name, key in taken.items():
+    for name, key in revoked.items():
         clients[name] = node.connect(f"{server.url}/{instance.name}", auth={"apikey": key}).connected()
-        assert clients[name].call("send_message", {"text": "while it may"})["key"]["fromMe"]
+        assert clients[name].call("send_message", {"text": "while it is valid"})["key"]["fromMe"]
 
-    server.shell(TAKE_AWAY.format(**{name.replace(" ", "_"): key for name, key in taken.items()}))
+    server.shell(REVOKE.format(**{name.replace(" ", "_"): key for name, key in revoked.items()}))
 
     refusals = {"to lose a scope": refused(403, "This key may not send")}
     for name, client in clients.items():
-        answer = outcome(client, {"text": "no more"})
-        assert answer in (refusals.get(name, UNAUTHORIZED), "disconnect"), name
+        ack = outcome(client, {"text": "afterwards"})
+        assert ack in (refusals.get(name, UNAUTHORIZED), "disconnect"), name
         client.disconnect()
 
 
 def outcome(client, body):
-    """What a text is answered with; `disconnect` where the server has sent the client away already."""
-    client.node.send("emit", name=client.name, event="send_message", args=[body], ack="outcome")
+    """Send a message and return its acknowledgement, or `disconnect` if the server has disconnected the client."""
+    client.node.tell("emit", name=client.name, event="send_message", args=[body], ack="outcome")
     while True:
         line = client.lines.get(timeout=10)
         if line["is"] == "disconnect":
@@ -245,29 +247,31 @@ def outcome(client, body):
 # Repeats
 
 
-def test_a_repeat_of_an_id_is_answered_with_the_first_result_and_sent_once(server, client, whole, instance):
+def test_a_repeated_id_is_acknowledged_with_the_first_result_and_sent_once(server, client, root, instance):
     id = secrets.token_hex(8)
     first = client.call("send_message", {"text": "once", "id": id})
 
-    again = client.call("send_message", {"text": "and again, in other words", "id": id})
-    elsewhere = whole.call("send_message", {"text": "once", "id": id, "instance": instance.name})
+    again = client.call("send_message", {"text": "again, with another text", "id": id})
+    from_root = root.call("send_message", {"text": "once", "id": id, "instance": instance.name})
     rest = server.post(server.path("/message/sendText", instance), {"number": "55", "text": "once", "id": id})
     another = client.call("send_message", {"text": "another", "id": f"{id}x"})
 
-    assert first == again == elsewhere == rest.json
+    assert first == again == from_root == rest.json
     assert another["key"]["id"] != first["key"]["id"]
     assert sent(client, upto=another).count(first) == 1
 
 
-def test_the_ids_of_two_instances_are_nothing_to_each_other(server, whole, instance):
+def test_two_instances_may_use_the_same_id(server, root, instance):
     other, id = server.create(), secrets.token_hex(8)
 
-    answers = [whole.call("send_message", {"instance": one.name, "text": "x", "id": id}) for one in (instance, other)]
+    acks = [
+        root.call("send_message", {"instance": name, "text": "x", "id": id}) for name in (instance.name, other.name)
+    ]
 
-    assert [answer["instanceId"] for answer in answers] == [instance.id, other.id]
+    assert [ack["instanceId"] for ack in acks] == [instance.id, other.id]
 
 
-# What is no text message
+# Invalid messages
 
 BAD_BODIES = {
     "a text": (["hello"], refused(400, "send_message takes an object with a text and a number")),
@@ -282,7 +286,7 @@ BAD_BODIES = {
     "an empty text": ([{"text": ""}], invalid("Text is required")),
     "a blank text": ([{"text": " \n\t "}], invalid("Text is required")),
     "a text with NUL": ([{"text": "a\x00b"}], invalid("text must not contain NUL characters")),
-    "a number that is one": ([{"text": "x", "number": 5511988887777}], invalid("number Invalid format")),
+    "a number that is a JSON number": ([{"text": "x", "number": 5511988887777}], invalid("number Invalid format")),
     "a number that is a list": ([{"text": "x", "number": ["55"]}], invalid("number Invalid format")),
     "an id that is a number": ([{"text": "x", "id": 5}], invalid("id is not of a type(s) string")),
     "quoted that is a text": ([{"text": "x", "quoted": "y"}], invalid("quoted is not of a type(s) object")),
@@ -293,14 +297,14 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("arguments", [arguments for arguments, _ in BAD_BODIES.values()], ids=BAD_BODIES)
-def test_what_is_no_text_message_is_acknowledged_with_the_reason(client, arguments, request):
+def test_an_invalid_message_is_acknowledged_with_the_error(client, arguments, request):
     refusal = BAD_BODIES[request.node.callspec.id][1]
 
     assert client.call("send_message", *arguments) == refusal
 
 
 @pytest.mark.parametrize("arguments", [arguments for arguments, _ in BAD_BODIES.values()], ids=BAD_BODIES)
-def test_without_a_callback_the_reason_is_an_error_event_for_that_client_alone(
+def test_without_a_callback_the_error_is_an_error_event_for_that_client_alone(
     server, node, client, instance, arguments, request
 ):
     other = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
@@ -314,7 +318,7 @@ def test_without_a_callback_the_reason_is_an_error_event_for_that_client_alone(
     other.disconnect()
 
 
-def test_without_a_callback_success_is_told_by_the_event_alone(server, node, instance):
+def test_without_a_callback_there_is_no_acknowledgement(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
     client.emit("send_message", {"text": "quietly"})
@@ -333,7 +337,7 @@ def test_without_a_callback_success_is_told_by_the_event_alone(server, node, ins
         '{"text":"x","quoted":{"key":{"id":"y"},"message":[{"_placeholder":true,"num":0}]}}',
     ],
 )
-def test_binary_data_is_no_text(server, instance, content):
+def test_binary_data_is_refused(server, instance, content):
     client = Polling(server.url, apikey=instance.token)
     client.join(f"/{instance.name}")
 
@@ -345,11 +349,11 @@ def test_binary_data_is_no_text(server, instance, content):
 
 
 def test_half_an_emoji_is_sent_as_a_question_mark(client):
-    """Programs that cut a text leave it behind; JavaScript sends it as an escape that is no character."""
-    assert client.call("send_message", {"text": "cut \ud83d"})["message"] == {"conversation": "cut ?"}
+    """Programs that truncate a string leave a lone surrogate, which JavaScript sends as an escape."""
+    assert client.call("send_message", {"text": "truncated \ud83d"})["message"] == {"conversation": "truncated ?"}
 
 
-def test_what_a_client_says_right_before_it_leaves_is_sent(server, client, instance):
+def test_a_message_right_before_a_disconnect_is_sent(server, client, instance):
     leaving = Polling(server.url, apikey=instance.token)
     leaving.join(f"/{instance.name}")
 
@@ -362,28 +366,28 @@ def test_what_a_client_says_right_before_it_leaves_is_sent(server, client, insta
 # Other integrations
 
 
-def test_whatsapp_web_says_that_it_is_not_connected(server, node):
+def test_a_whatsapp_web_instance_is_not_connected(server, node):
     instance = server.create(integration="WHATSAPP-BAILEYS")
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     body = {"number": "5511988887777", "text": "x", "id": "an-id"}
     refusal = refused(400, f'The "{instance.name}" instance is not connected')
 
     assert client.call("send_message", body) == refusal
-    assert client.call("send_message", body) == refusal  # the id is not used up
+    assert client.call("send_message", body) == refusal  # the id may be used again
     client.emit("send_message", body)
     assert client.event("error") == refusal
     assert server.post(server.path("/message/sendText", instance), body).json == refusal
     client.disconnect()
 
 
-def test_a_graph_api_that_is_away_is_told_as_rest_tells_it(server, node):
+def test_an_error_of_the_graph_api_is_the_same_as_over_rest(server, node):
     instance = server.create(integration="WHATSAPP-BUSINESS")
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     body = {"number": "5511988887777", "text": "x"}
 
-    answer = client.call("send_message", body)
+    ack = client.call("send_message", body)
 
     rest = server.post(server.path("/message/sendText", instance), body)
-    assert (rest.status, rest.json) == (502, answer)
-    assert answer["response"]["message"][0].startswith("The Graph API did not answer")
+    assert (rest.status, rest.json) == (502, ack)
+    assert ack["response"]["message"][0].startswith("The Graph API did not answer")
     client.disconnect()
