@@ -1,4 +1,4 @@
-"""The stock client in a real browser, on a page of another origin; and which origins are let in."""
+"""The stock client in a real browser, on a page of another origin; and the origins that are allowed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ function connect(url, options) {
 
 CHROMIUM = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
 
-#: How pages hand over their key, with the transport that they begin with.
-WAYS = {
+#: Options of pages: the source of their key and the first transport.
+OPTIONS = {
     "polling, key in a header": lambda key: {"transports": ["polling"], "extraHeaders": {"apikey": key}},
     "polling, key in auth": lambda key: {"transports": ["polling"], "auth": {"apikey": key}},
     "websocket, key in auth": lambda key: {"transports": ["websocket"], "auth": {"apikey": key}},
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def pages():
-    """The port where PAGE is to be had."""
+    """The port of an HTTP server that serves PAGE."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as pages:
         thread = threading.Thread(target=pages.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -86,7 +86,7 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """Opens a page and loads the client from a server: open_page(origin, server)."""
+    """Open a page and load the client from a server: open_page(origin, server)."""
     opened = []
 
     def open_page(origin, server):
@@ -115,35 +115,35 @@ def connect(page, url, **options):
 
 
 def wait_for(page, kind, **members):
-    """The first thing of that kind with these members that the page has seen."""
+    """Wait until the page has recorded an entry of this kind with these members, and return it."""
     found = page.wait_for_function(
-        "wanted => seen.find(one => Object.entries(wanted).every(([name, value]) => one[name] === value))",
+        "wanted => seen.find(entry => Object.entries(wanted).every(([name, value]) => entry[name] === value))",
         arg={"is": kind} | members,
         timeout=10_000,
     )
     return found.json_value()
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_page_of_another_origin_hears_and_sends(server, pages, open_page, way):
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_page_of_another_origin_receives_events_and_sends_messages(server, pages, open_page, name):
     instance = server.create("loja ção " + server.create().name)
     page = open_page(f"http://127.0.0.1:{pages}/", server)
-    connect(page, f"{server.url}/{instance.name}", **WAYS[way](instance.token))
-    begun = wait_for(page, "connect")["transport"]
-    assert begun == "websocket" if way.startswith("websocket") else begun in ("polling", "websocket")
+    connect(page, f"{server.url}/{instance.name}", **OPTIONS[name](instance.token))
+    transport = wait_for(page, "connect")["transport"]
+    assert transport == "websocket" if name.startswith("websocket") else transport in ("polling", "websocket")
 
     server.receive(instance, "to the page")
     event = wait_for(page, "event", event="messages.upsert")["args"][0]
     assert (event["instance"], event["data"]["message"]) == (instance.name, {"conversation": "to the page"})
 
-    answer = page.evaluate("socket.timeout(10000).emitWithAck('send_message', {text: 'from the page'})")
-    assert answer["message"] == {"conversation": "from the page"}
-    assert wait_for(page, "event", event="send.message")["args"][0]["data"] == answer
-    if way.startswith("upgrade"):
+    ack = page.evaluate("socket.timeout(10000).emitWithAck('send_message', {text: 'from the page'})")
+    assert ack["message"] == {"conversation": "from the page"}
+    assert wait_for(page, "event", event="send.message")["args"][0]["data"] == ack
+    if name.startswith("upgrade"):
         page.wait_for_function("socket.io.engine.transport.name === 'websocket'", timeout=10_000)
 
 
-def test_a_page_is_refused_in_so_many_words(server, pages, open_page):
+def test_a_page_receives_the_reason_of_a_refusal(server, pages, open_page):
     instance = server.create()
     page = open_page(f"http://127.0.0.1:{pages}/", server)
 
@@ -154,7 +154,7 @@ def test_a_page_is_refused_in_so_many_words(server, pages, open_page):
     assert page.evaluate("socket.active") is False
 
 
-def test_the_root_namespace_in_a_page_hears_all(server, pages, open_page):
+def test_a_page_receives_the_events_of_all_instances_on_the_root_namespace(server, pages, open_page):
     instance = server.create()
     page = open_page(f"http://127.0.0.1:{pages}/", server)
     connect(page, server.url, auth={"apikey": GLOBAL_KEY})
@@ -162,28 +162,28 @@ def test_the_root_namespace_in_a_page_hears_all(server, pages, open_page):
 
     server.receive(instance, "to all")
 
-    heard = "name => seen.find(one => one.event === 'messages.upsert' && one.args[0].instance === name)"
-    assert page.wait_for_function(heard, arg=instance.name, timeout=10_000)
+    received = "name => seen.find(entry => entry.event === 'messages.upsert' && entry.args[0].instance === name)"
+    assert page.wait_for_function(received, arg=instance.name, timeout=10_000)
 
 
-def test_with_an_origin_set_no_other_is_let_in(start_server, pages, open_page):
+def test_with_cors_origin_set_no_other_origin_is_allowed(start_server, pages, open_page):
     server = start_server(CORS_ORIGIN=f"http://127.0.0.1:{pages},https://app.example.com")
     instance = server.create()
     named = open_page(f"http://127.0.0.1:{pages}/", server)
     other = open_page(f"http://localhost:{pages}/", server)
 
-    for way in ("polling, key in a header", "websocket, key in auth", "upgrade, key in auth"):
+    for name in ("polling, key in a header", "websocket, key in auth", "upgrade, key in auth"):
         for page in (named, other):
             page.evaluate("seen.length = 0")
-            connect(page, f"{server.url}/{instance.name}", **WAYS[way](instance.token))
+            connect(page, f"{server.url}/{instance.name}", **OPTIONS[name](instance.token))
         assert wait_for(named, "connect")
         assert wait_for(other, "connect_error")["message"] in ("xhr poll error", "websocket error")
-        assert {one["is"] for one in named.evaluate("seen")} <= {"connect", "upgrade"}
-        assert [one["is"] for one in other.evaluate("seen")] == ["connect_error"]
+        assert {entry["is"] for entry in named.evaluate("seen")} <= {"connect", "upgrade"}
+        assert [entry["is"] for entry in other.evaluate("seen")] == ["connect_error"]
         named.evaluate("socket.disconnect()")
 
 
-def test_with_an_origin_set_the_servers_own_pages_are_let_in(start_server, open_page):
+def test_with_cors_origin_set_the_servers_own_pages_are_allowed(start_server, open_page):
     server = start_server(CORS_ORIGIN="https://app.example.com")
     instance = server.create()
     page = open_page(f"{server.url}/admin/login/", server)
@@ -196,7 +196,7 @@ def test_with_an_origin_set_the_servers_own_pages_are_let_in(start_server, open_
         page.evaluate("socket.disconnect()")
 
 
-def test_with_an_origin_set_clients_that_name_the_server_itself_or_nothing_are_let_in(server_of_one_origin, node):
+def test_with_cors_origin_set_clients_with_the_servers_origin_or_none_are_allowed(server_of_one_origin, node):
     """python-socketio's synchronous client, and so Evolution API's official one, sends the server's own origin."""
     server = server_of_one_origin
     instance = server.create()
@@ -212,14 +212,14 @@ def test_with_an_origin_set_clients_that_name_the_server_itself_or_nothing_are_l
     server.receive(instance, "to programs")
 
     assert found.get(timeout=10)["server_url"] == "https://evo.example.com"
-    for one in nodes:
-        assert one.event("messages.upsert")
-        one.disconnect()
+    for node_client in nodes:
+        assert node_client.event("messages.upsert")
+        node_client.disconnect()
     client.disconnect()
 
 
 @pytest.mark.parametrize(
-    ("origin", "is_let_in"),
+    ("origin", "is_allowed"),
     [
         ("https://app.example.com", True),
         ("https://evo.example.com", True),
@@ -230,27 +230,27 @@ def test_with_an_origin_set_clients_that_name_the_server_itself_or_nothing_are_l
         ("https://[", False),
     ],
 )
-def test_an_origin_is_compared_whole(server_of_one_origin, origin, is_let_in):
+def test_an_origin_must_match_exactly(server_of_one_origin, origin, is_allowed):
     server = server_of_one_origin
 
-    if is_let_in:
+    if is_allowed:
         Polling(server.url, headers={"Origin": origin})
     else:
         with pytest.raises(AssertionError, match=r"400: .*is not an accepted origin"):
             Polling(server.url, headers={"Origin": origin})
 
 
-def test_a_preflight_is_answered_for_the_header_apikey(server):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "apikey,content-type"}
+def test_a_preflight_request_allows_the_header_apikey(server):
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "apikey,content-type"}
     query = "?EIO=4&transport=polling"
 
-    answer = server.request(
-        "OPTIONS", f"/socket.io/{query}", key=None, headers=asked | {"Origin": "https://app.example.com"}
+    response = server.request(
+        "OPTIONS", f"/socket.io/{query}", key=None, headers=preflight | {"Origin": "https://app.example.com"}
     )
 
-    assert answer.status == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
-    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
-    assert "apikey" in answer.headers["Access-Control-Allow-Headers"]
+    assert response.status == 200
+    assert response.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert "apikey" in response.headers["Access-Control-Allow-Headers"]
     refused = server.get(f"/socket.io/{query}&sid=unknown", headers={"Origin": "https://app.example.com"})
     assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (400, "https://app.example.com")

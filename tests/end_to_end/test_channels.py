@@ -28,19 +28,19 @@ def test_socketio_works_in_channels_routers(channels, node, transports):
     client = node.connect(
         f"{channels.url}/{instance.name}", auth={"apikey": instance.token}, transports=transports
     ).connected()
-    whole = node.connect(channels.url, auth={"apikey": GLOBAL_KEY}, transports=transports).connected()
+    root = node.connect(channels.url, auth={"apikey": GLOBAL_KEY}, transports=transports).connected()
 
     channels.receive(instance, "through Channels")
 
     assert client.event("messages.upsert")["data"]["message"] == {"conversation": "through Channels"}
-    assert whole.event("messages.upsert", instance=instance.name)
+    assert root.event("messages.upsert", instance=instance.name)
     assert client.call("send_message", {"text": "back"})["message"] == {"conversation": "back"}
-    for one in (client, whole):
-        one.disconnect()
+    for socket_client in (client, root):
+        socket_client.disconnect()
 
 
-def test_what_another_process_commits_is_told_too(channels, server, node):
-    """The lifespan has started the sweep, not only the way in."""
+def test_events_of_another_process_are_emitted_too(channels, server, node):
+    """The lifespan has started the sweep, as well as the namespaces."""
     instance = server.create()
     client = node.connect(f"{channels.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
@@ -57,7 +57,7 @@ def test_the_consumer_beside_it_works(channels):
         assert json.loads(websocket.recv(5)) == {"echo": {"hello": "Channels"}}
 
 
-def test_django_and_the_client_bundle_are_where_they_were(channels):
+def test_django_and_the_client_bundle_keep_their_paths(channels):
     assert channels.get("/").json["message"].startswith("Welcome")
     assert channels.get("/no/such/path").json["status"] == 404
     assert channels.get("/socket.io/socket.io.js").status == 200

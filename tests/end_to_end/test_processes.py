@@ -1,4 +1,4 @@
-"""Several processes on one database, and what a server says when it cannot start."""
+"""Several processes on one database, restarts, and the errors of a server that cannot start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for number in range({count}):
 
 
 def run(environment, *arguments):
-    """A management command, and how it ended."""
+    """Run a management command."""
     command = [sys.executable, "manage.py", *arguments]
     inherited = Server({"DATA_DIR": environment["DATA_DIR"]}).environment
     return subprocess.run(
@@ -32,43 +32,43 @@ def run(environment, *arguments):
     )
 
 
-def test_a_row_saved_in_a_shell_is_heard_by_the_servers_clients(server, node):
+def test_an_event_recorded_in_a_shell_reaches_the_servers_clients(server, node):
     instance = server.create()
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
-    whole = node.connect(f"{server.url}/", auth={"apikey": GLOBAL_KEY}).connected()
+    root = node.connect(f"{server.url}/", auth={"apikey": GLOBAL_KEY}).connected()
 
     server.shell(RECORD.format(name=instance.name, count=3))
 
     assert [client.event("call")["data"]["number"] for _ in range(3)] == [0, 1, 2]
-    heard = [whole.event("call") for _ in range(3)]
-    assert [event["instance"] for event in heard] == [instance.name] * 3
+    calls = [root.event("call") for _ in range(3)]
+    assert [event["instance"] for event in calls] == [instance.name] * 3
     client.disconnect()
-    whole.disconnect()
+    root.disconnect()
 
 
 @pytest.mark.postgres
-def test_what_one_process_records_is_heard_by_the_clients_of_another(server, start_server, node):
+def test_events_that_one_process_records_reach_the_clients_of_another(server, start_server, node):
     other = start_server()
     instance = server.create()
     client = node.connect(f"{other.url}/{instance.name}", auth={"apikey": instance.token}).connected()
-    whole = node.connect(f"{other.url}/", auth={"apikey": GLOBAL_KEY}).connected()
+    root = node.connect(f"{other.url}/", auth={"apikey": GLOBAL_KEY}).connected()
 
     for number in range(20):
         source = (server, other)[number % 2]
         assert source.receive(instance, f"text {number}").status == 200
 
-    heard = [client.event("messages.upsert") for _ in range(20)]
-    assert [event["data"]["message"]["conversation"] for event in heard] == [f"text {n}" for n in range(20)]
+    messages = [client.event("messages.upsert") for _ in range(20)]
+    assert [event["data"]["message"]["conversation"] for event in messages] == [f"text {n}" for n in range(20)]
     events = [line["args"][0] for line in client.seen if line["is"] == "event"]
     assert [event["seq"] for event in events] == list(range(2, len(events) + 2))
-    texts = [whole.event("messages.upsert") for _ in range(20)]
+    texts = [root.event("messages.upsert") for _ in range(20)]
     assert [event["data"]["message"]["conversation"] for event in texts] == [f"text {n}" for n in range(20)]
     client.disconnect()
-    whole.disconnect()
+    root.disconnect()
 
 
 @pytest.mark.any_database
-def test_clients_come_back_by_themselves_after_a_restart_and_hear_on(fresh_server, node):
+def test_clients_reconnect_after_a_restart_and_receive_events(fresh_server, node):
     server = fresh_server()
     instance = server.create("loja centro")
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
@@ -84,7 +84,7 @@ def test_clients_come_back_by_themselves_after_a_restart_and_hear_on(fresh_serve
 
 
 @pytest.mark.any_database
-def test_a_server_told_to_stop_lets_its_clients_go_and_they_come_back(fresh_server, node):
+def test_clients_of_a_server_that_is_stopped_reconnect_to_the_next_one(fresh_server, node):
     server = fresh_server()
     instance = server.create()
     clients = [
@@ -99,7 +99,7 @@ def test_a_server_told_to_stop_lets_its_clients_go_and_they_come_back(fresh_serv
 
     began = time.monotonic()
     server.stop()
-    assert time.monotonic() - began < 10, "it is promised to end within 10 s, whatever its clients do"
+    assert time.monotonic() - began < 10, "a shutdown takes less than 10 s, whatever its clients do"
     for client in clients:
         assert client.wait_for("disconnect")["active"] is True
     server.start()
@@ -126,7 +126,7 @@ def test_a_key_that_evolution_published_is_refused(tmp_path, key):
 
 
 @pytest.mark.any_database
-def test_a_first_run_makes_its_secrets_shows_them_once_and_keeps_them(tmp_path):
+def test_the_first_run_generates_secrets_shows_them_once_and_stores_them(tmp_path):
     environment = {"DATA_DIR": str(tmp_path / "data")}
     run(environment, "migrate", "--verbosity", "0")
     first = run(environment, "bootstrap").stdout
@@ -145,7 +145,7 @@ def test_a_first_run_makes_its_secrets_shows_them_once_and_keeps_them(tmp_path):
 
 
 @pytest.mark.any_database
-def test_other_secrets_than_the_databases_own_stop_the_start(fresh_server):
+def test_a_server_does_not_start_with_other_secrets_than_the_databases(fresh_server):
     server = fresh_server()
     server.stop()
     server.environment["SECRET_KEY"] = "another one"
@@ -155,7 +155,7 @@ def test_other_secrets_than_the_databases_own_stop_the_start(fresh_server):
 
 
 @pytest.mark.any_database
-def test_a_secret_key_in_rotation_keeps_every_token(fresh_server):
+def test_tokens_stay_valid_while_the_secret_key_is_rotated(fresh_server):
     server = fresh_server()
     instance = server.create()
     server.stop()
@@ -167,7 +167,7 @@ def test_a_secret_key_in_rotation_keeps_every_token(fresh_server):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "AUTHENTICATION_API_KEY"])
-def test_with_postgresql_no_secret_is_made_up(environment, name):
+def test_no_secret_is_generated_with_postgresql(environment, name):
     assert ON_POSTGRES
     done = run({**environment, name: ""}, "check")
 
@@ -176,7 +176,7 @@ def test_with_postgresql_no_secret_is_made_up(environment, name):
 
 
 @pytest.mark.any_database
-def test_a_server_without_its_tables_says_what_to_do(tmp_path):
+def test_a_server_without_its_tables_names_the_command_to_run(tmp_path):
     server = Server({"DATA_DIR": str(tmp_path)})
 
     with pytest.raises(RuntimeError, match=r"manage\.py migrate"):

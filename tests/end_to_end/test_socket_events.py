@@ -1,4 +1,4 @@
-"""What clients hear: every event of their audience once and in order, over each transport, with each stock client."""
+"""Events on sockets: each client receives those of its audience once and in order, over every transport."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def texts(events):
     return [event["data"]["message"]["conversation"] for event in events if event["event"] == "messages.upsert"]
 
 
-def heard(client, last, instances=None):
-    """All events (of these instances) up to the message with the text `last`, as arguments."""
+def received(client, last, instances=None):
+    """Receive the events (of these instances) up to the message with the text `last`."""
     events = []
     while texts(events[-1:]) != [last]:
         line = client.wait_for("event")
@@ -58,13 +58,13 @@ def heard(client, last, instances=None):
     return events
 
 
-def is_whole(events):
-    """Whether each event names the one before it."""
+def is_gapless(events):
+    """Return whether each event names the one before it."""
     return all(event["prev"] == before["seq"] for before, event in itertools.pairwise(events))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_every_event_is_heard_once_and_in_order_and_no_one_elses(server, node, instance, transport):
+def test_every_event_of_an_instance_is_received_once_and_in_order(server, node, instance, transport):
     other = server.create()
     client = node.connect(
         f"{server.url}/{instance.name}", auth={"apikey": instance.token}, **TRANSPORTS[transport]
@@ -75,16 +75,16 @@ def test_every_event_is_heard_once_and_in_order_and_no_one_elses(server, node, i
         assert server.receive(other, f"not {number}").status == 200
     server.receive(instance, "the end")
 
-    events = heard(client, "the end")
+    events = received(client, "the end")
     assert texts(events) == [*map(str, range(50)), "the end"]
     assert {event["instance"] for event in events} == {instance.name}
-    assert is_whole(events)
+    assert is_gapless(events)
     if transport == "upgrade" and not any(line["is"] == "upgrade" for line in client.seen):
         client.wait_for("upgrade", transport="websocket")
     client.disconnect()
 
 
-def test_an_event_is_one_object_with_evolutions_members_in_its_order(server, node, instance):
+def test_an_event_is_an_object_with_evolutions_members_in_their_order(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
     server.receive(instance, "Olá, João 👋", id="an-id")
@@ -108,17 +108,17 @@ def test_an_event_is_one_object_with_evolutions_members_in_its_order(server, nod
 # Websocket settings
 
 
-def test_settings_decide_what_sockets_hear_and_act_on_open_ones(server, node, instance):
+def test_websocket_settings_choose_the_events_and_apply_to_open_sockets(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
     def setting(**websocket):
-        answer = server.post(server.path("/websocket/set", instance), {"websocket": websocket}, key=instance.token)
-        assert answer.status == 201
+        response = server.post(server.path("/websocket/set", instance), {"websocket": websocket}, key=instance.token)
+        assert response.status == 201
 
     setting(enabled=True, events=["MESSAGES_UPSERT"])
     server.receive(instance, "messages alone")
     setting(enabled=False, events=[])
-    server.receive(instance, "to nobody")
+    server.receive(instance, "while disabled")
     setting(enabled=True, events=[])
     server.receive(instance, "everything")
     setting(enabled=True, events=["CHATS_UPSERT"])
@@ -126,7 +126,7 @@ def test_settings_decide_what_sockets_hear_and_act_on_open_ones(server, node, in
     setting(enabled=True, events=["MESSAGES_UPSERT", "SEND_MESSAGE"])
     server.receive(instance, "the end")
 
-    events = heard(client, "the end")
+    events = received(client, "the end")
     assert texts(events) == ["messages alone", "everything", "the end"]
     assert [event["event"] for event in events] == [
         "messages.upsert",
@@ -134,88 +134,88 @@ def test_settings_decide_what_sockets_hear_and_act_on_open_ones(server, node, in
         "chats.upsert",
         "messages.upsert",
     ]
-    # holes in `seq` are what others hear; `prev` tells that this client missed nothing
-    assert is_whole(events)
+    # `seq` has gaps for the events that were left out; `prev` shows that none is missing
+    assert is_gapless(events)
     assert events[0]["prev"] == 1
     assert len([line for line in client.seen if line["is"] == "connect"]) == 1
     client.disconnect()
 
 
-def test_the_root_namespace_hears_what_sockets_are_spared(server, node, instance):
+def test_the_root_namespace_ignores_the_websocket_settings(server, node, instance):
     server.post(server.path("/websocket/set", instance), {"websocket": {"enabled": False, "events": []}})
-    whole = node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
+    root = node.connect(server.url, auth={"apikey": GLOBAL_KEY}).connected()
 
     server.receive(instance, "for / alone")
 
-    event = whole.event("messages.upsert", instance=instance.name)
+    event = root.event("messages.upsert", instance=instance.name)
     assert event["data"]["message"] == {"conversation": "for / alone"}
-    whole.disconnect()
+    root.disconnect()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_root_namespace_hears_all_instances_each_in_order(server, node, transport):
+def test_the_root_namespace_receives_the_events_of_all_instances_each_in_order(server, node, transport):
     instances = [server.create() for _ in range(4)]
-    whole = node.connect(server.url, auth={"apikey": GLOBAL_KEY}, **TRANSPORTS[transport]).connected()
+    root = node.connect(server.url, auth={"apikey": GLOBAL_KEY}, **TRANSPORTS[transport]).connected()
 
-    def tell(instance):
+    def send(instance):
         for number in range(10):
             server.receive(instance, f"{number}")
 
     with ThreadPoolExecutor() as threads:
-        list(threads.map(tell, instances))
+        list(threads.map(send, instances))
     server.receive(instances[0], "the end")
 
-    events = heard(whole, "the end", instances={instance.name for instance in instances})
+    events = received(root, "the end", instances={instance.name for instance in instances})
     for instance in instances:
         own = [event for event in events if event["instance"] == instance.name]
         assert texts(own) == [*map(str, range(10))] + ["the end"] * (instance is instances[0])
-        assert is_whole(own)
-    whole.disconnect()
+        assert is_gapless(own)
+    root.disconnect()
 
 
-# Joining while events pour in
+# Joining while events are recorded
 
 
-def test_whoever_joins_while_events_pour_in_misses_none_and_hears_none_twice(server, node, instance):
+def test_a_client_that_joins_while_events_are_recorded_misses_and_repeats_none(server, node, instance):
     is_over = threading.Event()
 
-    def pour():
+    def send_continuously():
         for number in itertools.count():
             server.receive(instance, f"{number}")
             if is_over.is_set():
                 return server.receive(instance, "the end")
 
     with ThreadPoolExecutor() as threads:
-        pouring = threads.submit(pour)
+        sending = threads.submit(send_continuously)
         clients = []
         for transport in itertools.islice(itertools.cycle(TRANSPORTS), 10):
             options = {"auth": {"apikey": instance.token}, **TRANSPORTS[transport]}
             clients.append(node.connect(f"{server.url}/{instance.name}", **options).connected())
             clients[-1].event("messages.upsert")
         is_over.set()
-        assert pouring.result(20).status == 200
+        assert sending.result(20).status == 200
 
     for client in clients:
-        heard(client, "the end")
+        received(client, "the end")
         events = [line["args"][0] for line in client.seen if line["is"] == "event"]
-        assert is_whole(events)
+        assert is_gapless(events)
         assert len({event["seq"] for event in events}) == len(events)
         client.disconnect()
 
 
-def test_whoever_joins_hears_what_happens_from_then_on(server, node, instance):
-    """Right after CONNECT an event may be on its way already: each join is followed by one at once."""
+def test_a_client_receives_the_events_after_its_join(server, node, instance):
+    """An event may follow right after CONNECT: each join here is followed by one at once."""
     for number in range(10):
         client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
         server.receive(instance, f"{number}")
-        assert texts(heard(client, f"{number}")) == [f"{number}"]
+        assert texts(received(client, f"{number}")) == [f"{number}"]
         client.disconnect()
 
 
 # Polling
 
 
-def test_a_poll_answers_with_at_most_sixteen_packets_and_loses_none(server, node, instance):
+def test_a_poll_returns_at_most_sixteen_packets_and_loses_none(server, node, instance):
     slow = Polling(server.url, apikey=instance.token)
     slow.join(f"/{instance.name}")
     quick = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
@@ -223,20 +223,20 @@ def test_a_poll_answers_with_at_most_sixteen_packets_and_loses_none(server, node
     for number in range(20):
         server.receive(instance, f"{number}")
     server.receive(instance, "the end")
-    expected = heard(quick, "the end")
-    answers = []
-    while sum(map(len, answers)) < len(expected):
-        answers.append(slow.poll())
+    expected = received(quick, "the end")
+    payloads = []
+    while sum(map(len, payloads)) < len(expected):
+        payloads.append(slow.poll())
 
-    sizes = [len(answer) for answer in answers]
+    sizes = [len(payload) for payload in payloads]
     assert len(sizes) > 2
     assert set(sizes[:-1]) == {16}
     assert sizes[-1] <= 16
-    assert [slow.event(packet)[1] for answer in answers for packet in answer][: len(expected)] == expected
+    assert [slow.event(packet)[1] for payload in payloads for packet in payload][: len(expected)] == expected
     quick.disconnect()
 
 
-def test_a_client_that_polls_late_finds_what_came_before_it_was_sent_away(server, node):
+def test_a_client_that_polls_late_receives_the_events_before_its_disconnect(server, node):
     instance = server.create()
     slow = Polling(server.url, apikey=instance.token)
     slow.join(f"/{instance.name}")
@@ -252,7 +252,7 @@ def test_a_client_that_polls_late_finds_what_came_before_it_was_sent_away(server
         slow.poll()
 
 
-def test_a_client_may_post_any_number_of_packets_at_once(server, instance):
+def test_a_client_may_post_many_packets_at_once(server, instance):
     client = Polling(server.url, apikey=instance.token)
     client.join(f"/{instance.name}")
 
@@ -262,7 +262,7 @@ def test_a_client_may_post_any_number_of_packets_at_once(server, instance):
     while len(events) < 50:
         events += [client.event(packet)[1] for packet in client.poll() if packet != "2"]
     assert sorted(int(event["data"]["message"]["conversation"]) for event in events) == [*range(50)]
-    assert is_whole(events)
+    assert is_gapless(events)
 
 
 # python-socketio's clients
@@ -270,17 +270,17 @@ def test_a_client_may_post_any_number_of_packets_at_once(server, instance):
 
 @contextmanager
 def listening(client) -> Iterator[queue.Queue]:
-    """Everything that a synchronous client hears."""
-    found: queue.Queue = queue.Queue()
-    client.on("*", lambda event, *args: found.put((event, args)), namespace="*")
+    """Collect the events that a synchronous client receives."""
+    events: queue.Queue = queue.Queue()
+    client.on("*", lambda event, *args: events.put((event, args)), namespace="*")
     try:
-        yield found
+        yield events
     finally:
         client.disconnect()
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], None], ids=str)
-def test_python_socketios_client_hears_them_as_the_official_client_asks(server, transports):
+def test_python_socketios_client_receives_events_as_the_official_client_does(server, transports):
     instance = server.create(f"loja {json.dumps(transports)} São Paulo".replace("/", ""))
     namespace = f"/{instance.name}"
     client = socketio.Client()
@@ -294,31 +294,31 @@ def test_python_socketios_client_hears_them_as_the_official_client_asks(server, 
 
         events = []
         while texts(events[-1:]) != ["29"]:
-            event, (_, told) = found.get(timeout=10)
-            assert event == told["event"]
-            events.append(told)
+            event, (_, envelope) = found.get(timeout=10)
+            assert event == envelope["event"]
+            events.append(envelope)
 
     assert texts(events) == [*map(str, range(30))]
-    assert is_whole(events)
+    assert is_gapless(events)
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], None], ids=str)
-async def test_python_socketios_asyncio_client_hears_them(server, instance, transports):
+async def test_python_socketios_asyncio_client_receives_events(server, instance, transports):
     namespace, found = f"/{instance.name}", asyncio.Queue()
     client = socketio.AsyncClient()
-    client.on("*", lambda event, told: found.put_nowait((event, told)), namespace=namespace)
+    client.on("*", lambda event, envelope: found.put_nowait((event, envelope)), namespace=namespace)
     await client.connect(server.url, auth={"apikey": instance.token}, transports=transports, namespaces=[namespace])
     try:
         await client.emit("subscribe", {"instance": instance.name}, namespace=namespace)
         await asyncio.to_thread(server.receive, instance, "to asyncio")
-        event, told = await asyncio.wait_for(found.get(), 10)
-        assert (event, texts([told])) == ("messages.upsert", ["to asyncio"])
+        event, envelope = await asyncio.wait_for(found.get(), 10)
+        assert (event, texts([envelope])) == ("messages.upsert", ["to asyncio"])
         assert await client.call("send_message", {"text": "from asyncio"}, namespace=namespace)
     finally:
         await client.disconnect()
 
 
-def test_python_socketios_client_is_refused_in_so_many_words(server, instance):
+def test_python_socketios_client_receives_the_reason_of_a_refusal(server, instance):
     client, refusals = socketio.Client(reconnection=False), queue.Queue()
     client.on("connect_error", refusals.put, namespace="/unknown")
 
@@ -329,7 +329,7 @@ def test_python_socketios_client_is_refused_in_so_many_words(server, instance):
     client.disconnect()
 
 
-# What clients should not send
+# Unknown events and invalid packets
 
 
 def test_unknown_events_are_ignored_and_not_acknowledged(server, node, instance):
@@ -338,10 +338,10 @@ def test_unknown_events_are_ignored_and_not_acknowledged(server, node, instance)
 
     for event in unknown:
         client.emit(event, {"instance": instance.name}, "more")
-        client.node.send("emit", name=client.name, event=event, args=[], ack=f"never {event}")
-    answer = client.call("send_message", {"text": "still usable"})
+        client.node.tell("emit", name=client.name, event=event, args=[], ack=f"never {event}")
+    ack = client.call("send_message", {"text": "still usable"})
 
-    assert answer["message"] == {"conversation": "still usable"}
+    assert ack["message"] == {"conversation": "still usable"}
     assert client.event("send.message")
     assert {line["is"] for line in client.seen} <= {"upgrade", "connect", "event", "ack"}
     assert [line["event"] for line in client.seen if line["is"] == "event"] == ["send.message"]
@@ -367,7 +367,7 @@ def test_a_text_in_place_of_an_attachment_ends_the_session(server, instance):
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, instance, transport):
+def test_reserved_names_and_invalid_events_reach_no_handler(server, node, instance, transport):
     client = node.connect(
         f"{server.url}/{instance.name}", auth={"apikey": instance.token}, transports=[transport]
     ).connected()
@@ -375,15 +375,15 @@ def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, inst
     for content in RAW:
         client.raw(f"2/{instance.name},{content}")
         client.raw(f"2/{instance.name},7{content}")
-    client.raw(f"3/{instance.name},7[]")  # an answer to what nobody asked
+    client.raw(f"3/{instance.name},7[]")  # an ACK without an event
     client.raw('2/unknown,["send_message",{"text":"not joined there"}]')
     client.raw('2["send_message",{"text":"nor there"}]')
     client.raw("1/unknown,")
-    answer = client.call("send_message", {"text": "still usable"})
+    ack = client.call("send_message", {"text": "still usable"})
 
-    assert answer["message"] == {"conversation": "still usable"}
-    server.receive(instance, "and heard")
-    events = heard(client, "and heard")
+    assert ack["message"] == {"conversation": "still usable"}
+    server.receive(instance, "and received")
+    events = received(client, "and received")
     assert [event["event"] for event in events] == ["send.message", "messages.upsert"]
     assert {line["is"] for line in client.seen} == {"connect", "event", "ack"}
     client.disconnect()
@@ -404,32 +404,32 @@ def test_reserved_names_and_what_is_no_event_reach_no_handler(server, node, inst
         "511-/{name},[]",
     ],
 )
-def test_what_is_no_packet_ends_the_connection_and_no_other(server, node, instance, transport, packet):
+def test_an_invalid_packet_closes_its_own_connection_alone(server, node, instance, transport, packet):
     options = {"auth": {"apikey": instance.token}, "transports": [transport], "reconnectionDelay": 1}
     client = node.connect(f"{server.url}/{instance.name}", **options).connected()
     other = node.connect(f"{server.url}/{instance.name}", **options).connected()
 
     client.raw(packet.format(name=instance.name))
 
-    if packet:  # which says nothing, and harms nobody
+    if packet:  # an empty one is ignored
         assert client.wait_for("disconnect")["active"] is True
-        client.connected()  # it has come back
+        client.connected()  # it has reconnected
     server.receive(instance, "all is well")
-    for one in (client, other):
-        assert texts(heard(one, "all is well")) == ["all is well"]
-        one.disconnect()
+    for listener in (client, other):
+        assert texts(received(listener, "all is well")) == ["all is well"]
+        listener.disconnect()
 
 
 @contextmanager
 def no_traceback(server) -> Iterator[None]:
-    """A stranger cannot fill the log with pages."""
+    """Check that the block logs no traceback: clients without a key must not be able to fill the log."""
     before = len(server.log.read_text())
     yield
     assert "Traceback" not in server.log.read_text()[before:]
 
 
 @pytest.mark.parametrize("frame", ["", "x", "²", "9", "bA", "0", "1", "4\ud7ff", b"", b"\xff"], ids=ascii)
-def test_a_frame_that_is_no_packet_ends_a_session_without_a_page_in_the_log(server, frame):
+def test_an_invalid_frame_ends_a_session_without_a_traceback(server, frame):
     with no_traceback(server), open_websocket(websocket_url(server)) as client:
         assert client.recv().startswith("0{")
 
@@ -437,13 +437,13 @@ def test_a_frame_that_is_no_packet_ends_a_session_without_a_page_in_the_log(serv
             client.send(frame)
             client.send(frame)
             client.send("40/unknown,{}")
-            assert client.recv(5) == '44/unknown,{"message":"Unauthorized"}'  # or it was let pass
+            assert client.recv(5) == '44/unknown,{"message":"Unauthorized"}'  # or it was ignored
 
 
 @pytest.mark.parametrize(
     "body", ["x", "9", "²", "1\x1e40/x,", "4x\x1e", "\x1e\x1e", "bA", "d=", "4" * 1_000_001], ids=lambda b: b[:5]
 )
-def test_a_body_that_is_no_packets_ends_a_session_without_a_page_in_the_log(server, body):
+def test_an_invalid_payload_ends_a_session_without_a_traceback(server, body):
     client = Polling(server.url)
     with no_traceback(server):
         with suppress(AssertionError):
@@ -454,7 +454,7 @@ def test_a_body_that_is_no_packets_ends_a_session_without_a_page_in_the_log(serv
 
 
 @pytest.mark.parametrize("frames", [(), ("",), ("x",), ("4",), ("2probe",), ("2probe", "x")], ids=str)
-def test_an_upgrade_that_fails_leaves_the_client_to_its_polling(server, instance, frames):
+def test_a_client_whose_upgrade_fails_goes_on_polling(server, instance, frames):
     client = Polling(server.url, apikey=instance.token)
     client.join(f"/{instance.name}")
 
@@ -469,8 +469,8 @@ def test_an_upgrade_that_fails_leaves_the_client_to_its_polling(server, instance
     assert "messages.upsert" in [client.event(packet)[0] for packet in packets if packet.startswith("42")]
 
 
-def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transactional_db, monkeypatch):
-    """Some proxies open websockets and let nothing through."""
+def test_a_client_whose_upgrade_times_out_goes_on_polling(transactional_db, monkeypatch):
+    """Some proxies open websockets and pass no frames on."""
     monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_TIMEOUT", 0.2)
     instance = Instance(name="an instance")
     instance.save()
@@ -478,7 +478,7 @@ def test_an_upgrade_that_never_ends_leaves_the_client_to_its_polling(transaction
         client = Polling(inside.url, apikey=instance.token.reveal())
         client.join(f"/{instance.name}")
         with open_websocket(f"{websocket_url(inside)}&sid={client.query['sid']}") as websocket:
-            assert client.poll() == ["6"]  # while it may move over, it gets nothing here
+            assert client.poll() == ["6"]  # during an upgrade, a poll gets no events
             with pytest.raises(ConnectionClosed):
                 websocket.recv(5)
         instance.connection_state = "open"

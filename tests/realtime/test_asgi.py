@@ -1,4 +1,4 @@
-"""/socket.io/socket.io.js and its kin: the files of the npm package that is installed, and nothing else."""
+"""/socket.io/socket.io.js and the other files of the installed npm package: these are served and no others."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def dist():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_bundle_is_npms_to_the_byte(server, dist, name):
-    answer = server.get(f"/socket.io/{name}", key=None)
+def test_a_served_file_is_that_of_the_npm_package(server, dist, name):
+    response = server.get(f"/socket.io/{name}", key=None)
 
-    assert (answer.status, answer.body) == (200, (dist / name).read_bytes())
-    assert answer.headers["Content-Type"] == "application/javascript; charset=utf-8"
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"  # a module script of another origin needs it
+    assert (response.status, response.body) == (200, (dist / name).read_bytes())
+    assert response.headers["Content-Type"] == "application/javascript; charset=utf-8"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"  # a module script of another origin needs it
 
 
-def test_all_that_npm_brings_is_served(dist):
+def test_every_file_of_the_npm_package_is_served(dist):
     assert sorted(path.name for path in dist.iterdir()) == sorted(FILES)
 
 
-def test_a_page_may_add_a_query(server, dist):
+def test_a_query_is_ignored(server, dist):
     assert server.get("/socket.io/socket.io.js?v=4").body == (dist / "socket.io.js").read_bytes()
 
 
@@ -49,16 +49,16 @@ def test_a_page_may_add_a_query(server, dist):
     ],
     ids=lambda name: name[:30],
 )
-def test_no_other_file_is_to_be_had(server, name):
+def test_no_other_file_is_served(server, name):
     before = len(server.log.read_text())
 
-    answer = server.get(f"/socket.io/{name}", key=None)
+    response = server.get(f"/socket.io/{name}", key=None)
 
-    assert (answer.status, answer.json["error"]) == (404, "Not Found")
+    assert (response.status, response.json["error"]) == (404, "Not Found")
     assert "Traceback" not in server.log.read_text()[before:]
 
 
-async def test_where_the_package_is_missing_the_answer_says_how_to_get_it(settings, tmp_path):
+async def test_the_error_for_a_missing_package_says_how_to_install_it(settings, tmp_path):
     settings.SOCKET_IO_CLIENT = tmp_path / "not" / "installed"
     sent = []
 
