@@ -360,8 +360,8 @@ RAW = [
 def test_a_text_in_place_of_an_attachment_ends_the_session(server, instance):
     with closing(Raw(server.url)) as client:
         client.join(f"/{instance.name}", {"apikey": instance.token})
-        client.socket.send(f'51-/{instance.name},["send_message",{{"_placeholder":true,"num":0}}]')
-        client.socket.send("no attachment")
+        client.socket.send(f'451-/{instance.name},["send_message",{{"_placeholder":true,"num":0}}]')
+        client.socket.send("4no attachment")
         with pytest.raises(ConnectionClosed):
             client.event()
 
