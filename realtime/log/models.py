@@ -237,7 +237,7 @@ class Event(models.Model):
     """
 
     instance_id = models.UUIDField()
-    name = models.CharField(max_length=255, help_text="The instance's name when it happened.")
+    name = models.CharField(max_length=255, help_text="The instance's name when the event was recorded.")
     seq = models.BigIntegerField()
     type = models.CharField(max_length=64)
     is_heard = models.BooleanField("received by sockets", default=True)

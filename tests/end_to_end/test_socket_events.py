@@ -338,7 +338,7 @@ def test_unknown_events_are_ignored_and_not_acknowledged(server, node, instance)
 
     for event in unknown:
         client.emit(event, {"instance": instance.name}, "more")
-        client.node.tell("emit", name=client.name, event=event, args=[], ack=f"never {event}")
+        client.node.send("emit", name=client.name, event=event, args=[], ack=f"never {event}")
     ack = client.call("send_message", {"text": "still usable"})
 
     assert ack["message"] == {"conversation": "still usable"}

@@ -15,7 +15,7 @@ import realtime.socketio.server
 from instances.models import Instance
 from realtime.database import Pool
 from tests.clients.polling import Polling
-from tests.inside import Inside, until
+from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
 
@@ -68,7 +68,7 @@ def test_other_namespaces_of_the_connection_outlive_a_deletion(server, node):
 
 @pytest.fixture
 def inside(transactional_db):
-    with Inside() as running:
+    with InProcessServer() as running:
         yield running
 
 

@@ -235,7 +235,7 @@ def test_a_key_is_read_again_for_every_message(server, node, keys, instance):
 
 def outcome(client, body):
     """Send a message and return its acknowledgement, or `disconnect` if the server has disconnected the client."""
-    client.node.tell("emit", name=client.name, event="send_message", args=[body], ack="outcome")
+    client.node.send("emit", name=client.name, event="send_message", args=[body], ack="outcome")
     while True:
         line = client.lines.get(timeout=10)
         if line["is"] == "disconnect":
