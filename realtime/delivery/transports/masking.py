@@ -49,7 +49,7 @@ class Unsearchable(Exception):
 
 
 @dataclass(frozen=True)
-class Text:
+class FoldedText:
     """A normalized response, with the offsets of its characters in the response."""
 
     folded: str
@@ -164,7 +164,7 @@ def _fold(character: str) -> str:
 def _mask(response: str, needles: Collection[str], is_complete: bool) -> Generator[None, None, str]:
     masked = bytearray(len(response))
     offsets = range(len(response) + 1)
-    texts = [Text(_folded(response), offsets[:-1], offsets[1:])]
+    texts = [FoldedText(_folded(response), offsets[:-1], offsets[1:])]
     yield
     plain = yield from _without_escapes(response)
     if plain.folded != texts[0].folded:
@@ -180,7 +180,7 @@ def _mask(response: str, needles: Collection[str], is_complete: bool) -> Generat
     return "".join([*shown, response[last:]])
 
 
-def _without_escapes(response: str) -> Generator[None, None, Text]:
+def _without_escapes(response: str) -> Generator[None, None, FoldedText]:
     """Undo escapes, and keep their offsets."""
     text, starts, ends = response, list(range(len(response))), list(range(1, len(response) + 1))
     for _ in range(RESPONSE_LEVELS):
@@ -204,10 +204,10 @@ def _without_escapes(response: str) -> Generator[None, None, Text]:
         text = "".join([*pieces, text[last:]])
         starts, ends = new_starts + starts[last:], new_ends + ends[last:]
         yield
-    return Text(_folded(text), starts, ends)
+    return FoldedText(_folded(text), starts, ends)
 
 
-def _mark_all(text: Text, needle: str, masked: bytearray, is_complete: bool) -> None:
+def _mark_all(text: FoldedText, needle: str, masked: bytearray, is_complete: bool) -> None:
     """Mark each occurrence in the response; in a truncated one, also the beginning of the needle at its end."""
     prefix = needle[:MAX_NEEDLE]
     size = len(text.folded)
@@ -222,7 +222,7 @@ def _mark_all(text: Text, needle: str, masked: bytearray, is_complete: bool) -> 
                 break
 
 
-def _mark(text: Text, first: int, end: int, masked: bytearray) -> None:
+def _mark(text: FoldedText, first: int, end: int, masked: bytearray) -> None:
     """Mark the characters of the response that the text's characters from `first` until before `end` stand for."""
     start, stop = text.starts[first], text.ends[end - 1]
     masked[start:stop] = b"\1" * (stop - start)
