@@ -97,7 +97,8 @@ def test_hits_are_cached_until_access_changes(mine, django_assert_num_queries):
     assert read() == (True, True)
     with django_assert_num_queries(1):
         assert read() == (True, True)
-    mine.change_state("connecting")
+    mine.connection_state = "connecting"
+    mine.save()
     Subscription.set_websocket(mine, True, ["CALL"])
     assert read() == (True, True)
     key.revoke()
