@@ -129,7 +129,3 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(sys.exc_info()[1], DATABASE_ERRORS):
         return error_response(503, [DATABASE_AWAY])
     return error_response(500, "Internal Server Error")
-
-
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return error_response(403, [reason or "CSRF verification failed"])

@@ -59,10 +59,6 @@ class StreamManager(models.Manager["Stream"]):
             prev = seq if is_wanted else prev
         return numbers
 
-    def last_seq(self, instance_id: Any) -> int:
-        """Return the number of the last committed event, 0 before the first."""
-        return self.filter(pk=instance_id).values_list("last_seq", flat=True).first() or 0
-
     def state(self, instance_id: Any) -> Stream:
         """Return the instance's row, created where there is none. Raises Instance.DoesNotExist."""
         stream = self.filter(pk=instance_id).first()
