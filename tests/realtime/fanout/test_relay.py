@@ -58,7 +58,7 @@ class Sockets:
 
     async def join(self, sid, instance=None, position=None, audience=ALL_EVENTS):
         if position is None:
-            position = await database(Stream.objects.last_seq, instance.pk) if instance else await head()
+            position = (await database(Stream.objects.state, instance.pk)).last_seq if instance else await head()
         namespace, instance_id = (f"/{instance.name}", instance.pk) if instance else ("/", None)
         listener = Listener(sid, namespace, instance_id, position, audience)
         await self.relay.follow(listener)
@@ -318,7 +318,7 @@ async def test_no_event_is_lost_between_authorization_and_joining(sockets, insta
     finally:
         stop.set()
         writer.join()
-    last = await database(Stream.objects.last_seq, instance.pk)
+    last = (await database(Stream.objects.state, instance.pk)).last_seq
     await sockets.relay.sweep()
 
     for sid in starts:
