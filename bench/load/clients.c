@@ -94,7 +94,7 @@ static void hear_event(struct connection *c, const char *text, size_t length) {
     count(&events, time, last_event_at);
 }
 
-static void hear(struct connection *c, const char *text, size_t length) {
+static void count_event(struct connection *c, const char *text, size_t length) {
     if (length >= 2 && text[0] == '4' && text[1] == '2') {
         hear_event(c, text, length);
     } else if (length && text[0] == '2') {
@@ -145,7 +145,7 @@ size_t take_frame(struct connection *c, char *bytes, size_t length) {
     if (length < header + size || length < header)
         return 0;
     if (head[0] == 0x81)
-        hear(c, bytes + header, size);
+        count_event(c, bytes + header, size);
     else if (head[0] == 0x89)
         send_frame(c, 10, bytes + header, size);
     else if (head[0] == 0x88)

@@ -2,16 +2,16 @@
  *
  * load PORT CLIENTS EVENTS_FD
  *
- * CLIENTS is a file; its lines are `<namespace> TAB <auth as JSON>`, and connection i is told by line i modulo their
+ * CLIENTS is a file; its lines are `<namespace> TAB <auth as JSON>`, and connection i uses line i modulo their
  * number. EVENTS_FD is the writing end of the server's standard input. Commands come by lines; answers are JSON lines:
  *
  *   connect COUNT AT_ONCE      open connections until there are COUNT, AT_ONCE in set-up -> answer
  *   measure EXPECTED           forget what was counted; EXPECTED events are to come
  *   rate PER_SECOND COUNT      write `event <due time>` to the server at that rate
- *   http FILE CONNECTIONS RATE SECONDS IS_HEARD
+ *   http FILE CONNECTIONS RATE SECONDS IS_EVENT
  *                              send FILE's requests, each once and then again from the first, as fast as they are
- *                              answered (RATE 0) or at RATE; IS_HEARD: each is an event that every client is to hear
- *   await SECONDS              -> a report, once all is done and heard, or nothing has come for so long
+ *                              answered (RATE 0) or at RATE; IS_EVENT: each makes an event that every client receives
+ *   await SECONDS              -> a report, once all is done and received, or nothing came for SECONDS
  *
  * Each event's envelope holds `ts=<n>` (CLOCK_MONOTONIC in ns, or the number of the request that caused it, counted
  * from 1) and `"seq":<n>`, which must grow by one from each event of a client to its next.
@@ -40,7 +40,7 @@ static int closed;
 static uint64_t measured_since;
 static double cpu_at_start;
 
-/* The events that the server is told to emit at a rate. */
+/* The events that the server emits at a rate. */
 static uint64_t next_tick, tick_interval;
 static long ticks_left;
 
@@ -194,7 +194,7 @@ static void measure(size_t to_come) {
 
 static void obey(char *line) {
     char path[1000];
-    int connections, is_heard;
+    int connections, is_event;
     double rate, seconds;
     size_t number;
     if (sscanf(line, "connect %d %d", &wanted_clients, &at_once) == 2) {
@@ -210,8 +210,8 @@ static void obey(char *line) {
     } else if (sscanf(line, "rate %lf %ld", &rate, &ticks_left) == 2) {
         tick_interval = 1e9 / rate;
         next_tick = now() + tick_interval;
-    } else if (sscanf(line, "http %999s %d %lf %lf %d", path, &connections, &rate, &seconds, &is_heard) == 5) {
-        start_posting(path, connections, rate, seconds, is_heard);
+    } else if (sscanf(line, "http %999s %d %lf %lf %d", path, &connections, &rate, &seconds, &is_event) == 5) {
+        start_posting(path, connections, rate, seconds, is_event);
     } else if (sscanf(line, "await %lf", &seconds) == 1) {
         asked = AWAIT;
         patience = seconds * 1e9;

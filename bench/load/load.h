@@ -59,6 +59,6 @@ extern int is_posting;
 extern uint64_t post_started, last_answer_at;
 uint64_t time_of_request(uint64_t number);
 uint64_t next_request_at(void);
-void start_posting(const char *path, int connections, double rate, double seconds, int is_heard);
+void start_posting(const char *path, int connections, double rate, double seconds, int is_event);
 void post_what_is_due(void);
 size_t take_answer(struct connection *c, char *bytes, size_t length);

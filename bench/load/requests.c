@@ -20,7 +20,7 @@ static struct request {
 } requests[MAX_REQUESTS];
 static char requests_path[1000];
 static size_t request_count, sent;
-static int poster_count, in_flight, is_heard;
+static int poster_count, in_flight, is_event;
 static uint64_t interval, next_due, stop_at;
 
 /* `<length> NEWLINE <request>`, again and again. Asked for the same file again, it goes on where it was. */
@@ -81,11 +81,11 @@ void post_what_is_due(void) {
     }
 }
 
-void start_posting(const char *path, int connections, double rate, double seconds, int heard) {
+void start_posting(const char *path, int connections, double rate, double seconds, int makes_events) {
     load_requests(path);
     for (; poster_count < connections; poster_count++)
         dial(&posters[poster_count], poster_count, IDLE, 1);
-    is_heard = heard;
+    is_event = makes_events;
     post_started = next_due = now();
     interval = rate > 0 ? 1e9 / rate : 0;
     stop_at = post_started + seconds * 1e9;
@@ -114,7 +114,7 @@ size_t take_answer(struct connection *c, char *bytes, size_t length) {
     if (memcmp(bytes, "HTTP/1.1 2", 10)) {
         if (!failed++)
             fprintf(stderr, "load: the first answer that is not 2xx: %.*s\n", (int)(whole > 400 ? 400 : whole), bytes);
-    } else if (is_heard) {
+    } else if (is_event) {
         expected += joined;
     }
     if (is_posting)
