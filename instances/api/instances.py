@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from typing import Any
 
@@ -48,8 +47,6 @@ from instances.crypto import Secret
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Integration, Subscription
 from instances.providers import providers
-
-logger = logging.getLogger(__name__)
 
 
 class Welcome(APIView):
