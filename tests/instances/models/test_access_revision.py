@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.signals import pre_save
 from django.urls import reverse
 from django.utils import timezone
@@ -18,6 +18,7 @@ from instances.events import access_changed
 from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
 from tests.environment import GLOBAL_KEY
 from tests.instances.providers.test_cloud_api import post, text, value_with
+from tests.threads import errors_in_threads
 
 
 @pytest.fixture
@@ -245,26 +246,6 @@ def test_the_revision_stays_the_same_when_rows_are_folded():
     assert AccessRevision.objects.count() <= AccessRevision.FOLD_EVERY
 
 
-def in_threads(*functions: Any) -> list[BaseException]:
-    """Run each function in a thread with its own database connection. Return the errors that they raised."""
-    errors: list[BaseException] = []
-
-    def guarded(function: Any) -> None:
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return errors
-
-
 @pytest.mark.django_db(transaction=True)
 def test_no_bump_of_concurrent_writers_is_lost(monkeypatch):
     monkeypatch.setattr(AccessRevision, "FOLD_EVERY", 3)
@@ -273,7 +254,7 @@ def test_no_bump_of_concurrent_writers_is_lost(monkeypatch):
         for _ in range(20):
             AccessRevision.bump()
 
-    assert in_threads(write, write, write, write) == []
+    assert errors_in_threads(write, write, write, write) == []
     assert AccessRevision.current() == 80
 
 
@@ -297,7 +278,7 @@ def test_a_bump_does_not_wait_for_another_transactions(fold_every, monkeypatch):
         assert AccessRevision.current() == 2
         has_committed.set()
 
-    assert in_threads(hold_a_transaction_open, commit_meanwhile) == []
+    assert errors_in_threads(hold_a_transaction_open, commit_meanwhile) == []
     assert AccessRevision.current() == 3
 
 
@@ -325,7 +306,7 @@ def test_transactions_that_change_access_and_lock_instances_do_not_deadlock():
             first.rotate_token("new-token")
             second.rotate_token("new-token")
 
-    assert in_threads(change_a_key_and_then_add_an_instance, lock_the_instance_and_then_rotate_tokens) == []
+    assert errors_in_threads(change_a_key_and_then_add_an_instance, lock_the_instance_and_then_rotate_tokens) == []
     assert AccessRevision.current() == before + 4
     assert list(key.instances.all()) == [first]
 
@@ -350,7 +331,7 @@ def test_concurrent_deletions_rotations_and_key_changes_all_succeed():
                 key, _ = ApiKey.objects.issue("a test's", ["listen"])
                 key.instances.add(instance)
 
-    errors = in_threads(
+    errors = errors_in_threads(
         lambda: rotate(instances[:8]),
         lambda: rotate(instances[7::-1]),
         lambda: add_to_a_key(instances[:8]),

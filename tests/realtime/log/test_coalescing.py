@@ -21,8 +21,9 @@ from tests.end_to_end.test_processes import run
 from tests.environment import GLOBAL_KEY
 from tests.in_process import until
 from tests.realtime.api.test_publish import an_event, log, publish, state
-from tests.realtime.log.test_models import envelope, in_threads, record, seqs
+from tests.realtime.log.test_models import envelope, record, seqs
 from tests.server import Number, Server
+from tests.threads import in_threads
 
 HOUR = 3_600_000
 CONNECTION, QRCODE, PRESENCE = EventType.CONNECTION_UPDATE, EventType.QRCODE_UPDATED, EventType.PRESENCE_UPDATE

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-
 import orjson
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from instances.changes import InboundMessage
 from instances.events import EventType, event_occurred
 from instances.models import Instance, Message, Subscription
 from realtime.log.models import Event
 from realtime.log.stream import Stream
+from tests.threads import in_threads
 
 
 @pytest.fixture
@@ -30,27 +29,6 @@ def envelope(event):
 
 def seqs(instance):
     return list(Event.objects.filter(instance_id=instance.pk).order_by("pk").values_list("seq", flat=True))
-
-
-def in_threads(*functions):
-    """Run each in a thread with connections of its own, all at once. Raises the first error of them."""
-    errors = []
-
-    def guarded(function):
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=guarded, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    if errors:
-        raise errors[0]
 
 
 def test_events_of_each_instance_are_numbered_from_one_without_gaps(instance):

@@ -23,8 +23,9 @@ from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.retention import Pruning, prune
 from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 from tests.in_process import until
-from tests.realtime.log.test_models import in_threads, record, seqs
+from tests.realtime.log.test_models import record, seqs
 from tests.server import ROOT
+from tests.threads import in_threads
 
 
 @pytest.fixture
