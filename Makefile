@@ -45,6 +45,9 @@ bench-quick: ## the same in under 3 minutes, less exactly
 bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries a second, and what dead endpoints cost
 	@.venv/bin/python -m bench.deliveries
 
+limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds.py
+	@.venv/bin/python -m instances.bounds > docs/limits.md
+
 setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."

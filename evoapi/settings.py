@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from evoapi.secrets import SecretsFile, token
+from instances import bounds
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -187,7 +188,7 @@ WEBSOCKET_GLOBAL_EVENTS = env.bool("WEBSOCKET_GLOBAL_EVENTS", default=True)
 #: TCP peers that may join without a key.
 WEBSOCKET_ALLOWED_HOSTS = networks("WEBSOCKET_ALLOWED_HOSTS")
 #: Bytes of events that are buffered for a slow client; beyond it they are dropped, and read from the log again later.
-WEBSOCKET_MAX_BUFFER = env.int("WEBSOCKET_MAX_BUFFER", default=1024 * 1024)
+WEBSOCKET_MAX_BUFFER = bounds.WEBSOCKET_MAX_BUFFER
 SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"
 
 # Event log
@@ -211,7 +212,7 @@ EVENT_COALESCE_QRCODE_UPDATED_MS = _milliseconds("EVENT_COALESCE_QRCODE_UPDATED_
 EVENT_COALESCE_PRESENCE_UPDATE_MS = _milliseconds("EVENT_COALESCE_PRESENCE_UPDATE_MS", default=1000)
 
 #: Largest request body that is read, in bytes.
-MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", default=16 * 1024 * 1024)
+MAX_BODY_BYTES = bounds.MAX_BODY_BYTES
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
 

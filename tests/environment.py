@@ -37,6 +37,8 @@ OURS = (
     "WA_BUSINESS_",
     "EVOLUTION_",
     "EVENT_",
+    "LIMIT_",
+    "MAX_",
     "CORS_",
     "DJANGO_",
     "DATA_DIR",

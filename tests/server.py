@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psycopg
 
 from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL, SETTINGS
+from tests.watched import END, STALL
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,7 +85,7 @@ class Server:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            command = [sys.executable, "manage.py", "serve", str(self.port)]
+            command = [sys.executable, "-m", "tests.watched", "serve", str(self.port)]
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -107,6 +108,11 @@ class Server:
         self._end_shell()
         self.process.kill()
         self.process.wait(20)
+
+    def stalls(self) -> list[str]:
+        """Return the stalls of the event loop that the watchdog has logged so far, each with the loop's stack."""
+        text = self.log.read_text(errors="replace")
+        return [f"{STALL}{stall.split(END)[0]}" for stall in text.split(STALL)[1:]]
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""

@@ -1,0 +1,43 @@
+"""The table of bounds, its variables and its document."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from instances import bounds
+from tests.environment import SETTINGS
+from tests.server import ROOT
+
+pytestmark = pytest.mark.any_database
+
+
+def manage(*arguments, **variables):
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=SETTINGS | variables, capture_output=True, text=True, timeout=60)
+
+
+def test_the_document_is_made_from_the_table():
+    assert (ROOT / "docs" / "limits.md").read_text() == bounds.document(), "run: make limits"
+
+
+def test_each_constant_has_its_variables_value():
+    for variable, bound in bounds.TABLE.items():
+        assert getattr(bounds, variable.removeprefix(bounds.PREFIX)) == bound.default
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "16MB", "1.5", "١", "9" * 16])
+def test_a_value_that_is_no_positive_number_is_refused_by_the_variables_name(value, tmp_path):
+    refused = manage("check", MAX_BODY_BYTES=value, DATA_DIR=str(tmp_path))
+
+    assert refused.returncode
+    assert f"MAX_BODY_BYTES takes a whole number of bytes, 1 or more; not {value!r}" in refused.stderr
+
+
+def test_a_misspelt_variable_is_warned_of(tmp_path):
+    checked = manage("check", LIMIT_HAED_BYTES="1", DATA_DIR=str(tmp_path))
+
+    assert "LIMIT_HAED_BYTES is no limit, so it changes nothing." in checked.stderr
+    assert checked.returncode == 0
