@@ -18,6 +18,8 @@ class InstancesConfig(AppConfig):
 def check_limits(**options: Any) -> list[checks.CheckMessage]:
     """Warn of environment variables that look like a limit's and are none."""
     return [
-        checks.Warning(f"{name} is no limit, so it changes nothing.", hint="docs/limits.md lists them.", id="evoapi.W001")
+        checks.Warning(
+            f"{name} is no limit, so it changes nothing.", hint="docs/limits.md lists them.", id="evoapi.W001"
+        )
         for name in bounds.unknown_variables()
     ]

@@ -50,9 +50,7 @@ class Bound:
 TABLE: dict[str, Bound] = {}
 
 
-def _bound(
-    variable: str, default: int, unit: str, holder: Holder, *, limits: str, beyond: str, least: int = 1
-) -> int:
+def _bound(variable: str, default: int, unit: str, holder: Holder, *, limits: str, beyond: str, least: int = 1) -> int:
     """Declare a bound; returns its value in this process: its variable's, or the default.
 
     Raises ImproperlyConfigured for a variable that is no whole number or below `least`.

@@ -28,7 +28,7 @@ def test_each_constant_has_its_variables_value():
         assert getattr(bounds, variable.removeprefix(bounds.PREFIX)) == bound.default
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "16MB", "1.5", "١", "9" * 16])
+@pytest.mark.parametrize("value", ["0", "-1", "16MB", "1.5", "\u0661", "9" * 16])
 def test_a_value_that_is_no_positive_number_is_refused_by_the_variables_name(value, tmp_path):
     refused = manage("check", MAX_BODY_BYTES=value, DATA_DIR=str(tmp_path))
 
