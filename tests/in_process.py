@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,9 +13,10 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from socketio.packet import Packet
 
 from realtime.asgi import SocketIO
-from realtime.database import Pool, _executors, database
+from realtime.database import Pool, database
 from tests.server import free_port
 
 
@@ -25,6 +27,10 @@ def until(condition: Callable[[], Any], timeout: float = 10) -> Any:
         assert time.monotonic() < deadline, "It did not become true"
         time.sleep(0.005)
     return value
+
+
+#: More calls than any pool has threads.
+MORE_THAN_A_POOL = 32
 
 
 class InProcessServer:
@@ -81,11 +87,11 @@ class InProcessServer:
             running.release()
             is_over.wait(20)
 
-        threads = _executors[pool]._max_workers
-        waiting = [self.run(database(wait, pool=pool)) for _ in range(threads)]
+        waiting = [self.run(database(wait, pool=pool)) for _ in range(MORE_THAN_A_POOL)]
         try:
-            for _ in waiting:
-                assert running.acquire(timeout=10)
+            assert running.acquire(timeout=10)
+            while running.acquire(timeout=0.2):  # until no thread is free to take another one
+                pass
             yield
         finally:
             is_over.set()
@@ -104,9 +110,9 @@ class InProcessServer:
             "joining": dict(server.manager.pending_connect),
             "leaving": dict(server.manager.pending_disconnect),
             "joined": dict(server.joined),
-            "halves of packets": dict(server._binary_packet),
+            "packets": {id(thing): thing for thing in gc.get_objects() if issubclass(type(thing), Packet)},
             "members": dict(namespaces.members),
-            "following": dict(namespaces._following),
+            "following": dict(namespaces.following),
             "feeds": dict(relay.feeds),
             "listeners": dict(relay.global_feed.listeners),
         }

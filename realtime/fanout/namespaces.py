@@ -69,7 +69,7 @@ class Namespaces(socketio.AsyncNamespace):
         #: The expiry of each member's keys, by sid, where there is one.
         self._expiries: dict[str, datetime] = {}
         #: The tasks that replay the log to members that are behind, by sid.
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self.following: dict[str, asyncio.Task[None]] = {}
         #: The access revision under which the members were last checked.
         self.revision = 0
         self._rechecking = asyncio.Lock()
@@ -120,7 +120,7 @@ class Namespaces(socketio.AsyncNamespace):
         """Start to send a client events; the server calls it once the client's CONNECT packet is queued."""
         member = self.members.get(sid)
         is_silent = namespace == "/" and not settings.WEBSOCKET_GLOBAL_EVENTS
-        if member and not is_silent and sid not in self._following:
+        if member and not is_silent and sid not in self.following:
             self._follow(member.listener)
 
     def rewind(self, behind: list[tuple[str, str, Any]]) -> None:
@@ -134,9 +134,9 @@ class Namespaces(socketio.AsyncNamespace):
                 self._follow(member.listener)
 
     def _follow(self, listener: Listener) -> None:
-        task = self._following[listener.sid] = self.relay.spawn(self._follow_or_close(listener))
+        task = self.following[listener.sid] = self.relay.spawn(self._follow_or_close(listener))
         task.add_done_callback(
-            lambda done: self._following.get(listener.sid) is done and self._following.pop(listener.sid)
+            lambda done: self.following.get(listener.sid) is done and self.following.pop(listener.sid)
         )
 
     async def _follow_or_close(self, listener: Listener) -> None:
@@ -151,7 +151,7 @@ class Namespaces(socketio.AsyncNamespace):
     async def on_disconnect(self, namespace: str, sid: str, reason: str = "") -> None:
         self.server.connect_data.pop(sid, None)
         member = self.remove(sid)
-        following = self._following.pop(sid, None)
+        following = self.following.pop(sid, None)
         if following and following is not asyncio.current_task():  # that one disconnects the client itself
             following.cancel()
         if member:

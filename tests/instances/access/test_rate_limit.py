@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -19,37 +20,28 @@ from tests.in_process import InProcessServer, until
 pytestmark = pytest.mark.any_database
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = 1000.0
-
-    monkeypatch.setattr(rate_limit.time, "monotonic", lambda: Clock.now)
-    return Clock
-
-
-def test_a_full_bucket_is_spent_at_once_and_refilled_at_the_rate(clock):
-    limiter = RateLimiter(rate=2, burst=3)
+def test_a_full_bucket_is_spent_at_once_and_refilled_at_the_rate():
+    limiter = RateLimiter(rate=4, burst=3)
 
     assert [limiter.allows("a") for _ in range(5)] == [True, True, True, False, False]
-    clock.now += 1
+    time.sleep(0.5)
     assert [limiter.allows("a") for _ in range(3)] == [True, True, False]
     assert limiter.allows("b")
 
 
-def test_a_refused_request_takes_no_token(clock):
-    limiter = RateLimiter(rate=1, burst=1)
+def test_a_refused_request_takes_no_token():
+    limiter = RateLimiter(rate=4, burst=1)
     limiter.allows("a")
     for _ in range(100):
         limiter.allows("a")
-    clock.now += 1
+    time.sleep(0.25)
 
     assert limiter.allows("a")
 
 
-def test_the_number_of_buckets_is_limited(clock, monkeypatch):
+def test_the_number_of_buckets_is_limited(monkeypatch):
     monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 3)
-    limiter = RateLimiter(rate=1, burst=1)
+    limiter = RateLimiter(rate=0.001, burst=1)
     for subject in "abcd":
         limiter.allows(subject)
 

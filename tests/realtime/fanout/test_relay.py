@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import asynccontextmanager
 
 import pytest
 from django.db import connection, transaction
 
 from instances.events import EventType
 from instances.models import Instance
-from realtime.database import database
+from realtime.database import Pool, database
 from realtime.fanout import relay as relay_module
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.relay import Relay
@@ -327,22 +328,39 @@ async def test_no_event_is_lost_between_authorization_and_joining(sockets, insta
         assert sockets.seqs(sid) == list(range(first, last + 1)), sid
 
 
-async def test_hints_during_the_opening_of_a_feed_are_not_lost(sockets, instance, monkeypatch):
+@asynccontextmanager
+async def wrapped_reads(wrapper):
+    """Run `wrapper` around each query of the threads that read the log (Django's `execute_wrapper`)."""
+    all_threads = threading.Barrier(4)
+
+    async def in_all_threads(change):
+        await asyncio.gather(*[database(in_one_thread, change, pool=Pool.READS) for _ in range(all_threads.parties)])
+
+    def in_one_thread(change):
+        all_threads.wait(10)
+        change(connection.execute_wrappers)
+
+    await in_all_threads(lambda wrappers: wrappers.append(wrapper))
+    yield
+    await in_all_threads(lambda wrappers: wrappers.remove(wrapper))
+
+
+async def test_hints_during_the_opening_of_a_feed_are_not_lost(sockets, instance):
     position_is_read, may_continue = threading.Event(), threading.Event()
-    real = Stream.objects.state
 
-    def slow(instance_id):
-        stream = real(instance_id)
-        position_is_read.set()
-        assert may_continue.wait(10)
-        return stream
+    def slow(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if Stream._meta.db_table in sql:
+            position_is_read.set()
+            assert may_continue.wait(10)
+        return result
 
-    monkeypatch.setattr(Stream.objects, "state", slow)
-    joining = asyncio.create_task(sockets.join("a", instance, position=1))
-    await asyncio.to_thread(position_is_read.wait, 10)
-    await database(record, instance, 2)
-    may_continue.set()
-    await joining
+    async with wrapped_reads(slow):
+        joining = asyncio.create_task(sockets.join("a", instance, position=1))
+        assert await asyncio.to_thread(position_is_read.wait, 10)
+        await database(record, instance, 2)
+        may_continue.set()
+        await joining
 
     await sockets.until("a", [2, 3])
 

@@ -57,8 +57,8 @@ class Clients:
     async def join(self, name, namespace):
         session = self.server.eio.sockets[name] = EngineSocket(self.server.eio, name)
         session.transport, session.is_writable = RecordingTransport(), True
-        await self.server._handle_eio_connect(name, {"asgi.scope": {"headers": []}})
-        await self.server._handle_connect(name, namespace, None)
+        await self.server.eio.handlers["connect"](name, {"asgi.scope": {"headers": []}})
+        await self.server.eio.handlers["message"](name, f"0{namespace},")
         feed = self.feed(namespace)
         sid = self.server.manager.sid_from_eio_sid(name, namespace)
         listener = Listener(sid, namespace, feed.instance_id, 0, Audience())
