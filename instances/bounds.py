@@ -77,6 +77,22 @@ MAX_BODY_BYTES = _bound(
     limits="the body of a request",
     beyond="413, before more of it is read",
 )
+TURN_MILLISECONDS = _bound(
+    "LIMIT_TURN_MILLISECONDS",
+    10,
+    "milliseconds",
+    Holder.STRANGER,
+    limits="time in one turn of the event loop for what clients send over sockets, all together",
+    beyond="the rest is handled in the next turns, a piece of each client in each",
+)
+FRAMES_PER_TURN = _bound(
+    "LIMIT_FRAMES_PER_TURN",
+    100,
+    "frames",
+    Holder.STRANGER,
+    limits="frames of one websocket that are read in one turn of the event loop",
+    beyond="the rest is read in the next turns, and no more is received meanwhile",
+)
 WEBSOCKET_MAX_BUFFER = _bound(
     "WEBSOCKET_MAX_BUFFER",
     1024 * 1024,

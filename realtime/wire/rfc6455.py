@@ -14,6 +14,9 @@ from itertools import chain
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
+#: What a frame gives that completes no message.
+FRAGMENT = CONTINUATION, b""
+
 #: Status codes (section 7.4.1). NO_CODE and NO_CLOSE are never sent: they stand for a close frame without a code, and
 #: for a connection lost without one.
 NORMAL, PROTOCOL_ERROR, NO_CODE, NO_CLOSE, INVALID_TEXT, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
@@ -26,9 +29,6 @@ MAX_HEADERS, MAX_HEADERS_SIZE = 128, 16 * 1024
 
 #: Bytes of a control frame's payload (section 5.5).
 MAX_CONTROL_SIZE = 125
-
-#: Frames of one client that are read before the event loop turns.
-FRAMES_PER_TURN = 100
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -146,20 +146,20 @@ class Reader:
         return self._start < len(self._buffer)
 
     def read(self) -> tuple[int, str | bytes] | None:
-        """Return the opcode and payload of the next message or control frame; None until more is fed.
+        """Parse one frame; return the opcode and payload of the message or control frame that it completes.
 
-        Raises ProtocolError.
+        Returns FRAGMENT for a frame that completes neither, None until more is fed. Raises ProtocolError.
         """
-        while (frame := self._frame()) is not None:
-            first, payload = frame
-            if first == 0x80 | TEXT:
-                return TEXT, _text(payload)
-            opcode = first & 0x0F
-            if first == 0x80 | BINARY or opcode >= CLOSE:
-                return opcode, payload
-            if message := self._join(opcode, payload, is_last=first >= 0x80):
-                return message
-        return None
+        frame = self._frame()
+        if frame is None:
+            return None
+        first, payload = frame
+        if first == 0x80 | TEXT:
+            return TEXT, _text(payload)
+        opcode = first & 0x0F
+        if first == 0x80 | BINARY or opcode >= CLOSE:
+            return opcode, payload
+        return self._join(opcode, payload, is_last=first >= 0x80)
 
     def _frame(self) -> tuple[int, bytes] | None:
         """Return the first octet and the payload of the next frame; None until it is complete."""
@@ -207,8 +207,8 @@ class Reader:
         if size + len(self._message or b"") > self._max_size:
             raise ProtocolError(TOO_BIG, "message too big")
 
-    def _join(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes] | None:
-        """Return the message that a fragment completes, if any. A text fails with the first fragment of bad UTF-8."""
+    def _join(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes]:
+        """Return the message that a fragment completes, or FRAGMENT. A text fails at the first bad UTF-8."""
         if opcode != CONTINUATION:
             self._opcode = opcode
             self._decoder = _Utf8Decoder() if opcode == TEXT else None
@@ -220,7 +220,7 @@ class Reader:
             except UnicodeDecodeError:
                 raise ProtocolError(INVALID_TEXT, "invalid UTF-8") from None
         if not is_last:
-            return None
+            return FRAGMENT
         opcode, self._opcode, self._message, self._decoder = self._opcode, CONTINUATION, None, None
         return opcode, _text(message) if opcode == TEXT else bytes(message)
 

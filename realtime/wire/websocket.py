@@ -23,10 +23,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
+from instances.bounds import FRAMES_PER_TURN
 from realtime.wire.outbox import frame
 from realtime.wire.rfc6455 import (
+    BINARY,
     CLOSE,
-    FRAMES_PER_TURN,
     NO_CLOSE,
     NORMAL,
     PING,
@@ -40,6 +41,7 @@ from realtime.wire.rfc6455 import (
     control_frame,
     read_close,
 )
+from realtime.wire.turn import turn_of
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -82,6 +84,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_reader",
         "_server",
         "_state",
+        "_turn",
         "_waiter",
         "_writable",
         "is_paused",
@@ -93,6 +96,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Take the arguments that uvicorn passes; the handshake's scope has a copy of `app_state`."""
         self._app = config.loaded_app
         self._loop = asyncio.get_running_loop()
+        self._turn = turn_of(self._loop)
         self._server = server_state
         self._state = ReadyState.CONNECTING
         #: None once no more frames are read.
@@ -221,13 +225,13 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
             return
         try:
-            for _ in range(FRAMES_PER_TURN):
-                if self._event is not None or not self._reader or not (read := self._reader.read()):
-                    break
+            left = FRAMES_PER_TURN
+            while self._event is None and self._reader and (read := self._reader.read()):
                 self._handle(*read)
-            else:
-                self._read_soon()
-                return
+                left -= 1
+                if not left or self._turn.is_over:
+                    self._read_soon()
+                    return
         except ProtocolError as error:
             self._fail(error.code, str(error))
         if self._event is None:
@@ -250,7 +254,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._pong = payload
             else:
                 self.write(control_frame(PONG, payload))
-        elif opcode != PONG and self._state is not ReadyState.CLOSING:
+        elif opcode in (TEXT, BINARY) and self._state is not ReadyState.CLOSING:
             self._event = {"type": "websocket.receive", "text" if opcode == TEXT else "bytes": payload}
             self._wake()
 
