@@ -19,12 +19,14 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from evoapi.private_files import SQLITE_SUFFIXES, make_private
 from evoapi.secrets import SecretsFile, token
 from instances import bounds
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+os.umask(0o077)  # before the first file: database and secrets are their owner's alone
 
 #: Keys that Evolution API published as its default and its sample, and that are therefore no secrets.
 PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
@@ -93,6 +95,7 @@ _database: dict[str, Any] = environ.Env.db_url_config(_database_url)
 IS_SQLITE = "sqlite" in _database["ENGINE"]
 if IS_SQLITE:
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(Path(f"{_database['NAME']}{suffix}") for suffix in SQLITE_SUFFIXES)
     _database |= {
         "ENGINE": "evoapi.sqlite",
         # few threads use the database, and as long as the server runs; a new connection each time would cost 0.6 ms
@@ -127,6 +130,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Secrets: generated and stored in DATA_DIR on SQLite; on PostgreSQL all machines must be configured with the same
 
 SECRETS = SecretsFile(DATA_DIR / "secrets.json")
+make_private([SECRETS.path])
 
 
 def _secret(name: str, generate: Callable[[], str] = token) -> str:
