@@ -93,6 +93,38 @@ FRAMES_PER_TURN = _bound(
     limits="frames of one websocket that are read in one turn of the event loop",
     beyond="the rest is read in the next turns, and no more is received meanwhile",
 )
+JSON_STRUCTURE = _bound(
+    "LIMIT_JSON_STRUCTURE",
+    500_000,
+    "characters",
+    Holder.KEY,
+    limits="`{`, `[`, `,` and `:` outside of strings in a JSON body, all together",
+    beyond="400, before it is parsed",
+)
+TEXT_CHARACTERS = _bound(
+    "LIMIT_TEXT_CHARACTERS",
+    65536,
+    "characters",
+    Holder.KEY,
+    limits="a text in a body of REST, such as that of a message; most members take less",
+    beyond="400",
+)
+LIST_ITEMS = _bound(
+    "LIMIT_LIST_ITEMS",
+    1000,
+    "items",
+    Holder.KEY,
+    limits="a list in a body or query of REST, such as `events`, `scopes` or `ids`, before repeats are dropped",
+    beyond="400, before an item is looked at",
+)
+PUBLISHED_EVENTS = _bound(
+    "LIMIT_PUBLISHED_EVENTS",
+    500,
+    "events",
+    Holder.KEY,
+    limits="events in one request to `/event/publish`, which are recorded all or none",
+    beyond="400, before an event is looked at",
+)
 WEBSOCKET_MAX_BUFFER = _bound(
     "WEBSOCKET_MAX_BUFFER",
     1024 * 1024,

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError as ModelValidationError
 from django.db.models import TextChoices
 from rest_framework import serializers
 
+from instances.bounds import LIST_ITEMS, TEXT_CHARACTERS
 from instances.events import SUBSCRIBABLE
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
 
@@ -17,7 +18,9 @@ MAX_NUMBER_LENGTH = 240
 
 
 class Text(serializers.CharField):
-    """A JSON string; values of other types are not converted."""
+    """A JSON string; values of other types are not converted. Its length is checked first: all other checks take time
+    for each character.
+    """
 
     default_error_messages = {
         "type": "is not of a type(s) string",
@@ -26,11 +29,13 @@ class Text(serializers.CharField):
     }
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**({"trim_whitespace": False} | kwargs))
+        super().__init__(**({"trim_whitespace": False, "max_length": TEXT_CHARACTERS} | kwargs))
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("type")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
         if "\x00" in data:
             raise serializers.ValidationError("must not contain NUL characters", code="type")
         return super().to_internal_value(data)
@@ -85,19 +90,37 @@ class EventName(serializers.Field):
 
 
 class Array(serializers.ListField):
-    """A JSON array whose items the child field validates."""
+    """A JSON array whose items the child field validates, once its length is."""
+
+    max_length: int
 
     default_error_messages = {
         "not_a_list": "is not of a type(s) array",
         "null": "is not of a type(s) array",
         "empty": "does not meet minimum length of 1",
+        "max_length": "does not meet maximum length of {max_length}",
     }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"max_length": LIST_ITEMS} | kwargs))
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if isinstance(data, list) and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
 
     def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
         raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
 
     def schema(self) -> dict[str, Any]:
         return {} if self.allow_empty else {"minItems": 1}
+
+
+class Distinct(Array):
+    """A JSON array in which a repeated item counts once."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return list(dict.fromkeys(super().to_internal_value(data)))
 
 
 class Choice(serializers.ChoiceField):

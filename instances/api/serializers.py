@@ -9,8 +9,8 @@ from rest_framework import serializers
 from instances.access.minted_tokens import Mintable
 from instances.api.fields import (
     MAX_NUMBER_LENGTH,
-    Array,
     Choice,
+    Distinct,
     EventName,
     Flag,
     MessageText,
@@ -44,7 +44,7 @@ def validate(body: serializers.BaseSerializer) -> Any:
 
 class WebsocketBody(Body):
     enabled = Flag()
-    events = Array(child=EventName(), default=list)
+    events = Distinct(child=EventName(), default=list)
 
 
 class WrappedWebsocket(Body):
@@ -74,7 +74,7 @@ class TokenBody(Body):
 
 class MintBody(Body):
     expiresIn = Seconds(default=300, min_value=1, max_value=86400)
-    scopes = Array(child=Choice(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
+    scopes = Distinct(child=Choice(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
 
 
 class CreateBody(SettingsBody):
@@ -117,7 +117,7 @@ class TextBody(Body):
     """The body of POST /message/sendText and of the socket event send_message."""
 
     number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
-    text = MessageText(max_length=65536)
+    text = MessageText()
     linkPreview = Flag(default=False)
     quoted = Quoted(required=False, allow_null=True)
     delay = Milliseconds(required=False)

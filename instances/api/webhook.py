@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import Array, EventName, Flag, Text
+from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.serializers import Body, validate
 from instances.errors import ApiError
 from instances.events import DEFAULT_EVENTS
@@ -65,7 +65,7 @@ class WebhookBody(Body):
     headers = HeadersField(required=False)
     byEvents = Flag(required=False)
     base64 = Flag(required=False)
-    events = Array(child=EventName(), default=list)
+    events = Distinct(child=EventName(), default=list)
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(normalize_aliases(data))

@@ -116,7 +116,7 @@ class EvolutionPayload(serializers.Serializer):
     numberId = Text(max_length=255)
     key = EvolutionKey()
     message = Object(required=False, allow_null=True)
-    pushName = Text(required=False, allow_null=True, allow_blank=True)
+    pushName = Text(required=False, allow_null=True, allow_blank=True, max_length=None)
     messageType = Text(required=False, allow_null=True, allow_blank=True, max_length=64)
     profilePicUrl = Text(required=False, allow_null=True, allow_blank=True, max_length=8192)
 

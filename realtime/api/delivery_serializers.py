@@ -7,9 +7,10 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import Array, Text
+from instances.api.fields import Distinct, Text
 from instances.api.serializers import Body
 from instances.api.webhook import Url
+from instances.bounds import LIST_ITEMS
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id
 from realtime.api.event_serializers import EventTypeField, EventTypes, Query, QueryInteger, enum_message
@@ -18,7 +19,7 @@ from realtime.delivery.models import State
 #: Deliveries in one page.
 MAX_PAGE = 1000
 #: Deliveries that one call can name by id.
-MAX_IDS = 1000
+MAX_IDS = LIST_ITEMS
 
 
 class Timestamp(serializers.Field):
@@ -54,15 +55,19 @@ class RowId(serializers.Field):
 
 
 class States(serializers.Field):
-    """States of deliveries, as a list or separated by commas."""
+    """States of deliveries, as a list or separated by commas; repeats count once."""
 
-    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(State.values))
+    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(State.values)) | {
+        "max_length": f"does not meet maximum length of {LIST_ITEMS}"
+    }
 
     def to_internal_value(self, data: Any) -> list[str]:
-        states = data.split(",") if isinstance(data, str) else data
+        states = data.split(",", LIST_ITEMS) if isinstance(data, str) else data
+        if isinstance(states, list) and len(states) > LIST_ITEMS:
+            raise serializers.ValidationError(self.error_messages["max_length"], code="type")
         if not isinstance(states, list) or not all(state in State.values for state in states):
             self.fail("enum")
-        return states
+        return list(dict.fromkeys(states))
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": {"type": "string", "enum": State.values}}
@@ -104,12 +109,7 @@ class ResendBody(ResendOneBody):
     until = Timestamp(required=False)
     state = States(required=False)
     endpoint = RowId(required=False)
-    ids = Array(
-        child=RowId(),
-        required=False,
-        max_length=MAX_IDS,
-        error_messages={"max_length": f"does not meet maximum length of {MAX_IDS}"},
-    )
+    ids = Distinct(child=RowId(), required=False)
 
 
 class TestBody(Body):

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.api.fields import Array, EventName, Flag, Text
+from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done
 from instances.api.serializers import Body, validate
@@ -55,7 +55,7 @@ class SigningSecret(Text):
 class EndpointBody(Body):
     url = Url()
     headers = HeadersField(required=False)
-    events = Array(child=EventName(), default=list)
+    events = Distinct(child=EventName(), default=list)
     enabled = Flag(default=True)
     byEvents = Flag(required=False)
     base64 = Flag(required=False)

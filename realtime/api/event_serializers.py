@@ -8,13 +8,12 @@ from typing import Any, ClassVar, Self
 from django.http import QueryDict
 from rest_framework import serializers
 
-from instances.api.fields import Text
+from instances.api.fields import Array, Text
 from instances.api.serializers import Body
+from instances.bounds import PUBLISHED_EVENTS
 from instances.events import EventType
 from realtime.log.history import MAX_EVENTS
 
-#: Events in one request, which are stored all or none.
-MAX_PUBLISHED = 500
 #: Characters of a dedupe key.
 MAX_KEY_LENGTH = 255
 
@@ -69,24 +68,10 @@ class PublishBody(Body):
     dedupeKey = Text(required=False, allow_null=True, max_length=MAX_KEY_LENGTH)
 
 
-class PublishBodies(serializers.ListField):
-    child = PublishBody()
-    default_error_messages = {
-        "min_items": "does not meet minimum length of 1",
-        "max_items": f"does not meet maximum length of {MAX_PUBLISHED}",
-    }
-
-    def to_internal_value(self, data: list[Any]) -> list[Any]:
-        # before the children are validated, because a body may hold millions
-        if not data:
-            self.fail("min_items")
-        if len(data) > MAX_PUBLISHED:
-            self.fail("max_items")
-        return super().to_internal_value(data)
-
-
 class PublishBatch(Body):
-    events = PublishBodies()
+    """The events of one request, which are stored all or none."""
+
+    events = Array(child=PublishBody(), allow_empty=False, max_length=PUBLISHED_EVENTS)
 
 
 class QueryInteger(serializers.Field):
@@ -116,12 +101,12 @@ class QueryInteger(serializers.Field):
 
 
 class EventTypes(serializers.Field):
-    """Event types by value or name, in a repeated field or separated by commas."""
+    """Event types by value or name, in a repeated field or separated by commas; repeats count once."""
 
     default_error_messages = {"enum": enum_message(list(EventType))}
 
     def to_internal_value(self, data: list[str]) -> list[EventType]:
-        event_types = [EventType.named(name) for value in data for name in value.split(",")]
+        event_types = {EventType.named(name): None for value in data for name in value.split(",")}
         if None in event_types:
             self.fail("enum")
         return [event_type for event_type in event_types if event_type]
