@@ -173,16 +173,14 @@ _CONTAINERS = (dict, list, tuple)
 
 
 def _has_name(key: str, names: frozenset[str]) -> bool:
-    """Return whether a member has one of the names, in any spelling."""
-    return (_normalized_cached(key) if len(key) < 64 else _normalized(key)) in names
+    """Return whether a member has one of the names, in any spelling of less than 64 characters."""
+    return len(key) < 64 and _normalized(key) in names
 
 
+@lru_cache(maxsize=4096)
 def _normalized(key: str) -> str:
+    """Return a name without its separators; cached, because events have the same few members again and again."""
     return _SEPARATORS.sub("", key.lower())
-
-
-#: Cached, because events have the same few members again and again.
-_normalized_cached = lru_cache(maxsize=4096)(_normalized)
 
 
 def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:

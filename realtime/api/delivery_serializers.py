@@ -57,8 +57,9 @@ class RowId(serializers.Field):
 class States(serializers.Field):
     """States of deliveries, as a list or separated by commas; repeats count once."""
 
-    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(State.values)) | {
-        "max_length": f"does not meet maximum length of {LIST_ITEMS}"
+    default_error_messages = {
+        **dict.fromkeys(("enum", "null"), "is not one of enum values: " + ",".join(State.values)),
+        "max_length": f"does not meet maximum length of {LIST_ITEMS}",
     }
 
     def to_internal_value(self, data: Any) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instances.bounds import JSON_STRUCTURE
 from instances.json_body import MAX_DEPTH, NotJson, load
 
 pytestmark = pytest.mark.any_database
@@ -71,3 +72,42 @@ def test_the_width_of_a_body_is_not_its_depth():
 
 def test_an_integer_beyond_64_bits_is_parsed_as_a_float():
     assert load(b'{"a": 123456789012345678901234567890}') == {"a": 1.2345678901234568e29}
+
+
+@given(
+    st.lists(st.sampled_from([r"\ud83d", r"\uDE00", r"\\", r"\"", r"\n", r"\u0041", "ud83d", "a" * 63, "é", "\ud83d"]))
+)
+def test_surrogates_are_replaced_whatever_is_around_them(parts):
+    text = "".join(parts).encode(errors="surrogatepass")
+    body = b'["\\ud83d", "' + text + b'"]'
+    expected = json.loads(body.decode(errors="surrogatepass"))
+    assert load(body) == [each.encode(errors="replace").decode() for each in expected]
+
+
+@pytest.mark.parametrize("part", [r"\ud83d\ude00", r"\\", "\\\\\\ude00", "x" * 1000 + r"\ud83d\ude00", r"\u00e9"])
+def test_no_escape_is_cut_in_a_long_text(part):
+    body = ('["\\ud83d", "' + part * 20_000 + '"]').encode()
+    assert load(body) == ["?", json.loads(f'"{part}"').encode(errors="replace").decode() * 20_000]
+
+
+# The structure
+
+
+def structured(count: int, text: str = "") -> bytes:
+    """Return JSON with `count` of `{`, `[`, `,` and `:` outside of strings."""
+    return f'["{text}"{",1" * (count - 1)}]'.encode()
+
+
+@pytest.mark.parametrize("text", ["", ",[{:" * 200_000, r"\"," * 400_000, r"\\" * 400_001, r"\u005c," * 200_000])
+def test_the_structure_of_a_body_is_limited_and_its_texts_are_not(text):
+    assert len(load(structured(JSON_STRUCTURE, text))) == JSON_STRUCTURE
+    for count in (JSON_STRUCTURE + 1, 2 * JSON_STRUCTURE):
+        with pytest.raises(NotJson, match="outside of strings: send less at a time"):
+            load(structured(count, text))
+
+
+@pytest.mark.parametrize("part", [b"{},", b'{"a":1},', b'"",', b'[],"\\"",'])
+def test_structure_is_counted_before_the_body_is_parsed(part):
+    """Even of a body that is not JSON."""
+    with pytest.raises(NotJson, match="outside of strings"):
+        load(b"]" + part * (JSON_STRUCTURE + 1))

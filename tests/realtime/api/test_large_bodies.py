@@ -1,0 +1,57 @@
+"""Bodies of many megabytes, whatever they hold: they are recorded or refused, and the event loop has its turns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instances.bounds import JSON_STRUCTURE, MAX_BODY_BYTES
+from tests.server import Number, Server
+
+pytestmark = pytest.mark.any_database
+
+SIZE = MAX_BODY_BYTES - 100
+
+
+@pytest.fixture
+def instance(server: Server) -> Number:
+    return server.create()
+
+
+def body_of(data: bytes) -> bytes:
+    return b'{"event": "call", "data": ' + data + b"}"
+
+
+def texts(part: bytes) -> bytes:
+    return b'"' + part * (SIZE // len(part)) + b'"'
+
+
+#: JSON values that take long for their size, if they were worked on in one piece.
+DEAREST = {
+    "base64": texts(b"QUJD"),
+    "lone surrogates": texts(rb"\ud83d"),
+    "escaped backslashes": texts(rb"\\")[:-1] + rb'\ude00"',
+    "encoded surrogates": texts(b"\xed\xa0\xbd"),
+    "commas": texts(b","),
+    "escaped quotes": texts(rb"\","),
+    "a long name": b"{" + texts(b"-") + b": 1}",
+    "members": b"[" + b",".join([b'{"a":1}'] * (JSON_STRUCTURE // 3 - 10)) + b"]",
+    "empty objects": b"[" + b",".join([b"{}"] * (JSON_STRUCTURE // 2 - 10)) + b"]",
+}
+
+
+@pytest.mark.parametrize("kind", DEAREST)
+def test_the_dearest_bodies_that_fit_stall_nobody(server, instance, kind):
+    response = server.post(server.path("/event/publish", instance), body_of(DEAREST[kind]), key=instance.token)
+    assert response.status == 201
+    assert server.stalls() == []
+
+
+@pytest.mark.parametrize("part", [b"{},", b'{"a":1},', b'"",', b"1,"])
+def test_twice_the_structure_is_refused(server, instance, part):
+    body = body_of(b"[" + part * (2 * JSON_STRUCTURE) + b"1]")[:SIZE]
+    response = server.post(server.path("/event/publish", instance), body, key=instance.token)
+    assert response.status == 400
+    assert str(JSON_STRUCTURE) in json.dumps(response.json)
+    assert server.stalls() == []
