@@ -109,10 +109,13 @@ class Server:
         self.process.kill()
         self.process.wait(20)
 
-    def stalls(self) -> list[str]:
-        """Return the stalls of the event loop that the watchdog has logged so far, each with the loop's stack."""
-        text = self.log.read_text(errors="replace")
-        return [f"{STALL}{stall.split(END)[0]}" for stall in text.split(STALL)[1:]]
+    def stalls(self, over: int = 0) -> list[str]:
+        """Return the stalls of the event loop that the watchdog has logged so far, each with the loop's stack.
+
+        `over` leaves out those of no more than so many milliseconds.
+        """
+        stalls = self.log.read_text(errors="replace").split(STALL)[1:]
+        return [f"{STALL}{stall.split(END)[0]}" for stall in stalls if int(stall.split()[0]) > over]
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""
