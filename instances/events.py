@@ -10,7 +10,8 @@ A receiver records it in the caller's transaction; it is delivered to sockets an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -89,11 +90,18 @@ class EventType(TextChoices):
         return self.name in names or (self is EventType.GROUPS_UPDATE and GROUP_UPDATE in names)
 
     def scrub(self, data: Any) -> Any:
-        """Return a copy of `data` without keys and tokens, fit for a log with many readers."""
-        return _without(data, _KEY_MATERIAL if self.value in _HOLDS_MESSAGES else _KEY_MATERIAL | _CREDENTIALS)
+        """Return a copy of `data` without keys and tokens, fit for a log with many readers.
+
+        In message contents the keys of media and polls stay: whoever may read a message may open what it has.
+        """
+        if self in _HOLDS_MESSAGES:
+            return _without(data, _KEYS_OF_CONTENTS, _PARTS_OF_MESSAGES)
+        if self in _HOLDS_PROTOCOL:
+            return _without(data, _KEY_MATERIAL, _PARTS_OF_MESSAGES)
+        return _without(data, _KEY_MATERIAL | _CREDENTIALS, {})
 
 
-_INTERNAL = {EventType.CREDS_UPDATE, EventType.MESSAGING_HISTORY_SET}
+_INTERNAL = {EventType.CREDS_UPDATE}
 _LIFE_CYCLE = {
     *(EventType.APPLICATION_STARTUP, EventType.INSTANCE_CREATE),
     *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE, EventType.ENDPOINT_DISABLED),
@@ -108,24 +116,72 @@ _BY_NAME = {
     GROUP_UPDATE: EventType.GROUPS_UPDATE,
 }
 
-#: The names that `events: []` stands for, in Evolution API's order.
+#: The names that clients are shown for `events: []`, which stands for all events: Evolution API 2.4's, in its order.
 DEFAULT_EVENTS = [
     *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
     *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
     *("CONTACTS_UPSERT", "CONTACTS_UPDATE", "PRESENCE_UPDATE", "CHATS_SET", "CHATS_UPSERT", "CHATS_UPDATE"),
     *("CHATS_DELETE", "GROUPS_UPSERT", GROUP_UPDATE, "GROUP_PARTICIPANTS_UPDATE", "CONNECTION_UPDATE"),
-    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS", "REMOVE_INSTANCE"),
-    *("LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"),
+    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS"),
+    *("MESSAGING_HISTORY_SET", "REMOVE_INSTANCE", "LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE"),
+    "STATUS_INSTANCE",
 ]
 
 #: Every name a subscription may hold.
 SUBSCRIBABLE = [*DEFAULT_EVENTS, *(t.name for t in EventType if t.is_subscribable and t.name not in DEFAULT_EVENTS)]
 
+_SINCE_2_4 = {"MESSAGING_HISTORY_SET"}
+_NOT_MARKED = {"MESSAGES_EDITED", "SEND_MESSAGE_UPDATE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"}
+#: The lists by which clients ask for all events: those of Evolution API 2.4 and 2.3, and "Mark all" of its manager.
+_WHOLE_LISTS = (
+    frozenset(DEFAULT_EVENTS),
+    frozenset(DEFAULT_EVENTS) - _SINCE_2_4,
+    frozenset(DEFAULT_EVENTS) - _SINCE_2_4 - _NOT_MARKED,
+)
+
+
+def is_whole(names: Iterable[str]) -> bool:
+    """Return whether a list of names asks for all events, so that an empty list is to be stored for it."""
+    return frozenset(GROUP_UPDATE if name == "GROUPS_UPDATE" else name for name in names) in _WHOLE_LISTS
+
+
+class UnknownEvent(ValueError):
+    """A name that is no event type's; the text names the nearest ones."""
+
+
+def parse_events(names: Sequence[Any]) -> frozenset[EventType]:
+    """Return the event types that are listed by name or value. Raises UnknownEvent for the first that is none."""
+    found = set()
+    for name in names:
+        event_type = EventType.named(name)
+        if event_type is None:
+            raise UnknownEvent(_describe_unknown(name))
+        found.add(event_type)
+    return frozenset(found)
+
+
+def _describe_unknown(name: Any) -> str:
+    text = name[:64] if isinstance(name, str) else type(name).__name__
+    nearest = get_close_matches(re.sub(r"[^A-Z0-9]", "_", text.upper()), SUBSCRIBABLE)
+    if not isinstance(name, str):
+        return f"Events are listed by their names, which are texts; not by a value of type {text}"
+    if nearest:
+        return f'There is no event "{text}"; the nearest are {", ".join(nearest)}'
+    return f'There is no event "{text}"; the events are {", ".join(SUBSCRIBABLE)}'
+
+
+def without_keys(content: Any) -> Any:
+    """Return a copy of a message's content without any key, for readers who may open nothing."""
+    return _without(content, _KEY_MATERIAL, {})
+
+
 #: Types whose data is written by people: a member named "token" is part of their message, and stays.
 _HOLDS_MESSAGES = {
-    *(EventType.MESSAGES_SET, EventType.MESSAGES_UPSERT, EventType.MESSAGES_EDITED, EventType.MESSAGES_UPDATE),
-    *(EventType.MESSAGES_DELETE, EventType.SEND_MESSAGE, EventType.SEND_MESSAGE_UPDATE),
+    *(EventType.MESSAGES_SET, EventType.MESSAGES_UPSERT, EventType.MESSAGES_UPDATE),
+    *(EventType.MESSAGES_DELETE, EventType.SEND_MESSAGE),
 }
+#: Types whose data is one of WhatsApp's protocol messages, which may hold an edited message.
+_HOLDS_PROTOCOL = {EventType.MESSAGES_EDITED, EventType.SEND_MESSAGE_UPDATE}
 
 #: Members that hold keys of WhatsApp's encryption or of this server, in lower case and without separators.
 _KEY_MATERIAL = frozenset(
@@ -154,27 +210,34 @@ _CREDENTIALS = frozenset(
         "webhooksecret",
     }
 )
+#: Members of message contents that are removed: without them, nobody could decrypt media or count the votes of a poll.
+_KEYS_OF_CONTENTS = _KEY_MATERIAL - {"mediakey", "messagesecret"}
+#: The members to remove from parts of messages, by the part's name.
+_PARTS_OF_MESSAGES = {
+    "protocolmessage": _KEY_MATERIAL,
+    "historysyncnotification": _KEY_MATERIAL,
+    "messagehistorybundle": _KEY_MATERIAL,
+    "editedmessage": _KEYS_OF_CONTENTS,
+}
 _SEPARATORS = re.compile(r"[^a-z0-9]")
 
 
-def _without(data: Any, names: frozenset[str]) -> Any:
+def _without(data: Any, names: frozenset[str], parts: Mapping[str, frozenset[str]]) -> Any:
+    """Return a copy without the members of these names, in any spelling; `parts` has other names for some members."""
     if isinstance(data, dict):
-        return {
-            key: _without(value, names) if isinstance(value, _CONTAINERS) else value
-            for key, value in data.items()
-            if not _has_name(str(key), names)
-        }
+        kept = {}
+        for key, value in data.items():
+            name = _normalized(str(key)) if len(str(key)) < 64 else ""
+            if name not in names:
+                is_container = isinstance(value, _CONTAINERS)
+                kept[key] = _without(value, parts.get(name, names), parts) if is_container else value
+        return kept
     if isinstance(data, (list, tuple)):
-        return [_without(item, names) for item in data]
+        return [_without(item, names, parts) for item in data]
     return data
 
 
 _CONTAINERS = (dict, list, tuple)
-
-
-def _has_name(key: str, names: frozenset[str]) -> bool:
-    """Return whether a member has one of the names, in any spelling of less than 64 characters."""
-    return len(key) < 64 and _normalized(key) in names
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from instances.api.webhook import apply_changes
 from instances.crypto import Secret
-from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
+from instances.events import SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
@@ -156,7 +156,7 @@ class SubscriptionForm(forms.ModelForm):
         choices=[(name, name) for name in SUBSCRIBABLE],
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="None selected: all events of Evolution API. Disabled websocket settings keep no events.",
+        help_text="None selected: all events. Disabled websocket settings keep no events.",
     )
     url = UrlField(help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS.")
     by_events = forms.BooleanField(
@@ -241,8 +241,6 @@ class SubscriptionForm(forms.ModelForm):
             self.add_error("url", str(error) if url else "This field is required.")
 
     def save(self, commit: bool = True) -> Any:
-        if self.transport_name != Subscription.WEBSOCKET:
-            self.instance.events = self.instance.events or DEFAULT_EVENTS
         if self.transport_name == Subscription.WEBHOOK:
             self._apply_options(self.instance)
         return super().save(commit)

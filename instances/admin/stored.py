@@ -10,7 +10,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 
 from instances.admin.base import ReadOnlyAdmin, format_time, pretty_json
-from instances.events import EventType
+from instances.events import without_keys
 from instances.models import Chat, Contact, Instance, Message
 
 
@@ -62,8 +62,8 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 def _scrubbed_json(data: Any) -> str:
-    """Return JSON without media keys, as in the log: they decrypt media of the chat."""
-    return pretty_json(EventType.MESSAGES_UPSERT.scrub(data)) if data else "-"
+    """Return JSON without media keys: they decrypt media of the chat."""
+    return pretty_json(without_keys(data)) if data else "-"
 
 
 @admin.register(Contact)

@@ -15,7 +15,6 @@ from django.views.decorators.http import require_POST
 from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import SubscriptionForm
 from instances.admin.secret import SecretAdmin
-from instances.events import DEFAULT_EVENTS
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MASK
@@ -113,6 +112,8 @@ class SubscriptionAdmin(SecretAdmin):
     @admin.display(description="events", empty_value="none")
     def shown_events(self, subscription: Subscription) -> str:
         names = subscription.events
+        if not names and subscription.is_enabled:
+            return "all"
         return ", ".join(names) if len(names) < 3 else f"{len(names)} events"
 
     @admin.display(description="options")
@@ -169,6 +170,5 @@ class SubscriptionAdmin(SecretAdmin):
         if endpoint.transport == Subscription.WEBHOOK:
             check_url(endpoint.options.get("url", ""))
         endpoint.is_enabled, endpoint.failing_since, endpoint.disabled_reason = True, None, ""
-        endpoint.events = endpoint.events or DEFAULT_EVENTS
-        endpoint.save(update_fields=["is_enabled", "failing_since", "disabled_reason", "events", "updated_at"])
+        endpoint.save(update_fields=["is_enabled", "failing_since", "disabled_reason", "updated_at"])
         self.log_change(request, endpoint, "Switched on again.")

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, validate
 from instances.errors import ApiError
-from instances.events import DEFAULT_EVENTS, EventType
+from instances.events import EventType
 from instances.models import Instance, Subscription
 
 #: Bytes in the name of a queue or exchange: AMQP 0-9-1's short string, https://www.rabbitmq.com/docs/queues#names.
@@ -57,7 +57,7 @@ def set_rabbitmq(instance: Instance, is_enabled: bool, events: list[str]) -> Sub
     endpoint = first_rabbitmq(instance.subscriptions.all()) or Subscription(
         instance=instance, transport=Subscription.RABBITMQ
     )
-    endpoint.is_enabled, endpoint.events = is_enabled, (events or DEFAULT_EVENTS) if is_enabled else []
+    endpoint.is_enabled, endpoint.events = is_enabled, events if is_enabled else []
     endpoint.options = {"exchange": instance.name} | endpoint.options
     endpoint.failing_since, endpoint.disabled_reason = None, ""
     endpoint.save()

@@ -120,7 +120,7 @@ def subscription_row(subscription: Subscription) -> SubscriptionRow:
     return {
         "id": str(subscription.pk),
         "enabled": subscription.is_enabled,
-        "events": subscription.events,
+        "events": subscription.shown_events,
         "createdAt": iso(subscription.created_at),
         "updatedAt": iso(subscription.updated_at),
         "instanceId": str(subscription.instance_id),
@@ -148,7 +148,7 @@ def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
         "url": endpoint.options["url"],
         "headers": shown_headers(endpoint, access),
         "enabled": endpoint.is_enabled,
-        "events": endpoint.events,
+        "events": endpoint.shown_events,
         "webhookByEvents": endpoint.options.get("byEvents", False),
         "webhookBase64": endpoint.options.get("base64", False),
         "createdAt": iso(endpoint.created_at),

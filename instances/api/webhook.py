@@ -10,7 +10,6 @@ from rest_framework import serializers
 from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.serializers import Body, validate
 from instances.errors import ApiError
-from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
 from instances.outbound.ssrf_guard import check_url
@@ -148,7 +147,7 @@ def set_webhook(instance: Instance, validated: Mapping[str, Any]) -> Subscriptio
     ignored = () if needs_url_check(validated) else ("url",)
     apply_changes(endpoint, {name: value for name, value in validated.items() if name not in ignored})
     endpoint.is_enabled = validated["enabled"]
-    endpoint.events = (validated["events"] or DEFAULT_EVENTS) if validated["enabled"] else []
+    endpoint.events = validated["events"] if validated["enabled"] else []
     endpoint.save()
     return endpoint
 

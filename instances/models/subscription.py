@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from instances.crypto import Secret
-from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
+from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType, is_whole
 from instances.fields import EncryptedField, JsonField
 from instances.models.instance import Instance
 
@@ -35,7 +35,7 @@ class Subscription(models.Model):
     )
     transport = models.CharField(max_length=32, default=WEBSOCKET)
     is_enabled = models.BooleanField("enabled", default=True)
-    events = JsonField(default=list, blank=True)
+    events = JsonField(default=list, blank=True, help_text="Empty: all events.")
     options = JsonField(default=dict, blank=True, help_text="Destination and options of the transport.")
     #: A JSON object in one encrypted text; read by `secret`, written by `keep_secrets`.
     secrets = EncryptedField(null=True, blank=True, editable=False)
@@ -59,6 +59,12 @@ class Subscription(models.Model):
     def __str__(self) -> str:
         return f"{self.instance or 'all instances'}: {self.transport}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the subscription, with an empty list where it lists all of Evolution API's events."""
+        if is_whole(self.events):
+            self.events = []
+        super().save(*args, **kwargs)
+
     def clean(self) -> None:
         if unknown := [name for name in self.events if name not in SUBSCRIBABLE]:
             raise ValidationError({"events": f"There is no event {', '.join(map(str, unknown))}"})
@@ -79,16 +85,22 @@ class Subscription(models.Model):
     def all_secrets(self) -> dict[str, Any]:
         return orjson.loads(self.secrets.reveal()) if self.secrets else {}
 
+    @property
+    def shown_events(self) -> list[str]:
+        """The names for clients: all of Evolution API's where an enabled subscription lists none, and so has all."""
+        return self.events or (DEFAULT_EVENTS if self.is_enabled else [])
+
     def wants(self, event_type: EventType) -> bool:
-        return self.is_enabled and event_type.is_wanted_by(self.events)
+        """Return whether it is enabled and has the event; an empty list stands for all events, our own types too."""
+        is_listed = event_type.is_wanted_by(self.events) if self.events else event_type.is_subscribable
+        return self.is_enabled and is_listed
 
     @classmethod
     def set_websocket(cls, instance: Instance, is_enabled: bool, events: list[str]) -> Subscription:
         """Store the websocket subscription. As in Evolution API, an empty list means all, and disabling clears it."""
-        wanted = (events or DEFAULT_EVENTS) if is_enabled else []
         subscription, _ = cls.objects.update_or_create(
             instance=instance,
             transport=cls.WEBSOCKET,
-            defaults={"is_enabled": is_enabled, "events": wanted},
+            defaults={"is_enabled": is_enabled, "events": events if is_enabled else []},
         )
         return subscription

@@ -27,7 +27,6 @@ from instances.api.webhook import (
     webhooks_of,
 )
 from instances.errors import ApiError, NotFound
-from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX, check_secret, new_secret
 from realtime.api.responses import EndpointRow, endpoint_row
@@ -96,7 +95,7 @@ class EndpointsView(APIView):
                 raise ApiError(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
             endpoint = new_endpoint(instance, validated.get("secret", ""))
             apply_changes(endpoint, validated)
-            endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"] or DEFAULT_EVENTS
+            endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"]
             endpoint.save()
         return Response(endpoint_row(endpoint, request.auth), status=201)
 
@@ -139,13 +138,11 @@ class EndpointView(APIView):
 def _apply(endpoint: Subscription, validated: dict[str, Any]) -> None:
     apply_changes(endpoint, validated)
     if "events" in validated:
-        endpoint.events = validated["events"] or DEFAULT_EVENTS
+        endpoint.events = validated["events"]
     if "enabled" in validated:
         endpoint.is_enabled = validated["enabled"]
     if endpoint.is_enabled:
-        # POST /webhook/set clears the events, and perhaps the URL, of an endpoint that it disables
-        endpoint.events = endpoint.events or DEFAULT_EVENTS
-        if not endpoint.options.get("url"):
+        if not endpoint.options.get("url"):  # POST /webhook/set may clear it of an endpoint that it disables
             raise ApiError('The "url" cannot be empty')
         if validated.get("enabled"):
             check_public_url(endpoint.options["url"])  # other networks may have been allowed when it was set

@@ -11,7 +11,7 @@ from rest_framework import serializers
 from instances.api.fields import Array, Text
 from instances.api.serializers import Body
 from instances.bounds import PUBLISHED_EVENTS
-from instances.events import EventType
+from instances.events import EventType, UnknownEvent, parse_events
 from realtime.log.history import MAX_EVENTS
 
 #: Characters of a dedupe key.
@@ -103,13 +103,11 @@ class QueryInteger(serializers.Field):
 class EventTypes(serializers.Field):
     """Event types by value or name, in a repeated field or separated by commas; repeats count once."""
 
-    default_error_messages = {"enum": enum_message(list(EventType))}
-
     def to_internal_value(self, data: list[str]) -> list[EventType]:
-        event_types = {EventType.named(name): None for value in data for name in value.split(",")}
-        if None in event_types:
-            self.fail("enum")
-        return [event_type for event_type in event_types if event_type]
+        try:
+            return sorted(parse_events([name for value in data for name in value.split(",")]))
+        except UnknownEvent as error:
+            raise serializers.ValidationError(str(error)) from None
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": _schema(list(EventType))}

@@ -69,7 +69,7 @@ def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
         "id": str(endpoint.pk),
         "url": endpoint.options.get("url", ""),
         "headers": shown_headers(endpoint, access),
-        "events": endpoint.events,
+        "events": endpoint.shown_events,
         "enabled": endpoint.is_enabled,
         "byEvents": endpoint.options.get("byEvents", False),
         "base64": endpoint.options.get("base64", False),

@@ -87,6 +87,7 @@ def _people_data(instance: Instance) -> dict[EventType, Any]:
         EventType.CHATS_UPDATE: [{"remoteJid": ANA} | own],
         EventType.CHATS_UPSERT: [chat | {"unreadMessages": 1}],
         EventType.CHATS_DELETE: [ANA],
+        EventType.MESSAGING_HISTORY_SET: {"messageCount": 120, "chatCount": 9, "contactCount": 14, "progress": 100},
         EventType.GROUPS_UPSERT: [group],
         EventType.GROUPS_UPDATE: [{"id": GROUP, "subject": "Equipe Vendas", "author": ANA}],
         EventType.GROUP_PARTICIPANTS_UPDATE: added,

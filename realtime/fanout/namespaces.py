@@ -13,11 +13,12 @@ import socketio
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils import timezone
+from socketio.exceptions import ConnectionRefusedError
 
 from instances.access.rate_limit import client_events
 from instances.api.serializers import TextBody, validate
 from instances.errors import ApiError
-from instances.events import access_changed
+from instances.events import UnknownEvent, access_changed
 from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
@@ -86,8 +87,11 @@ class Namespaces(socketio.AsyncNamespace):
     async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         resume = ResumeRequest.from_auth(auth)
         grant = await self._grant(namespace, Credentials.from_request(environ, auth))
+        try:
+            audience = Audience(wants_offsets=resume.recover, events=resume.event_filter())
+        except UnknownEvent as error:
+            raise ConnectionRefusedError(f"auth.events: {error}") from None
         membership = grant.join(resume)
-        audience = Audience(wants_offsets=resume.recover, events=resume.events)
         listener = Listener(sid, namespace, membership.instance_id, membership.start.position, audience)
         self.add(Member(membership, listener))
         if membership.start.pid:

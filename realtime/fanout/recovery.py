@@ -16,7 +16,8 @@ from uuid import UUID
 
 from django.core.signing import BadSignature, Signer
 
-from instances.events import EventType
+from instances.bounds import LIST_ITEMS
+from instances.events import UnknownEvent, parse_events
 from instances.models import Instance
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
@@ -89,20 +90,27 @@ class ResumeRequest:
     pid: Any = None
     offset: Any = None
     since: Any = None
-    events: frozenset[str] | None = None
+    events: Any = None
 
     @classmethod
     def from_auth(cls, auth: Any) -> ResumeRequest:
         if not isinstance(auth, dict):
             return cls()
-        names = auth.get("events")
         return cls(
             recover=auth.get("recover") is True,
             pid=auth.get("pid"),
             offset=auth.get("offset"),
             since=auth.get("since"),
-            events=event_types(names) if isinstance(names, list) else None,
+            events=auth.get("events"),
         )
+
+    def event_filter(self) -> frozenset[str] | None:
+        """Return the values of the listed event types; None, for all, where none are listed. Raises UnknownEvent."""
+        if self.events is None or self.events == []:
+            return None
+        if not isinstance(self.events, list) or len(self.events) > LIST_ITEMS:
+            raise UnknownEvent(f'Events are a list of names, such as ["MESSAGES_UPSERT"], {LIST_ITEMS} at most')
+        return frozenset(event_type.value for event_type in parse_events(self.events))
 
 
 @dataclass(frozen=True)
@@ -181,11 +189,3 @@ class StartPosition:
     position: Any
     #: The pid for CONNECT: the client's own if it resumes, a new one if it may later, else None.
     pid: str | None
-
-
-def event_types(names: list[Any]) -> frozenset[str]:
-    """Return the wire names of event types that are listed by wire name or by name; unknown names are left out."""
-    wanted = {name for name in names if isinstance(name, str)}
-    return frozenset(
-        event_type.value for event_type in EventType if event_type.value in wanted or event_type.is_wanted_by(wanted)
-    )

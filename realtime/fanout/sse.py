@@ -18,13 +18,13 @@ from socketio.exceptions import ConnectionRefusedError
 from instances import errors
 from instances.access.client_address import client_address
 from instances.asgi import Receive, Scope, Send, respond
-from instances.events import EventType
+from instances.events import EventType, UnknownEvent
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
 from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership
 from realtime.fanout.feeds import Audience, Feed, Listener
 from realtime.fanout.namespaces import Member, Namespaces
-from realtime.fanout.recovery import ResumeRequest, event_types
+from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
 
@@ -56,6 +56,10 @@ class EventStream:
         try:
             query = _query(scope["query_string"])
             membership = await self._authorize(scope, headers, query)
+            audience = Audience(events=ResumeRequest(events=_split(query.get("events", []))).event_filter())
+        except UnknownEvent as error:
+            await _respond_error(send, 400, [str(error)])
+            return
         except errors.ApiError as error:
             await _respond_error(send, error.status_code, _message(error))
             return
@@ -63,7 +67,6 @@ class EventStream:
             logger.exception("A stream could not be authorised")
             await _respond_error(send, 503, ["The database does not answer; try again"])
             return
-        audience = Audience(events=event_types(_split(query["events"])) if "events" in query else None)
         await self._serve(membership, audience, receive, send)
 
     async def _authorize(self, scope: Scope, headers: dict[bytes, str], query: dict[str, list[str]]) -> Membership:
@@ -141,7 +144,7 @@ def _query(text: bytes) -> dict[str, list[str]]:
 
 
 def _split(values: list[str]) -> list[str]:
-    return [item for value in values for item in value.split(",")]
+    return [item for value in values if value for item in value.split(",")]
 
 
 def _message(error: errors.ApiError) -> Any:

@@ -40,7 +40,7 @@ EVOLUTION = {
     "REMOVE_INSTANCE": "remove.instance",
     "LOGOUT_INSTANCE": "logout.instance",
 }
-INTERNAL = {"CREDS_UPDATE", "MESSAGING_HISTORY_SET"}
+INTERNAL = {"CREDS_UPDATE"}
 
 #: The names that an empty list of events stands for, in order.
 EVOLUTION_DEFAULTS = [
@@ -48,8 +48,8 @@ EVOLUTION_DEFAULTS = [
     *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
     *("CONTACTS_UPSERT", "CONTACTS_UPDATE", "PRESENCE_UPDATE", "CHATS_SET", "CHATS_UPSERT", "CHATS_UPDATE"),
     *("CHATS_DELETE", "GROUPS_UPSERT", "GROUP_UPDATE", "GROUP_PARTICIPANTS_UPDATE", "CONNECTION_UPDATE"),
-    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS", "REMOVE_INSTANCE"),
-    *("LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"),
+    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS", "MESSAGING_HISTORY_SET"),
+    *("REMOVE_INSTANCE", "LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"),
 ]
 
 
@@ -62,9 +62,9 @@ def test_only_two_event_types_are_not_in_evolution_api():
     assert set(EventType.names) - set(EVOLUTION) == {"BUSINESS_UPDATE", "ENDPOINT_DISABLED"}
 
 
-def test_an_empty_list_stands_for_the_31_names_in_evolutions_order():
+def test_an_empty_list_is_shown_as_the_32_names_in_evolutions_order():
     assert DEFAULT_EVENTS == EVOLUTION_DEFAULTS
-    assert len(DEFAULT_EVENTS) == 31
+    assert len(DEFAULT_EVENTS) == 32
 
 
 def test_all_but_the_internal_events_can_be_subscribed_to():
@@ -111,15 +111,30 @@ def test_credentials_are_removed_from_everything_but_peoples_messages(name):
     [
         {"type": "APP_STATE_SYNC_KEY_SHARE", "appStateSyncKeyShare": {"keys": [{"keyData": "x"}]}},
         {"senderKeyDistributionMessage": {"axolotlSenderKeyDistributionMessage": "x"}},
-        {"messageContextInfo": {"messageSecret": "x"}},
-        {"imageMessage": {"mediaKey": "x", "caption": "see"}},
         {"historySyncNotification": {"mediaKey": {"0": 1}, "directPath": "/v"}},
         {"creds": {"noiseKey": {"private": "x"}, "signedIdentityKey": "x", "advSecretKey": "x"}},
     ],
 )
 def test_the_key_material_of_whatsapp_is_removed(message):
-    scrubbed = str(EventType.MESSAGES_EDITED.scrub(message))
-    assert not [part for part in ("'x'", "ediaKey", "yShare", "essageSecret") if part in scrubbed], scrubbed
+    for scrubbed in (
+        EventType.MESSAGES_EDITED.scrub(message),
+        EventType.MESSAGES_UPSERT.scrub({"message": message}),
+        EventType.MESSAGES_SET.scrub([{"message": {"protocolMessage": message | {"mediaKey": "x"}}}]),
+    ):
+        assert not [part for part in ("'x'", "ediaKey", "yShare", "essageSecret") if part in str(scrubbed)], scrubbed
+
+
+@pytest.mark.parametrize("event", [EventType.MESSAGES_UPSERT, EventType.SEND_MESSAGE, EventType.MESSAGES_SET])
+def test_the_keys_of_media_and_polls_stay_in_the_contents_of_messages(event):
+    """Without them nobody could decrypt media or count the votes of a poll."""
+    image = {"imageMessage": {"mediaKey": {"0": 1, "1": 2}, "caption": "see"}}
+    content = {"messageContextInfo": {"messageSecret": "c2VjcmV0"}, "ephemeralMessage": {"message": image}}
+    data = {"key": {"id": "A"}, "message": content}
+    assert event.scrub([data]) == [data]
+
+    edit = {"type": "MESSAGE_EDIT", "editedMessage": content}
+    assert EventType.MESSAGES_EDITED.scrub(edit) == edit
+    assert event.scrub({"message": {"protocolMessage": edit}}) == {"message": {"protocolMessage": edit}}
 
 
 def test_a_message_without_keys_is_unchanged():

@@ -19,7 +19,7 @@ def test_events_are_listed_in_evolutions_order(admin_client, db):
     ("form", "stored"),
     [
         ({"is_enabled": "on", "events": ["CALL", "SEND_MESSAGE"]}, ["SEND_MESSAGE", "CALL"]),
-        ({"is_enabled": "on"}, DEFAULT_EVENTS),
+        ({"is_enabled": "on"}, []),
         ({"events": ["CALL"]}, []),
     ],
 )
@@ -33,7 +33,7 @@ def test_websocket_settings_follow_evolutions_rules(admin_client, instance, form
 
     admin_client.post(at("change", Subscription, subscription.pk), {"is_enabled": "on"})
     subscription.refresh_from_db()
-    assert subscription.events == DEFAULT_EVENTS
+    assert (subscription.events, subscription.shown_events) == ([], DEFAULT_EVENTS)
 
 
 @pytest.mark.parametrize(

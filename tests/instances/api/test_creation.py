@@ -87,10 +87,10 @@ def test_all_members_of_a_creation_are_stored(server):
 @pytest.mark.parametrize(
     ("websocket", "enabled", "events"),
     [
-        ({}, True, 31),
-        ({"events": []}, True, 31),
+        ({}, True, 32),
+        ({"events": []}, True, 32),
         ({"events": ["CALL"]}, True, 1),
-        ({"enabled": True}, True, 31),
+        ({"enabled": True}, True, 32),
         ({"enabled": False}, False, 0),
         ({"enabled": False, "events": ["CALL"]}, False, 0),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from instances.events import DEFAULT_EVENTS
+from tests.instances.whole_lists import ALL_OF_2_3, ALL_OF_2_4, MARKED
 from tests.server import Number, Response, Server
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -63,11 +64,15 @@ def test_setting_it_again_changes_the_same_row(server, instance):
         ({"enabled": True}, True, DEFAULT_EVENTS),
         ({"enabled": False}, False, []),
         ({"enabled": False, "events": ["CALL"]}, False, []),
-        ({"enabled": True, "events": ["CALL", "CALL", "APPLICATION_STARTUP"]}, True, ["CALL"] * 2 + DEFAULT_EVENTS[:1]),
+        ({"enabled": True, "events": ["CALL", "CALL", "APPLICATION_STARTUP"]}, True, ["CALL", *DEFAULT_EVENTS[:1]]),
         ({"enabled": True, "events": ["GROUP_UPDATE"]}, True, ["GROUP_UPDATE"]),
         ({"enabled": True, "events": ["GROUPS_UPDATE"]}, True, ["GROUPS_UPDATE"]),
         ({"enabled": True, "events": ["BUSINESS_UPDATE"]}, True, ["BUSINESS_UPDATE"]),
-        ({"enabled": True, "events": DEFAULT_EVENTS[::-1]}, True, DEFAULT_EVENTS[::-1]),
+        *(
+            ({"enabled": True, "events": names}, True, DEFAULT_EVENTS)
+            for names in (ALL_OF_2_4[::-1], ALL_OF_2_3, MARKED)
+        ),
+        ({"enabled": True, "events": MARKED[1:]}, True, MARKED[1:]),
         ({"enabled": True, "events": ["CALL"], "base64": 5, "rabbitmq": {}}, True, ["CALL"]),
     ],
 )

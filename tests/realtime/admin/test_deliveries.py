@@ -328,7 +328,9 @@ def test_an_event_shows_its_recipients(admin_client, transactional_db):
     instance = Instance.objects.create(name="loja")
     endpoint = Subscription(instance=instance, transport="webhook", events=["CALL"], options={"url": URL})
     endpoint.save()
-    other = Subscription.objects.create(instance=instance, transport="webhook", events=[], options={"url": URL})
+    other = Subscription.objects.create(
+        instance=instance, transport="webhook", events=["GROUPS_UPSERT"], options={"url": URL}
+    )
     event = Event.objects.record(instance, EventType.CALL, {"from": SCRIPT})
 
     page = admin_client.get(at("change", Event, Event.objects.get(seq=event.seq).pk)).content.decode()

@@ -12,7 +12,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery, State
 from tests.instances.admin.pages import at, errors_of
@@ -52,7 +51,7 @@ def test_without_events_and_instance_a_webhook_is_for_all_events_of_all_instance
     admin_client.post(at("add", Subscription), form_of(None))
 
     stored = Subscription.objects.get()
-    assert (stored.instance, stored.events) == (None, DEFAULT_EVENTS)
+    assert (stored.instance, stored.events) == (None, [])
     assert "all instances" in admin_client.get(at("changelist", Subscription)).content.decode()
 
 
@@ -114,7 +113,7 @@ def test_an_endpoint_of_another_transport_shows_its_options_and_can_be_switched(
     assert admin_client.post(change, {}).status_code == 302
 
     changed = Subscription.objects.get()
-    assert (changed.is_enabled, changed.events, changed.options) == (False, DEFAULT_EVENTS, {"exchange": "loja"})
+    assert (changed.is_enabled, changed.events, changed.options) == (False, [], {"exchange": "loja"})
     assert not changed.secrets
 
 
@@ -214,7 +213,7 @@ def test_selected_endpoints_are_switched_on(admin_client, loja):
     gone.refresh_from_db()
     assert (gone.is_enabled, gone.failing_since, gone.disabled_reason) == (True, None, "")
     on = dict(Subscription.objects.filter(is_enabled=True).values_list("pk", "events"))
-    assert on == {gone.pk: ["CALL"], emptied.pk: DEFAULT_EVENTS}
+    assert on == {gone.pk: ["CALL"], emptied.pk: []}
 
 
 def test_dead_deliveries_are_sent_again_by_an_action(admin_client, loja, woken, django_capture_on_commit_callbacks):

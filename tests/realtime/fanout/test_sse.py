@@ -105,6 +105,23 @@ def test_a_stream_can_choose_event_types(server, open_stream, instance):
     assert [stream.event()[1] for _ in range(2)] == ["contacts.upsert", "chats.upsert"]
 
 
+def test_an_empty_list_of_event_types_is_no_filter(server, open_stream, instance):
+    stream = started(open_stream(instance.name, "?since=0&events=", apikey=instance.token))
+    assert stream.event()[1] == "instance.create"
+
+
+def test_an_unknown_event_type_is_refused_with_the_nearest_names(server, open_stream, instance):
+    stream = open_stream(instance.name, "?events=CALL,MESSAGE_UPSERT", apikey=instance.token)
+    [message] = stream.json()["response"]["message"]
+    assert (stream.status, message.split(",")[0]) == (
+        400,
+        'There is no event "MESSAGE_UPSERT"; the nearest are MESSAGES_UPSERT',
+    )
+
+    stream = open_stream(instance.name, "?events=MESSAGE_UPSERT", apikey="wrong")
+    assert (stream.status, stream.json()["response"]["message"]) == (401, "Unauthorized")
+
+
 def test_websocket_settings_apply_to_streams(server, open_stream, instance):
     body = {"websocket": {"enabled": True, "events": ["CHATS_UPSERT"]}}
     server.post(server.path("/websocket/set", instance), body, key=instance.token)
