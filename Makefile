@@ -24,6 +24,9 @@ run: setup ## set up what is missing, then start the server
 test: setup-dev ## run the tests, on SQLite and on PostgreSQL: make test ARGS="-k name"
 	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test $(ARGS)
 
+test-slow: setup-dev ## run the slow tests, which `make test` leaves out
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test --slow $(ARGS)
+
 lint: .venv/requirements-dev.stamp ## check style, types, the walls between rooms, and migrations
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check

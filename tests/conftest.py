@@ -15,7 +15,7 @@ from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
-from tests.server import ROOT, Server, migrated_database, server_environment
+from tests.server import ROOT, Server, migrated_database, milliseconds, server_environment
 
 # the same examples in every run: a test fails by a change of the code, not by chance
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -29,16 +29,24 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that are marked slow, and no others")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests by their markers: `postgres` on SQLite, `any_database` on PostgreSQL.
+    """Deselect tests by their markers: `postgres` on SQLite, `any_database` on PostgreSQL, and either all slow ones or
+    all others.
 
     Tests in a browser run on SQLite alone: other tests request the pages on both databases.
     """
     marker = "any_database" if ON_POSTGRES else "postgres"
+    is_slow_run = config.getoption("--slow")
     deselected = [
         item
         for item in items
-        if item.get_closest_marker(marker) or (ON_POSTGRES and "page" in getattr(item, "fixturenames", ()))
+        if item.get_closest_marker(marker)
+        or (item.get_closest_marker("slow") is not None) != is_slow_run
+        or (ON_POSTGRES and "page" in getattr(item, "fixturenames", ()))
     ]
     config.hook.pytest_deselected(items=deselected)
     excluded = set(deselected)
@@ -97,6 +105,20 @@ def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The environment of a server with the database of this session, in which each test creates its own instances."""
     with server_environment(migrated, tmp_path_factory.mktemp("data")) as variables:
         yield variables
+
+
+@pytest.fixture(autouse=True)
+def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test during which the event loop of a server had no turn for 50 ms of CPU time (tests/watched.py).
+
+    With the marker `stall(milliseconds)` it may be so many.
+    """
+    yield
+    stalls = [stall for server in Server.running for stall in server.new_stalls()] + Server.unchecked
+    Server.unchecked.clear()
+    marker = request.node.get_closest_marker("stall")
+    allowed = marker.args[0] if marker else 0
+    assert not [stall for stall in stalls if milliseconds(stall) > allowed], "\n".join(stalls)
 
 
 @pytest.fixture(scope="session")

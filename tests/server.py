@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -71,8 +71,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def milliseconds(stall: str) -> int:
+    """Return how long a stall of `Server.stalls` was."""
+    return int(stall.removeprefix(STALL).split()[0])
+
+
 class Server:
     """`manage.py serve` on a free port; servers with the same `environment` share a database."""
+
+    #: The servers that have been started and not stopped.
+    running: ClassVar[set[Server]] = set()
+    #: The stalls of servers that were stopped.
+    unchecked: ClassVar[list[str]] = []
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.port = free_port()
@@ -80,6 +90,7 @@ class Server:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.environment = inherited | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"} | environment
         self.log = Path(environment["DATA_DIR"]) / f"server-{self.port}.log"
+        self._checked = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._shell: subprocess.Popen[str] | None = None
 
@@ -91,6 +102,7 @@ class Server:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                self.running.add(self)
                 return
             except OSError:
                 time.sleep(0.05)
@@ -99,15 +111,20 @@ class Server:
     def stop(self) -> int:
         """Stop the server by SIGTERM; returns its exit code."""
         assert self.process
-        self._end_shell()
+        self._end_running()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
     def kill(self) -> None:
         assert self.process
-        self._end_shell()
+        self._end_running()
         self.process.kill()
         self.process.wait(20)
+
+    def _end_running(self) -> None:
+        self._end_shell()
+        self.running.discard(self)
+        self.unchecked += self.new_stalls()
 
     def stalls(self, over: int = 0) -> list[str]:
         """Return the stalls of the event loop that the watchdog has logged so far, each with the loop's stack.
@@ -115,7 +132,13 @@ class Server:
         `over` leaves out those of no more than so many milliseconds.
         """
         stalls = self.log.read_text(errors="replace").split(STALL)[1:]
-        return [f"{STALL}{stall.split(END)[0]}" for stall in stalls if int(stall.split()[0]) > over]
+        return [f"{STALL}{stall.split(END)[0]}" for stall in stalls if milliseconds(STALL + stall) > over]
+
+    def new_stalls(self) -> list[str]:
+        """Return the stalls that were logged since the last call; the stop of a server is not watched."""
+        stalls = self.stalls()
+        new, self._checked = stalls[self._checked :], len(stalls)
+        return new
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""

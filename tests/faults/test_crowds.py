@@ -7,7 +7,8 @@ import pytest
 from tests.clients.crowd import Crowd
 from tests.clients.raw import Raw
 
-pytestmark = pytest.mark.any_database
+# a turn of the loop serves all clients that have sent something, however many they are
+pytestmark = [pytest.mark.any_database, pytest.mark.stall(200)]
 
 
 def publish(server, instance, numbers):

@@ -9,7 +9,7 @@ import pytest
 from instances.bounds import JSON_STRUCTURE, MAX_BODY_BYTES
 from tests.server import Number, Server
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
 
 SIZE = MAX_BODY_BYTES - 100
 #: Milliseconds of CPU time that the event loop may wait for one of them: orjson takes them in one piece.
