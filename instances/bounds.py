@@ -134,6 +134,40 @@ WEBSOCKET_MAX_BUFFER = _bound(
     beyond="they are dropped, and read from the log again once it reads",
 )
 
+OWED_DELIVERIES = _bound(
+    "LIMIT_OWED_DELIVERIES",
+    100_000,
+    "deliveries",
+    Holder.INSTANCE,
+    limits="deliveries to an instance's endpoints that are pending",
+    beyond="429 for what is published, resent or sent as a test; what a provider reports is recorded, its deliveries "
+    "are `dropped`, and the event `deliveries.dropped` says so, at most once an hour",
+)
+OWED_BYTES = _bound(
+    "LIMIT_OWED_BYTES",
+    256 * 1024 * 1024,
+    "bytes",
+    Holder.INSTANCE,
+    limits="the bodies of an instance's pending deliveries, each counted once for all of its endpoints",
+    beyond="as with `LIMIT_OWED_DELIVERIES`",
+)
+OFF_HOURS = _bound(
+    "LIMIT_OFF_HOURS",
+    72,
+    "hours",
+    Holder.INSTANCE,
+    limits="the age of a pending delivery by a transport that is switched off, such as RabbitMQ",
+    beyond="it is given up (`dead`), which its `reason` says",
+)
+RESENT = _bound(
+    "LIMIT_RESENT",
+    10_000,
+    "deliveries",
+    Holder.KEY,
+    limits="deliveries that one call resends",
+    beyond="the call resends the oldest, and answers `hasMore`",
+)
+
 
 def document() -> str:
     """Return docs/limits.md."""

@@ -70,6 +70,8 @@ class EventType(TextChoices):
     BUSINESS_UPDATE = "business.update"
     #: Not in Evolution API: a webhook or another endpoint was disabled, because it was gone or had failed for days.
     ENDPOINT_DISABLED = "endpoint.disabled"
+    #: Not in Evolution API: deliveries were not enqueued, because too many are pending or their transport is off.
+    DELIVERIES_DROPPED = "deliveries.dropped"
 
     @property
     def is_subscribable(self) -> bool:
@@ -104,7 +106,8 @@ class EventType(TextChoices):
 _INTERNAL = {EventType.CREDS_UPDATE}
 _LIFE_CYCLE = {
     *(EventType.APPLICATION_STARTUP, EventType.INSTANCE_CREATE),
-    *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE, EventType.ENDPOINT_DISABLED),
+    *(EventType.INSTANCE_DELETE, EventType.REMOVE_INSTANCE),
+    *(EventType.ENDPOINT_DISABLED, EventType.DELIVERIES_DROPPED),
 }
 
 #: The spelling of GROUPS_UPDATE in Evolution API's settings.

@@ -20,15 +20,18 @@ from django.views.decorators.http import require_POST
 
 from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN
+from instances.bounds import RESENT
+from instances.errors import ApiError
 from instances.models import Subscription
 from realtime.admin.base import LongListAdmin, TypeFilter, actor
 from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.api.delivery_serializers import MAX_IDS
+from realtime.api.explain import status
 from realtime.api.responses import masked_headers
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import Attempt, Delivery, State
-from realtime.delivery.resend import MAX_RESENT, resend
-from realtime.delivery.transports.base import transports
+from realtime.delivery.models import Attempt, Delivery, State, load_bodies
+from realtime.delivery.resend import resend
+from realtime.delivery.transports.base import off_reason, transports
 from realtime.log.stream import Stream
 
 
@@ -68,6 +71,7 @@ class DeliveryAdmin(LongListAdmin):
                     "state",
                     "attempts",
                     "shown_time",
+                    "status",
                     "reason",
                     "shown_resent_from",
                     "asked_by",
@@ -121,6 +125,11 @@ class DeliveryAdmin(LongListAdmin):
             return f"due {format_time(delivery.due_at)}"
         return format_time(delivery.finished_at) if delivery.finished_at else "-"
 
+    @admin.display(description="status")
+    def status(self, delivery: Delivery) -> str:
+        """Return in words what became of it, as the event's page does."""
+        return f"Its endpoint {status(delivery, Attempt.last_of([delivery]).get(delivery.pk))}."
+
     @admin.display(description="resent from")
     def shown_resent_from(self, delivery: Delivery) -> str:
         return _link(Delivery, delivery.resent_from, delivery.resent_from) if delivery.resent_from else "-"
@@ -141,7 +150,8 @@ class DeliveryAdmin(LongListAdmin):
 
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:
-        body = bytes(delivery.body)
+        load_bodies([delivery])
+        body = delivery.payload()
         try:
             return pretty_json(orjson.loads(body))
         except orjson.JSONDecodeError:
@@ -160,7 +170,7 @@ class DeliveryAdmin(LongListAdmin):
 
     @admin.action(description="Send selected deliveries again", permissions=["send"])
     def send_selected_again(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._send_again(request, list(queryset.defer("body")[:MAX_RESENT]))
+        self._send_again(request, list(queryset.defer("body")[:RESENT]))
 
     @admin.action(description="Send selected deliveries to another URL", permissions=["send"])
     def send_selected_to_url(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
@@ -180,7 +190,10 @@ class DeliveryAdmin(LongListAdmin):
         form_class = SelectedForm if has_ids else RangeForm
         form = form_class(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
-            self._resend(request, form)
+            try:
+                self._resend(request, form)
+            except ApiError as error:  # too many are pending
+                self.message_user(request, f"Nothing was sent again. {error.detail}.", messages.ERROR)
             return HttpResponseRedirect(admin_url("changelist", Delivery))
         fieldsets: list[Any] = [("Target", {"fields": ("url", "secret")})]
         if not has_ids:
@@ -202,11 +215,13 @@ class DeliveryAdmin(LongListAdmin):
             if override is None:
                 ids = deliveries.order_by().values_list("endpoint_id", flat=True).distinct()
                 usable = list(endpoints_of(set(ids)))
+                off = [name for name in transports() if off_reason(name)]
                 deliveries = deliveries.exclude(state=State.PENDING).filter(endpoint_id__in=usable)
-            count = resend(deliveries, MAX_RESENT, actor(request), override)
+                deliveries = deliveries.exclude(transport__in=off)
+            count = resend(deliveries, RESENT, actor(request), override)
             target = f" to {urlsplit(override.url).hostname}" if override else ""
             LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{target}: {count}.")  # type: ignore[arg-type]
-        more = " There are more: submit the form again to send the rest." if count == MAX_RESENT else ""
+        more = " There are more: submit the form again to send the rest." if count == RESENT else ""
         self.message_user(
             request, f"Sent again{target}: {count}.{more}", messages.SUCCESS if count else messages.WARNING
         )
@@ -214,10 +229,15 @@ class DeliveryAdmin(LongListAdmin):
     def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
         """Send again those deliveries with a usable endpoint; skip pending ones, which are sent anyway."""
         usable = endpoints_of({delivery.endpoint_id for delivery in deliveries})
+        usable = {pk: endpoint for pk, endpoint in usable.items() if not off_reason(endpoint.transport)}
         sendable = [d for d in deliveries if d.endpoint_id in usable and d.state != State.PENDING]
-        with transaction.atomic():
-            count = resend(Delivery.objects.filter(pk__in=[d.pk for d in sendable]), MAX_RESENT, actor(request))
-            LogEntry.objects.log_actions(request.user.pk, sendable, CHANGE, "Sent again.")  # type: ignore[arg-type]
+        try:
+            with transaction.atomic():
+                count = resend(Delivery.objects.filter(pk__in=[d.pk for d in sendable]), RESENT, actor(request))
+                LogEntry.objects.log_actions(request.user.pk, sendable, CHANGE, "Sent again.")  # type: ignore[arg-type]
+        except ApiError as error:  # too many are pending
+            self.message_user(request, f"Nothing was sent again. {error.detail}.", messages.ERROR)
+            return
         if skipped := sum(delivery.endpoint_id not in usable for delivery in deliveries):
             text = f"Not sent, because the endpoint is off or deleted: {skipped}."
             self.message_user(request, text, messages.ERROR)

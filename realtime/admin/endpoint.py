@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from instances.admin import SubscriptionAdmin, admin_url
+from instances.errors import ApiError
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import actor
@@ -79,9 +80,13 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
             if not endpoint.is_enabled:
                 self.message_user(request, f"{name} is off: switch it on first.", messages.ERROR)
                 continue
-            with transaction.atomic():
-                if count := requeue_dead(endpoint.pk):
-                    self.log_change(request, endpoint, f"Sent dead deliveries again: {count}.")
+            try:
+                with transaction.atomic():
+                    if count := requeue_dead(endpoint.pk):
+                        self.log_change(request, endpoint, f"Sent dead deliveries again: {count}.")
+            except ApiError as error:  # too many are pending
+                self.message_user(request, f"{name}: none is queued again. {error.detail}.", messages.ERROR)
+                continue
             level = messages.SUCCESS if count else messages.WARNING
             self.message_user(request, f"{name}: {count} queued again.", level)
 
@@ -92,9 +97,13 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         webhooks = queryset.filter(transport=Subscription.WEBHOOK, is_enabled=True).exclude(instance=None)
         for endpoint in webhooks.select_related("instance"):
             event_type = next(filter(None, map(EventType.named, endpoint.events)), EventType.MESSAGES_UPSERT)
-            with transaction.atomic():
-                send_test(endpoint.instance, event_type, [endpoint], actor(request))
-                self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
+            try:
+                with transaction.atomic():
+                    send_test(endpoint.instance, event_type, [endpoint], actor(request))
+                    self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
+            except ApiError as error:  # too many are pending
+                self.message_user(request, f"{endpoint}: {error.detail}.", messages.ERROR)
+                continue
             count += 1
         level = messages.SUCCESS if count else messages.WARNING
         self.message_user(request, f"Test events sent to webhooks that are on: {count}.", level)
@@ -117,9 +126,13 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
             text = "Test events need a webhook that is on and belongs to an instance."
             self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(admin_url("change", Subscription, endpoint.pk))
-        with transaction.atomic():
-            [delivery] = send_test(endpoint.instance, event_type, [endpoint], actor(request))
-            self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
+        try:
+            with transaction.atomic():
+                [delivery] = send_test(endpoint.instance, event_type, [endpoint], actor(request))
+                self.log_change(request, endpoint, f"Sent a test event of type {event_type.value}.")
+        except ApiError as error:  # too many are pending
+            self.message_user(request, f"{error.detail}.", messages.ERROR)
+            return HttpResponseRedirect(admin_url("change", Subscription, endpoint.pk))
         self.message_user(request, f"A test event of type {event_type.value} is queued.", messages.SUCCESS)
         return HttpResponseRedirect(admin_url("change", Delivery, delivery.pk))
 

@@ -17,6 +17,7 @@ from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Error
 from instances.api.serializers import validate
 from instances.api.webhook import check_public_url, webhooks_of
+from instances.bounds import RESENT
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
@@ -32,8 +33,9 @@ from realtime.api.responses import (
     delivery_detail,
     delivery_row,
 )
-from realtime.delivery.models import Attempt, Delivery
-from realtime.delivery.resend import MAX_RESENT, TargetOverride, in_range, live_endpoints, resend, send_test
+from realtime.delivery.models import Attempt, Delivery, load_bodies
+from realtime.delivery.resend import TargetOverride, in_range, live_endpoints, resend, send_test
+from realtime.delivery.transports.base import off_reason
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class OneDelivery(APIView):
     def get(self, request: InstanceRequest, name: str, pk: str) -> Response:
         """Show a delivery with its request and every attempt."""
         delivery = get_delivery(request, pk)
+        load_bodies([delivery])
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
         return Response(delivery_detail(delivery, delivery.tries.all(), endpoint))
 
@@ -87,7 +90,7 @@ class ResendOne(APIView):
 
     scope = MANAGE
 
-    @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error})
+    @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error, 429: Error})
     def post(self, request: InstanceRequest, name: str, pk: str) -> Response:
         """Resend the same bytes under the same id, to its endpoint or, given a url and a secret, to another URL."""
         validated = validate(ResendOneBody(data=request.data))
@@ -95,6 +98,8 @@ class ResendOne(APIView):
             instance = lock_instance(request)
             delivery = get_delivery(request, pk)
             override = _override(request, validated)
+            if override is None and (reason := off_reason(delivery.transport)):
+                raise ApiError(f"{reason}; give a url to send it to", 409)
             if override is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
                 raise ApiError("Its endpoint is disabled or deleted; give a url to send it to", 409)
             resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
@@ -107,7 +112,7 @@ class Resend(APIView):
 
     scope = MANAGE
 
-    @extend_schema(request=ResendBody, responses={201: Resent})
+    @extend_schema(request=ResendBody, responses={201: Resent, 429: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Resend deliveries by id or within a time range, by default the dead ones; skip those resent before."""
         validated = validate(ResendBody(data=request.data))
@@ -124,8 +129,8 @@ class Resend(APIView):
             override = _override(request, validated)
             if override is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
-            count = resend(wanted, MAX_RESENT, request.auth.actor, override)
-        return Response({"count": count, "hasMore": "ids" not in validated and count == MAX_RESENT}, status=201)
+            count = resend(wanted, RESENT, request.auth.actor, override)
+        return Response({"count": count, "hasMore": "ids" not in validated and count == RESENT}, status=201)
 
 
 def _override(request: InstanceRequest, validated: dict[str, Any]) -> TargetOverride | None:
@@ -146,7 +151,7 @@ class SendTest(APIView):
 
     scope = MANAGE
 
-    @extend_schema(request=TestBody, responses={201: SentTests, 409: Error})
+    @extend_schema(request=TestBody, responses={201: SentTests, 409: Error, 429: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Send a sample event to one endpoint or to all that are enabled."""
         validated = validate(TestBody(data=request.data))

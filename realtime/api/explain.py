@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
 
 from instances.api.timestamps import iso
+from instances.bounds import OFF_HOURS
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.api.responses import AudienceRow, EndpointExplanation, Explanation, SocketsExplanation
 from realtime.delivery.models import Attempt, Delivery, State
-from realtime.delivery.transports.base import Endpoint, transports
+from realtime.delivery.transports.base import Endpoint, off_reason, transports
 from realtime.envelope import event_id
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
@@ -145,7 +146,7 @@ def _explanation(
 ) -> EndpointExplanation:
     """Return an endpoint's explanation. `attempts`: the last ones by delivery; `reason`: used without deliveries."""
     name = f"The {transport} endpoint {pk}" if pk > 0 else f"The {transport} endpoint of all instances"
-    texts = [_status(delivery, attempts.get(delivery.pk)) for delivery in deliveries] or [reason]
+    texts = [status(delivery, attempts.get(delivery.pk)) for delivery in deliveries] or [reason]
     return {
         "endpoint": str(pk),
         "transport": transport,
@@ -157,7 +158,8 @@ def _explanation(
     }
 
 
-def _status(delivery: Delivery, last: Attempt | None) -> str:
+def status(delivery: Delivery, last: Attempt | None) -> str:
+    """Return what became of a delivery: the end of a sentence about its endpoint. `last`: its last attempt."""
     times = f"{delivery.attempts} attempt{'s' if delivery.attempts != 1 else ''}"
     at = f" at {iso(delivery.finished_at)}" if delivery.finished_at else ""
     if delivery.state == State.DELIVERED:
@@ -166,6 +168,9 @@ def _status(delivery: Delivery, last: Attempt | None) -> str:
         return f"did not accept it: given up{at}, after {times}{_reason(delivery)}{_error(last)}"
     if delivery.state == State.DROPPED:
         return f"was not sent it any more{at}{_reason(delivery) or ', as it was deleted or disabled'}{_error(last)}"
+    if off := off_reason(delivery.transport):
+        end = iso(delivery.created_at + timedelta(hours=OFF_HOURS))
+        return f"is not sent it for now: {off}. It is given up at {end}"
     if not delivery.attempts and delivery.is_ordered and (before := _before(delivery)):
         return f"waits for event {before}, because its events are delivered in order"
     if not delivery.attempts:

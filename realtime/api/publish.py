@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from instances import json_body
 from instances.access.access import PUBLISH, Access
 from instances.access.cache import AccessCache
 from instances.access.rest import authentication_error
+from instances.api.responses import Error
 from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
@@ -22,8 +24,11 @@ from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressR
 from instances.models import ConnectionState, Instance
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 from realtime.api.responses import PublishedEvents, PublishedRow
+from realtime.delivery import backlog
+from realtime.delivery.enqueue import Recipients
+from realtime.delivery.transports.base import off_reason
 from realtime.envelope import event_id
-from realtime.log.models import EventDraft, Recorded
+from realtime.log.models import EventDraft, Recorded, subscriptions_of
 from realtime.log.recorder import EventBatch, event_batch
 
 JSON = "application/json"
@@ -36,7 +41,7 @@ class Publish(APIView):
         request=PolymorphicProxySerializer(
             "PublishOneOrMany", [PublishBody, PublishBody(many=True)], resource_type_field_name=None, many=False
         ),
-        responses={201: PublishedEvents},
+        responses={201: PublishedEvents, 429: Error},
     )
     def post(self, request: Any, name: str) -> None:
         """Publish an event of your own engine, or an array of them: all events of a request, or none."""
@@ -53,23 +58,29 @@ class PublishIngress(IngressEndpoint):
         if access is None:
             raise authentication_error(request.client_address)
         try:
-            return PublishWork(request.name, access, cache, _drafts(request), None)
+            return PublishWork(request, access, cache, _drafts(request), None)
         except APIException as error:  # raised after the key is authorized: other clients get no details
-            return PublishWork(request.name, access, cache, [], error)
+            return PublishWork(request, access, cache, [], error)
 
 
 class PublishWork(Work):
     """The events of a request, or the error in its body."""
 
     def __init__(
-        self, name: str, access: Access, cache: AccessCache, drafts: list[EventDraft], error: APIException | None
+        self,
+        request: IngressRequest,
+        access: Access,
+        cache: AccessCache,
+        drafts: list[EventDraft],
+        error: APIException | None,
     ) -> None:
-        self.name = name
+        self.name = request.name
+        self.size = len(request.body)
         self.access = access
         self.cache = cache
         self.drafts = drafts
         self.error = error
-        self.query = InstanceQuery() if "\x00" in name else InstanceQuery(name=name)
+        self.query = InstanceQuery() if "\x00" in self.name else InstanceQuery(name=self.name)
 
     def apply(self, instances: list[Instance]) -> None:
         if not instances and self.access.is_for_all:
@@ -80,8 +91,23 @@ class PublishWork(Work):
             raise ApiError(f"This key may not {PUBLISH}", 403)
         if self.error:
             raise self.error
+        self._require_backlog(instances[0])
         self.event_batch: EventBatch = event_batch(instances[0])
-        self.pending = [self.event_batch.add(draft) for draft in self.drafts]
+        self.pending = [self.event_batch.add(draft._replace(is_admitted=True)) for draft in self.drafts]
+
+    def _require_backlog(self, instance: Instance) -> None:
+        """Add the deliveries of the events to the instance's backlog. Raises ApiError (429) if they are too many."""
+        recipients = Recipients(subscriptions_of(instance))
+        if not recipients:
+            return
+        by_transport: Counter[str] = Counter()
+        for event_type, count in Counter(draft.event_type for draft in self.drafts).items():
+            for endpoint in recipients.of(event_type):
+                by_transport[endpoint.transport] += count
+        counts = [count for name, count in by_transport.items() if not off_reason(name)]
+        if counts:
+            # the body of a transport is about as large as the request
+            backlog.require(instance.pk, sum(counts), self.size * len(counts))
 
     def response(self) -> IngressResponse:
         self._store_state()

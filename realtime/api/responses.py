@@ -179,7 +179,7 @@ def delivery_detail(delivery: Delivery, tries: Iterable[Attempt], endpoint: Subs
 
 def _request(delivery: Delivery, endpoint: Subscription | None) -> dict[str, Any]:
     """Return the request with the body as stored, and the headers as of now with masked secrets."""
-    body = bytes(delivery.body).decode(errors="replace")
+    body = delivery.payload().decode(errors="replace")
     if delivery.transport != Subscription.WEBHOOK:
         return {"destination": delivery.destination, "body": body}
     headers = masked_headers(delivery, endpoint)

@@ -27,7 +27,7 @@ from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State
+from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State, load_bodies
 from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, transports
 
@@ -156,7 +156,7 @@ class Dispatcher:
         outcome = Outcome(Result.DEAD, error="The endpoint is switched off or gone")
         try:
             if endpoint is not None:
-                message = OutgoingMessage(delivery.event_id, delivery.type, bytes(delivery.body), delivery.attempts + 1)
+                message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
                 outcome = await transports()[endpoint.transport].send(message, endpoint)
         except Exception:
             logger.exception("A transport has failed")
@@ -214,6 +214,7 @@ def _claim(
             if not deliveries:  # also without a free slot: such endpoints must not fill the next poll
                 unclaimable.append(endpoint_id)
     endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
+    load_bodies(claimed)
     return [(delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed], unclaimable
 
 

@@ -3,64 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
+from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert
-from realtime.delivery.models import Delivery, FormerEndpoint
+from realtime.delivery import backlog
+from realtime.delivery.bodies import Body
+from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
 
 
-def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> int:
-    """Store the deliveries of these events, in the caller's transaction; returns their number.
+class Recipients:
+    """The endpoints that may want an instance's events."""
 
-    `events` (realtime.log.models.Event) belong to one instance, `subscriptions` are all that may want them.
+    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
+        """`subscriptions` are the instance's, and those of all instances."""
+        registered = transports()
+        self.subscriptions = [s for s in subscriptions if s.is_endpoint and s.is_enabled and s.transport in registered]
+        # without secrets: stored bytes need none, and decrypting them would take time inside the event's transaction
+        self._endpoints = [Endpoint.of(subscription, secrets={}) for subscription in self.subscriptions]
+        self._trusted = global_endpoints()
+
+    def __bool__(self) -> bool:
+        return bool(self._endpoints or self._trusted)
+
+    def of(self, event_type: EventType) -> list[Endpoint]:
+        """Return the endpoints that want events of a type."""
+        if event_type is EventType.DELIVERIES_DROPPED:  # it would be dropped, too
+            return []
+        endpoints = zip(self.subscriptions, self._endpoints, strict=True)
+        wanting = [endpoint for subscription, endpoint in endpoints if subscription.wants(event_type)]
+        return wanting + [endpoint for endpoint in self._trusted if endpoint.wants(event_type)]
+
+
+class Enqueued(NamedTuple):
+    """The result of enqueuing events."""
+
+    #: True if there are deliveries to send.
+    has_pending: bool
+    #: The reason why deliveries were dropped, a sentence; empty if none were.
+    dropped: str
+
+
+def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> Enqueued:
+    """Store the deliveries of these events, in the caller's transaction.
+
+    `events` (realtime.log.models.Event) belong to one instance, `subscriptions` are all that may want them. Deliveries
+    that are too many for the instance's backlog are stored as dropped, unless it has them already (`is_admitted`).
     """
-    registered = transports()
-    wanted = [s for s in subscriptions if s.is_endpoint and s.is_enabled and s.transport in registered]
-    trusted = global_endpoints()
-    if not wanted and not trusted:
-        return 0
-    deliveries = []
-    # without secrets: stored bytes need none, and decrypting them would take time inside the event's transaction
-    endpoints = [(subscription, Endpoint.of(subscription, secrets={})) for subscription in wanted]
+    recipients = Recipients(subscriptions)
+    if not recipients:
+        return Enqueued(has_pending=False, dropped="")
+    bodies: list[Body] = []
+    deliveries: list[Delivery] = []
     for event in events:
         event_type = EventType(event.type)
-        wanting = [endpoint for subscription, endpoint in endpoints if subscription.wants(event_type)]
-        wanting += [endpoint for endpoint in trusted if endpoint.wants(event_type)]
-        envelope = orjson.loads(event.envelope) if wanting else {}
-        deliveries += [new_delivery(instance, event.seq, envelope, event_type, endpoint) for endpoint in wanting]
+        if wanting := recipients.of(event_type):
+            envelope = orjson.loads(event.envelope)
+            bodies_of_event, deliveries_of_event = new_deliveries(instance, event.seq, envelope, event_type, wanting)
+            _drop_excess(instance, deliveries_of_event, is_admitted=event.is_admitted)
+            bodies += bodies_of_event
+            deliveries += deliveries_of_event
         if event_type is EventType.REMOVE_INSTANCE:
-            for subscription in wanted:
+            for subscription in recipients.subscriptions:
                 if subscription.instance_id:
                     FormerEndpoint.store(subscription)
+    insert(bodies)
     insert(deliveries)
-    return len(deliveries)
-
-
-def new_delivery(
-    instance: Instance, seq: int, envelope: Mapping[str, Any], event_type: EventType, endpoint: Endpoint
-) -> Delivery:
-    """Return the delivery of an event to an endpoint, unsaved."""
-    transport = transports()[endpoint.transport]
-    body = transport.body(dict(envelope), endpoint)
-    return Delivery(
-        event_id=envelope["id"],
-        instance_id=instance.pk,
-        name=instance.name,
-        seq=seq,
-        type=event_type.value,
-        endpoint_id=endpoint.id,
-        transport=endpoint.transport,
-        destination=transport.destination(event_type, endpoint),
-        is_ordered=transport.is_ordered(endpoint),
-        is_operators=endpoint.is_operators,
-        body=body,
-        size=len(body),
+    return Enqueued(
+        has_pending=any(delivery.state == State.PENDING for delivery in deliveries),
+        dropped=next((delivery.reason for delivery in deliveries if delivery.state == State.DROPPED), ""),
     )
+
+
+def new_deliveries(
+    instance: Instance, seq: int, envelope: Mapping[str, Any], event_type: EventType, endpoints: Iterable[Endpoint]
+) -> tuple[list[Body], list[Delivery]]:
+    """Return the deliveries of an event to endpoints, and the bodies that they share, all of them unsaved.
+
+    Deliveries by a transport that is off are dropped.
+    """
+    bodies: dict[str, Body] = {}
+    deliveries = []
+    for endpoint in endpoints:
+        transport = transports()[endpoint.transport]
+        body = bodies.get(transport.name)
+        if body is None:
+            data, offset = transport.body(envelope)
+            body = Body(event_id=envelope["id"], transport=transport.name, data=data, offset=offset)
+            bodies[transport.name] = body
+        own_part = transport.own_part(endpoint)
+        delivery = Delivery(
+            event_id=envelope["id"],
+            instance_id=instance.pk,
+            name=instance.name,
+            seq=seq,
+            type=event_type.value,
+            endpoint_id=endpoint.id,
+            transport=endpoint.transport,
+            destination=transport.destination(event_type, endpoint),
+            is_ordered=transport.is_ordered(endpoint),
+            is_operators=endpoint.is_operators,
+            own_part=own_part,
+            shared_size=len(body.data),
+            size=len(body.data) + len(own_part),
+        )
+        if transport.off_reason:
+            _drop(delivery, transport.off_reason)
+        deliveries.append(delivery)
+    return list(bodies.values()), deliveries
+
+
+def backlog_size(deliveries: Iterable[Delivery]) -> int:
+    """Return the bytes that these deliveries add to a backlog: those of their bodies, each once."""
+    sizes = {(delivery.event_id, delivery.transport): delivery.shared_size or delivery.size for delivery in deliveries}
+    return sum(sizes.values())
+
+
+def _drop_excess(instance: Instance, deliveries: list[Delivery], is_admitted: bool) -> None:
+    """Drop an event's deliveries if they are too many for the backlog."""
+    pending = [delivery for delivery in deliveries if delivery.state == State.PENDING]
+    if not pending or is_admitted:
+        return
+    if reason := backlog.admit(instance.pk, len(pending), backlog_size(pending)):
+        for delivery in pending:
+            _drop(delivery, reason)
+
+
+def _drop(delivery: Delivery, reason: str) -> None:
+    delivery.state, delivery.reason, delivery.finished_at = State.DROPPED, reason, timezone.now()
 
 
 def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:

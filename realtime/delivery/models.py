@@ -1,4 +1,4 @@
-"""Deliveries: a row for each event and endpoint, written in the event's transaction, with the bytes to send."""
+"""Deliveries: a row for each event and endpoint, written in the event's transaction; its bytes are a `Body`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.utils import timezone
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Subscription
 from instances.sql import insert
+from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
 from realtime.delivery.transports.base import transports
 
@@ -29,10 +30,18 @@ class State(models.TextChoices):
     DELIVERED = "delivered"
     #: Given up after the last attempt, or refused for good; kept, and can be sent again.
     DEAD = "dead"
-    #: Not sent, because its endpoint is disabled or deleted.
+    #: Not sent, because its endpoint is disabled or deleted, its transport is off, or too many others were pending.
     DROPPED = "dropped"
 
 
+#: SQL of a recursive table of the endpoints with pending deliveries, and NULL.
+PENDING_ENDPOINTS = """pending_endpoints(endpoint) AS (
+    SELECT MIN(endpoint_id) FROM realtime_delivery WHERE state = 'pending'
+    UNION ALL
+    SELECT (SELECT MIN(endpoint_id) FROM realtime_delivery
+            WHERE state = 'pending' AND endpoint_id > pending_endpoints.endpoint)
+    FROM pending_endpoints WHERE pending_endpoints.endpoint IS NOT NULL
+)"""
 #: SQL for the next instance with ordered deliveries pending for an endpoint.
 _NEXT_INSTANCE = """(SELECT instance_id FROM realtime_delivery
     WHERE is_ordered AND state = 'pending' AND endpoint_id = {endpoint} {more} ORDER BY instance_id LIMIT 1)"""
@@ -74,13 +83,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
-                WITH RECURSIVE pending_endpoints(endpoint) AS (
-                    SELECT MIN(endpoint_id) FROM realtime_delivery WHERE state = 'pending'
-                    UNION ALL
-                    SELECT (SELECT MIN(endpoint_id) FROM realtime_delivery
-                            WHERE state = 'pending' AND endpoint_id > pending_endpoints.endpoint)
-                    FROM pending_endpoints WHERE pending_endpoints.endpoint IS NOT NULL
-                ), ordered_instances(endpoint, instance) AS (
+                WITH RECURSIVE {PENDING_ENDPOINTS}, ordered_instances(endpoint, instance) AS (
                     SELECT endpoint, {_NEXT_INSTANCE.format(endpoint="pending_endpoints.endpoint", more="")}
                     FROM pending_endpoints WHERE endpoint IS NOT NULL {others}
                     UNION ALL
@@ -165,7 +168,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         Rows that are locked are skipped, not waited for: their results are being stored, so they need no lease.
         """
         with transaction.atomic():
-            claimed = self.pending().filter(lease=lease)._unlocked()
+            claimed = self.pending().filter(lease=lease).unlocked()
             claimed.update(due_at=timezone.now() + timedelta(seconds=LEASE))
 
     def release(self, lease: str) -> None:
@@ -183,12 +186,12 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
     def _unclaimed(self, endpoint_ids: Iterable[int]) -> DeliveryQuerySet:
         """Return pending deliveries without a lease; rows that are being claimed are left to the claiming process."""
-        return self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None)._unlocked()
+        return self.pending().filter(endpoint_id__in=list(endpoint_ids), lease=None).unlocked()
 
-    def _unlocked(self) -> DeliveryQuerySet:
+    def unlocked(self, limit: int | None = None) -> DeliveryQuerySet:
         """Leave out rows that other transactions have locked: two that wait for each other's rows would deadlock."""
         can_skip = connection.features.has_select_for_update_skip_locked
-        return Delivery.objects.filter(pk__in=self.select_for_update(skip_locked=can_skip).values("pk"))
+        return Delivery.objects.filter(pk__in=self.select_for_update(skip_locked=can_skip).values("pk")[:limit])
 
     def store_results(self, results: Sequence[AttemptResult]) -> None:
         """Store the results of attempts; where the lease was lost meanwhile, only the attempt's record is added."""
@@ -227,8 +230,10 @@ class Delivery(models.Model):
     transport = models.CharField(max_length=32)
     destination = PlainField(max_length=2048, help_text="The destination when the event was recorded.")
     is_ordered = models.BooleanField(default=False)
-    body = models.BinaryField()
-    size = models.IntegerField(default=0, help_text="The size of the body, in bytes.")
+    body = models.BinaryField(help_text="The bytes, in rows of earlier versions; others share a Body.")
+    own_part = models.BinaryField(null=True, help_text="The endpoint's part of the bytes, put into the shared body.")
+    shared_size = models.IntegerField(null=True, help_text="The size of the shared body; empty in rows without one.")
+    size = models.IntegerField(default=0, help_text="The size of the bytes to send.")
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     attempts = models.IntegerField(default=0)
     due_at = models.DateTimeField(
@@ -241,6 +246,9 @@ class Delivery(models.Model):
     resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one resends.")
     asked_by = models.CharField(max_length=200, default="", help_text="The requester of a resending or test event.")
     is_operators = models.BooleanField(default=False, help_text="True if only the operator may see the destination.")
+
+    #: Set by `load_bodies`.
+    shared_body: Body | None = None
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -260,10 +268,24 @@ class Delivery(models.Model):
             models.Index(fields=("instance_id", "id"), name="delivery_of_instance"),
             models.Index(fields=("endpoint_id", "id"), name="delivery_of_endpoint"),
             models.Index(fields=("endpoint_id", "id"), condition=Q(state="dead"), name="delivery_dead"),
+            # with all columns that counting reads
+            models.Index(
+                fields=("instance_id", "seq", "transport", "shared_size", "state"),
+                condition=Q(state="pending", shared_size__isnull=False),
+                name="delivery_backlog",
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.name} {self.seq}: {self.type} to {self.destination}"
+
+    def payload(self) -> bytes:
+        """Return the bytes to send, the same in each attempt. Raises Body.DoesNotExist without `load_bodies`."""
+        if self.shared_size is None:
+            return bytes(self.body)
+        if self.shared_body is None:
+            raise Body.DoesNotExist(f"The body of delivery {self.pk} is not loaded")
+        return self.shared_body.with_part(bytes(self.own_part or b""))
 
 
 class Attempt(models.Model):
@@ -321,6 +343,14 @@ class FormerEndpoint(models.Model):
     @property
     def all_secrets(self) -> dict[str, Any]:
         return orjson.loads(self.secrets.reveal()) if self.secrets else {}
+
+
+def load_bodies(deliveries: Collection[Delivery]) -> None:
+    """Read the shared bodies of deliveries, each once."""
+    sharing = [delivery for delivery in deliveries if delivery.shared_size is not None]
+    bodies = Body.objects.by_key({(delivery.event_id, delivery.transport) for delivery in sharing})
+    for delivery in sharing:
+        delivery.shared_body = bodies.get((delivery.event_id, delivery.transport))
 
 
 def pending_counts(endpoint_ids: Collection[int]) -> dict[tuple[int, str], int]:

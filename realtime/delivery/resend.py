@@ -9,22 +9,20 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from django.core.exceptions import EmptyResultSet
 from django.db import connection, models, transaction
-from django.db.models import CharField, DateTimeField, F, Value
+from django.db.models import CharField, Count, DateTimeField, F, Sum, Value
 from django.utils import timezone
 
 from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
-from realtime.delivery import wakeup
-from realtime.delivery.enqueue import new_delivery
+from realtime.delivery import backlog, wakeup
+from realtime.delivery.bodies import Body
+from realtime.delivery.enqueue import backlog_size, new_deliveries
+from realtime.delivery.inline_bodies import share
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.samples import sample
-from realtime.delivery.transports.base import Endpoint, global_endpoints
-
-#: Deliveries that one call resends, at most.
-MAX_RESENT = 10_000
+from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
 
 #: The lowest id of an endpoint that is the target of one resending; no row's id reaches it.
 ONE_OFF = 2**62
@@ -44,25 +42,35 @@ class TargetOverride:
 def resend(
     deliveries: models.QuerySet[Delivery], limit: int, asked_by: str, override: TargetOverride | None = None
 ) -> int:
-    """Enqueue up to `limit` deliveries again, the oldest first; returns their number.
+    """Enqueue up to `limit` deliveries again, the oldest first; returns their number. Needs a transaction.
 
-    Event ids and bytes stay. One SQL statement copies them, so no body is loaded. `asked_by` is recorded with each.
+    Event ids and bytes stay: the new deliveries share the bodies of the old ones. `asked_by` is recorded with each.
+    Raises ApiError (429) if they are too many for the backlog of an instance.
     """
+    # locked, so that they are not pruned meanwhile with the bodies
+    found = list(deliveries.order_by("pk").select_for_update().only(*_READ)[:limit])
+    if not found:
+        return 0
+    for instance_id in {delivery.instance_id for delivery in found}:
+        of_instance = [delivery for delivery in found if delivery.instance_id == instance_id]
+        backlog.require(instance_id, len(of_instance), backlog_size(of_instance))
+    share(found)
     new = _pending_values(asked_by) | (_target_values(override) if override else {})
     aliases = {f"new_{name}": value for name, value in new.items()}
     copied = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
     kept = [name for name in copied if name not in new]
-    rows = deliveries.order_by("pk").annotate(**aliases).values_list(*kept, *aliases)[:limit]
-    try:
-        statement, values = rows.query.sql_with_params()
-    except EmptyResultSet:  # Django knows that no row matches
-        return 0
+    rows = Delivery.objects.filter(pk__in=[delivery.pk for delivery in found]).order_by("pk")
+    statement, values = rows.annotate(**aliases).values_list(*kept, *aliases).query.sql_with_params()
     columns = ", ".join(f'"{name}"' for name in [*kept, *new])
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {Delivery._meta.db_table} ({columns}) {statement}", values)
         count = cursor.rowcount
     transaction.on_commit(wakeup.wake, robust=True)
     return count
+
+
+#: The fields of a delivery that resending reads.
+_READ = ("instance_id", "event_id", "seq", "transport", "shared_size", "size")
 
 
 def _pending_values(asked_by: str) -> dict[str, Any]:
@@ -100,13 +108,16 @@ def _target_values(override: TargetOverride) -> dict[str, Any]:
 def requeue_dead(endpoint_id: int) -> int:
     """Make the dead deliveries of an endpoint pending and due, with all attempts again; returns their number.
 
-    Bytes, ids and the records of earlier attempts stay. Deliveries that were resent are left out.
+    Bytes, ids and the records of earlier attempts stay. Deliveries that were resent are left out. Raises ApiError (429)
+    if they are too many for the backlog of an instance.
     """
     resent = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
-    dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id)
-    count = dead.exclude(pk__in=resent.values("resent_from")).update(
-        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason=""
+    dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id).exclude(
+        pk__in=resent.values("resent_from")
     )
+    for row in dead.order_by().values("instance_id").annotate(count=Count("pk"), total=Sum("size")):
+        backlog.require(row["instance_id"], row["count"], row["total"])
+    count = dead.update(state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason="")
     transaction.on_commit(wakeup.wake, robust=True)
     return count
 
@@ -131,8 +142,9 @@ def in_range(
 
 
 def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
-    """Return the ids of an instance's enabled endpoints and, `with_global`, of those of all instances."""
-    rows = Subscription.objects.endpoints().filter(is_enabled=True)
+    """Return the ids of an instance's endpoints that are on and, `with_global`, of those of all instances."""
+    on = [transport.name for transport in transports().values() if transport.is_on]
+    rows = Subscription.objects.endpoints().filter(is_enabled=True, transport__in=on)
     found = list(rows.filter(instance=instance).values_list("pk", flat=True))
     if with_global:
         found += rows.filter(instance=None).values_list("pk", flat=True)
@@ -143,9 +155,14 @@ def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:
 def send_test(
     instance: Instance, event_type: EventType, endpoints: Sequence[Subscription], asked_by: str
 ) -> list[Delivery]:
-    """Enqueue a sample event for endpoints; it is neither logged nor emitted to sockets."""
-    envelope = sample(instance, event_type)
-    deliveries = [new_delivery(instance, 0, envelope, event_type, Endpoint.of(endpoint)) for endpoint in endpoints]
+    """Enqueue a sample event for endpoints; it is neither logged nor emitted to sockets.
+
+    Raises ApiError (429) if the deliveries are too many for the instance's backlog.
+    """
+    targets = [Endpoint.of(endpoint, secrets={}) for endpoint in endpoints]
+    bodies, deliveries = new_deliveries(instance, 0, sample(instance, event_type), event_type, targets)
+    backlog.require(instance.pk, len(deliveries), backlog_size(deliveries))
+    Body.objects.bulk_create(bodies)
     for delivery in deliveries:
         delivery.is_ordered, delivery.asked_by = False, asked_by  # it must not block ordered deliveries
     transaction.on_commit(wakeup.wake, robust=True)

@@ -106,4 +106,5 @@ def _other_data(instance: Instance) -> dict[EventType, Any]:
         EventType.LABELS_ASSOCIATION: {"instance": instance.name, "type": "add", "chatId": ANA, "labelId": "5"},
         EventType.BUSINESS_UPDATE: {"field": "account_update", "value": {"event": "VERIFIED_ACCOUNT"}},
         EventType.ENDPOINT_DISABLED: {"endpoint": 1, "transport": "webhook", "reason": "It answered 410 Gone"},
+        EventType.DELIVERIES_DROPPED: {"reason": "100,000 deliveries of this instance are pending, of 100,000 at most"},
     }

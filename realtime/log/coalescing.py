@@ -36,6 +36,8 @@ class EventDraft(NamedTuple):
     event_type: EventType
     data: Any
     dedupe_key: str | None = None
+    #: True if its deliveries are in the instance's backlog already, so none is dropped.
+    is_admitted: bool = False
 
 
 def interval(event_type: EventType) -> timedelta:

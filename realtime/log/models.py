@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Instance, Subscription
@@ -18,6 +20,15 @@ from realtime.log.bus import bus
 from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, coalesced_types, database_time
 from realtime.log.cursor import Cursor
 from realtime.log.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+#: What the dedupe key of `deliveries.dropped` begins with; the hour follows.
+DROPPED_KEY = "deliveries.dropped"
+#: The hour in which this process knows `deliveries.dropped` to be recorded, by instance: it spares looking it up for
+#: each event.
+_announced: dict[Any, str] = {}
+MAX_ANNOUNCED = 10_000
 
 
 class Page(NamedTuple):
@@ -185,7 +196,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
     def _write(self, instance: Instance, drafts: list[EventDraft]) -> list[Event]:
         if not drafts:
             return []
-        subscriptions = _subscriptions_of(instance)
+        subscriptions = subscriptions_of(instance)
         for_sockets = self._sockets_want(subscriptions, [draft.event_type for draft in drafts])
         numbers = Stream.objects.next_numbers(instance, for_sockets)
         events = [
@@ -202,11 +213,33 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         insert(events)
         for event, number in zip(events, numbers, strict=True):
             event.epoch = number.epoch
+        for event, draft in zip(events, drafts, strict=True):
+            event.is_admitted = draft.is_admitted
         # no functools.partial: Django reads the name of a robust hook that fails
         transaction.on_commit(lambda: bus.hint(events), robust=True)
-        if enqueue(instance, events, subscriptions):
+        enqueued = enqueue(instance, events, subscriptions)
+        if enqueued.has_pending:
             transaction.on_commit(wakeup.wake, robust=True)
+        if enqueued.dropped:
+            self._announce_dropped(instance, enqueued.dropped)
         return events
+
+    def _announce_dropped(self, instance: Instance, reason: str) -> None:
+        """Record that deliveries of the instance were dropped, once in each hour."""
+        hour = f"{timezone.now():%Y-%m-%dT%H}"
+        if _announced.get(instance.pk) == hour:
+            return
+        draft = EventDraft(EventType.DELIVERIES_DROPPED, {"reason": reason}, f"{DROPPED_KEY} {hour}")
+        [recorded] = self.record_all(instance, [draft])
+        if not recorded.is_repeat:
+            logger.warning("Deliveries of %s are dropped: %s", instance.name, reason)
+
+        def remember() -> None:
+            if len(_announced) >= MAX_ANNOUNCED:
+                _announced.clear()
+            _announced[instance.pk] = hour
+
+        transaction.on_commit(remember, robust=True)
 
     def _sockets_want(self, subscriptions: list[Subscription], event_types: list[EventType]) -> list[bool]:
         """Return for each type whether sockets receive it: all do without websocket settings of the instance."""
@@ -222,7 +255,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         return Cursor(0, 1, last or Stream.objects.global_floor()[1])
 
 
-def _subscriptions_of(instance: Instance) -> list[Subscription]:
+def subscriptions_of(instance: Instance) -> list[Subscription]:
     """Return the instance's subscriptions and those for all instances, as read by the ingress batch if there is one."""
     known = instance.known_subscriptions
     if known is None:
@@ -245,8 +278,9 @@ class Event(models.Model):
     transaction_id = models.BigIntegerField(db_default=TransactionId(), editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    #: Epoch of `seq`, set on events that were just written.
+    #: Epoch of `seq`, and `EventDraft.is_admitted`; set on events that were just written.
     epoch = ""
+    is_admitted = False
 
     objects = EventManager()
 

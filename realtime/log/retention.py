@@ -5,27 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import DateTimeField, Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from instances.models import Instance
 from realtime.database import Pool, database
+from realtime.delivery.bodies import Body
+from realtime.delivery.inline_bodies import Moving
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
+from realtime.delivery.switched_off import give_up_old, waiting_endpoints
 from realtime.log.models import DedupeKey, Event
 from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 
 logger = logging.getLogger(__name__)
 
-#: Rows that one transaction deletes.
-BATCH = 500
+#: Rows that one transaction deletes, and pages of SQLite's file that one cuts off.
+BATCH, PAGES = 500, 250
+#: The value of SQLite's `auto_vacuum` with which a file can be cut step by step.
+INCREMENTAL = 2
 #: Least retention of dedupe keys: Meta retries a webhook for seven days, and without the key it is recorded again.
 MIN_KEY_RETENTION = timedelta(days=8)
 #: Seconds from the start of a server to its first round, and between two rounds.
@@ -56,17 +62,32 @@ class Pruning:
             yield True
         while self._prune_deliveries():
             yield True
+        for endpoint_id, reason in waiting_endpoints().items():
+            logger.warning(
+                "Deliveries to endpoint %s wait, and are given up when they are old: %s", endpoint_id, reason
+            )
+            while _give_up_old(endpoint_id, reason):
+                yield True
+        moving = Moving()
+        while moving.step():
+            yield True
+        while _give_back_space():
+            yield True
 
     def _prune_deliveries(self) -> bool:
         """Delete a batch of finished deliveries with their attempts; return whether there may be another batch.
 
-        Pending deliveries stay, and so do former endpoints that have any.
+        Pending deliveries stay, and so do former endpoints that have any, and bodies that have any delivery.
         """
         with transaction.atomic():
+            self._lock_global_stream()  # of two processes that delete two deliveries, neither would delete their body
             finished = Delivery.objects.exclude(state=State.PENDING).filter(finished_at__lt=self.events_before)
-            ids = list(finished.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])
+            locked = finished.order_by("pk").select_for_update(skip_locked=True)
+            rows = list(locked.only("instance_id", "seq", "event_id", "transport")[:BATCH])
+            ids = [delivery.pk for delivery in rows]
             Attempt.objects.filter(delivery_id__in=ids).delete()
             Delivery.objects.filter(pk__in=ids).delete()
+            _delete_bodies(rows)
             self.deliveries += len(ids)
             pending = Delivery.objects.pending().filter(endpoint_id=OuterRef("pk"))
             FormerEndpoint.objects.filter(~Exists(pending), created_at__lt=self.events_before).delete()
@@ -137,6 +158,50 @@ class Pruning:
         removed, _ = DedupeKey.objects.filter(pk__in=[key.pk for key in keys]).delete()
         self.keys += removed
         return removed
+
+
+def _delete_bodies(deleted: Sequence[Delivery]) -> None:
+    """Delete the bodies of deleted deliveries that no other delivery shares."""
+    keys = {(delivery.event_id, delivery.transport) for delivery in deleted}
+    seqs = defaultdict(set)
+    for delivery in deleted:
+        seqs[delivery.instance_id].add(delivery.seq)
+    # by instance and seq, which have an index; all test events have one seq
+    of_events = Q()
+    for instance_id, of_instance in seqs.items():
+        of_events |= Q(instance_id=instance_id, seq__in=of_instance)
+    event_ids = {event_id for event_id, _ in keys}
+    sharing = Delivery.objects.filter(of_events, event_id__in=event_ids) if deleted else Delivery.objects.none()
+    keys -= set(sharing.order_by().values_list("event_id", "transport").distinct())
+    for transport in {transport for _, transport in keys}:
+        of_transport = [event_id for event_id, name in keys if name == transport]
+        Body.objects.filter(transport=transport, event_id__in=of_transport).delete()
+
+
+def _give_up_old(endpoint_id: int, reason: str) -> bool:
+    """Give up a batch of deliveries whose transport is off; return whether there may be another batch."""
+    with transaction.atomic():
+        return give_up_old(endpoint_id, reason, BATCH) == BATCH
+
+
+def _give_back_space() -> bool:
+    """Cut some free pages off SQLite's file; return whether there may be more.
+
+    A file that was created without `auto_vacuum` keeps them, until `manage.py compact` rewrites it.
+    """
+    if connection.vendor != "sqlite":
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA auto_vacuum")
+        is_incremental = cursor.fetchone() == (INCREMENTAL,)
+        cursor.execute("PRAGMA freelist_count")
+        (free,) = cursor.fetchone()
+    if not is_incremental or not free:
+        return False
+    with transaction.atomic(), connection.cursor() as cursor:
+        for _ in range(min(free, PAGES)):
+            cursor.execute("PRAGMA incremental_vacuum(1)")  # of a larger number, Python would take one step, too
+    return free > PAGES
 
 
 def prune() -> Pruning:

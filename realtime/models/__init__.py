@@ -1,5 +1,6 @@
 """All models of the app, for Django and the migrations. Other code imports each from the package that defines it."""
 
+from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
 from realtime.log.coalescing import Burst
 from realtime.log.models import DedupeKey, Event, TransactionId
@@ -7,6 +8,7 @@ from realtime.log.stream import Stream, new_epoch
 
 __all__ = [
     "Attempt",
+    "Body",
     "Burst",
     "DedupeKey",
     "Delivery",

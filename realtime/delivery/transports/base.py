@@ -7,10 +7,11 @@ in which order, and records it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -80,6 +81,13 @@ class Endpoint:
         return event_type.is_wanted_by(self.events)
 
 
+class RenderedBody(NamedTuple):
+    """The bytes that all endpoints get of an event, and the offset at which each one's own are put in."""
+
+    data: bytes
+    offset: int = 0
+
+
 @dataclass(frozen=True)
 class OutgoingMessage:
     """The stored bytes of a delivery, and the metadata that is sent with them."""
@@ -99,16 +107,27 @@ class Transport(ABC):
     name: ClassVar[str]
 
     @property
+    def off_reason(self) -> str:
+        """The reason, a sentence without a full stop, why this process does not send; empty if it does.
+
+        While it does not, new deliveries are dropped with this reason, and pending ones wait for up to OFF_HOURS.
+        """
+        return ""
+
+    @property
     def is_on(self) -> bool:
-        """True if this process can send; otherwise deliveries are left to other processes, or stay pending."""
-        return True
+        return not self.off_reason
 
     @abstractmethod
-    def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
-        """Render the bytes that are stored with the event and sent in each attempt.
+    def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
+        """Render the bytes of an event that all endpoints have in common; they are stored once.
 
-        `envelope` (realtime/envelope.py) is the one that sockets receive; it is shared, and must not be changed.
+        `envelope` (realtime/envelope.py) is the one that sockets receive.
         """
+
+    def own_part(self, endpoint: Endpoint) -> bytes:
+        """Render the bytes that an endpoint has of its own; they are stored with its delivery."""
+        return b""
 
     @abstractmethod
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
@@ -135,6 +154,12 @@ def transports() -> dict[str, Transport]:
     """Return the registered transports by name."""
     registered = [import_string(path)() for path in settings.EVENT_TRANSPORTS]
     return {transport.name: transport for transport in registered}
+
+
+def off_reason(name: str) -> str:
+    """Return the reason, a sentence, why this process does not send by a transport; empty if it does."""
+    transport = transports().get(name)
+    return transport.off_reason if transport else f"This server does not send by {name}"
 
 
 def global_endpoints() -> list[Endpoint]:

@@ -14,6 +14,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from yarl import URL
 
 from instances.events import EventType
 from instances.models import Subscription
-from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, Transport
+from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, RenderedBody, Result, Transport
 from realtime.envelope import encode
 
 
@@ -63,6 +64,8 @@ MAX_CHANNELS = 256
 MAX_NAME = 255
 #: The id of the environment's endpoint for all instances.
 GLOBAL = -1
+#: The reason why nothing is sent while it is off.
+OFF = "RabbitMQ is off: RABBITMQ_ENABLED is not true"
 
 
 class BrokerUnavailable(Exception):
@@ -96,12 +99,12 @@ class RabbitMQ(Transport):
         self._broker = Broker()
 
     @property
-    def is_on(self) -> bool:
-        return bool(settings.RABBITMQ_ENABLED)
+    def off_reason(self) -> str:
+        return "" if settings.RABBITMQ_ENABLED else OFF
 
-    def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
+    def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
         """Render the envelope without `prev`, which is the previous event that sockets received."""
-        return encode({name: value for name, value in envelope.items() if name != "prev"})
+        return RenderedBody(encode({name: value for name, value in envelope.items() if name != "prev"}))
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
         return str(Route.of(event_type.value, endpoint))
@@ -113,7 +116,7 @@ class RabbitMQ(Transport):
 
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         if not settings.RABBITMQ_ENABLED:
-            return Outcome(Result.RETRY, error="RabbitMQ is off: RABBITMQ_ENABLED is not true")
+            return Outcome(Result.RETRY, error=OFF)
         route = Route.of(message.type, endpoint)
         if len(route.queue.encode()) > MAX_NAME:
             return Outcome(Result.DEAD, error=f"The queue's name would be longer than AMQP's {MAX_NAME} bytes")

@@ -9,6 +9,7 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,14 +25,23 @@ from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from realtime.delivery.transports import masking, retry, signing
-from realtime.delivery.transports.base import MAX_RESPONSE, Endpoint, Outcome, OutgoingMessage, Result, Transport
+from realtime.delivery.transports.base import (
+    MAX_RESPONSE,
+    Endpoint,
+    Outcome,
+    OutgoingMessage,
+    RenderedBody,
+    Result,
+    Transport,
+)
 from realtime.delivery.transports.connections import new_session
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
 
 logger = logging.getLogger(__name__)
 
-#: Members of the body behind the data: Evolution API's, in its order, then ours.
+#: Members of the body before `destination`, and behind it: Evolution API's, in its order, then ours.
+_FIRST_MEMBERS = ("event", "instance", "data")
 _LAST_MEMBERS = ("date_time", "sender", "server_url", "apikey", "id", "seq", "prev", "test")
 
 HEADERS = {
@@ -78,14 +88,16 @@ class Webhook(Transport):
         secrets = {"signing": [settings.WEBHOOK_GLOBAL_SECRET]} if settings.WEBHOOK_GLOBAL_SECRET else {}
         return [Endpoint(0, self.name, options, secrets, settings.WEBHOOK_EVENTS)]
 
-    def body(self, envelope: dict[str, Any], endpoint: Endpoint) -> bytes:
-        members = {
-            "event": envelope["event"],
-            "instance": envelope["instance"],
-            "data": envelope["data"],
-            "destination": _without_password(endpoint.options["url"]),
-        }
-        return encode(members | {name: envelope[name] for name in _LAST_MEMBERS if name in envelope})
+    def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
+        """Render all members but `destination`, which is the endpoint's own: its place is between data and date."""
+        first = {name: envelope[name] for name in _FIRST_MEMBERS}
+        last = {name: envelope[name] for name in _LAST_MEMBERS if name in envelope}
+        data = encode(first | last)
+        # the end of data is the last members as they are rendered alone, with a comma in place of the brace
+        return RenderedBody(data, len(data) - len(encode(last)))
+
+    def own_part(self, endpoint: Endpoint) -> bytes:
+        return b',"destination":' + encode(_without_password(endpoint.options["url"]))
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
         return _without_password(_target(event_type.value, endpoint))[: ssrf_guard.MAX_URL]

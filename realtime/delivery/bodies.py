@@ -1,0 +1,47 @@
+"""Bodies: the bytes of an event as a transport sends them, stored once for all deliveries of the event."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db import models
+
+
+class BodyManager(models.Manager["Body"]):
+    def by_key(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Body]:
+        """Return the bodies of these pairs of event id and transport, each read once."""
+        if not keys:
+            return {}
+        event_ids, transports = ({key[column] for key in keys} for column in (0, 1))
+        return {body.key: body for body in self.filter(event_id__in=event_ids, transport__in=transports)}
+
+
+class Body(models.Model):
+    """The body of an event in the format of a transport, without what differs between endpoints.
+
+    It is shared by all deliveries of the event, resent and test ones too, and deleted with the last of them, not with
+    the event. A delivery's own part is put in at `offset`.
+    """
+
+    event_id = models.CharField(max_length=64)
+    transport = models.CharField(max_length=32)
+    data = models.BinaryField()
+    offset = models.IntegerField()
+
+    objects = BodyManager()
+
+    class Meta:
+        verbose_name_plural = "bodies"
+        constraints = (models.UniqueConstraint(fields=("event_id", "transport"), name="body_is_stored_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.event_id} by {self.transport}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.event_id, self.transport
+
+    def with_part(self, part: bytes) -> bytes:
+        """Return the complete bytes of a delivery whose own part this is."""
+        data = memoryview(self.data)
+        return b"".join((data[: self.offset], part, data[self.offset :])) if part else bytes(data)
