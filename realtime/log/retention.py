@@ -63,9 +63,7 @@ class Pruning:
         while self._prune_deliveries():
             yield True
         for endpoint_id, reason in waiting_endpoints().items():
-            logger.warning(
-                "Deliveries to endpoint %s wait, and are given up when they are old: %s", endpoint_id, reason
-            )
+            logger.warning("Deliveries to endpoint %s wait, until they are too old: %s", endpoint_id, reason)
             while _give_up_old(endpoint_id, reason):
                 yield True
         moving = Moving()

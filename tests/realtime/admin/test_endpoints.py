@@ -16,6 +16,7 @@ from instances.models import Instance, Subscription
 from realtime.delivery.models import Delivery, State
 from tests.instances.admin.pages import at, errors_of
 from tests.realtime.admin.rows import SCRIPT, SECRET, URL, act, create_attempt, create_delivery, create_endpoint
+from tests.realtime.delivery.deliveries import payload
 
 pytestmark = pytest.mark.any_database
 
@@ -250,7 +251,7 @@ def test_a_test_event_is_sent_to_webhooks_that_are_on(admin_client, loja, woken,
     assert "Test events sent to webhooks that are on: 1." in page
     sent = Delivery.objects.get()
     assert (sent.endpoint_id, sent.type, sent.state) == (on.pk, "send.message", State.PENDING)
-    assert json.loads(bytes(sent.body))["event"] == "send.message"
+    assert json.loads(payload(sent))["event"] == "send.message"
     assert woken
     assert LogEntry.objects.get().change_message == "Sent a test event of type send.message."
 

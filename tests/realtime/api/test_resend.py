@@ -30,6 +30,7 @@ from tests.realtime.api.rows import (
     message,
     record,
 )
+from tests.realtime.delivery.deliveries import payload
 
 pytest_plugins = ("tests.rest",)
 
@@ -46,7 +47,7 @@ def test_a_delivery_is_resent_under_its_id_and_with_its_bytes(call, endpoint):
     assert list(row) == ROW
     new = Delivery.objects.get(pk=row["id"])
     assert new.pk != old.pk
-    assert (new.event_id, bytes(new.body), new.seq, new.type) == (old.event_id, b'{"a":  1}', 7, "call")
+    assert (new.event_id, payload(new), new.seq, new.type) == (old.event_id, b'{"a":  1}', 7, "call")
     assert (new.state, new.attempts, new.lease, new.finished_at) == (State.PENDING, 0, None, None)
     assert (new.endpoint_id, new.destination, new.name) == (endpoint.pk, URL, "loja")
     assert new.resent_from == old.pk
@@ -59,7 +60,7 @@ def test_a_delivery_is_resent_under_its_id_and_with_its_bytes(call, endpoint):
 
 
 def test_resending_wakes_the_dispatchers_after_the_commit(client, loja, endpoint, django_capture_on_commit_callbacks):
-    delivery = a_delivery(endpoint)
+    delivery, _ = a_delivery(endpoint), a_delivery(endpoint, state=State.DEAD)
     wakeups: list[bool] = []
     listener = lambda: wakeups.append(True)  # noqa: E731
     wakeup.listeners.add(listener)
@@ -117,7 +118,7 @@ def test_a_range_is_resent_in_order_and_by_default_the_dead(call, loja, other, e
 
 
 def test_a_long_range_takes_several_calls_and_nothing_is_resent_twice(call, endpoint, monkeypatch):
-    monkeypatch.setattr("realtime.api.deliveries.MAX_RESENT", 2)
+    monkeypatch.setattr("realtime.api.deliveries.RESENT", 2)
     made = [a_delivery(endpoint, state=State.DEAD) for _ in range(5)]
     contents = [call("POST", "/webhook/deliveries/loja/resend", {})[1] for _ in range(4)]
     assert contents == [
@@ -261,7 +262,7 @@ def test_a_sample_of_every_type_can_be_sent(call, endpoint, event_type):
         assert status == 201
         [sent] = content["deliveries"]
         delivery = Delivery.objects.get(pk=sent["id"])
-        body = orjson.loads(bytes(delivery.body))
+        body = orjson.loads(payload(delivery))
         assert (body["event"], body["instance"], body["test"]) == (event_type.value, "loja", True)
         assert body["id"] == content["event"] == delivery.event_id
         assert content["event"].startswith("test.")

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from instances.events import EventType
 from instances.models import Subscription
-from realtime.delivery.models import Delivery, State
+from realtime.delivery.models import Delivery, State, load_bodies
 from realtime.log.models import Event
 from tests.in_process import until
 
@@ -30,6 +30,12 @@ def record(instance, *numbers, event_type=EventType.CALL):
 
 def finished(count=1):
     return until(lambda: Delivery.objects.exclude(state=State.PENDING).count() >= count, 20)
+
+
+def payload(delivery):
+    """Return the bytes that are sent for a delivery."""
+    load_bodies([delivery])
+    return delivery.payload()
 
 
 def pending(endpoint_id, instance, seq, due_in=0.0, **fields):

@@ -165,8 +165,8 @@ def test_there_is_no_global_endpoint_unless_the_environment_enables_it(off, sett
 
 
 def test_the_body_is_evolutions_envelope_with_our_id():
-    body = RabbitMQ().body(ENVELOPE, Endpoint(7, "rabbitmq", {}, {}))
-    envelope = json.loads(body)
+    envelope = json.loads(RabbitMQ().body(ENVELOPE).data)
+    assert RabbitMQ().own_part(Endpoint(7, "rabbitmq", {}, {})) == b""
     assert list(envelope) == [
         *("event", "instance", "data", "server_url", "date_time", "sender", "apikey"),
         *("id", "seq"),

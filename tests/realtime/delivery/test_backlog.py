@@ -1,0 +1,161 @@
+"""The bounds on what is owed: a client is refused before anything is written, a provider's report is recorded."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from instances.models import Subscription
+from realtime.api.explain import explain
+from realtime.delivery.models import Delivery
+from realtime.log.retention import prune
+from realtime.log.stream import Stream
+from tests.in_process import until
+from tests.realtime.delivery.deliveries import pending
+
+#: A URL that refuses connections; its deliveries stay pending.
+AWAY = "http://127.0.0.1:9/in"
+
+
+def with_webhooks(server, count, **fields):
+    instance = server.create(**fields)
+    for _ in range(count):
+        body = {"url": AWAY, "events": ["CALL", "MESSAGES_UPSERT"]}
+        assert server.post(server.path("/webhook/endpoints", instance), body).status == 201
+    return instance
+
+
+def publish(server, instance, data=1, count=1):
+    events = [{"event": "call", "data": data}] * count
+    return server.post(server.path("/event/publish", instance), events, key=instance.token)
+
+
+def deliveries(server, instance, state=""):
+    path = server.path("/webhook/deliveries", instance) + (f"?state={state}" if state else "")
+    return server.get(path, key=instance.token).json["deliveries"]
+
+
+def log(server, instance):
+    return server.get(server.path("/event/find", instance), key=instance.token).json["events"]
+
+
+def refused(response):
+    assert response.status == 429, response.body
+    [sentence] = response.json["response"]["message"]
+    return sentence
+
+
+def test_what_is_over_the_backlog_is_refused_to_clients_and_dropped_of_providers(start_server):
+    server = start_server(LIMIT_OWED_DELIVERIES="6", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
+    instance, other = with_webhooks(server, 2), with_webhooks(server, 2)
+    assert publish(server, instance, count=2).status == 201
+    before = log(server, instance)
+    assert "4 deliveries of this instance are pending, of 6 at most" in refused(publish(server, instance, count=2))
+    assert "these 4 deliveries" in refused(publish(server, instance, count=2))
+    assert (log(server, instance), len(deliveries(server, instance))) == (before, 4)
+    assert publish(server, instance).status == 201
+
+    # full: whatever a client asks for is refused, and nothing of it written
+    before = log(server, instance)
+    assert "6 deliveries" in refused(publish(server, instance))
+    assert "6 deliveries" in refused(server.post(server.path("/webhook/test", instance), {"event": "call"}))
+    one = deliveries(server, instance)[0]["id"]
+    assert refused(server.post(server.path("/webhook/deliveries", instance) + f"/{one}/resend", {}))
+    assert refused(server.post(server.path("/webhook/deliveries", instance) + "/resend", {"ids": [one]}))
+    assert (log(server, instance), len(deliveries(server, instance))) == (before, 6)
+    assert publish(server, other).status == 201
+
+    # what a provider reports is recorded all the same
+    for number in range(3):
+        assert server.receive(instance, id=f"message-{number}").status in (200, 201)
+    events = log(server, instance)[len(before) :]
+    assert [event["event"] for event in events].count("messages.upsert") == 3
+    [announced] = [event for event in events if event["event"] == "deliveries.dropped"]
+    assert announced["data"] == {"reason": "6 deliveries of this instance are pending, of 6 at most"}
+    dropped = deliveries(server, instance, "dropped")
+    assert [delivery["event"] for delivery in dropped] == ["messages.upsert"] * 6
+    assert {delivery["reason"] for delivery in dropped} == {announced["data"]["reason"]}
+    assert not [delivery for delivery in deliveries(server, instance) if delivery["event"] == "deliveries.dropped"]
+    why = server.get(server.path("/webhook/why", instance) + f"/{dropped[0]['seq']}", key=instance.token).json
+    assert "6 deliveries of this instance are pending" in why["summary"][0]
+    assert server.log.read_text().count(f"Deliveries of {instance.name} are dropped") == 1
+
+    # once there is room, the dropped ones can be resent
+    for endpoint in server.get(server.path("/webhook/endpoints", instance)).json:
+        server.request("DELETE", server.path("/webhook/endpoints", instance) + f"/{endpoint['id']}")
+    target = {"url": AWAY, "secret": "whsec_" + "A" * 32, "ids": [delivery["id"] for delivery in dropped]}
+    resend = server.path("/webhook/deliveries", instance) + "/resend"
+    assert until(lambda: server.post(resend, target, key=instance.token).status == 201, 5)
+    assert len(deliveries(server, instance, "pending")) == 6
+    assert server.stalls() == []
+
+
+def test_bytes_count_once_for_all_endpoints_of_an_event(start_server):
+    server = start_server(LIMIT_OWED_BYTES="100000", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
+    instance = with_webhooks(server, 5)
+    assert publish(server, instance, "x" * 60_000).status == 201
+    assert "0.1 MiB of this instance are pending" in refused(publish(server, instance, "x" * 60_000))
+    assert publish(server, instance, "x" * 30_000).status == 201
+    assert len(deliveries(server, instance, "pending")) == 10
+
+
+def test_what_other_processes_enqueue_counts_a_second_later(start_server):
+    servers = [start_server(LIMIT_OWED_DELIVERIES="6", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600") for _ in range(2)]
+    instance = with_webhooks(servers[0], 1)
+    assert [publish(server, instance).status for server in servers] == [201, 201]
+    assert publish(servers[0], instance, count=4).status == 201
+    time.sleep(1.1)
+    assert refused(publish(servers[1], instance))
+
+
+# Transports that are off
+
+
+def test_events_for_a_transport_that_is_off_are_dropped_and_said_to_be(server):
+    instance = server.create()
+    server.shell(f"""
+from instances.models import Instance, Subscription
+instance = Instance.objects.get(pk="{instance.id}")
+Subscription.objects.create(instance=instance, transport="rabbitmq", events=["CALL"], options={{"exchange": "x"}})
+""")
+    assert publish(server, instance, count=3).status == 201
+
+    found = deliveries(server, instance)
+    reason = "RabbitMQ is off: RABBITMQ_ENABLED is not true"
+    assert {(delivery["state"], delivery["reason"]) for delivery in found} == {("dropped", reason)}
+    why = server.get(server.path("/webhook/why", instance) + f"/{found[0]['seq']}", key=instance.token).json
+    assert reason in why["summary"][0]
+    [announced] = [event for event in log(server, instance) if event["event"] == "deliveries.dropped"]
+    assert announced["data"] == {"reason": reason}
+    assert f"Deliveries of {instance.name} are dropped: {reason}" in server.log.read_text()
+    resend = server.post(server.path("/webhook/deliveries", instance) + f"/{found[0]['id']}/resend", {})
+    assert resend.status == 409
+    assert resend.json["response"]["message"] == [f"{reason}; give a url to send it to"]
+
+
+@pytest.mark.django_db
+def test_what_was_pending_when_its_transport_was_switched_off_is_given_up_in_the_end(loja, caplog):
+    options = {"exchange": "loja"}
+    row = Subscription.objects.create(instance=loja, transport="rabbitmq", events=["CALL"], options=options)
+    old, young, claimed = Delivery.objects.bulk_create(
+        pending(row.pk, loja, seq, transport="rabbitmq", body=b"{}") for seq in (1, 2, 3)
+    )
+    webhook = pending(row.pk + 1, loja, 1)
+    webhook.save()
+    age = timezone.now() - timedelta(hours=73)
+    Delivery.objects.filter(pk__in=[old.pk, claimed.pk, webhook.pk]).update(created_at=age)
+    # by a process that died, before the switch
+    Delivery.objects.filter(pk=claimed.pk).update(lease="dead", due_at=age)
+
+    prune()
+
+    found = {delivery.pk: delivery for delivery in Delivery.objects.all()}
+    assert [found[each.pk].state for each in (old, young, claimed, webhook)] == ["dead", "pending", "dead", "pending"]
+    reason = "RabbitMQ is off: RABBITMQ_ENABLED is not true"
+    assert found[old.pk].reason == f"It waited for 72 hours. {reason}"
+    assert f"Deliveries to endpoint {row.pk} wait, until they are too old: {reason}" in caplog.text
+    Stream.objects.filter(pk=loja.pk).update(epoch="e" * 16, last_seq=3)
+    assert f"is not sent it for now: {reason}. It is given up at" in explain(loja, "2", is_for_all=False)["summary"][0]
