@@ -70,10 +70,12 @@ else:
 CSRF_TRUSTED_ORIGINS = [f"{_server.scheme}://{_server.netloc}"] if SERVER_URL else []
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = _server.scheme == "https"
 SECURE_REFERRER_POLICY = "same-origin"
+#: Seconds that browsers use https alone for SERVER_URL's host, once they have seen a response by https.
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=365 * 86_400 if _server.scheme == "https" else 0)
 
 CORS_ORIGIN = [origin.strip() for origin in env.list("CORS_ORIGIN", default=["*"]) if origin.strip()]
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN
-CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else CORS_ORIGIN
+CORS_ALLOWED_ORIGINS = [origin for origin in CORS_ORIGIN if origin != "*"]
 CORS_ALLOW_HEADERS = [
     "accept",
     "apikey",
@@ -322,15 +324,20 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
 ]
-MIDDLEWARE = [
+#: The middleware that adds headers to every response. The gate adds the same to what Django does not answer.
+HEADER_MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "evoapi.middleware.DefaultHeaders",
+]
+MIDDLEWARE = [
+    *HEADER_MIDDLEWARE,
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "evoapi.urls"
 ASGI_APPLICATION = "evoapi.asgi.application"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 Scope = dict[str, Any]
@@ -51,10 +51,13 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes = b"") 
 def header_variables(headers: Headers, encoding: str = "latin-1") -> dict[str, str]:
     """Return headers by their names in a WSGI `environ` (PEP 3333), the values of one name joined by commas.
 
-    Headers that do not decode in this encoding are left out.
+    Headers that do not decode in this encoding are left out. So are names with an underscore, as in most servers:
+    `X_Forwarded_For` would become the variable of `X-Forwarded-For`, which a proxy sets.
     """
     values: dict[str, list[str]] = {}
     for raw_name, raw_value in headers:
+        if b"_" in raw_name:
+            continue
         try:
             name, value = raw_name.decode(encoding).upper().replace("-", "_"), raw_value.decode(encoding)
         except UnicodeDecodeError:
@@ -63,3 +66,23 @@ def header_variables(headers: Headers, encoding: str = "latin-1") -> dict[str, s
             name = f"HTTP_{name}"
         values.setdefault(name, []).append(value)
     return {name: ",".join(each) for name, each in values.items()}
+
+
+class AsgiHeaders(Mapping[str, str]):
+    """The headers of an ASGI scope, by case-insensitive name; only a few are read, so none is parsed in advance."""
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower().encode("latin-1", "replace")
+        values = [value for each, value in self._pairs if each == wanted]
+        if not values:
+            raise KeyError(name)
+        return b",".join(values).decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._pairs})

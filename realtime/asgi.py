@@ -12,6 +12,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors
+from instances.access.gate import Gate
 from instances.asgi import Application, Receive, Scope, Send, respond
 from instances.models import Fingerprint
 from instances.outbound.client import http_client
@@ -43,6 +44,7 @@ class SocketIO:
 
     def __init__(self, other: Application | None = None) -> None:
         self.other = other
+        self.gate = Gate(self._route, sockets_path=PATH)
         self.server = Server()
         self.relay = Relay(self.server)
         self.namespaces = Namespaces(self.relay)
@@ -53,7 +55,11 @@ class SocketIO:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"].startswith(sse.PATH):
+        else:
+            await self.gate(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(sse.PATH):
             await self.stream(scope, receive, send)
         elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
             await self._other(scope, receive, send)
@@ -147,7 +153,6 @@ async def _respond(send: Send, status: int, body: bytes, content_type: str = "ap
     headers = [
         (b"content-type", content_type.encode()),
         (b"content-length", str(len(body)).encode()),
-        (b"access-control-allow-origin", b"*"),
         (b"cache-control", b"public, max-age=3600" if status == 200 else b"no-store"),
     ]
     await respond(send, status, headers, body)

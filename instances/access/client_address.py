@@ -23,10 +23,19 @@ def client_address(peer: str, forwarded: str) -> str:
     """Return the client's address: the TCP peer or, behind TRUSTED_PROXIES, the one in X-Forwarded-For.
 
     Each proxy appends the address of its own peer. So the client is the last address that is not a trusted proxy:
-    those before it may be invented.
+    those before it may be invented. A hop that is no address tells nothing: the proxy that reports it counts.
     """
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     address = peer
-    while hops and is_within(address, settings.TRUSTED_PROXIES):
-        address = hops.pop()
+    while hops and is_within(address, settings.TRUSTED_PROXIES) and (hop := _address(hops.pop())):
+        address = hop
     return address
+
+
+def _address(hop: str) -> str | None:
+    """Return the address in a hop, which some proxies write with a port: `1.2.3.4:5678`, `[2001:db8::1]:5678`."""
+    host = hop[1:].partition("]")[0] if hop.startswith("[") else hop.partition(":")[0] if hop.count(":") == 1 else hop
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None

@@ -1,36 +1,21 @@
 """The ASGI application of the ingress endpoints: a request goes from here to queue.py and on to batch.py.
 
-It stores many requests by one commit, and passes neither Django's middleware nor its views; it sends the headers that
-those would. view.py serves the same endpoints wherever evoapi's URLs are deployed in another way.
+It stores many requests by one commit, and passes neither Django's middleware nor its views; the gate in front of it
+adds the headers that those would. view.py serves the same endpoints wherever evoapi's URLs are deployed in another way.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import urlsplit
-
-from django.conf import settings
-from django.http.request import split_domain_port, validate_host
+from collections.abc import Iterable
 
 from instances import errors
-from instances.asgi import Application, ClientDisconnected, Receive, Scope, Send, read_body, respond
+from instances.access.gate import is_allowed_host
+from instances.asgi import Application, AsgiHeaders, ClientDisconnected, Receive, Scope, Send, read_body, respond
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, error_response
 from instances.ingress.queue import IngressQueue
 
 logger = logging.getLogger(__name__)
-
-#: Headers that Django's middleware adds to every response.
-RESPONSE_HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"x-frame-options", b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
-    (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
-    (b"vary", b"origin"),
-]
-#: Host headers that are cached as allowed, at most.
-MAX_CACHED_HOSTS = 100
 
 
 class IngressRouter:
@@ -43,12 +28,11 @@ class IngressRouter:
         self.endpoints = list(endpoints)
         self.other = other
         self.queue = IngressQueue()
-        self._allowed_hosts: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint, name = self._route(scope)
         headers = AsgiHeaders(scope["headers"])
-        if endpoint is None or not self._is_allowed_host(headers.get("host", "")):
+        if endpoint is None or not is_allowed_host(headers.get("host", "")):  # Django refuses another host
             await self.other(scope, receive, send)
             return
         try:
@@ -57,8 +41,8 @@ class IngressRouter:
             return
         peer = scope["client"][0] if scope.get("client") else ""
         response = await self._respond_to(IngressRequest(endpoint, scope["path"], name, headers, peer, body))
-        length = (b"content-length", str(len(response.body)).encode())
-        response_headers = [*RESPONSE_HEADERS, length, *_cors_headers(headers.get("origin"))]
+        length = str(len(response.body)).encode()
+        response_headers = [(b"content-type", b"application/json"), (b"content-length", length)]
         await respond(send, response.status, response_headers, response.body)
 
     def _route(self, scope: Scope) -> tuple[IngressEndpoint | None, str]:
@@ -69,16 +53,6 @@ class IngressRouter:
                     return endpoint, name
         return None, ""
 
-    def _is_allowed_host(self, host: str) -> bool:
-        """Return whether ALLOWED_HOSTS has the host; Django responds to a request for any other host."""
-        if host in self._allowed_hosts:
-            return True
-        domain, _ = split_domain_port(host)
-        is_allowed = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-        if is_allowed and len(self._allowed_hosts) < MAX_CACHED_HOSTS:
-            self._allowed_hosts.add(host)
-        return is_allowed
-
     async def _respond_to(self, request: IngressRequest) -> IngressResponse:
         try:
             return await self.queue.submit(request)
@@ -88,36 +62,3 @@ class IngressRouter:
                 logger.exception("%s has failed", request.path)
                 response = IngressResponse(500, errors.error_response(500, "Internal Server Error").content)
             return response
-
-
-def _cors_headers(origin: str | None) -> list[tuple[bytes, bytes]]:
-    """Return the CORS headers that django-cors-headers would send to a page of this origin."""
-    if not origin:
-        return []
-    if settings.CORS_ALLOW_ALL_ORIGINS:
-        return [(b"access-control-allow-origin", b"*")]
-    try:
-        is_allowed = urlsplit(origin)[:2] in [urlsplit(allowed)[:2] for allowed in settings.CORS_ALLOWED_ORIGINS]
-    except ValueError:
-        return []
-    return [(b"access-control-allow-origin", origin.encode("latin-1"))] if is_allowed else []
-
-
-class AsgiHeaders(Mapping[str, str]):
-    """The headers of an ASGI scope, by case-insensitive name; only a few are read, so none is parsed in advance."""
-
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._pairs = pairs
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1", "replace")
-        values = [value for each, value in self._pairs if each == wanted]
-        if not values:
-            raise KeyError(name)
-        return b",".join(values).decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
-
-    def __len__(self) -> int:
-        return len({name for name, _ in self._pairs})

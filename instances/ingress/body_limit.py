@@ -118,8 +118,6 @@ class BodyLimit:
     async def _refuse(self, send: Send, status: int, message: str) -> None:
         response = errors.error_response(status, [message])
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        if settings.CORS_ALLOW_ALL_ORIGINS:
-            headers.append((b"access-control-allow-origin", b"*"))
         await respond(send, status, headers, response.content)
 
 

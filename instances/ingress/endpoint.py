@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from instances import errors
 from instances.access.cache import AccessCache, StaleAccess
-from instances.access.client_address import client_address
+from instances.access.gate import Caller
 from instances.models import Instance
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,14 @@ class IngressRequest:
         self.body = body
 
     @property
+    def caller(self) -> Caller:
+        """The client: its address, and whether it may do without a key."""
+        return Caller.of_request("POST", self.headers, self.peer)
+
+    @property
     def client_address(self) -> str:
         """The IP address of the client: the peer, or the address that a trusted proxy forwards."""
-        return client_address(self.peer, self.headers.get("x-forwarded-for", ""))
+        return self.caller.address
 
 
 class IngressResponse(NamedTuple):

@@ -146,13 +146,21 @@ class EvolutionIngress(IngressEndpoint):
                 raise authentication_error(request.client_address)
             if not access.may(PUBLISH):
                 raise ApiError("This key may not publish", 403)
+        elif not _is_json(request):
+            raise ApiError("Without a key the Content-Type must be application/json", 415)
         return EvolutionWork(_parse(Integration.EVOLUTION, request), access, cache)
 
 
 def _is_open_to(request: IngressRequest) -> bool:
     """Return whether EVOLUTION_INGRESS_OPEN lets the client post without a key."""
-    allowed = settings.EVOLUTION_INGRESS_OPEN
-    return allowed if isinstance(allowed, bool) else is_within(request.client_address, allowed)
+    allowed, caller = settings.EVOLUTION_INGRESS_OPEN, request.caller
+    is_allowed = allowed if isinstance(allowed, bool) else is_within(caller.address, allowed)
+    return is_allowed and caller.may_be_keyless
+
+
+def _is_json(request: IngressRequest) -> bool:
+    """Return whether the body is declared as JSON: browsers send that for no page of another origin without asking."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 class EvolutionWork(ProviderWork):

@@ -14,7 +14,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError
 
 from instances.access.access import LISTEN, SEND, Access, ListenerAccess, still_authorized
-from instances.access.client_address import client_address, is_within
+from instances.access.client_address import is_within
+from instances.access.gate import Caller
 from instances.access.rate_limit import failed_authentications
 from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
@@ -27,16 +28,13 @@ INVALID_NAMESPACE = "Invalid namespace"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The keys and minted tokens that a client presented, and its address."""
+    """The keys and minted tokens that a client presented, and where it comes from."""
 
     #: The key of each source that has one; None for a value that is not a string, and so no key.
     keys: tuple[str | None, ...]
     #: The minted tokens, likewise.
     tokens: tuple[str | None, ...]
-    #: The address at the other end of the connection.
-    peer: str
-    #: The client's address: the peer's, or the one that trusted proxies report.
-    address: str = ""
+    caller: Caller
 
     @classmethod
     def from_request(cls, environ: dict[str, Any], auth: Any) -> Credentials:
@@ -50,9 +48,15 @@ class Credentials:
             tokens += [auth["token"]] if "token" in auth else []
         elif auth is not None:
             keys.append(auth)
-        peer = (scope.get("client") or ("", 0))[0]
-        address = client_address(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
-        return cls(tuple(map(_string, keys)), tuple(map(_string, tokens)), peer, address)
+        return cls(tuple(map(_string, keys)), tuple(map(_string, tokens)), Caller.of(scope))
+
+    @property
+    def _may_be_keyless(self) -> bool:
+        # a proxy in WEBSOCKET_ALLOWED_HOSTS speaks for others, who must be in it as well
+        addresses = (self.caller.peer, self.caller.address)
+        return self.caller.may_be_keyless and all(
+            is_within(each, settings.WEBSOCKET_ALLOWED_HOSTS) for each in addresses
+        )
 
     @property
     def has_only_keys(self) -> bool:
@@ -71,9 +75,9 @@ class Credentials:
     def accesses(self, of_keys: Mapping[str, Access]) -> tuple[Access, ...] | None:
         """Return the access of each key, as found in `of_keys`, and of each token; None unless all are valid.
 
-        Peers in WEBSOCKET_ALLOWED_HOSTS may listen without any. Reads the database for tokens.
+        Callers in WEBSOCKET_ALLOWED_HOSTS may listen without any. Reads the database for tokens.
         """
-        if not (self.keys or self.tokens) and is_within(self.peer, settings.WEBSOCKET_ALLOWED_HOSTS):
+        if not (self.keys or self.tokens) and self._may_be_keyless:
             return (Access(frozenset((LISTEN,)), is_for_all=True),)
         found = [of_keys.get(key) if key else None for key in self.keys]
         found += [Access.from_minted_token(token) if token else None for token in self.tokens]
@@ -188,7 +192,7 @@ class _AccessSnapshot:
             return replace(request.cached, replay_range=self.ranges[request.cached.instance_id])
         accesses = self.accesses[request]
         if accesses is None:
-            is_within_rate = failed_authentications.allows(request.credentials.address)
+            is_within_rate = failed_authentications.allows(request.credentials.caller.address)
             return ConnectionRefusedError(UNAUTHORIZED) if is_within_rate else TryLater()
         instance = self.instances.get(request.namespace.removeprefix("/"))
         if not all(access.may(LISTEN) and self._opens(access, request, instance) for access in accesses):

@@ -1,6 +1,10 @@
 """GET /event/stream/<instance>: the events of the instance's namespace as server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. Plain ASGI, as WSGI would hold a thread per listener.
+
+A browser's EventSource reconnects after a response that ends, and never again after an error. So errors are for what
+does not change by itself; while the database is away, or too many wrong keys have come from an address, the response is
+200 and ends.
 """
 
 from __future__ import annotations
@@ -11,13 +15,12 @@ import secrets
 from typing import Any
 from urllib.parse import parse_qs
 
-from django.conf import settings
 from django.db import Error as DatabaseError
 from socketio.exceptions import ConnectionRefusedError
 
 from instances import errors
-from instances.access.client_address import client_address
-from instances.asgi import Receive, Scope, Send, respond
+from instances.access.gate import Caller
+from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
 from instances.events import EventType, UnknownEvent
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
@@ -27,6 +30,7 @@ from realtime.fanout.namespaces import Member, Namespaces
 from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
+from realtime.socketio.server import TryLater
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,12 @@ PATH = "/event/stream/"
 
 #: Seconds without an event before a comment is sent, so that proxies do not close the connection as idle.
 HEARTBEAT = 15
+
+#: Milliseconds until a client whose stream could not begin reconnects, at least; and how many more, at random, so that
+#: not all come at once.
+RETRY_DELAY, RETRY_JITTER = 3000, 5000
+
+HEADERS = [(b"content-type", b"text/event-stream")]
 
 
 class EventStream:
@@ -46,16 +56,12 @@ class EventStream:
         self._senders: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "OPTIONS":
-            await respond(send, 204, _with_cors([(b"access-control-allow-headers", b"apikey, last-event-id")]))
-            return
-        if scope["method"] != "GET":
+        if scope["method"] != "GET" or scope["path"] == PATH:
             await _respond_error(send, 404, [f"Cannot {scope['method']} {scope['path']}"])
             return
-        headers = {name: value.decode(errors="replace") for name, value in scope["headers"]}
         try:
             query = _query(scope["query_string"])
-            membership = await self._authorize(scope, headers, query)
+            membership = await self._authorize(scope, query)
             audience = Audience(events=ResumeRequest(events=_split(query.get("events", []))).event_filter())
         except UnknownEvent as error:
             await _respond_error(send, 400, [str(error)])
@@ -63,20 +69,25 @@ class EventStream:
         except errors.ApiError as error:
             await _respond_error(send, error.status_code, _message(error))
             return
-        except DatabaseError:
-            logger.exception("A stream could not be authorised")
-            await _respond_error(send, 503, ["The database does not answer; try again"])
+        except TryLater:
+            await _respond_later(send, "The access could not be checked now")
+            return
+        except DatabaseError as error:
+            logger.error("A stream could not be authorised, its client reconnects: %s", error)
+            await _respond_later(send, "The database does not answer")
+            return
+        except Exception:
+            logger.exception("A stream could not be authorised; its client reconnects")
+            await _respond_later(send, "The server has failed")
             return
         await self._serve(membership, audience, receive, send)
 
-    async def _authorize(self, scope: Scope, headers: dict[bytes, str], query: dict[str, list[str]]) -> Membership:
-        """Authorize a request; raises ApiError as a REST route would."""
+    async def _authorize(self, scope: Scope, query: dict[str, list[str]]) -> Membership:
+        """Authorize a request; raises ApiError as a REST route would, TryLater and django.db.Error."""
         name = scope["path"].removeprefix(PATH)
-        keys = (headers[b"apikey"],) if b"apikey" in headers else ()
-        peer = (scope.get("client") or ("", 0))[0]
-        address = client_address(peer, headers.get(b"x-forwarded-for", ""))
-        credentials = Credentials(keys, tuple(query.get("token", [])), peer, address)
-        last_event_id = headers.get(b"last-event-id")
+        keys = tuple(value.decode(errors="replace") for header, value in scope["headers"] if header == b"apikey")
+        credentials = Credentials(keys, tuple(query.get("token", [])), Caller.of(scope))
+        last_event_id = AsgiHeaders(scope["headers"]).get("last-event-id")
         since = query.get("since", [""])[0]
         seq_or_offset = int(since) if since.isdecimal() and len(since) < 19 else since
         resume = ResumeRequest(since=seq_or_offset if last_event_id is None else last_event_id)
@@ -117,8 +128,7 @@ class EventStream:
             sender.cancel()
 
     async def _send_events(self, listener: Listener, send: Send) -> None:
-        headers = _with_cors([(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
         feed = await self.relay.add_listener(listener)
         while True:
@@ -156,10 +166,12 @@ async def _wait_for_disconnect(receive: Receive) -> None:
         pass
 
 
-def _with_cors(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [*headers, (b"access-control-allow-origin", b"*")] if settings.CORS_ALLOW_ALL_ORIGINS else headers
-
-
 async def _respond_error(send: Send, status: int, message: Any) -> None:
     body = errors.error_response(status, message).content
-    await respond(send, status, _with_cors([(b"content-type", b"application/json")]), body)
+    await respond(send, status, [(b"content-type", b"application/json")], body)
+
+
+async def _respond_later(send: Send, reason: str) -> None:
+    """Respond with a stream that ends at once, so that the client reconnects by itself."""
+    delay = RETRY_DELAY + secrets.randbelow(RETRY_JITTER)
+    await respond(send, 200, HEADERS, f": {reason}; reconnect\nretry: {delay}\n\n".encode())

@@ -65,8 +65,6 @@ class Engine(engineio.AsyncServer):
     async def _respond(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """Return python-engineio's form of a response; None once a websocket was served."""
         is_websocket = environ["asgi.scope"]["type"] == "websocket"
-        if not self._is_allowed(environ):
-            return self._bad_request(f"{environ['HTTP_ORIGIN']} is not an accepted origin.")
         if environ["REQUEST_METHOD"] == "OPTIONS":
             return self._ok()
         try:
@@ -88,11 +86,6 @@ class Engine(engineio.AsyncServer):
         if environ["REQUEST_METHOD"] != "GET":
             return self._bad_request("Bad handshake method")
         return await self._handle_connect(environ, query["transport"][0], jsonp_index)
-
-    def _is_allowed(self, environ: dict[str, Any]) -> bool:
-        origin = environ.get("HTTP_ORIGIN")
-        allowed = self._cors_allowed_origins(environ) if origin and self.cors_allowed_origins != [] else None
-        return allowed is None or origin in allowed
 
     async def _respond_in_session(
         self, session: EngineSocket, environ: dict[str, Any], jsonp_index: str | None

@@ -120,8 +120,7 @@ class Server(socketio.AsyncServer):
             "json": Json,
             "logger": loggers["socketio"],
             "engineio_logger": loggers["engineio"],
-            "cors_allowed_origins": "*" if settings.CORS_ALLOW_ALL_ORIGINS else _is_allowed_origin,
-            "cors_credentials": False,
+            "cors_allowed_origins": [],  # the gate checks origins, and adds the headers
             "namespaces": "*",
         }
         super().__init__(**ours | options)
@@ -327,12 +326,6 @@ class Server(socketio.AsyncServer):
         else:
             ack = self.packet_class(packet.ACK, namespace=namespace, id=id, data=[error])
             await self._send_packet(eio_sid, ack)
-
-
-def _is_allowed_origin(origin: str | None, environ: dict[str, Any]) -> bool:
-    """Return whether CORS_ORIGIN lists an origin, or it is the server's own, as python-socketio's sync client has."""
-    allowed = (*settings.CORS_ALLOWED_ORIGINS, *settings.CSRF_TRUSTED_ORIGINS)
-    return origin in allowed or f"{origin}".endswith(f"://{environ.get('HTTP_HOST')}")
 
 
 def _event_packet(namespace: str, event: Event, offset: str | None) -> bytes:

@@ -16,8 +16,13 @@ import httptools
 import pytest
 import socketio
 import uvicorn
+from corsheaders.middleware import CorsMiddleware
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.db.backends.postgresql import base as django_postgresql
 from django.db.backends.sqlite3 import base as django_sqlite
+from django.http.request import split_domain_port, validate_host
+from django.middleware import common as django_common
+from django.middleware import csrf as django_csrf
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.generators import EndpointEnumerator
 from drf_spectacular.openapi import AutoSchema
@@ -298,6 +303,31 @@ def test_django_connects_to_postgresql_through_its_pool():
     gone = missing(django_postgresql.DatabaseWrapper, "get_new_connection", "pool")
     gone += [] if takes(django_postgresql.DatabaseWrapper.get_new_connection, "conn_params") else ["its arguments"]
     assert not gone, has_moved("django", f"PostgreSQL's DatabaseWrapper: {gone}", "evoapi/postgresql/base.py")
+
+
+def test_django_makes_requests_of_a_class_that_can_be_replaced():
+    assert WSGIHandler.request_class is WSGIRequest, has_moved("django", "WSGIHandler.request_class", "evoapi/wsgi.py")
+    asking = [inspect.getsource(module) for module in (django_common, django_csrf)]
+    assert all("get_host()" in source and "_get_raw_host" not in source for source in asking), has_moved(
+        "django", "how its middleware reads the host", "evoapi/wsgi.py"
+    )
+
+
+def test_django_checks_hosts_by_two_functions():
+    checked = [split_domain_port(host) for host in ("A-b.:80", "a_b", "[::1]:8080", "a b")]
+    expected = [("a-b", "80"), ("", ""), ("[::1]", "8080"), ("", "")]
+    assert checked == expected, has_moved("django", f"split_domain_port: {checked}", "instances/access/gate.py")
+    allowed = [validate_host(domain, ["a_b", ".c"]) for domain in ("a_b", "d.c", "d")]
+    assert allowed == [True, True, False], has_moved("django", "validate_host", "instances/access/gate.py")
+
+
+# django-cors-headers
+
+
+def test_cors_headers_finds_origins_by_a_method_of_its_middleware():
+    assert takes(CorsMiddleware.origin_found_in_white_lists, "origin", "url"), has_moved(
+        "django-cors-headers", "origin_found_in_white_lists", "instances/access/gate.py"
+    )
 
 
 # The document

@@ -108,7 +108,6 @@ def test_requests_are_answered_while_the_database_is_away(server, database):
             server.receive(instance, "lost"),
             server.get("/instance/fetchInstances"),
             server.get(server.path("/event/find", instance)),
-            server.get(server.path("/event/stream", instance)),
         ):
             assert response.status == 503
             assert response.json == {
@@ -116,6 +115,10 @@ def test_requests_are_answered_while_the_database_is_away(server, database):
                 "error": "Service Unavailable",
                 "response": {"message": ["The database does not answer; try again"]},
             }
+
+    stream = server.get(server.path("/event/stream", instance))
+    assert stream.status == 200, "an EventSource reconnects after a response that ends, and after no error"
+    assert b"\nretry: " in stream.body
 
     bring_back(database)
     until(lambda: server.receive(instance, "back").status == 200)

@@ -25,7 +25,7 @@ def dist():
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_served_file_is_that_of_the_npm_package(server, dist, name):
-    response = server.get(f"/socket.io/{name}", key=None)
+    response = server.get(f"/socket.io/{name}", key=None, headers={"Origin": "https://panel.example"})
 
     assert (response.status, response.body) == (200, (dist / name).read_bytes())
     assert response.headers["Content-Type"] == "application/javascript; charset=utf-8"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from instances.access.gate import Caller
 from instances.events import EventType
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.database import Pool
@@ -177,7 +178,9 @@ def test_a_key_revoked_while_its_client_joins_gets_no_events(inside, node, loja,
 def test_a_key_revoked_between_authorization_and_membership_is_noticed(inside, loja, key):
     """The client is authorized, its key revoked and all members rechecked; only then it becomes a member."""
     namespaces = inside.application.namespaces
-    membership = Membership.authorize("/loja", Credentials((key.secret,), (), "127.0.0.1"), ResumeRequest())
+    membership = Membership.authorize(
+        "/loja", Credentials((key.secret,), (), Caller("127.0.0.1", "127.0.0.1", may_be_keyless=True)), ResumeRequest()
+    )
     key.revoke()
     until(lambda: namespaces.revision == AccessRevision.current())
     disconnected = threading.Event()

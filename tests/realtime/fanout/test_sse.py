@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from urllib.parse import quote
 
 import pytest
 
+from instances.access import rate_limit
 from tests.environment import GLOBAL_KEY
+from tests.in_process import InProcessServer
+
+RENAME = "from django.db import connection; connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
 
 
 class Stream:
@@ -155,6 +160,39 @@ def test_a_request_without_access_gets_the_usual_error(server, open_stream, inst
         assert (stream.status, stream.json()) == (401, unauthorized)
     stream = open_stream("no-such-instance", apikey=GLOBAL_KEY)
     assert stream.json()["response"]["message"] == ['The "no-such-instance" instance does not exist']
+
+
+def test_a_stream_without_a_name_is_not_found(server, open_stream):
+    stream = open_stream("", apikey=GLOBAL_KEY)
+    assert (stream.status, stream.json()["response"]["message"]) == (404, ["Cannot GET /event/stream/"])
+
+
+def ends_to_come_back(stream):
+    """Return whether a response lets an EventSource reconnect: any but 200 ends it for good."""
+    assert (stream.status, stream.response.headers["Content-Type"]) == (200, "text/event-stream")
+    lines = stream.response.read().decode().splitlines()
+    return any(re.fullmatch("retry: [3-7][0-9]{3}", line) for line in lines)
+
+
+def test_a_stream_that_cannot_be_authorized_now_ends_so_that_its_client_comes_back(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    server.shell(RENAME.format("instances_instance", "set_aside"))
+    stream = Stream(server, instance.name, apikey=instance.token)
+    assert ends_to_come_back(stream), "the database has failed"
+
+    server.shell(RENAME.format("set_aside", "instances_instance"))
+    stream.close()
+    stream = started(Stream(server, instance.name, apikey=instance.token))
+    stream.close()
+
+
+def test_too_many_wrong_keys_end_a_stream_so_that_its_client_comes_back(transactional_db, monkeypatch):
+    monkeypatch.setattr(rate_limit.failed_authentications, "burst", 0)
+    with InProcessServer() as running:
+        stream = Stream(running, "nobody", apikey="wrong")
+        assert ends_to_come_back(stream)
+        stream.close()
 
 
 def test_a_stream_ends_after_the_last_events_of_its_instance(server, open_stream, instance):

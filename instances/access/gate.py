@@ -1,0 +1,248 @@
+"""The gate: the rules for hosts and for pages of other origins, and the headers of every response.
+
+Django checks the Host of each request that its views answer, and its middleware adds headers to their responses. The
+gate stands in front of everything, and does the same for what is answered beside Django: Socket.IO, event streams,
+posted payloads, refusals. A browser sends requests on behalf of any page; these headers tell whose page it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
+from django.utils.module_loading import import_string
+
+from instances import errors
+from instances.access.client_address import client_address
+from instances.asgi import Application, AsgiHeaders, Message, Receive, Scope, Send, respond
+
+logger = logging.getLogger(__name__)
+
+#: Characters of an Origin that are looked at: no host's name makes a longer one.
+MAX_ORIGIN = 300
+
+NOT_THIS_HOST = "This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"
+
+
+# Hosts
+
+
+def is_allowed_host(host: str) -> bool:
+    """Return whether ALLOWED_HOSTS admits a Host header.
+
+    The rule is Django's, but that names may have underscores, as those of Docker Compose's services have.
+    """
+    domain = _domain(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def _domain(host: str) -> str:
+    """Return the domain of a Host header in lower case, "" for a malformed one."""
+    domain, _ = split_domain_port(host.replace("_", "-"))  # Django takes a hyphen where we take an underscore
+    return host.lower()[: len(domain)]
+
+
+def _is_nobodys_domain(host: str) -> bool:
+    """Return whether no stranger can own the name in a Host header, and make it resolve to this machine.
+
+    So are addresses, names without a dot, and names that ALLOWED_HOSTS lists.
+    """
+    domain = _domain(host)
+    listed = [name for name in settings.ALLOWED_HOSTS if name != "*"]
+    return "." not in domain or _is_address(domain) or validate_host(domain, listed)
+
+
+def _is_address(domain: str) -> bool:
+    try:
+        ip_address(domain)
+    except ValueError:
+        return False
+    return True
+
+
+# Origins: https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Origin
+
+
+def is_allowed_origin(origin: str, host: str) -> bool:
+    """Return whether pages of an origin may use sockets: if CORS_ORIGIN lists it or is `*`, or if it is our own."""
+    return settings.CORS_ALLOW_ALL_ORIGINS or _is_listed(origin) or _is_own(origin, host)
+
+
+def _is_listed(origin: str) -> bool:
+    try:
+        url = urlsplit(origin[:MAX_ORIGIN])
+    except ValueError:
+        return False
+    return _cors().origin_found_in_white_lists(origin[:MAX_ORIGIN], url)
+
+
+@cache
+def _cors() -> CorsMiddleware:
+    return CorsMiddleware(lambda request: HttpResponse())
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Return whether an origin is that of SERVER_URL or of the host that the request names.
+
+    Where any host is allowed, a stranger's page may have a host that resolves to this machine (DNS rebinding), so the
+    host says nothing.
+    """
+    if origin in settings.CSRF_TRUSTED_ORIGINS:
+        return True
+    is_ours = "*" not in settings.ALLOWED_HOSTS and is_allowed_host(host)
+    return is_ours and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+
+
+# Requests without a key
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The sender of a request, as far as the connection and the headers tell."""
+
+    #: The address at the other end of the connection.
+    peer: str
+    #: The client's address: the peer's, or the one that trusted proxies report.
+    address: str
+    #: True unless a browser may have sent it for a page that CORS_ORIGIN does not list: such a request needs a key,
+    #: from whatever address it comes.
+    may_be_keyless: bool
+
+    @classmethod
+    def of(cls, scope: Scope) -> Caller:
+        """Return the caller of an ASGI scope, HTTP or websocket."""
+        peer = (scope.get("client") or ("", 0))[0]
+        return cls.of_request(scope.get("method", ""), AsgiHeaders(scope["headers"]), peer)
+
+    @classmethod
+    def of_request(cls, method: str, headers: Mapping[str, str], peer: str) -> Caller:
+        """Return the caller of a request with these headers, by case-insensitive name."""
+        address = client_address(peer, headers.get("x-forwarded-for", ""))
+        return cls(peer, address, _may_be_keyless(method, headers.get("host", ""), headers.get("origin")))
+
+
+def _may_be_keyless(method: str, host: str, origin: str | None) -> bool:
+    if not is_allowed_host(host):
+        return False
+    if origin is not None:
+        return _is_listed(origin) or _is_own(origin, host)
+    # browsers send an Origin with websockets, with POST and to other hosts, but none with a GET to the page's own host
+    return method != "GET" or _is_nobodys_domain(host)
+
+
+# Responses
+
+
+@lru_cache(maxsize=256)
+def _django_headers(method: str, path: str, origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that Django's middleware adds to every response to such a request."""
+    request = HttpRequest()
+    request.method, request.path, request.path_info = method, path, path
+    if origin is not None:
+        request.META["HTTP_ORIGIN"] = origin
+    answer: Callable[[HttpRequest], HttpResponse] = lambda _: HttpResponse()  # noqa: E731
+    for middleware in reversed(settings.HEADER_MIDDLEWARE):
+        answer = import_string(middleware)(answer)
+    headers = [(name.lower(), value) for name, value in answer(request).items()]
+    return tuple(
+        (name.encode(), value.encode("latin-1"))
+        for name, value in headers
+        if name not in ("content-type", "content-length")
+    )
+
+
+class Gate:
+    """ASGI middleware in front of everything: it refuses what other pages may not send, answers their preflight
+    requests, and adds the headers of Django's middleware to each response that lacks them.
+    """
+
+    def __init__(self, app: Application, sockets_path: str) -> None:
+        """`sockets_path` is where requests of origins that are not allowed are refused, and not only kept from being
+        read: browsers apply CORS to no websocket.
+        """
+        self.app = app
+        self.sockets_path = sockets_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = AsgiHeaders(scope["headers"])
+        origin = headers.get("origin")
+        response = Response(scope, origin, send)
+        refusal = self._refusal(scope, headers.get("host", ""), origin) if origin is not None else None
+        if refusal:
+            await response.refuse(receive, 400, refusal)
+        elif _is_preflight(scope, headers):
+            await respond(response.send, 200, [(b"content-length", b"0")])
+        else:
+            try:
+                await self.app(scope, receive, response.send)
+            except Exception:
+                await response.fail()
+                raise
+
+    def _refusal(self, scope: Scope, host: str, origin: str) -> str | None:
+        """Return why a request with an Origin is refused, None if it is not."""
+        if not is_allowed_host(host):
+            return NOT_THIS_HOST
+        if f"{scope['path']}/".startswith(self.sockets_path) and not is_allowed_origin(origin, host):
+            return f"{origin[:MAX_ORIGIN]} is not an accepted origin: see CORS_ORIGIN"
+        return None
+
+
+def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
+    return (
+        scope.get("method") == "OPTIONS"
+        and "access-control-request-method" in headers
+        and not scope["path"].startswith("/admin/")
+    )
+
+
+class Response:
+    """The response to one request; completes its headers, if it is one of HTTP."""
+
+    def __init__(self, scope: Scope, origin: str | None, send: Send) -> None:
+        self._scope = scope
+        self._origin = None if origin is None else origin[:MAX_ORIGIN]
+        self._send = send
+        self._has_begun = False
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the application's on."""
+        if message["type"] == "http.response.start":
+            self._has_begun = True
+            given = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in given}
+            message = message | {"headers": given + [header for header in self._headers() if header[0] not in names]}
+        await self._send(message)
+
+    def _headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        method = "OPTIONS" if self._scope["method"] == "OPTIONS" else "GET"
+        path = "/admin/" if self._scope["path"].startswith("/admin/") else "/"
+        return _django_headers(method, path, self._origin)
+
+    async def refuse(self, receive: Receive, status: int, message: str) -> None:
+        """Respond with an error, in place of the application; to a websocket's handshake, too."""
+        body = errors.error_response(status, [message]).content
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        if self._scope["type"] == "http":
+            await respond(self.send, status, headers, body)
+            return
+        await receive()
+        if "websocket.http.response" in self._scope.get("extensions", {}):
+            await self._send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "websocket.http.response.body", "body": body})
+        else:
+            await self._send({"type": "websocket.close"})
+
+    async def fail(self) -> None:
+        """Respond to a request whose application has failed, if it has not responded yet."""
+        if self._scope["type"] == "http" and not self._has_begun:
+            body = errors.error_response(500, "Internal Server Error").content
+            await respond(self.send, 500, [(b"content-type", b"application/json"), (b"connection", b"close")], body)
