@@ -393,8 +393,9 @@ logging.config.dictConfig(
     {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"log_filter": {"()": "evoapi.log_filter.LogFilter"}},
         "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["log_filter"]}},
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
             **{name: {"level": LOG_LEVEL} for name in ("evoapi", "instances", "realtime")},

@@ -77,6 +77,14 @@ MAX_BODY_BYTES = _bound(
     limits="the body of a request",
     beyond="413, before more of it is read",
 )
+LOG_CHARACTERS = _bound(
+    "LIMIT_LOG_CHARACTERS",
+    4096,
+    "characters",
+    Holder.STRANGER,
+    limits="a log line that holds something of a request",
+    beyond="its end is left out",
+)
 TURN_MILLISECONDS = _bound(
     "LIMIT_TURN_MILLISECONDS",
     10,

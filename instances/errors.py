@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -17,14 +16,13 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
 from rest_framework.response import Response
 
+from instances.masking import mask_keys
+
 logger = logging.getLogger(__name__)
 
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
 DATABASE_AWAY = "The database does not answer; try again"
-
-#: Clients put their key into the query by mistake; a response, which may be logged, does not repeat it.
-_KEY_IN_QUERY = re.compile(r"((?:apikey|token)=)[^&]*", re.IGNORECASE)
 
 
 def body(code: int, message: Any) -> dict[str, Any]:
@@ -106,8 +104,7 @@ def _member(path: list[str]) -> str:
 
 def no_such_route(request: Any) -> str:
     """Return the message for an unknown route, in Express's words; keys in the query are masked."""
-    path = _KEY_IN_QUERY.sub(r"\1********", request.get_full_path())
-    return f"Cannot {request.method} {path}"
+    return f"Cannot {request.method} {mask_keys(request.get_full_path())}"  # responses may be logged, too
 
 
 def error_response(code: int, message: Any) -> HttpResponse:
