@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import gc
 import logging
-from typing import ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from instances import errors
 from instances.access.gate import Gate
 from instances.asgi import Application, Receive, Scope, Send, respond
-from instances.models import Fingerprint
 from instances.outbound.client import http_client
-from realtime.database import database
+from realtime.database import check_database, database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
 from realtime.fanout import sse
@@ -25,7 +21,9 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
+from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server
+from realtime.wire import server
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +37,6 @@ class SocketIO:
     Used alone, or in Channels' ProtocolTypeRouter under "http", "websocket" and "lifespan".
     """
 
-    #: The applications that are started in this process.
-    running: ClassVar[set[SocketIO]] = set()
-
     def __init__(self, other: Application | None = None) -> None:
         self.other = other
         self.gate = Gate(self._route, sockets_path=PATH)
@@ -51,6 +46,8 @@ class SocketIO:
         self.server.register_namespace(self.namespaces)
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
+        self.supervisor = Supervisor()
+        self.dispatcher: Dispatcher | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -113,22 +110,35 @@ class SocketIO:
 
     async def start(self) -> None:
         """Start the relay and the workers. Raises ImproperlyConfigured for a database or settings that do not fit."""
-        await database(_check_database)
+        await database(check_database)
         transports()  # settings are checked now, not at the first delivery
         await http_client.start()
         await self.relay.start()
-        self.relay.spawn(self.namespaces.recheck_access_forever())
         await database(coalescing_worker.emit_left_behind)
-        self.relay.spawn(coalescing_worker.run_forever())
-        self.relay.spawn(prune_forever())
-        if settings.DELIVERY_EMBEDDED:
-            self.relay.spawn(Dispatcher().run())
-        self.running.add(self)
+        self._start_loops()
+        server.before_shutdown.add(self.close_transports)
+        server.has_failed.add(self._has_failed)
         _tune_gc()
+
+    def _has_failed(self) -> bool:
+        return self.supervisor.has_failed
+
+    def _start_loops(self) -> None:
+        self.supervisor.start("sweep", self.relay.sweep_forever)
+        self.supervisor.start("access", self.namespaces.recheck_access_forever)
+        self.supervisor.start("coalesced events", coalescing_worker.run_forever)
+        self.supervisor.start("retention", prune_forever)
+        if settings.DELIVERY_EMBEDDED:
+            self.dispatcher = Dispatcher()
+            self.dispatcher.start(self.supervisor)
 
     async def stop(self) -> None:
         """Stop the relay and the workers, and disconnect all clients."""
-        self.running.discard(self)
+        server.before_shutdown.discard(self.close_transports)
+        server.has_failed.discard(self._has_failed)
+        await self.supervisor.stop()
+        if self.dispatcher:
+            await self.dispatcher.stop()
         await self.relay.stop()
         await self.server.shutdown()
         await http_client.stop()
@@ -139,14 +149,6 @@ def _tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-
-
-def _check_database() -> None:
-    """Raise ImproperlyConfigured for a database with other migrations, or encrypted with other secrets."""
-    executor = MigrationExecutor(connection)
-    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        raise ImproperlyConfigured("The database is not up to date: run `manage.py migrate`.")
-    Fingerprint.check_all()
 
 
 async def _respond(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:

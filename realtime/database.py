@@ -7,25 +7,41 @@ instead: a long replay must not keep clients from joining.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar
 
-from django.db import close_old_connections
+from django.core.exceptions import ImproperlyConfigured
+from django.db import close_old_connections, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from instances.models import Fingerprint
 
 T = TypeVar("T")
 
 
 class Pool(Enum):
-    """The purpose of a call. Each pool has threads of its own, which keep their connections."""
+    """The purpose of a call. Each pool has threads of its own."""
 
     JOINS = "joins"
     READS = "reads"
     SENDS = "sends"
+    #: Claims of deliveries, their renewal and their results. Its threads keep their connections: if all connections of
+    #: the process were waiting for one tenant's locks, claims would end, and other processes send again what is sent.
+    DELIVERIES = "deliveries"
+    #: Background work that may be late: retention, coalesced events, endpoints that are disabled.
+    UPKEEP = "upkeep"
 
 
-_executors = {pool: ThreadPoolExecutor(max_workers=4, thread_name_prefix=pool.value) for pool in Pool}
+#: PostgreSQL's code for a lock that was not to be had in time.
+LOCK_NOT_AVAILABLE = "55P03"
+
+#: Threads of each pool.
+THREADS = 4
+_executors = {pool: ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=pool.value) for pool in Pool}
 
 
 async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOINS, **kwargs: Any) -> T:
@@ -35,13 +51,52 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
     """
 
     def call() -> T:
-        close_old_connections()
+        if pool is not Pool.DELIVERIES:
+            close_old_connections()
         try:
             return function(*args, **kwargs)
         finally:
-            close_old_connections()
+            if pool is not Pool.DELIVERIES:
+                close_old_connections()
+            elif connection.errors_occurred:
+                connection.close()  # it may be broken; the next call gets another one
 
     return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
+
+
+async def close_kept_connections() -> None:
+    """Close the connections that the threads of Pool.DELIVERIES keep."""
+    meeting = threading.Barrier(THREADS)
+
+    def close() -> None:
+        with suppress(threading.BrokenBarrierError):  # a thread is still busy
+            meeting.wait(1)  # each call needs a thread of its own
+        connection.close()
+
+    await asyncio.gather(*(database(close, pool=Pool.DELIVERIES) for _ in range(THREADS)))
+
+
+def limit_lock_waits(seconds: float) -> None:
+    """Have this transaction wait no longer for a row's lock on PostgreSQL; then it raises OperationalError.
+
+    SQLite has no such locks: its writers wait for each other as long as its `timeout` says.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
+
+
+def is_lock_timeout(error: Exception) -> bool:
+    """Return whether a wait for a lock took longer than `limit_lock_waits` allows."""
+    return getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
+
+
+def check_database() -> None:
+    """Raise ImproperlyConfigured for a database with other migrations, or encrypted with other secrets."""
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        raise ImproperlyConfigured("The database is not up to date: run `manage.py migrate`.")
+    Fingerprint.check_all()
 
 
 #: Calls of a `Batched` that run at the same time. One: more arguments are collected for each call, and threads that

@@ -30,6 +30,7 @@ from realtime.database import database
 from realtime.envelope import EventNumber, render
 from realtime.log.models import Event
 from realtime.management.commands import serve
+from realtime.wire.server import GracefulServer
 
 EPOCH = "9c2347a1eeccb389"
 
@@ -136,4 +137,4 @@ if __name__ == "__main__":
             "round": feed.feed,
             "recorded": recorded,
         }
-        control.run(serve.GracefulServer(config), commands)
+        control.run(GracefulServer(config), commands)

@@ -1,7 +1,8 @@
 """Sends pending deliveries: hundreds at a time, within a limit for each endpoint, so that a dead one delays no other.
 
 Deliveries are claimed with a lease, and results are stored in batches, each in one transaction. When a process dies,
-the deliveries it has claimed are due again at the end of the lease.
+the deliveries it has claimed are due again at the end of the lease. So are those whose claim was committed without
+this process knowing, as the connection broke: only what is in flight here is renewed.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ import logging
 import random
 import secrets
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
 from instances.errors import DATABASE_ERRORS
-from realtime.database import Pool, database
+from realtime.database import Pool, close_kept_connections, database
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import disable, failing_endpoints, record_failure, record_success
@@ -30,6 +30,7 @@ from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State, load_bodies
 from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, transports
+from realtime.operation.supervisor import SetAside, Supervisor, is_cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ ENDPOINTS_AT_ONCE = 100
 INTERVAL = 1.0
 #: Seconds for which an endpoint cools down without a claimable delivery: others have claimed them, or memory is short.
 COOLING_DOWN = 0.25
+#: Seconds for which an endpoint that is gone cools down: by then it is disabled.
+DISABLING = 2.0
 #: Seconds between two renewals of the lease.
 RENEWAL = LEASE / 3
 #: Results that are stored in one transaction, at most.
@@ -66,61 +69,68 @@ class Dispatcher:
         self._limiter = ConcurrencyLimiter()
         #: Endpoints that are cooling down, and the time (time.monotonic) until when.
         self._cooling_down: dict[int, float] = {}
+        #: Endpoints for which deliveries could not be claimed.
+        self._set_aside = SetAside("endpoint")
         self._wakeup = asyncio.Event()
+        self._listener: Callable[[], object] = self._wakeup.set
+        #: The delivery in each slot, until its result is stored: its claim is renewed, and no other one is.
+        self._in_flight: dict[int, Delivery] = {}
         #: Finished attempts whose results are not stored yet, with their slots.
-        self._finished: list[tuple[int, FinishedAttempt]] = []
+        self._finished: deque[tuple[int, FinishedAttempt]] = deque()
         self._has_finished = asyncio.Event()
+        #: The task that disables an endpoint, by endpoint.
+        self._disabling: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Send deliveries until cancelled; then unsent deliveries are released to other processes at once."""
-        listener = self._wakeup_from_thread()
-        wakeup.listeners.add(listener)
-        background = [asyncio.ensure_future(loop()) for loop in (self._store_results_forever, self._renew_forever)]
-        try:
-            await self._load_failing()
-            while True:
-                self._wakeup.clear()
-                if not await self._start_attempts():
-                    await self._wait_for_wakeup()
-        finally:
-            wakeup.listeners.discard(listener)
-            running = [*background, *self._tasks]
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await self._stop()
+    def start(self, supervisor: Supervisor) -> None:
+        """Have the supervisor run the loops that claim and send deliveries and store their results."""
+        loop = asyncio.get_running_loop()
+        self._listener = lambda: loop.call_soon_threadsafe(self._wakeup.set)
+        wakeup.listeners.add(self._listener)
+        supervisor.start("deliveries", self._send_forever)
+        supervisor.start("delivery results", self._store_results_forever)
+        supervisor.start("delivery claims", self._renew_forever)
 
-    async def _load_failing(self) -> None:
-        """Limit the endpoints that failed before this process started."""
-        with suppress(DatabaseError):  # the first poll reports it
-            self._limiter.load_failing(await database(failing_endpoints, pool=Pool.SENDS))
+    async def stop(self) -> None:
+        """Cancel the attempts, store what is finished, and release the rest to other processes at once.
 
-    async def _stop(self) -> None:
+        The supervisor has to be stopped first.
+        """
+        wakeup.listeners.discard(self._listener)
+        running = [*self._tasks, *self._disabling.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         try:
             if self._finished:
-                await database(_store_batch, [attempt for _, attempt in self._finished], pool=Pool.SENDS)
-            await database(Delivery.objects.release, self._lease, pool=Pool.SENDS)
-        except DatabaseError as error:
+                await database(_store_batch, [attempt for _, attempt in self._finished], pool=Pool.DELIVERIES)
+            await database(Delivery.objects.release, self._lease, pool=Pool.DELIVERIES)
+        except Exception as error:
             logger.error("Deliveries in flight are sent again when their lease ends: %s", error)
         finally:
+            await close_kept_connections()
             for transport in transports().values():
                 await transport.close()
 
-    async def _renew_forever(self) -> None:
-        while True:
-            await asyncio.sleep(RENEWAL)
-            if self._limiter:
-                try:
-                    await database(Delivery.objects.renew, self._lease, pool=Pool.SENDS)
-                except DATABASE_ERRORS as error:
-                    logger.error("The lease could not be renewed: %s", error)
-                except Exception:
-                    logger.exception("The lease could not be renewed")
+    async def run(self) -> None:
+        """Send deliveries until cancelled, under a supervisor of its own."""
+        supervisor = Supervisor()
+        self.start(supervisor)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await supervisor.stop()
+            await self.stop()
 
-    def _wakeup_from_thread(self) -> Callable[[], object]:
-        loop = asyncio.get_running_loop()
-        return lambda: loop.call_soon_threadsafe(self._wakeup.set)
+    # Claims
+
+    async def _send_forever(self) -> None:
+        # those that failed before this process started
+        self._limiter.load_failing(await database(failing_endpoints, pool=Pool.DELIVERIES))
+        while True:
+            self._wakeup.clear()
+            if not await self._start_attempts():
+                await self._wait_for_wakeup()
 
     async def _wait_for_wakeup(self) -> None:
         with suppress(TimeoutError):
@@ -132,79 +142,145 @@ class Dispatcher:
         """Claim due deliveries and start their attempts; returns whether another poll may claim more."""
         now = time.monotonic()
         self._cooling_down = {pk: until for pk, until in self._cooling_down.items() if until > now}
+        excluded = [*self._cooling_down, *self._disabling, *self._set_aside.keys()]
         available = self._limiter.availability()
-        try:
-            claimed, unclaimable = await database(
-                _claim, self._lease, available, list(self._cooling_down), pool=Pool.SENDS
-            )
-        except DATABASE_ERRORS as error:
-            logger.error("Due deliveries could not be read; trying again: %s", error)
-            return False
-        except Exception:
-            logger.exception("Due deliveries could not be read; trying again")
-            return False
+        claimed, unclaimable, failed = await database(_claim, self._lease, available, excluded, pool=Pool.DELIVERIES)
+        for endpoint_id, error in failed.items():
+            self._set_aside.add(endpoint_id, error)
         self._cooling_down |= dict.fromkeys(unclaimable, time.monotonic() + COOLING_DOWN)
         for delivery, endpoint in claimed:
+            self._set_aside.discard(delivery.endpoint_id)
             slot = self._limiter.acquire(delivery.endpoint_id, delivery.size)
+            self._in_flight[slot] = delivery
             task = asyncio.ensure_future(self._attempt(delivery, endpoint, slot))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return bool(claimed or unclaimable)
 
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL)
+            if self._in_flight:
+                ids = [delivery.pk for delivery in self._in_flight.values()]
+                await database(Delivery.objects.renew, ids, self._lease, pool=Pool.DELIVERIES)
+
+    # Attempts
+
     async def _attempt(self, delivery: Delivery, endpoint: Endpoint | None, slot: int) -> None:
         at, start = timezone.now(), time.monotonic()
-        outcome = Outcome(Result.DEAD, error="The endpoint is switched off or gone")
-        try:
-            if endpoint is not None:
-                message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
-                outcome = await transports()[endpoint.transport].send(message, endpoint)
-        except Exception:
-            logger.exception("A transport has failed")
-            outcome = Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
+        outcome = await _send(delivery, endpoint)
         self._limiter.record(slot, outcome.result is Result.DELIVERED)
+        if outcome.result is Result.GONE:
+            self._cooling_down[delivery.endpoint_id] = time.monotonic() + DISABLING
         self._finished.append((slot, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - start)))
         self._has_finished.set()
 
     async def _store_results_forever(self) -> None:
+        """Store results, then free their slots; while the database is away, both are kept."""
         while True:
             await self._has_finished.wait()
-            self._has_finished.clear()
             while self._finished:
-                batch, self._finished = self._finished[:BATCH], self._finished[BATCH:]
-                await self._store_results(batch)
+                count = min(len(self._finished), BATCH)
+                try:
+                    await self._store_results(count)
+                except DATABASE_ERRORS:
+                    raise
+                except Exception:
+                    for _ in range(count):
+                        await self._store_result()
+            self._has_finished.clear()
 
-    async def _store_results(self, batch: list[tuple[int, FinishedAttempt]]) -> None:
-        """Store results, then free their slots; while the database is away, both are kept.
+    async def _store_result(self) -> None:
+        """Store the first result alone; one that cannot be stored ends its delivery, and delays no other."""
+        slot, attempt = self._finished[0]
+        try:
+            await self._store_results(1)
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            logger.exception("The result of delivery %s could not be stored", attempt.delivery.pk)
+            await database(_end_without_result, attempt, pool=Pool.DELIVERIES)
+            self._finished.popleft()
+            self._free(slot)
 
-        A result that can never be stored must not delay the others: its delivery stays claimed until the process stops.
-        """
-        while True:
-            try:
-                await database(_store_batch, [attempt for _, attempt in batch], pool=Pool.SENDS)
-                break
-            except DATABASE_ERRORS as error:
-                logger.error("Results of deliveries could not be stored; trying again: %s", error)
-                await asyncio.sleep(INTERVAL)
-            except Exception:
-                if len(batch) > 1:
-                    for item in batch:
-                        await self._store_results([item])
-                    return
-                logger.exception("The result of delivery %s could not be stored", batch[0][1].delivery.pk)
-                break
+    async def _store_results(self, count: int) -> None:
+        """Store the first `count` results in one transaction, and free their slots."""
+        batch = [self._finished[number] for number in range(count)]
+        to_disable = await database(_store_batch, [attempt for _, attempt in batch], pool=Pool.DELIVERIES)
         for slot, _ in batch:
-            self._limiter.release(slot)
+            self._finished.popleft()
+            self._free(slot)
         self._wakeup.set()
+        for endpoint_id, reason in to_disable:
+            if endpoint_id not in self._disabling:
+                self._disabling[endpoint_id] = asyncio.ensure_future(self._disable(endpoint_id, reason))
+
+    def _free(self, slot: int) -> None:
+        del self._in_flight[slot]
+        self._limiter.release(slot)
+
+    async def _disable(self, endpoint_id: int, reason: str) -> None:
+        """Disable an endpoint; it may wait for the lock of its instance, so results do not wait for it."""
+        try:
+            await database(disable, endpoint_id, reason, pool=Pool.UPKEEP)
+        except Exception as error:
+            logger.error("The endpoint %s is switched off at its next failure: %s", endpoint_id, error)
+        finally:
+            del self._disabling[endpoint_id]
+            self._wakeup.set()
 
 
-def _claim(
-    lease: str, available: Availability, cooling_down: list[int]
-) -> tuple[list[tuple[Delivery, Endpoint | None]], list[int]]:
-    """Claim due deliveries; returns them with their current endpoints, and the endpoints without a claimable one."""
+async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
+    """Send a delivery to its endpoint; an unforeseen error is logged, and is the outcome of this attempt alone."""
+    if endpoint is None:
+        return Outcome(Result.DEAD, error="The endpoint is switched off or gone")
+    try:
+        message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
+        return await transports()[endpoint.transport].send(message, endpoint)
+    except (Exception, asyncio.CancelledError):
+        if is_cancelled():
+            raise
+        logger.exception("A transport has failed")
+        return Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
+
+
+class Claimed(NamedTuple):
+    """The result of a poll: deliveries with their current endpoints, and endpoints without any to claim."""
+
+    deliveries: list[tuple[Delivery, Endpoint | None]]
+    unclaimable: list[int]
+    #: Endpoints that raised an unforeseen error, whose claims are rolled back.
+    failed: dict[int, Exception]
+
+
+def _claim(lease: str, available: Availability, excluded: list[int]) -> Claimed:
+    """Claim due deliveries and read their endpoints, in one transaction: without an endpoint there is no claim."""
+    result = Claimed([], [], {})
+    due = Delivery.objects.due(ENDPOINTS_AT_ONCE, excluding=[*available.full(), *excluded])
+    if not due:
+        return result
+    try:
+        _claim_for(due, lease, available, result)
+    except DATABASE_ERRORS:
+        raise
+    except Exception:
+        # one endpoint is the cause: each has a transaction of its own
+        result = Claimed([], [], {})
+        for endpoint in due:
+            try:
+                _claim_for([endpoint], lease, available, result)
+            except DATABASE_ERRORS:
+                raise
+            except Exception as error:
+                result.failed[endpoint[0]] = error
+    return result
+
+
+def _claim_for(due: list[tuple[int, bool]], lease: str, available: Availability, result: Claimed) -> None:
+    """Claim deliveries of these endpoints in one transaction, and add them to the result."""
     claimed: list[Delivery] = []
     unclaimable = []
     with transaction.atomic():
-        due = Delivery.objects.due(ENDPOINTS_AT_ONCE, excluding=[*available.full(), *cooling_down])
         for endpoint_id, is_ordered in due:
             free = available.free(endpoint_id)
             claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
@@ -213,16 +289,14 @@ def _claim(
             claimed += deliveries
             if not deliveries:  # also without a free slot: such endpoints must not fill the next poll
                 unclaimable.append(endpoint_id)
-    endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
-    load_bodies(claimed)
-    return [(delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed], unclaimable
+        endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
+        load_bodies(claimed)
+    result.deliveries.extend((delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed)
+    result.unclaimable.extend(unclaimable)
 
 
-def _store_batch(batch: list[FinishedAttempt]) -> None:
-    """Store results and the health of endpoints, then disable endpoints that are gone or fail for days.
-
-    Disabling takes a transaction of its own: its event locks the instance first.
-    """
+def _store_batch(batch: list[FinishedAttempt]) -> list[tuple[int, str]]:
+    """Store results and the health of endpoints; returns the endpoints to disable, each with the reason."""
     results_of = defaultdict(list)
     for attempt in batch:
         if attempt.delivery.endpoint_id > 0:
@@ -232,10 +306,15 @@ def _store_batch(batch: list[FinishedAttempt]) -> None:
         record_success([pk for pk, results in results_of.items() if Result.DELIVERED in results])
         # sorted: all processes lock them in one order
         failed = sorted(pk for pk, results in results_of.items() if Result.DELIVERED not in results)
-        to_disable = [(pk, reason) for pk in failed if (reason := record_failure(pk, results_of[pk]))]
-    for endpoint_id, reason in to_disable:
-        with transaction.atomic():
-            disable(endpoint_id, reason)
+        return [(pk, reason) for pk in failed if (reason := record_failure(pk, results_of[pk]))]
+
+
+def _end_without_result(finished: FinishedAttempt) -> None:
+    """End a delivery whose result cannot be stored: it would be sent again and again."""
+    state = State.DELIVERED if finished.outcome.result is Result.DELIVERED else State.DEAD
+    claimed = Delivery.objects.pending().filter(pk=finished.delivery.pk, lease=finished.delivery.lease)
+    reason = "The result of its last attempt could not be stored; the server's log says why"
+    claimed.update(state=state, lease=None, finished_at=timezone.now(), reason=reason)
 
 
 def _result(finished: FinishedAttempt) -> AttemptResult:

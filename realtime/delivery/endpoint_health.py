@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from instances.events import EventType, announce
 from instances.models import Instance, Subscription
-from realtime.delivery.models import Delivery, State
+from realtime.database import limit_lock_waits
+from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Result
 
 logger = logging.getLogger(__name__)
 
 #: The length of a failure after which a success makes deliveries that wait for their next attempt due at once.
 OUTAGE = timedelta(minutes=1)
-#: The length of a failure after which an endpoint is disabled.
+#: The length of a failure after which an endpoint is disabled, if there were several failures in that time.
 PATIENCE = timedelta(days=5)
+#: The failures that are several. Those of the beginning do not count: many at once say no more than one.
+SEVERAL, BEGINNING = 5, timedelta(hours=1)
+#: Seconds that disabling waits for an instance's lock.
+LOCK_TIMEOUT = 1.0
 
 
 def failing_endpoints() -> list[int]:
@@ -42,13 +48,26 @@ def record_failure(endpoint_id: int, results: list[Result]) -> str:
     Subscription.objects.filter(pk=endpoint_id, failing_since=None).update(failing_since=now)
     if Result.GONE in results:
         return "It answered 410 Gone"
-    if Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True).exists():
+    failing = Subscription.objects.filter(pk=endpoint_id, failing_since__lt=now - PATIENCE, is_enabled=True)
+    since = failing.values_list("failing_since", flat=True).first()
+    if since and _has_failed_since(endpoint_id, since + BEGINNING):
         return f"Nothing could be delivered for {PATIENCE.days} days"
     return ""
 
 
+def _has_failed_since(endpoint_id: int, since: datetime) -> bool:
+    """Return whether SEVERAL attempts have failed since then; there was no success."""
+    attempts = Attempt.objects.filter(delivery__endpoint_id=endpoint_id, at__gte=since).order_by("-delivery_id", "-pk")
+    return len(attempts.values_list("pk")[:SEVERAL]) == SEVERAL
+
+
+@transaction.atomic
 def disable(endpoint_id: int, reason: str) -> None:
-    """Disable an endpoint, end its pending deliveries and announce `endpoint.disabled`; needs a transaction."""
+    """Disable an endpoint, end its pending deliveries and announce `endpoint.disabled`.
+
+    Raises OperationalError if its instance stays locked for LOCK_TIMEOUT seconds.
+    """
+    limit_lock_waits(LOCK_TIMEOUT)
     instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
     endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()
     if endpoint is None:

@@ -162,13 +162,13 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         )
         return sorted(claimed, key=lambda delivery: delivery.pk)
 
-    def renew(self, lease: str) -> None:
-        """Extend a lease to LEASE seconds from now.
+    def renew(self, ids: Collection[int], lease: str) -> None:
+        """Extend the claims of these deliveries, where the lease still holds, to LEASE seconds from now.
 
         Rows that are locked are skipped, not waited for: their results are being stored, so they need no lease.
         """
         with transaction.atomic():
-            claimed = self.pending().filter(lease=lease).unlocked()
+            claimed = self.pending().filter(pk__in=ids, lease=lease).unlocked()
             claimed.update(due_at=timezone.now() + timedelta(seconds=LEASE))
 
     def release(self, lease: str) -> None:

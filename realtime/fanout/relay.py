@@ -68,7 +68,6 @@ class Relay:
         self.global_feed.epoch = (await database(Stream.objects.global_stream)).epoch
         self.global_feed.position = await database(Event.objects.head)
         bus.listen(asyncio.get_running_loop(), self.on_hint)
-        self.spawn(self._sweep_forever())
         self.running.add(self)
 
     async def stop(self) -> None:
@@ -164,13 +163,11 @@ class Relay:
 
     # The sweep
 
-    async def _sweep_forever(self) -> None:
+    async def sweep_forever(self) -> None:
+        """Sweep at intervals; a supervisor runs it."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
-            try:
-                await self.sweep()
-            except DatabaseError as error:
-                logger.error("The sweep could not read the log; it tries again: %s", error)
+            await self.sweep()
 
     async def _sweep_soon(self) -> None:
         with suppress(DatabaseError):  # the next regular sweep reports it

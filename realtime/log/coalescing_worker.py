@@ -7,12 +7,12 @@ import logging
 import time
 from typing import Any
 
-from django.db import Error as DatabaseError
-from django.db import OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
-from realtime.database import Pool, database
+from realtime.database import Pool, database, is_lock_timeout, limit_lock_waits
 from realtime.log.coalescing import Burst, BurstQuerySet, coalesced_types
 from realtime.log.models import Event
+from realtime.operation.supervisor import SetAside
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,11 @@ BATCH = 500
 INTERVAL, INTERVAL_WHEN_OFF = 0.25, 30.0
 #: Seconds between two deletions of idle rows.
 REMOVAL_INTERVAL = 10.0
-LOCK_NOT_AVAILABLE = "55P03"
+#: Seconds to wait for an instance's lock: a stuck transaction must not delay all other instances.
+LOCK_TIMEOUT = 0.1
+
+#: Instances whose deferred events could not be emitted.
+_set_aside = SetAside("instance")
 
 
 def emit_due() -> int:
@@ -48,39 +52,38 @@ def remove_idle() -> int:
 
 
 def _emit(bursts: BurstQuerySet) -> int:
-    ids = bursts.deferred().order_by("due_at").values_list("instance_id", flat=True)
+    due = bursts.deferred().exclude(instance_id__in=_set_aside.keys()).order_by("due_at")
+    ids = due.values_list("instance_id", flat=True)
     return sum(_emit_instance(instance_id, bursts) for instance_id in dict.fromkeys(ids[:BATCH]))
 
 
 def _emit_instance(instance_id: Any, bursts: BurstQuerySet) -> int:
+    """Emit what is due of an instance; where that fails, the instance is set aside."""
     try:
         with transaction.atomic():
-            _set_lock_timeout()
-            return Event.objects.write_deferred(instance_id, bursts)
+            limit_lock_waits(LOCK_TIMEOUT)
+            count = Event.objects.write_deferred(instance_id, bursts)
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+        if not is_lock_timeout(error):
             raise
-        logger.info("The stream of instance %s is locked; the next round emits what is due", instance_id)
+        logger.info("The stream of instance %s is locked; its events are emitted later", instance_id)
+        _set_aside.add(instance_id)
         return 0
-
-
-def _set_lock_timeout() -> None:
-    """Bound the wait for a stream's lock: a stuck transaction must not delay all other instances."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '1s'")
+    except InterfaceError:
+        raise
+    except Exception as error:
+        _set_aside.add(instance_id, error)
+        return 0
+    _set_aside.discard(instance_id)
+    return count
 
 
 async def run_forever() -> None:
-    """Run rounds until the task is cancelled. A database error is logged, and the next round tries again."""
+    """Run rounds until the task is cancelled; a supervisor runs it."""
     removed_at = time.monotonic()
     while True:
-        try:
-            await database(emit_due, pool=Pool.READS)
-            if time.monotonic() - removed_at > REMOVAL_INTERVAL:
-                await database(remove_idle, pool=Pool.READS)
-                removed_at = time.monotonic()
-        except DatabaseError as error:
-            logger.error("Deferred events could not be read; the next round tries again: %s", error)
-            await asyncio.sleep(1)
+        await database(emit_due, pool=Pool.UPKEEP)
+        if time.monotonic() - removed_at > REMOVAL_INTERVAL:
+            await database(remove_idle, pool=Pool.UPKEEP)
+            removed_at = time.monotonic()
         await asyncio.sleep(INTERVAL if coalesced_types() else INTERVAL_WHEN_OFF)

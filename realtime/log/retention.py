@@ -6,19 +6,20 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import DateTimeField, Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
+from instances.errors import DATABASE_ERRORS
 from instances.models import Instance
-from realtime.database import Pool, database
+from realtime.database import Pool, database, is_lock_timeout, limit_lock_waits
 from realtime.delivery.bodies import Body
 from realtime.delivery.inline_bodies import Moving
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
@@ -34,6 +35,8 @@ BATCH, PAGES = 500, 250
 INCREMENTAL = 2
 #: Least retention of dedupe keys: Meta retries a webhook for seven days, and without the key it is recorded again.
 MIN_KEY_RETENTION = timedelta(days=8)
+#: Seconds that a step waits for the lock of a stream.
+LOCK_TIMEOUT = 5.0
 #: Seconds from the start of a server to its first round, and between two rounds.
 FIRST_ROUND_DELAY, ROUND_INTERVAL = 60, 600
 
@@ -46,31 +49,41 @@ class Pruning:
         self.events_before = timezone.now() - retention
         self.keys_before = timezone.now() - max(retention, MIN_KEY_RETENTION)
         self.events = self.keys = self.streams = self.deliveries = 0
-        self._steps = self._all_steps()
+        self._steps: Iterator[bool] | None = None
 
     def step(self) -> bool:
-        """Delete a batch; return False when nothing is left to delete."""
+        """Delete a batch; return False when nothing is left to delete.
+
+        What cannot be pruned is logged and left for the next round. Raises OperationalError and InterfaceError.
+        """
+        if self._steps is None:
+            self._steps = self._all_steps()
         return next(self._steps, False)
 
     def _all_steps(self) -> Iterator[bool]:
         Stream.objects.global_stream()
         for instance_id in list(self._due().values_list("pk", flat=True)):
-            while self._prune_stream(instance_id):
-                yield True
+            yield from self._batches(f"events of instance {instance_id}", partial(self._prune_stream, instance_id))
             yield True
-        while self._prune_keys():
-            yield True
-        while self._prune_deliveries():
-            yield True
+        yield from self._batches("dedupe keys", self._prune_keys)
+        yield from self._batches("deliveries", self._prune_deliveries)
         for endpoint_id, reason in waiting_endpoints().items():
             logger.warning("Deliveries to endpoint %s wait, until they are too old: %s", endpoint_id, reason)
-            while _give_up_old(endpoint_id, reason):
+            name = f"deliveries to endpoint {endpoint_id}"
+            yield from self._batches(name, partial(_give_up_old, endpoint_id, reason))
+        yield from self._batches("bodies inside deliveries", Moving().step)
+        yield from self._batches("free pages of the database", _give_back_space)
+
+    def _batches(self, what: str, prune: Callable[[], bool]) -> Iterator[bool]:
+        try:
+            while prune():
                 yield True
-        moving = Moving()
-        while moving.step():
-            yield True
-        while _give_back_space():
-            yield True
+        except DATABASE_ERRORS as error:
+            if not is_lock_timeout(error):
+                raise
+            logger.info("The %s are locked; the next round tries again", what)
+        except Exception:
+            logger.exception("The %s could not be pruned; the next round tries again", what)
 
     def _prune_deliveries(self) -> bool:
         """Delete a batch of finished deliveries with their attempts; return whether there may be another batch.
@@ -106,6 +119,7 @@ class Pruning:
     def _prune_stream(self, instance_id: Any) -> bool:
         """Delete a batch from the beginning of a stream; return whether there may be another batch."""
         with transaction.atomic():
+            limit_lock_waits(LOCK_TIMEOUT)
             global_stream = self._lock_global_stream()
             stream = Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
             if stream is None:
@@ -216,20 +230,17 @@ def prune() -> Pruning:
 
 
 async def prune_forever() -> None:
-    """Run rounds until the task is cancelled. Several servers on one database may do so side by side."""
+    """Run rounds until the task is cancelled; a supervisor runs it. Several servers may do so side by side."""
     await asyncio.sleep(FIRST_ROUND_DELAY)
     while True:
-        try:
-            await _prune()
-        except DatabaseError:
-            logger.exception("The log could not be pruned; the next round tries again")
+        await _prune()
         await asyncio.sleep(ROUND_INTERVAL)
 
 
 async def _prune() -> None:
     pruning = Pruning()
     began = time.monotonic()
-    while await database(pruning.step, pool=Pool.READS):
+    while await database(pruning.step, pool=Pool.UPKEEP):
         await asyncio.sleep(time.monotonic() - began)
         began = time.monotonic()
     if pruning.events:

@@ -33,6 +33,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
+from uvicorn.supervisors import multiprocess
 
 from tests.server import ROOT
 
@@ -109,8 +110,20 @@ def test_uvicorn_makes_protocols_from_config_and_state():
 
 
 def test_uvicorn_shuts_down_by_a_method_of_its_server():
-    assert takes(uvicorn.Server.shutdown, "sockets"), has_moved(
-        "uvicorn", "Server.shutdown", "realtime/management/commands/serve.py"
+    assert takes(uvicorn.Server.shutdown, "sockets"), has_moved("uvicorn", "Server.shutdown", "realtime/wire/server.py")
+    assert takes(uvicorn.Server.handle_exit, "sig", "frame"), has_moved(
+        "uvicorn", "Server.handle_exit", "realtime/wire/server.py"
+    )
+
+
+def test_uvicorn_makes_workers_of_a_class_of_its_module():
+    assert "Process" in multiprocess.Multiprocess.init_processes.__code__.co_names, has_moved(
+        "uvicorn", "supervisors.multiprocess.Process", "realtime/wire/server.py"
+    )
+    worker = multiprocess.Process
+    assert isinstance(worker.server, property), has_moved("uvicorn", "Process.server", "realtime/wire/server.py")
+    assert {"_server", "config"} <= set(worker.__init__.__code__.co_names), has_moved(
+        "uvicorn", "Process._server", "realtime/wire/server.py"
     )
 
 

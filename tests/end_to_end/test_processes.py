@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
-from tests.server import ROOT, Server
+from tests.server import ROOT, Server, free_port
 
 RECORD = """
 from instances.events import event_occurred
@@ -106,6 +106,36 @@ def test_clients_of_a_server_that_is_stopped_reconnect_to_the_next_one(fresh_ser
     for client in clients:
         assert client.wait_for("connect", timeout=20)["recovered"] is True
         client.disconnect()
+
+
+@pytest.mark.postgres
+def test_several_workers_let_waiting_clients_go_before_they_stop(fresh_server, node):
+    server = fresh_server()
+    instance = server.create()
+    server.stop()
+    port = free_port()
+    command = [sys.executable, "manage.py", "serve", str(port), "--workers", "2"]
+    with server.log.open("ab") as log:
+        workers = subprocess.Popen(command, cwd=ROOT, env=server.environment, stdout=log, stderr=log)
+    try:
+        clients = [
+            node.connect(
+                f"http://127.0.0.1:{port}/{instance.name}", auth={"apikey": instance.token}, transports=["polling"]
+            )
+            for _ in range(4)
+        ]
+        for client in clients:
+            client.connected(20)
+
+        workers.terminate()
+        assert workers.wait(20) == 0
+        assert "timeout graceful shutdown exceeded" not in server.log.read_text()
+        for client in clients:
+            assert client.wait_for("disconnect")["active"] is True
+            client.disconnect()
+    finally:
+        workers.kill()
+        workers.wait()
 
 
 @pytest.mark.any_database

@@ -4,9 +4,13 @@ import asyncio
 import signal
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
 
+from realtime.database import check_database
 from realtime.delivery.dispatcher import Dispatcher
+from realtime.delivery.transports.base import transports
+from realtime.operation.supervisor import Supervisor
 
 
 class Command(BaseCommand):
@@ -16,12 +20,26 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            check_database()
+            transports()
+        except ImproperlyConfigured as error:
+            raise CommandError(f"Nothing can be delivered. {error}") from None
         self.stdout.write("Delivering (stop with Ctrl+C)")
-        asyncio.run(self._deliver())
+        self.stdout.flush()
+        if not asyncio.run(_deliver()):
+            raise CommandError("Nothing is delivered any more: a loop has failed too often, the log says how")
 
-    async def _deliver(self) -> None:
-        dispatcher = asyncio.ensure_future(Dispatcher().run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, dispatcher.cancel)
-        await asyncio.gather(dispatcher, return_exceptions=True)
+
+async def _deliver() -> bool:
+    """Deliver until a signal or a loop that fails too often; returns False for the latter."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    supervisor, dispatcher = Supervisor(), Dispatcher()
+    dispatcher.start(supervisor)
+    await stopped.wait()
+    await supervisor.stop()
+    await dispatcher.stop()
+    return not supervisor.has_failed

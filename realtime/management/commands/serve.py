@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import socket
 from argparse import ArgumentParser
 from contextlib import suppress
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from uvicorn.supervisors import Multiprocess
 
-from realtime.asgi import SocketIO
+from realtime.wire.server import run
 
 try:
     import resource
@@ -19,16 +17,6 @@ except ImportError:  # not on Windows
 
 #: Seconds that open requests may still take once the server is stopping.
 GRACE = 5
-
-
-class GracefulServer(uvicorn.Server):
-    """uvicorn's server, which closes Socket.IO connections and event streams before it stops."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close all connections, whose clients reconnect, then shut down: a waiting poll would use up all of GRACE."""
-        for application in SocketIO.running:
-            application.close_transports()
-        await super().shutdown(sockets)
 
 
 class Command(BaseCommand):
@@ -47,14 +35,8 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"Serving on http://{host}:{port} (stop with Ctrl+C)")
         self.stdout.flush()
-        config = uvicorn_config(host, port, workers)
-        if workers > 1:
-            Multiprocess(config, sockets=[config.bind_socket()]).run()
-            return
-        server = GracefulServer(config)
-        server.run()
-        if not server.started:
-            raise SystemExit(3)  # uvicorn has logged the reason
+        if code := run(uvicorn_config(host, port, workers)):
+            raise SystemExit(code)  # the log has the reason
 
 
 def uvicorn_config(host: str, port: int, workers: int) -> uvicorn.Config:

@@ -299,15 +299,18 @@ def faulty(settings):
     transports.cache_clear()
 
 
-def test_a_result_that_cannot_be_stored_delays_no_other(loja, faulty):
+def test_a_result_that_cannot_be_stored_ends_its_delivery_in_words_and_delays_no_other(loja, faulty):
     with Receiver() as receiver:
         endpoint(loja, receiver)
         faulty.poison = [record(loja, *range(10))[3].seq]
         with InProcessServer():
-            assert finished(9)
-            record(loja, 10)
             assert finished(10)
-            assert list(Delivery.objects.pending().values_list("seq", flat=True)) == faulty.poison
+            record(loja, 10)
+            assert finished(11)
+    assert len(receiver.requests) == 11
+    [ended] = Delivery.objects.exclude(state=State.DELIVERED)
+    assert (ended.seq, ended.state, ended.lease) == (faulty.poison[0], State.DEAD, None)
+    assert ended.reason == "The result of its last attempt could not be stored; the server's log says why"
 
 
 def test_after_a_poll_that_fails_there_are_others(loja, faulty, caplog):
@@ -317,5 +320,5 @@ def test_after_a_poll_that_fails_there_are_others(loja, faulty, caplog):
         record(loja, 1)
         assert finished()
     assert not faulty.failures
-    assert "Due deliveries could not be read" in caplog.text
+    assert "The loop 'deliveries' has failed; it is restarted" in caplog.text
     assert Delivery.objects.get().state == State.DELIVERED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.utils import timezone
 from instances.models import Subscription
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.log.models import Event
-from tests.in_process import until
+from tests.in_process import InProcessServer, until
 from tests.realtime.delivery.deliveries import endpoint, finished, record
 from tests.receiver import Receiver
 
@@ -51,6 +52,26 @@ def test_an_endpoint_that_fails_for_days_is_disabled(inside, loja):
 
         assert not Subscription.objects.endpoints().get().is_enabled
         assert Event.objects.filter(type="endpoint.disabled").count() == 1
+
+
+def test_an_endpoint_of_two_failures_five_days_apart_is_not_disabled(loja):
+    """Nor one of many failures at the beginning, and one days later: nothing was tried between them."""
+    with Receiver(lambda request: 400) as receiver:  # of which each ends a delivery
+        subscription = endpoint(loja, receiver)
+        with InProcessServer():
+            record(loja, *range(10))
+            finished(10)
+            long_ago = timezone.now() - timedelta(days=6)
+            Attempt.objects.update(at=long_ago)
+            Subscription.objects.filter(pk=subscription.pk).update(failing_since=long_ago)
+            record(loja, 11)
+            finished(11)
+            time.sleep(0.5)
+            assert Subscription.objects.endpoints().get().is_enabled
+
+            record(loja, *range(12, 16))
+            until(lambda: Event.objects.filter(type="endpoint.disabled").exists())
+    assert not Subscription.objects.endpoints().get().is_enabled
 
 
 def test_one_success_ends_a_failure(inside, loja):

@@ -68,7 +68,7 @@ def test_deliveries_of_a_dead_process_are_due_when_their_lease_ends(loja):
             finished()
 
         assert receiver.requests[0].id == claimed.event_id
-        Delivery.objects.renew("of the dead")
+        Delivery.objects.renew([claimed.pk], "of the dead")
         assert Delivery.objects.get().state == State.DELIVERED
 
 

@@ -461,7 +461,7 @@ def test_a_locked_stream_does_not_delay_other_instances():
 
     in_threads(lock, emit)
     assert emitted_states(other) == ["connecting", "open"]
-    assert coalescing_worker.emit_due() == 1
+    assert until(coalescing_worker.emit_due) == 1
 
 
 # Through servers

@@ -1,0 +1,67 @@
+"""uvicorn's server and its worker processes, which close connections before they wait for requests to end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import multiprocess
+
+#: Called on the event loop when the server stops, once no new connection is accepted: a waiting poll, for example,
+#: would use up all of the time that open requests still have.
+before_shutdown: set[Callable[[], object]] = set()
+
+#: Called for a signal: returns True if this process has sent it to itself, because it cannot go on.
+has_failed: set[Callable[[], bool]] = set()
+
+
+class GracefulServer(uvicorn.Server):
+    """uvicorn's server, which calls `before_shutdown` before it waits for open requests."""
+
+    #: True if the server stopped because it cannot go on.
+    has_failed = False
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for close in list(before_shutdown):
+            close()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; without raising the signal again at the end, which would hide the exit code of a failure."""
+        if sig == signal.SIGTERM and any(failed() for failed in list(has_failed)):
+            self.should_exit = self.has_failed = True
+        else:
+            super().handle_exit(sig, frame)
+
+
+class WorkerProcess(multiprocess.Process):
+    """A worker process of uvicorn's with a GracefulServer."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = GracefulServer(self.config)
+        return self._server
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        super().target(sockets)
+        if isinstance(self.server, GracefulServer) and self.server.has_failed:
+            raise SystemExit(1)
+
+
+def run(config: uvicorn.Config) -> int:
+    """Serve until stopped, in this process or in `config.workers` of them; returns the exit code."""
+    if config.workers > 1:
+        multiprocess.Process = WorkerProcess  # type: ignore[misc]
+        workers = multiprocess.Multiprocess(config, sockets=[config.bind_socket()])
+        workers.run()
+        return STARTUP_FAILURE if any(each.exitcode == STARTUP_FAILURE for each in workers.processes) else 0
+    server = GracefulServer(config)
+    server.run()
+    if server.has_failed:
+        return 1
+    return 0 if server.started else STARTUP_FAILURE
