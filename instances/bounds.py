@@ -133,6 +133,54 @@ PUBLISHED_EVENTS = _bound(
     limits="events in one request to `/event/publish`, which are recorded all or none",
     beyond="400, before an event is looked at",
 )
+WRONG_KEYS = _bound(
+    "LIMIT_WRONG_KEYS",
+    1000,
+    "keys",
+    Holder.STRANGER,
+    limits="wrong keys from one address at once (IPv6: from one /64 network), chosen tokens among them",
+    beyond="429, or a closed transport; right keys are not held up",
+)
+WRONG_KEYS_PER_SECOND = _bound(
+    "LIMIT_WRONG_KEYS_PER_SECOND",
+    10,
+    "keys",
+    Holder.STRANGER,
+    limits="wrong keys from one address in a second, after those at once",
+    beyond="429, or a closed transport; right keys are not held up",
+)
+CLIENT_EVENTS = _bound(
+    "LIMIT_CLIENT_EVENTS",
+    1000,
+    "events",
+    Holder.KEY,
+    limits="`send_message` events that a key's clients emit at once",
+    beyond="the acknowledgement is the error 429",
+)
+CLIENT_EVENTS_PER_SECOND = _bound(
+    "LIMIT_CLIENT_EVENTS_PER_SECOND",
+    100,
+    "events",
+    Holder.KEY,
+    limits="`send_message` events that a key's clients emit in a second, after those at once",
+    beyond="the acknowledgement is the error 429",
+)
+RATE_LIMITED = _bound(
+    "LIMIT_RATE_LIMITED",
+    10_000,
+    "addresses or keys",
+    Holder.PROCESS,
+    limits="addresses, keys or names that a rate limit remembers, for each limit",
+    beyond="the least recently used is forgotten, and so has its full allowance again",
+)
+CACHED_KEYS = _bound(
+    "LIMIT_CACHED_KEYS",
+    10_000,
+    "keys",
+    Holder.PROCESS,
+    limits="keys, and pairs of key and instance, that are cached for posted payloads",
+    beyond="the cache is emptied, and keys are read from the database again",
+)
 WEBSOCKET_MAX_BUFFER = _bound(
     "WEBSOCKET_MAX_BUFFER",
     1024 * 1024,

@@ -6,10 +6,8 @@ import hashlib
 from uuid import UUID
 
 from instances.access.access import Access
+from instances.bounds import CACHED_KEYS
 from instances.models import AccessRevision, Instance
-
-#: Keys, and pairs of key and instance, that are cached; beyond it the cache is cleared.
-MAX_CACHED = 10_000
 
 
 class StaleAccess(Exception):
@@ -30,7 +28,7 @@ class AccessCache:
     def renew(self) -> None:
         """Clear the cache if any access has changed."""
         revision = AccessRevision.current()
-        if revision != self._revision or len(self._accesses) + len(self._opened) > MAX_CACHED:
+        if revision != self._revision or len(self._accesses) + len(self._opened) > CACHED_KEYS:
             self._revision = revision
             self._accesses.clear()
             self._opened.clear()

@@ -26,14 +26,18 @@ def authentication_error(address: str) -> APIException:
     return ApiError("Too many wrong keys from this address; try again later", status_code=429)
 
 
+def address_of(request: Request) -> str:
+    """Return the address of the client, behind trusted proxies too."""
+    return client_address(request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     """Authentication by the header `apikey`. An absent, an empty and a wrong key get the same response on all paths."""
 
     def authenticate(self, request: Request) -> tuple[None, Access]:
         access = Access.from_key(request.headers.get("apikey", ""))
         if access is None:
-            peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
-            raise authentication_error(client_address(peer, forwarded))
+            raise authentication_error(address_of(request))
         return None, access
 
     def authenticate_header(self, request: Request) -> str:

@@ -6,7 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.views.main import ChangeList
 from django.db import IntegrityError
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -16,6 +16,7 @@ from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin
 from instances.models import Instance, Message, Subscription
+from instances.models.instance import MIN_TOKEN_LENGTH
 
 
 class WebsocketFilter(admin.SimpleListFilter):
@@ -36,15 +37,32 @@ class WebsocketFilter(admin.SimpleListFilter):
         return queryset
 
 
+class TokenFilter(admin.SimpleListFilter):
+    """Find instances with a weak token: the operator may give any."""
+
+    title = "token"
+    parameter_name = "token"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("weak", "Weak"), ("short", f"Under {MIN_TOKEN_LENGTH} characters"), ("shared", "Of several instances")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet:
+        short, shared = Q(has_short_token=True), Q(has_shared_token=True)
+        condition = {"weak": short | shared, "short": short, "shared": shared}.get(self.value() or "")
+        return queryset.with_token_strength().filter(condition) if condition else queryset
+
+
 @admin.register(Instance)
 class InstanceAdmin(SecretAdmin):
     """The page of instances; `realtime` registers a subclass with columns of the log."""
 
-    list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
-    list_filter = ("integration", "connection_state", WebsocketFilter)
+    list_display = ("name", "integration", "number", "state", "token_strength", "websocket", "stored_messages")
+    list_filter = ("integration", "connection_state", WebsocketFilter, TokenFilter)
     search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
     form = InstanceForm
-    readonly_fields = ("name", "integration", "websocket", "shown_settings", "id", "created_at", "updated_at")
+    readonly_fields = (
+        *("name", "integration", "token_strength", "websocket", "shown_settings", "id", "created_at", "updated_at"),
+    )
     secret_name = "Token"  # noqa: S105
     secret_note = "It gives full access to this instance."  # noqa: S105
 
@@ -53,7 +71,7 @@ class InstanceAdmin(SecretAdmin):
             return [(None, {"fields": ("name", "integration", "number", "business_id", "own_token")})]
         profile = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url")
         return [
-            (None, {"fields": ("name", "integration", "connection_state", "websocket")}),
+            (None, {"fields": ("name", "integration", "connection_state", "token_strength", "websocket")}),
             ("WhatsApp", {"fields": profile}),
             ("More", {"fields": ("shown_settings", "id", "created_at", "updated_at"), "classes": ("collapse",)}),
         ]
@@ -72,12 +90,20 @@ class InstanceAdmin(SecretAdmin):
         """Load counts and settings for the rows of the page only, not for autocompletion or actions."""
         changelist = super().get_changelist_instance(request)
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
-        changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
+        changelist.result_list = changelist.result_list.counted().with_token_strength().prefetch_related(sockets)
         return changelist
 
     @admin.display(description="state", ordering="connection_state")
     def state(self, instance: Instance) -> str:
         return instance.connection_state
+
+    @admin.display(description="token")
+    def token_strength(self, instance: Any) -> str:
+        """Return in which way the token is weak; a token of several instances opens all of them."""
+        if not hasattr(instance, "has_short_token"):
+            instance = Instance.objects.with_token_strength().only("pk").get(pk=instance.pk)
+        reasons = ["short"] * instance.has_short_token + ["of several instances"] * instance.has_shared_token
+        return f"weak: {', '.join(reasons)}" if reasons else "ok"
 
     @admin.display(description="websocket")
     def websocket(self, instance: Instance) -> str:

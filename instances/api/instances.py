@@ -13,7 +13,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.access import MANAGE, READ
-from instances.access.rest import GlobalKeyOnly
+from instances.access.chosen_tokens import check_chosen_token, count_as_guess
+from instances.access.rest import GlobalKeyOnly, address_of
 from instances.api import rabbitmq as rabbitmq_settings
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
@@ -226,13 +227,21 @@ class ConnectionStateView(APIView):
 class RotateToken(APIView):
     scope = MANAGE
 
-    @extend_schema(request=TokenBody, responses={200: Rotated})
+    @extend_schema(request=TokenBody, responses={200: Rotated, 429: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Replace the token by the given one or, without one, by a generated one; the old token is no longer valid."""
-        validated = validate(TokenBody(data=request.data))
+        """Replace the token by the given one or, without one, by a generated one; the old token is no longer valid.
+
+        A token that is given by another key than the global one has 16 characters or more and is no key that exists.
+        """
+        token = validate(TokenBody(data=request.data)).get("token", "")
+        is_chosen = bool(token) and not request.auth.is_global
+        if is_chosen:
+            count_as_guess(address_of(request))
         with transaction.atomic():
             instance = lock_instance(request)
-            instance.rotate_token(validated.get("token", ""))
+            if is_chosen:
+                check_chosen_token(instance, token)
+            instance.rotate_token(token)
         return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
 
 

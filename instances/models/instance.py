@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Length
+from django.db.models.lookups import LessThanOrEqual
 
 from instances.crypto import Secret, digest
 from instances.events import EventType, announce
@@ -27,6 +29,12 @@ class ConnectionState(models.TextChoices):
     CLOSE = "close"
 
 
+#: Characters of a token that is not weak.
+MIN_TOKEN_LENGTH = 16
+
+#: Characters of the longest Fernet token of a weak one: 15 bytes are padded to one block of AES, 16 to two.
+_WEAK_CIPHER_LENGTH = 100
+
 #: Columns that decide which keys open an instance.
 KEY_COLUMNS = frozenset(("name", "token", "token_digest"))
 
@@ -46,6 +54,18 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
             return RawSQL(f"({query})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
 
         return self.annotate(message_count=count("message"), contact_count=count("contact"), chat_count=count("chat"))
+
+    def with_token_strength(self) -> InstanceQuerySet:
+        """Annotate each instance with `has_short_token` and `has_shared_token`; no token is decrypted for it.
+
+        Instances of the Cloud API may share their token among themselves: it is often a business's Graph token.
+        """
+        others = Instance.objects.filter(token_digest=OuterRef("token_digest")).exclude(pk=OuterRef("pk"))
+        is_cloud_api = Q(integration=Integration.CLOUD_API)
+        return self.annotate(
+            has_short_token=LessThanOrEqual(Length("token"), _WEAK_CIPHER_LENGTH),
+            has_shared_token=Exists(others.exclude(is_cloud_api)) | (~is_cloud_api & Exists(others)),
+        )
 
     def locked(self) -> InstanceQuerySet:
         """Lock the rows until the transaction ends, ordered by id: transactions that lock several cannot deadlock."""
