@@ -51,6 +51,9 @@ bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries
 limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds.py
 	@.venv/bin/python -m instances.bounds > docs/limits.md
 
+rights: .venv/requirements.stamp ## write docs/rights.md from instances/access/rights.py
+	@.venv/bin/python -m instances.access.rights > docs/rights.md
+
 setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
@@ -97,4 +100,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick bench-deliveries setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick bench-deliveries limits rights setup setup-dev client lock clean

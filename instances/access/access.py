@@ -11,11 +11,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from instances.access.minted_tokens import MintedToken
+from instances.access.rights import LISTEN, RIGHTS
 from instances.crypto import digest, digests, is_same
 from instances.models import ApiKey, Instance
 
-LISTEN, READ, SEND, PUBLISH, MANAGE = ApiKey.Scope.values
-ALL_SCOPES = frozenset(ApiKey.Scope.values)
+ALL_SCOPES = frozenset(RIGHTS)
 
 #: Characters of a digest that a minted token carries: enough to distinguish keys.
 DIGEST_PREFIX = 16

@@ -10,6 +10,8 @@ from django.core import signing
 from django.db.models import TextChoices
 from django.utils import timezone
 
+from instances.access import rights
+
 #: A salt of its own: nothing else that this server signs is valid as a token.
 SALT = "evoapi.minted-token"
 
@@ -17,9 +19,9 @@ SALT = "evoapi.minted-token"
 class Mintable(TextChoices):
     """Scopes that a page may have."""
 
-    LISTEN = "listen"
-    READ = "read"
-    SEND = "send"
+    LISTEN = rights.LISTEN
+    READ = rights.READ
+    SEND = rights.SEND
 
 
 @dataclass(frozen=True)

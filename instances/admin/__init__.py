@@ -1,4 +1,4 @@
-"""Admin pages of instances, API keys, subscriptions, messages, contacts and chats."""
+"""Admin pages of instances, API keys, subscriptions, messages, contacts, chats, users and groups."""
 
 from django.contrib import admin
 
@@ -7,6 +7,7 @@ from instances.admin.base import ReadOnlyAdmin, admin_url, format_time, pretty_j
 from instances.admin.instance import InstanceAdmin
 from instances.admin.stored import ChatAdmin, ContactAdmin, MessageAdmin
 from instances.admin.subscription import SubscriptionAdmin
+from instances.admin.user import LimitedGroupAdmin, LimitedUserAdmin
 
 admin.site.site_header = admin.site.site_title = "evoapi"
 admin.site.index_title = "Administration"
@@ -16,6 +17,8 @@ __all__ = [
     "ChatAdmin",
     "ContactAdmin",
     "InstanceAdmin",
+    "LimitedGroupAdmin",
+    "LimitedUserAdmin",
     "MessageAdmin",
     "ReadOnlyAdmin",
     "SubscriptionAdmin",

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
+from instances.access.rights import scopes_of
 from instances.admin.base import admin_url
 from instances.admin.forms import ApiKeyForm
 from instances.admin.secret import SecretAdmin
@@ -50,6 +51,20 @@ class ApiKeyAdmin(SecretAdmin):
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         return (*self.fields, *self.readonly_fields) if obj else self.fields
 
+    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.offered_scopes = scopes_of(request.user)
+        return form
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        """Return whether the user may change the key: its scopes must be his own. Any key can be revoked."""
+        is_own = obj is None or set(obj.scopes) <= scopes_of(request.user)
+        return is_own and super().has_change_permission(request, obj)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["may_revoke"] = self.has_change_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.revoke_view))
         return [path("<path:object_id>/revoke/", view, name="instances_apikey_revoke"), *super().get_urls()]
@@ -85,7 +100,7 @@ class ApiKeyAdmin(SecretAdmin):
         obj.secret = secret  # for `response_add`; it is not a field
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        return self.show_once(obj, obj.secret)
+        return self.show_once(request, obj, obj.secret)
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self.get_changeable(request, object_id)

@@ -11,14 +11,16 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from instances.access.rights import RIGHTS
 from instances.api.webhook import apply_changes
 from instances.crypto import Secret
 from instances.events import SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import check_headers
+from instances.outbound.webhook_headers import MASK, check_headers
 from instances.outbound.webhook_secrets import new_secret
+from instances.outbound.webhook_urls import is_same_origin, masked_url
 from instances.providers import providers
 
 
@@ -60,9 +62,24 @@ class NewInstanceForm(NumberForm):
         help_text="The instance's own key. Empty: it is generated. Cloud API: the Graph API's access token, required.",
     )
 
+    #: True if the user may choose the instance's own token, with which all scopes come. Otherwise it is generated, and
+    #: a Cloud API instance's token is the Graph API's alone.
+    may_choose_token = False
+
     class Meta:
         model = Instance
         fields = ("name", "integration", "number", "business_id")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.may_choose_token:
+            self.fields["own_token"].help_text = "Cloud API: the Graph API's access token. Otherwise leave it empty."
+
+    def clean_own_token(self) -> str:
+        token = self.cleaned_data["own_token"]
+        if token and not self.may_choose_token and self.cleaned_data.get("integration") != Integration.CLOUD_API:
+            raise ValidationError("You cannot choose an instance's own key: docs/rights.md says who can.")
+        return token
 
     def clean(self) -> None:
         """Set the fields that the form does not have, as POST /instance/create does."""
@@ -73,7 +90,8 @@ class NewInstanceForm(NumberForm):
         instance.integration, instance.number = self.cleaned_data["integration"], self.cleaned_data["number"]
         instance.connection_state = providers()[instance.integration].initial_state
         if token := self.cleaned_data["own_token"]:
-            instance.give_token(token)
+            if self.may_choose_token:
+                instance.give_token(token)
             if instance.integration == Integration.CLOUD_API:
                 instance.provider_token = Secret(token)
         self.check_with_provider()
@@ -108,24 +126,28 @@ class InstanceForm(NumberForm):
             self.instance.validate_constraints()
 
 
-SCOPES = {
-    ApiKey.Scope.LISTEN: "receive events over Socket.IO, and mint tokens for pages to do so",
-    ApiKey.Scope.READ: "read instances, their settings and their stored data",
-    ApiKey.Scope.SEND: "send messages",
-    ApiKey.Scope.PUBLISH: "post inbound messages to the Evolution channel, and publish events",
-    ApiKey.Scope.MANAGE: "change settings, delete, read tokens and rotate them",
-}
+#: The meanings of scopes, by scope.
+SCOPES = {scope: right.meaning for scope, right in RIGHTS.items()}
 
 
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
-        choices=[(scope.value, f"{scope}: {meaning}") for scope, meaning in SCOPES.items()],
+        choices=[(scope, f"{scope}: {meaning}") for scope, meaning in SCOPES.items()],
         widget=forms.CheckboxSelectMultiple,
     )
+    #: Scopes that the user has, and so can give.
+    offered_scopes: frozenset[str] = frozenset()
 
     class Meta:
         model = ApiKey
         fields = ("name", "scopes", "all_instances", "instances", "expires_at")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field: Any = self.fields.get("scopes")
+        if field and len(self.offered_scopes) < len(SCOPES):
+            field.choices = [choice for choice in field.choices if choice[0] in self.offered_scopes]
+            field.help_text = "Only scopes that you have yourself can be given: docs/rights.md says what each needs."
 
     def clean_expires_at(self) -> datetime | None:
         expires_at = self.cleaned_data["expires_at"]
@@ -176,6 +198,13 @@ class SubscriptionForm(forms.ModelForm):
         "headers. {}: remove them. jwt_key is not sent; it signs a token for Authorization.",
     )
 
+    #: True if the user may see what the query of the URL holds.
+    may_show_credentials = False
+    #: True if the user may add a webhook.
+    may_add_webhook = False
+    #: True if saving has removed the stored headers, because the URL leads elsewhere.
+    are_headers_removed = False
+
     class Meta:
         model = Subscription
         fields = ("instance", "transport", "is_enabled", "events")
@@ -186,13 +215,29 @@ class SubscriptionForm(forms.ModelForm):
         if "instance" in self.fields:
             self.fields["instance"].help_text = "Empty: all instances; only for webhooks."
         options = self.instance.options
-        stored = {"url": options.get("url", ""), "by_events": options.get("byEvents", False)}
+        stored = {"url": self._shown(options.get("url", "")), "by_events": options.get("byEvents", False)}
         stored |= {name: options.get(name, False) for name in ("base64", "ordered")}
         self.initial = {**stored, **self.initial}
+        if "transport" in self.fields and not self.may_add_webhook:
+            field: Any = self.fields["transport"]
+            field.choices = [choice for choice in field.choices if choice[0] != Subscription.WEBHOOK]
+            field.help_text = "To add a webhook, you need to have the events yourself: docs/rights.md says how."
+
+    def _shown(self, url: str) -> str:
+        return url if self.may_show_credentials else masked_url(url)
 
     @property
     def transport_name(self) -> str:
         return self.cleaned_data.get("transport") or self.instance.transport
+
+    def clean_url(self) -> str:
+        """Return the URL; one that is posted as it was shown is the stored one."""
+        url, stored = self.cleaned_data["url"], self.instance.options.get("url", "")
+        if url == self._shown(stored):
+            return stored
+        if MASK in url:
+            raise ValidationError(f"Replace {MASK} by what it stands for: you see less of the URL than is stored.")
+        return url
 
     def clean_transport(self) -> str:
         return self.cleaned_data["transport"] or Subscription.WEBSOCKET
@@ -251,6 +296,9 @@ class SubscriptionForm(forms.ModelForm):
         changes |= {name: cleaned[name] for name in ("base64", "ordered")}
         if cleaned["headers"] is not None:
             changes["headers"] = cleaned["headers"]
+        elif endpoint.secret("headers") and not is_same_origin(endpoint.options.get("url", ""), cleaned["url"]):
+            # who changes the URL may not know them, unlike a key with the scope `manage`, and its receiver is not to
+            changes["headers"], self.are_headers_removed = {}, True
         if cleaned["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
             changes["enabled"] = True  # resets the failures: it gets another chance
         apply_changes(endpoint, changes)

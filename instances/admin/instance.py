@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -12,6 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
+from instances.access.rights import Action, may
 from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin
@@ -80,7 +82,13 @@ class InstanceAdmin(SecretAdmin):
         return self.readonly_fields if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Instance | None = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change, **({} if obj else {"form": NewInstanceForm}) | kwargs)
+        form: Any = super().get_form(request, obj, change, **({} if obj else {"form": NewInstanceForm}) | kwargs)
+        form.may_choose_token = may(request.user, Action.SHOW_TOKEN)
+        return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["may_show_token"] = may(request.user, Action.SHOW_TOKEN)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.token_view))
@@ -135,12 +143,15 @@ class InstanceAdmin(SecretAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     def response_add(self, request: HttpRequest, obj: Instance, post_url_continue: str | None = None) -> HttpResponse:
-        if IS_POPUP_VAR in request.POST or request.POST.get("own_token", "").strip():
+        is_typed = bool(request.POST.get("own_token", "").strip())
+        if IS_POPUP_VAR in request.POST or is_typed or not may(request.user, Action.SHOW_TOKEN):
             return super().response_add(request, obj, post_url_continue)
-        return self.show_once(obj, obj.token.reveal())
+        return self.show_once(request, obj, obj.token.reveal())
 
     def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         instance = self.get_changeable(request, object_id)
+        if not may(request.user, Action.SHOW_TOKEN):
+            raise PermissionDenied
         self.log_change(request, instance, "Viewed the token.")
         return self.secret_page(request, instance, instance.token.reveal())
 

@@ -42,14 +42,14 @@ class SecretAdmin(admin.ModelAdmin):
         one_button = {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().add_view(request, form_url, one_button | (extra_context or {}))
 
-    def show_once(self, obj: Model, secret: str) -> HttpResponse:
+    def show_once(self, request: HttpRequest, obj: Model, secret: str) -> HttpResponse:
         """Return a redirect to the secret's page, so that reloading it does not repeat the POST."""
         url = admin_url("secret", self.model, obj.pk)
         response = HttpResponseRedirect(url)
         response.set_cookie(
             self.COOKIE,
-            # bound to the URL: a text that was encrypted for another purpose is not shown
-            encrypt(f"{url} {secret}"),
+            # bound to user and URL: a text that was encrypted for another one, or for another purpose, is not shown
+            encrypt(f"{request.user.pk}:{url} {secret}"),
             max_age=60,
             path=url,
             secure=settings.SESSION_COOKIE_SECURE,
@@ -83,4 +83,4 @@ class SecretAdmin(admin.ModelAdmin):
             purpose, _, secret = decrypt(request.COOKIES.get(self.COOKIE, "")).partition(" ")
         except ValueError:
             return None
-        return secret if purpose == request.path else None
+        return secret if purpose == f"{request.user.pk}:{request.path}" else None

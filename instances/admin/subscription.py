@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -12,6 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
+from instances.access.rights import Action, may
 from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import SubscriptionForm
 from instances.admin.secret import SecretAdmin
@@ -19,6 +21,7 @@ from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MASK
 from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
+from instances.outbound.webhook_urls import masked_url
 
 
 class SubscriptionStateFilter(admin.SimpleListFilter):
@@ -74,6 +77,18 @@ class SubscriptionAdmin(SecretAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         return ("instance", "transport", "state", "shown_options", "stored_headers") if obj else ()
 
+    def get_form(
+        self, request: HttpRequest, obj: Subscription | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.may_show_credentials = may(request.user, Action.SHOW_CREDENTIALS)
+        form.may_add_webhook = may(request.user, Action.ADD_WEBHOOK)
+        return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        context["may_rotate_secret"] = may(request.user, Action.ROTATE_SECRET)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.rotate_view))
         return [path("<path:object_id>/rotate/", view, name="instances_subscription_rotate"), *super().get_urls()]
@@ -97,9 +112,9 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="destination")
     def destination(self, subscription: Subscription) -> str:
-        """Return the URL of a webhook, or the exchange of a RabbitMQ endpoint."""
+        """Return the URL of a webhook without credentials, or the exchange of a RabbitMQ endpoint."""
         target = subscription.options.get("url") or subscription.options.get("exchange") or ""
-        return Truncator(str(target)).chars(60)
+        return Truncator(masked_url(str(target))).chars(60)
 
     @admin.display(description="state")
     def state(self, subscription: Subscription) -> str:
@@ -118,7 +133,9 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="options")
     def shown_options(self, subscription: Subscription) -> str:
-        return pretty_json(subscription.options)
+        """Return the options; this is shown to users who may not change them, and so without credentials."""
+        url = subscription.options.get("url")
+        return pretty_json(subscription.options | ({"url": masked_url(url)} if isinstance(url, str) else {}))
 
     @admin.display(description="stored headers")
     def stored_headers(self, subscription: Subscription) -> str:
@@ -129,6 +146,9 @@ class SubscriptionAdmin(SecretAdmin):
         """Store websocket settings by `set_websocket`, which implements Evolution's rules."""
         if obj.instance is None or obj.transport != Subscription.WEBSOCKET:
             super().save_model(request, obj, form, change)
+            if form.are_headers_removed:
+                text = "The stored headers are removed, because the URL leads to another host: set them again."
+                self.message_user(request, text, messages.WARNING)
             return
         stored = Subscription.set_websocket(obj.instance, obj.is_enabled, obj.events)
         obj.__dict__.update(stored.__dict__)
@@ -138,18 +158,20 @@ class SubscriptionAdmin(SecretAdmin):
     ) -> HttpResponse:
         if obj.transport != Subscription.WEBHOOK:
             return super().response_add(request, obj, post_url_continue)
-        return self.show_once(obj, obj.secret("signing")[0])
+        return self.show_once(request, obj, obj.secret("signing")[0])
 
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         with transaction.atomic():
             endpoint = self.get_changeable(request, object_id)
+            if not may(request.user, Action.ROTATE_SECRET):
+                raise PermissionDenied
             if endpoint.transport != Subscription.WEBHOOK:
                 raise Http404
             secret = new_secret()
             endpoint.keep_secrets(signing=[secret, *endpoint.secret("signing", [])][:MAX_SECRETS])
             endpoint.save(update_fields=["secrets", "updated_at"])
             self.log_change(request, endpoint, "Rotated the signing secret.")
-        return self.show_once(endpoint, secret)
+        return self.show_once(request, endpoint, secret)
 
     @admin.action(description="Switch on selected endpoints", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet) -> None:

@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import MANAGE, READ
 from instances.access.chosen_tokens import check_chosen_token, count_as_guess
 from instances.access.rest import GlobalKeyOnly, address_of
+from instances.access.rights import MANAGE, READ
 from instances.api import rabbitmq as rabbitmq_settings
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
@@ -145,7 +145,7 @@ class CreateInstance(APIView):
 
     def _response_body(self, instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
         return {
-            "instance": identity(instance),
+            "instance": identity(instance, is_for_operator=True),
             "hash": instance.token.reveal(),
             "webhook": self._webhook(validated["webhook"]),
             "websocket": {"enabled": validated["websocket"]["enabled"]} if "websocket" in validated else {},
@@ -242,7 +242,7 @@ class RotateToken(APIView):
             if is_chosen:
                 check_chosen_token(instance, token)
             instance.rotate_token(token)
-        return Response({"hash": instance.token.reveal(), "instance": identity(instance)})
+        return Response({"hash": instance.token.reveal(), "instance": identity(instance, request.auth.is_global)})
 
 
 class DeleteInstance(APIView):

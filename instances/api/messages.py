@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import SEND
+from instances.access.rights import SEND
 from instances.api.request import InstanceRequest
 from instances.api.responses import Error
 from instances.api.serializers import TextBody, validate

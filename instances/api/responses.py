@@ -7,9 +7,11 @@ from typing import Any, TypedDict
 from django.conf import settings
 
 from instances.access.access import Access
+from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
 from instances.models import Instance, Integration, Subscription
 from instances.outbound.webhook_headers import MASK
+from instances.outbound.webhook_urls import masked_url
 
 
 class ErrorMessage(TypedDict):
@@ -65,15 +67,19 @@ class Identity(TypedDict):
     status: str
 
 
-def identity(instance: Instance) -> Identity:
-    """Return the members that accompany an instance's token in a response."""
+def identity(instance: Instance, is_for_operator: bool) -> Identity:
+    """Return the members that accompany an instance's token in a response.
+
+    The verify token of Meta's webhook is the operator's, and masked for others.
+    """
     is_cloud_api = instance.integration == Integration.CLOUD_API
+    verify_token = settings.WA_BUSINESS_TOKEN_WEBHOOK if is_for_operator else MASK
     return {
         "instanceName": instance.name,
         "instanceId": str(instance.pk),
         "integration": instance.integration,
         "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
-        "accessTokenWaBusiness": settings.WA_BUSINESS_TOKEN_WEBHOOK if is_cloud_api else "",
+        "accessTokenWaBusiness": verify_token if is_cloud_api else "",
         "status": instance.connection_state,
     }
 
@@ -128,7 +134,10 @@ def subscription_row(subscription: Subscription) -> SubscriptionRow:
 
 
 class WebhookRow(TypedDict):
-    """The response of /webhook/set and /webhook/find; keys without the scope `manage` get masked header values."""
+    """The response of /webhook/set and /webhook/find.
+
+    For keys without the scope `manage`, values of headers and of the URL's query are masked.
+    """
 
     id: str
     url: str
@@ -145,7 +154,7 @@ class WebhookRow(TypedDict):
 def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
     return {
         "id": str(endpoint.pk),
-        "url": endpoint.options["url"],
+        "url": shown_url(endpoint.options["url"], access),
         "headers": shown_headers(endpoint, access),
         "enabled": endpoint.is_enabled,
         "events": endpoint.shown_events,
@@ -160,7 +169,12 @@ def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
 def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | None:
     """Return the headers of an endpoint, their values masked for keys without the scope `manage`."""
     headers: dict[str, str] | None = endpoint.secret("headers")
-    return headers if headers is None or access.may("manage") else dict.fromkeys(headers, MASK)
+    return headers if headers is None or access.may(MANAGE) else dict.fromkeys(headers, MASK)
+
+
+def shown_url(url: str, access: Access) -> str:
+    """Return the URL of an endpoint, the values of its query masked for keys without the scope `manage`."""
+    return url if access.may(MANAGE) else masked_url(url)
 
 
 class InstanceRow(TypedDict):
@@ -209,7 +223,7 @@ def instance_row(instance: Instance, access: Access) -> InstanceRow:
         "integration": instance.integration,
         "number": instance.number,
         "businessId": instance.business_id,
-        "token": instance.token.reveal() if access.may("manage") else None,
+        "token": instance.token.reveal() if access.may(MANAGE) else None,
         "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
         "disconnectionReasonCode": None,
         "disconnectionObject": None,
@@ -222,13 +236,14 @@ def instance_row(instance: Instance, access: Access) -> InstanceRow:
         "Nats": None,
         "Sqs": None,
         "Websocket": websocket,
-        "Setting": _settings(instance),
+        "Setting": _settings(instance, access),
         "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
     }
 
 
-def _settings(instance: Instance) -> dict[str, Any] | None:
+def _settings(instance: Instance, access: Access) -> dict[str, Any] | None:
     if not instance.settings:
         return None
+    secrets = {} if access.may(MANAGE) or not instance.settings.get("wavoipToken") else {"wavoipToken": MASK}
     dates = {"createdAt": iso(instance.created_at), "updatedAt": iso(instance.updated_at)}
-    return {"id": str(instance.pk)} | instance.settings | dates | {"instanceId": str(instance.pk)}
+    return {"id": str(instance.pk)} | instance.settings | secrets | dates | {"instanceId": str(instance.pk)}

@@ -9,8 +9,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import LISTEN, MANAGE, READ
 from instances.access.minted_tokens import Mintable
+from instances.access.rights import LISTEN, MANAGE, READ
 from instances.api import rabbitmq as rabbitmq_settings
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (

@@ -15,10 +15,11 @@ from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.views import APIView
 
-from instances.access.access import PUBLISH, Access
+from instances.access.access import Access
 from instances.access.cache import AccessCache
 from instances.access.client_address import is_within
 from instances.access.rest import authentication_error
+from instances.access.rights import PUBLISH
 from instances.api.fields import Flag, Object, Text
 from instances.api.responses import Error
 from instances.changes import Change, InboundMessage, Notice, StatusReport

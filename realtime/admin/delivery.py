@@ -18,16 +18,18 @@ from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
+from instances.access.rights import Action, may
 from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN
 from instances.bounds import RESENT
 from instances.errors import ApiError
 from instances.models import Subscription
+from instances.outbound.webhook_urls import masked_url
 from realtime.admin.base import LongListAdmin, TypeFilter, actor
 from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
-from realtime.api.responses import masked_headers
+from realtime.api.responses import masked_body, masked_headers
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Attempt, Delivery, State, load_bodies
 from realtime.delivery.resend import resend
@@ -78,7 +80,7 @@ class DeliveryAdmin(LongListAdmin):
                 )
             },
         ),
-        ("Request", {"fields": ("transport", "destination", "endpoint", "shown_headers", "shown_body")}),
+        ("Request", {"fields": ("transport", "full_destination", "endpoint", "shown_headers", "shown_body")}),
         ("More", {"fields": ("instance_id", "is_ordered", "created_at"), "classes": ("collapse",)}),
     )
 
@@ -94,8 +96,12 @@ class DeliveryAdmin(LongListAdmin):
         return super().changelist_view(request, {"may_send": self.has_send_permission(request)})
 
     def has_send_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may send deliveries again: the permission to change them, as no page edits them."""
-        return request.user.has_perm("realtime.change_delivery")
+        """Return whether the user may send deliveries again to their endpoints."""
+        return may(request.user, Action.RESEND)
+
+    def has_send_elsewhere_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may send deliveries again to a URL of his choice."""
+        return may(request.user, Action.RESEND_ELSEWHERE)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
@@ -112,12 +118,20 @@ class DeliveryAdmin(LongListAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # by id, not by number: the numbers start again when a dead delivery is sent again
         attempts = Attempt.objects.filter(delivery=context["original"]).order_by("pk")
-        context |= {"may_send": self.has_send_permission(request), "attempts": attempts}
+        context |= {
+            "may_send": self.has_send_permission(request),
+            "may_send_elsewhere": self.has_send_elsewhere_permission(request),
+            "attempts": attempts,
+        }
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="destination")
     def shown_destination(self, delivery: Delivery) -> str:
-        return Truncator(delivery.destination).chars(60)
+        return Truncator(masked_url(delivery.destination)).chars(60)
+
+    @admin.display(description="destination")
+    def full_destination(self, delivery: Delivery) -> str:
+        return masked_url(delivery.destination)
 
     @admin.display(description="time")
     def shown_time(self, delivery: Delivery) -> str:
@@ -151,7 +165,7 @@ class DeliveryAdmin(LongListAdmin):
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:
         load_bodies([delivery])
-        body = delivery.payload()
+        body = masked_body(delivery.payload())
         try:
             return pretty_json(orjson.loads(body))
         except orjson.JSONDecodeError:
@@ -172,7 +186,7 @@ class DeliveryAdmin(LongListAdmin):
     def send_selected_again(self, request: HttpRequest, queryset: QuerySet) -> None:
         self._send_again(request, list(queryset.defer("body")[:RESENT]))
 
-    @admin.action(description="Send selected deliveries to another URL", permissions=["send"])
+    @admin.action(description="Send selected deliveries to another URL", permissions=["send_elsewhere"])
     def send_selected_to_url(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
         ids = list(queryset.values_list("pk", flat=True)[: MAX_IDS + 1])
         if len(ids) > MAX_IDS:
@@ -186,6 +200,9 @@ class DeliveryAdmin(LongListAdmin):
         """Send deliveries again: those with the ids in the query, or a range; to their endpoints or to another URL."""
         if not self.has_send_permission(request):
             raise PermissionDenied
+        may_send_elsewhere = self.has_send_elsewhere_permission(request)
+        if request.POST.get("url") and not may_send_elsewhere:
+            raise PermissionDenied
         has_ids = "ids" in request.GET
         form_class = SelectedForm if has_ids else RangeForm
         form = form_class(request.POST or None, initial=request.GET.dict())
@@ -195,7 +212,7 @@ class DeliveryAdmin(LongListAdmin):
             except ApiError as error:  # too many are pending
                 self.message_user(request, f"Nothing was sent again. {error.detail}.", messages.ERROR)
             return HttpResponseRedirect(admin_url("changelist", Delivery))
-        fieldsets: list[Any] = [("Target", {"fields": ("url", "secret")})]
+        fieldsets: list[Any] = [("Target", {"fields": ("url", "secret")})] if may_send_elsewhere else []
         if not has_ids:
             fieldsets.insert(0, ("Deliveries", {"fields": RANGE_FIELDS}))
         context = {

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -11,6 +12,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
+from instances.access.rights import Action, may
 from instances.admin import SubscriptionAdmin, admin_url
 from instances.errors import ApiError
 from instances.events import EventType
@@ -25,6 +27,12 @@ admin.site.unregister(Subscription)
 @admin.register(Subscription)
 class EndpointSubscriptionAdmin(SubscriptionAdmin):
     actions = ("switch_on", "send_dead_again", "send_test_event")
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return may(request.user, Action.RESEND)
+
+    def has_send_test_permission(self, request: HttpRequest) -> bool:
+        return may(request.user, Action.SEND_TEST)
 
     def get_list_display(self, request: HttpRequest) -> Any:
         *first, destination, events = super().get_list_display(request)
@@ -73,7 +81,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
             '<a href="{}">{}</a>', url, subscription.delivery_counts.get((subscription.pk, state.value), 0)
         )
 
-    @admin.action(description="Send dead deliveries of selected endpoints again", permissions=["change"])
+    @admin.action(description="Send dead deliveries of selected endpoints again", permissions=["resend"])
     def send_dead_again(self, request: HttpRequest, queryset: Any) -> None:
         for endpoint in queryset.endpoints().defer("secrets"):
             name = f"{endpoint} ({self.destination(endpoint)})"
@@ -90,7 +98,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
             level = messages.SUCCESS if count else messages.WARNING
             self.message_user(request, f"{name}: {count} queued again.", level)
 
-    @admin.action(description="Send a test event to selected webhooks", permissions=["change"])
+    @admin.action(description="Send a test event to selected webhooks", permissions=["send_test"])
     def send_test_event(self, request: HttpRequest, queryset: QuerySet) -> None:
         """Send a sample of the first type that a webhook subscribes to; webhooks for all instances are skipped."""
         count = 0
@@ -119,6 +127,8 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send a sample of the chosen type to one webhook, also if it does not subscribe to that type."""
         endpoint = self.get_changeable(request, object_id)
+        if not self.has_send_test_permission(request):
+            raise PermissionDenied
         event_type = EventType.named(request.POST.get("event_type"))
         if endpoint.transport != Subscription.WEBHOOK or event_type is None or not event_type.is_subscribable:
             raise Http404

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -24,6 +25,11 @@ class EventAdmin(LongListAdmin):
     search_help_text = "Instance name"
     content = "envelope"
     fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "recipients", "shown_envelope")
+
+    def get_fields(self, request: HttpRequest, obj: Event | None = None) -> Any:
+        """Leave out the recipients, with their last errors, for users who may not see deliveries."""
+        is_shown = request.user.has_perms(("instances.view_subscription", "realtime.view_delivery"))
+        return [name for name in self.fields if name != "recipients" or is_shown]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str

@@ -12,9 +12,9 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import MANAGE, READ
+from instances.access.rights import MANAGE, READ
 from instances.api.request import InstanceRequest, lock_instance
-from instances.api.responses import Error
+from instances.api.responses import Error, shown_url
 from instances.api.serializers import validate
 from instances.api.webhook import check_public_url, webhooks_of
 from instances.bounds import RESENT
@@ -67,7 +67,7 @@ class Deliveries(APIView):
         found = list(visible_deliveries(request).filter(**filters).defer("body").order_by("-pk")[: limit + 1])
         page = found[:limit]
         last_attempts = Attempt.last_of(page)
-        rows = [delivery_row(delivery, last_attempts.get(delivery.pk)) for delivery in page]
+        rows = [delivery_row(delivery, last_attempts.get(delivery.pk), request.auth) for delivery in page]
         return Response({"deliveries": rows, "hasMore": len(found) > limit})
 
 
@@ -82,7 +82,7 @@ class OneDelivery(APIView):
         delivery = get_delivery(request, pk)
         load_bodies([delivery])
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
-        return Response(delivery_detail(delivery, delivery.tries.all(), endpoint))
+        return Response(delivery_detail(delivery, delivery.tries.all(), endpoint, request.auth))
 
 
 class ResendOne(APIView):
@@ -104,7 +104,7 @@ class ResendOne(APIView):
                 raise ApiError("Its endpoint is disabled or deleted; give a url to send it to", 409)
             resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
-        return Response(delivery_row(new, None), status=201)
+        return Response(delivery_row(new, None, request.auth), status=201)
 
 
 class Resend(APIView):
@@ -180,4 +180,8 @@ class Why(APIView):
     @extend_schema(responses={200: Explanation})
     def get(self, request: InstanceRequest, name: str, reference: str) -> Response:
         """Explain in words why each endpoint and each audience of sockets did, or did not, receive an event."""
-        return Response(explain(request.instance, reference, request.auth.is_for_all))
+        explanation = explain(request.instance, reference, request.auth.is_for_all)
+        for endpoint in explanation["endpoints"]:
+            if endpoint["destination"]:
+                endpoint["destination"] = shown_url(endpoint["destination"], request.auth)
+        return Response(explanation)

@@ -12,7 +12,7 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import MANAGE, READ
+from instances.access.rights import MANAGE, READ
 from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done

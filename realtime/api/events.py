@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from instances.access.access import READ
+from instances.access.rights import READ
 from instances.api.request import InstanceRequest
 from instances.api.serializers import validate
 from realtime.api.event_serializers import FindQuery

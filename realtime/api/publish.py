@@ -13,9 +13,10 @@ from rest_framework.utils.mediatypes import media_type_matches
 from rest_framework.views import APIView
 
 from instances import json_body
-from instances.access.access import PUBLISH, Access
+from instances.access.access import Access
 from instances.access.cache import AccessCache
 from instances.access.rest import authentication_error
+from instances.access.rights import PUBLISH
 from instances.api.responses import Error
 from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound

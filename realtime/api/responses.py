@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
+import orjson
 from multidict import CIMultiDict
 
-from instances.access.access import MANAGE, Access
-from instances.api.responses import shown_headers
+from instances.access.access import Access
+from instances.access.rights import MANAGE
+from instances.api.responses import shown_headers, shown_url
 from instances.api.timestamps import iso
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY, MASK
+from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.webhook import HEADERS
 
@@ -46,7 +50,7 @@ class FoundEvents(TypedDict):
 
 
 class EndpointRow(TypedDict):
-    """Values of headers and secrets are masked for keys that may not set them."""
+    """Secrets, values of headers and those of the URL's query are masked for keys that may not set them."""
 
     id: str
     url: str
@@ -67,7 +71,7 @@ def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
     signing = endpoint.secret("signing", [])
     return {
         "id": str(endpoint.pk),
-        "url": endpoint.options.get("url", ""),
+        "url": shown_url(endpoint.options.get("url", ""), access),
         "headers": shown_headers(endpoint, access),
         "events": endpoint.shown_events,
         "enabled": endpoint.is_enabled,
@@ -98,7 +102,10 @@ class WholeAttempt(AttemptRow):
 
 
 class DeliveryRow(TypedDict):
-    """`reason`: the cause, if it ended without another attempt."""
+    """`reason`: the cause, if it ended without another attempt.
+
+    For keys without the scope `manage`, `askedBy` and the values in the destination's query are masked.
+    """
 
     id: str
     eventId: str
@@ -145,8 +152,9 @@ class SentTests(TypedDict):
     deliveries: list[SentTest]
 
 
-def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
+def delivery_row(delivery: Delivery, last: Attempt | None, access: Access) -> DeliveryRow:
     """Return a delivery without its body. `last`: its last attempt."""
+    asked_by = delivery.asked_by if access.may(MANAGE) else MASK  # it names keys and staff users
     return {
         "id": str(delivery.pk),
         "eventId": delivery.event_id,
@@ -154,7 +162,7 @@ def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
         "event": delivery.type,
         "endpoint": str(delivery.endpoint_id),
         "transport": delivery.transport,
-        "destination": delivery.destination,
+        "destination": shown_url(delivery.destination, access),
         "state": delivery.state,
         "attempts": delivery.attempts,
         "lastAttempt": _attempt(last) if last else None,
@@ -163,27 +171,40 @@ def delivery_row(delivery: Delivery, last: Attempt | None) -> DeliveryRow:
         "finishedAt": iso(delivery.finished_at) if delivery.finished_at else None,
         "reason": delivery.reason or None,
         "resentFrom": str(delivery.resent_from) if delivery.resent_from else None,
-        "askedBy": delivery.asked_by or None,
+        "askedBy": asked_by if delivery.asked_by else None,
     }
 
 
-def delivery_detail(delivery: Delivery, tries: Iterable[Attempt], endpoint: Subscription | None) -> WholeDelivery:
+def delivery_detail(
+    delivery: Delivery, tries: Iterable[Attempt], endpoint: Subscription | None, access: Access
+) -> WholeDelivery:
     """Return a delivery with its request and every attempt. `endpoint`: None if it was deleted."""
     tries = list(tries)
     return {
-        **delivery_row(delivery, tries[-1] if tries else None),
-        "request": _request(delivery, endpoint),
+        **delivery_row(delivery, tries[-1] if tries else None, access),
+        "request": _request(delivery, endpoint, access),
         "tries": [{**_attempt(attempt), "excerpt": attempt.excerpt} for attempt in tries],
     }
 
 
-def _request(delivery: Delivery, endpoint: Subscription | None) -> dict[str, Any]:
+def _request(delivery: Delivery, endpoint: Subscription | None, access: Access) -> dict[str, Any]:
     """Return the request with the body as stored, and the headers as of now with masked secrets."""
-    body = delivery.payload().decode(errors="replace")
+    destination = shown_url(delivery.destination, access)
+    payload = delivery.payload()
+    body = (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
     if delivery.transport != Subscription.WEBHOOK:
-        return {"destination": delivery.destination, "body": body}
+        return {"destination": destination, "body": body}
     headers = masked_headers(delivery, endpoint)
-    return {"method": "POST", "url": delivery.destination, "headers": headers, "body": body}
+    return {"method": "POST", "url": destination, "headers": headers, "body": body}
+
+
+#: The member of a webhook's body that names its URL, where that has a query or a fragment.
+_DESTINATION = re.compile(rb"""("destination":\s*)("[^"\\?#]*[?#][^"\\]*(?:\\.[^"\\]*)*")""")
+
+
+def masked_body(body: bytes) -> bytes:
+    """Return the body of a delivery with the values in the query of its destination masked."""
+    return _DESTINATION.sub(lambda found: found[1] + orjson.dumps(masked_url(orjson.loads(found[2]))), body)
 
 
 def masked_headers(delivery: Delivery, endpoint: Subscription | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Subscription
+from instances.outbound.webhook_urls import masked_url
 from instances.sql import insert
 from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
@@ -277,7 +278,7 @@ class Delivery(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.name} {self.seq}: {self.type} to {self.destination}"
+        return f"{self.name} {self.seq}: {self.type} to {masked_url(self.destination)}"
 
     def payload(self) -> bytes:
         """Return the bytes to send, the same in each attempt. Raises Body.DoesNotExist without `load_bodies`."""

@@ -13,10 +13,11 @@ from django.conf import settings
 from rest_framework.exceptions import AuthenticationFailed
 from socketio.exceptions import ConnectionRefusedError
 
-from instances.access.access import LISTEN, SEND, Access, ListenerAccess, still_authorized
+from instances.access.access import Access, ListenerAccess, still_authorized
 from instances.access.client_address import is_within
 from instances.access.gate import Caller
 from instances.access.rate_limit import failed_authentications
+from instances.access.rights import LISTEN, SEND
 from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.fanout.recovery import ReplayRange, ResumeRequest, StartPosition

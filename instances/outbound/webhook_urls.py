@@ -1,0 +1,33 @@
+"""URLs of webhooks: their origin, and their text without the credentials that receivers put into them."""
+
+from __future__ import annotations
+
+import re
+
+from yarl import URL
+
+from instances.outbound.webhook_headers import MASK
+
+#: The value of a parameter in a query, or a parameter without a name.
+_VALUE = re.compile(r"(?<==)[^&]+|(?<![^&])[^&=]+(?![^&])")
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Return whether both URLs have the same scheme, host and port; a text that has none is like itself alone."""
+    return url == other or (_origin(url) is not None and _origin(url) == _origin(other))
+
+
+def _origin(url: str) -> tuple[str, str, int | None] | None:
+    """Return scheme, host and port, as the HTTP client reads them; None for a text without a host."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return None
+    return (parsed.scheme, parsed.host, parsed.port) if parsed.host else None
+
+
+def masked_url(url: str) -> str:
+    """Return a URL with the values of its query and its fragment masked: receivers put credentials there."""
+    address, mark, fragment = url.partition("#")
+    path, question, query = address.partition("?")
+    return f"{path}{question}{_VALUE.sub(MASK, query)}{mark}{MASK if fragment else ''}"
