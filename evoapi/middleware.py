@@ -24,4 +24,6 @@ class DefaultHeaders:
         if settings.SECURE_HSTS_SECONDS:
             hsts = f"max-age={settings.SECURE_HSTS_SECONDS}"
             response.headers.setdefault("Strict-Transport-Security", hsts)
+        if request.path.startswith("/admin/"):
+            response.headers.setdefault("Content-Security-Policy", settings.ADMIN_CSP)
         return response

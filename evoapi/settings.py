@@ -60,6 +60,8 @@ if SERVER_URL and not (_server.scheme in ("http", "https") and _server.hostname)
     raise ImproperlyConfigured("SERVER_URL must be an http or https URL, such as https://evo.example.com")
 
 DEBUG = env.bool("DEBUG", default=False)
+DEFAULT_EXCEPTION_REPORTER = "evoapi.debug.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "evoapi.debug.ReporterFilter"
 ALLOWED_HOSTS: list[str] = ["localhost", "127.0.0.1", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
 if _server.hostname:
     ALLOWED_HOSTS.append(_server.hostname)
@@ -72,6 +74,11 @@ CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = _server.scheme == "https"
 SECURE_REFERRER_POLICY = "same-origin"
 #: Seconds that browsers use https alone for SERVER_URL's host, once they have seen a response by https.
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=365 * 86_400 if _server.scheme == "https" else 0)
+#: Content-Security-Policy of the admin: its pages load scripts and styles as files, and nothing from elsewhere.
+ADMIN_CSP = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
 
 CORS_ORIGIN = [origin.strip() for origin in env.list("CORS_ORIGIN", default=["*"]) if origin.strip()]
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN

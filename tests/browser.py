@@ -25,7 +25,7 @@ def administrator(server: Server) -> None:
 
 @pytest.fixture
 def page(server: Server) -> Iterator[Page]:
-    """A page of a new browser; errors of its scripts and error responses fail the test.
+    """A page of a new browser; errors of its scripts, error responses and violations of the CSP fail the test.
 
     Each test starts its own browser: while Playwright's event loop exists, other tests cannot run one, nor use the ORM.
     """
@@ -44,6 +44,7 @@ def page(server: Server) -> Iterator[Page]:
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("response", record)
+        page.on("console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None)
         yield page
         browser.close()
     assert not errors

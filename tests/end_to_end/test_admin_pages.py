@@ -1,0 +1,49 @@
+"""The admin's pages in a browser: their Content-Security-Policy, which forbids inline scripts and styles."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from instances.models import Instance
+from tests.instances.admin.pages import at
+
+pytest_plugins = ("tests.browser",)
+
+pytestmark = pytest.mark.any_database
+
+
+def kind(url):
+    """Return the path with all ids alike; filters and orders are of one page."""
+    return re.sub("/([0-9]+|[0-9a-f-]{36})/", "/…/", urlsplit(url).path)
+
+
+def test_every_page_keeps_to_the_policy(admin_page, server):
+    """The page's fixture fails at a violation that Chromium reports."""
+    instance = server.create()
+    server.receive(instance, "hello")
+    body = {"webhook": {"enabled": True, "url": "http://127.0.0.1:9/", "events": ["MESSAGES_UPSERT"]}}
+    assert server.post(server.path("/webhook/set", instance), body).status == 201
+    server.receive(instance, "to a receiver that does not listen")
+
+    response = admin_page.goto("/admin/")
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    seen, waiting = {kind(admin_page.url)}, [admin_page.url]
+    while waiting:
+        admin_page.goto(waiting.pop())
+        links = admin_page.eval_on_selector_all("#container a[href]", "links => links.map(link => link.href)")
+        for link in links:
+            if "/admin/" in link and not re.search("/auth/|/history/", link) and kind(link) not in seen:
+                seen.add(kind(link))
+                waiting.append(link)
+    assert {"/admin/instances/subscription/…/change/", "/admin/realtime/delivery/…/change/"} <= seen
+
+
+def test_styles_of_the_pages_apply(admin_page, server):
+    instance = server.create()
+    admin_page.goto(at("change", Instance, instance.id))
+    button = admin_page.get_by_role("button", name="Show token")
+    expect(button).to_have_css("border-radius", "15px")
