@@ -181,6 +181,62 @@ CACHED_KEYS = _bound(
     limits="keys, and pairs of key and instance, that are cached for posted payloads",
     beyond="the cache is emptied, and keys are read from the database again",
 )
+REPLAY_PAGE_EVENTS = _bound(
+    "LIMIT_REPLAY_PAGE_EVENTS",
+    200,
+    "events",
+    Holder.PROCESS,
+    limits="events of a page of the log, as it is read for sockets and event streams",
+    beyond="the next page is read when these are sent",
+)
+REPLAY_PAGE_BYTES = _bound(
+    "LIMIT_REPLAY_PAGE_BYTES",
+    512 * 1024,
+    "bytes",
+    Holder.KEY,
+    limits="events of such a page, but one at least; a slow event stream holds as much while it reads none",
+    beyond="the next page is read when these are sent",
+)
+FIND_EVENTS = _bound(
+    "LIMIT_FIND_EVENTS",
+    1000,
+    "events",
+    Holder.KEY,
+    limits="events in a response of `/event/find`",
+    beyond="400 for a greater `limit`",
+)
+FIND_BYTES = _bound(
+    "LIMIT_FIND_BYTES",
+    16 * 1024 * 1024,
+    "bytes",
+    Holder.KEY,
+    limits="events in a response of `/event/find`, but one at least",
+    beyond="the response ends before, and says that there are more",
+)
+INSTANCE_REPLAYS = _bound(
+    "LIMIT_INSTANCE_REPLAYS",
+    2,
+    "pages",
+    Holder.INSTANCE,
+    limits="pages of the log that are read at a time for clients of one instance that resume or are slow",
+    beyond="they wait for their turn; instances take turns, however many of their clients wait",
+)
+CONCURRENT_REPLAYS = _bound(
+    "LIMIT_CONCURRENT_REPLAYS",
+    3,
+    "pages",
+    Holder.PROCESS,
+    limits="such pages for all instances; of four threads that read the log, the last one is for live events",
+    beyond="they wait for their turn",
+)
+CACHED_GRANTS = _bound(
+    "LIMIT_CACHED_GRANTS",
+    10_000,
+    "grants",
+    Holder.PROCESS,
+    limits="permissions of keys to join a namespace that are cached, so that clients come back with one short read",
+    beyond="the cache is cleared",
+)
 WEBSOCKET_MAX_BUFFER = _bound(
     "WEBSOCKET_MAX_BUFFER",
     1024 * 1024,

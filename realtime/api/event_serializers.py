@@ -10,9 +10,8 @@ from rest_framework import serializers
 
 from instances.api.fields import Array, Text
 from instances.api.serializers import Body
-from instances.bounds import PUBLISHED_EVENTS
+from instances.bounds import FIND_EVENTS, PUBLISHED_EVENTS
 from instances.events import EventType, UnknownEvent, parse_events
-from realtime.log.history import MAX_EVENTS
 
 #: Characters of a dedupe key.
 MAX_KEY_LENGTH = 255
@@ -124,5 +123,5 @@ class Query(Body):
 class FindQuery(Query):
     after = QueryInteger(required=False, max_value=2**63 - 1)
     before = QueryInteger(required=False, max_value=2**63 - 1)
-    limit = QueryInteger(default=100, min_value=1, max_value=MAX_EVENTS)
+    limit = QueryInteger(default=100, min_value=1, max_value=FIND_EVENTS)
     type = EventTypes(required=False)

@@ -223,10 +223,10 @@ def _audiences(instance: Instance, subject: Subject, is_for_all: bool) -> list[A
             found += [
                 {
                     "namespace": feed.namespace,
-                    "sockets": count,
+                    "sockets": room.listeners,
                     "events": sorted(audience.events) if audience.events is not None else None,
                     "wants": audience.events is None or subject.type.value in audience.events,
                 }
-                for audience, count in list(feed.audiences.items())
+                for audience, room in list(feed.rooms.items())
             ]
     return found

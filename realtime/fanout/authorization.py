@@ -18,8 +18,10 @@ from instances.access.client_address import is_within
 from instances.access.gate import Caller
 from instances.access.rate_limit import failed_authentications
 from instances.access.rights import LISTEN, SEND
+from instances.bounds import CACHED_GRANTS
 from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
+from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import ReplayRange, ResumeRequest, StartPosition
 from realtime.socketio.server import TryLater
 
@@ -122,9 +124,6 @@ class AuthorizationCache:
     Refusals are not cached.
     """
 
-    #: Grants that it holds; it is cleared when there would be more.
-    MAX = 10_000
-
     def __init__(self) -> None:
         self._grants: dict[tuple[str, tuple[Any, ...]], NamespaceGrant] = {}
 
@@ -135,7 +134,7 @@ class AuthorizationCache:
 
     def set(self, namespace: str, credentials: Credentials, grant: NamespaceGrant) -> None:
         """Store a grant if it is cacheable."""
-        if len(self._grants) >= self.MAX:
+        if len(self._grants) >= CACHED_GRANTS:
             self._grants.clear()
         if credentials.has_only_keys and grant.is_cacheable:
             self._grants[namespace, credentials.digests] = grant
@@ -226,6 +225,10 @@ class Membership:
         if isinstance(grant, Exception):
             raise grant
         return grant.join(resume)
+
+    def listener(self, sid: str, namespace: str, audience: Audience) -> Listener:
+        """Return the listener that the relay sends events to."""
+        return Listener(sid, namespace, self.instance_id, self.start.position, audience, revision=self.revision)
 
     @property
     def listener_accesses(self) -> set[ListenerAccess]:

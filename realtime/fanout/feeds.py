@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -17,10 +16,8 @@ from uuid import UUID
 from instances.events import EventType
 from realtime.fanout.recovery import Offset
 from realtime.log.cursor import Cursor
-from realtime.log.models import Event, Page
-
-#: Events read from the log at a time.
-PAGE = 200
+from realtime.log.models import Event
+from realtime.log.paging import Page, page_of_all, page_of_instance
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,18 @@ class Listener:
     audience: Audience = field(default_factory=Audience)
     #: The room that it is in while it is live; None while it is behind.
     room: str | None = None
-    #: The number of times that its position was set back: a replay that began before the last one must stop.
+    #: The number of times that its position was set back.
     rewinds: int = 0
+    #: The access revision under which it was authorized, and under which the instance had the namespace's name.
+    revision: int = 0
+
+
+@dataclass
+class Room:
+    """The live listeners of one audience: its name, and how many they are."""
+
+    name: str
+    listeners: int = 0
 
 
 class Feed(ABC):
@@ -65,13 +72,12 @@ class Feed(ABC):
         self.listeners: dict[str, Listener] = {}
         #: Futures to resolve when the position moves.
         self.waiters: set[asyncio.Future[None]] = set()
-        #: The number of live listeners of each audience.
-        self.audiences: Counter[Audience] = Counter()
-        self._rooms: dict[Audience, str] = {}
+        #: The rooms of the live listeners, by audience. A room ends with its last listener: filters are ever new.
+        self.rooms: dict[Audience, Room] = {}
 
     @abstractmethod
     def page(self, after: Any, upto: Any) -> Page:
-        """Return the next events of the log with after < position <= upto, at most PAGE; runs in a database thread."""
+        """Return the next events of the log with after < position <= upto; runs in a database thread."""
 
     def includes(self, event: Event) -> bool:
         """Return whether the event is for this feed's listeners."""
@@ -90,13 +96,21 @@ class Feed(ABC):
                     waiter.set_result(None)
             self.waiters.clear()
 
-    def room_of(self, audience: Audience) -> str:
-        """Return the name of the room that the audience's live listeners are in."""
-        room = self._rooms.get(audience)
+    def enter(self, audience: Audience) -> str:
+        """Count one more live listener of an audience; returns the name of their room."""
+        room = self.rooms.get(audience)
         if room is None:
             kind = "offsets" if audience.wants_offsets else "plain"
-            room = self._rooms[audience] = " ".join((self.room_prefix, kind, *sorted(audience.events or ())))
-        return room
+            room = self.rooms[audience] = Room(" ".join((self.room_prefix, kind, *sorted(audience.events or ()))))
+        room.listeners += 1
+        return room.name
+
+    def leave(self, audience: Audience) -> None:
+        """Count one live listener of an audience less."""
+        room = self.rooms[audience]
+        room.listeners -= 1
+        if not room.listeners:
+            del self.rooms[audience]
 
     def offset(self, audience: Audience, position: Any) -> str | None:
         """Return the offset to send with the event at this position; None for an audience that wants none."""
@@ -112,6 +126,8 @@ class InstanceFeed(Feed):
     def __init__(self, instance_id: UUID, namespace: str) -> None:
         super().__init__(namespace, position=None)
         self.instance_id = instance_id
+        #: The access revision under which the instance was seen to have the namespace's name.
+        self.revision = 0
         self.room_prefix = str(instance_id)
         #: The task that reads the first position; None once that is known.
         self.opening: asyncio.Task[None] | None = None
@@ -127,9 +143,7 @@ class InstanceFeed(Feed):
         return self.reader is None and self.position is not None and event.seq == self.position + 1
 
     def page(self, after: int, upto: int) -> Page:
-        events = list(Event.objects.between(self.instance_id, after, upto)[:PAGE])
-        # events that are missing were pruned: the page ends after them
-        return Page([(event.seq, event) for event in events], events[-1].seq if len(events) == PAGE else upto)
+        return page_of_instance(self.instance_id, after, upto)
 
     def includes(self, event: Event) -> bool:
         return event.is_heard
@@ -144,7 +158,5 @@ class GlobalFeed(Feed):
     room_prefix = "all"
 
     def page(self, after: Cursor, upto: Cursor | None) -> Page:
-        # mostly `/` has no listeners: then the sweep needs no more of an event than its instance and seq
-        numbers = Event.objects.values_list("pk", "instance_id", "seq", "type", named=True)
-        events = Event.objects.all() if self.listeners else numbers
-        return events.page_after(after, PAGE, upto)
+        # mostly `/` has no listeners: then the sweep needs no envelopes
+        return page_of_all(after, upto, with_envelopes=bool(self.listeners))

@@ -92,7 +92,7 @@ class Namespaces(socketio.AsyncNamespace):
         except UnknownEvent as error:
             raise ConnectionRefusedError(f"auth.events: {error}") from None
         membership = grant.join(resume)
-        listener = Listener(sid, namespace, membership.instance_id, membership.start.position, audience)
+        listener = membership.listener(sid, namespace, audience)
         self.add(Member(membership, listener))
         if membership.start.pid:
             self.server.connect_data[sid] = {"pid": membership.start.pid}

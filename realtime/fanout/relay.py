@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -16,10 +16,13 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import OperationalError
 
+from instances.bounds import CONCURRENT_REPLAYS, INSTANCE_REPLAYS, REPLAY_PAGE_EVENTS
 from realtime.database import Pool, database
-from realtime.fanout.feeds import PAGE, Feed, GlobalFeed, InstanceFeed, Listener
+from realtime.fanout.fair_slots import FairSlots
+from realtime.fanout.feeds import Feed, GlobalFeed, InstanceFeed, Listener
 from realtime.log.bus import bus
-from realtime.log.models import Event, Page
+from realtime.log.models import Event
+from realtime.log.paging import Page
 from realtime.log.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -28,8 +31,6 @@ logger = logging.getLogger(__name__)
 SWEEP_INTERVAL = 1.0
 #: Seconds before each new sweep for commits that an older transaction of PostgreSQL still precedes.
 RETRY_DELAYS = (0.01, 0.05, 0.2)
-#: Listeners that read a page of the log at the same time; the others wait for their turn.
-CONCURRENT_REPLAYS = 32
 
 
 class Sockets(Protocol):
@@ -45,8 +46,20 @@ class Sockets(Protocol):
     async def drained(self, listener: Listener) -> None:
         """Wait until the listener's transport has taken the packets queued for it."""
 
+    def takes_more(self, listener: Listener) -> bool:
+        """Return whether `drained` would not wait."""
+
     async def disconnect_listener(self, listener: Listener) -> None:
         """Disconnect the listener from its namespace for good."""
+
+
+class _ReplayRead:
+    """A page that is read, or waits for a slot, and the listeners that wait for it."""
+
+    task: asyncio.Task[Page | None]
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
 
 
 class Relay:
@@ -60,8 +73,12 @@ class Relay:
         self.feeds: dict[UUID, InstanceFeed] = {}
         self.global_feed = GlobalFeed("/", position=None)
         self._sweeping = asyncio.Lock()
-        self._replays = asyncio.Semaphore(CONCURRENT_REPLAYS)
+        #: Set by hints while `/` has listeners, until the next sweep begins.
+        self._is_sweep_due = asyncio.Event()
+        self._replays = FairSlots(CONCURRENT_REPLAYS, INSTANCE_REPLAYS)
         self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
+        #: The pages that are read, or wait for a slot, for listeners that are behind, by feed and position.
+        self._replay_reads: dict[tuple[Feed, Any], _ReplayRead] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -91,7 +108,7 @@ class Relay:
         for event in events:
             self._notice(event.instance_id, event.seq, event)
         if self.global_feed.listeners:
-            self.spawn(self._sweep_soon())
+            self._is_sweep_due.set()
 
     def _notice(self, instance_id: UUID, seq: int, event: Event | None) -> None:
         """Emit a committed event if it is the next one, else have the feed catch up to it."""
@@ -101,8 +118,8 @@ class Relay:
         feed.target = max(feed.target, seq)
         if event is not None and feed.is_next(event) and not feed.is_last(event):
             self._emit(feed, seq, event)
-        elif event is not None:
-            feed.pending[seq] = event
+        elif event is not None and len(feed.pending) < REPLAY_PAGE_EVENTS:
+            feed.pending[seq] = event  # those beyond are read from the log
         self._ensure_reader(feed)
 
     def _ensure_reader(self, feed: InstanceFeed) -> None:
@@ -156,26 +173,27 @@ class Relay:
         """
         feed.advance(position)
         if feed.includes(event):
-            for audience in list(feed.audiences):
+            for audience, room in list(feed.rooms.items()):
                 if audience.wants(event):
                     offset = feed.offset(audience, position)
-                    self.sockets.emit_event(feed.namespace, feed.room_of(audience), event, position, offset)
+                    self.sockets.emit_event(feed.namespace, room.name, event, position, offset)
 
     # The sweep
 
     async def sweep_forever(self) -> None:
-        """Sweep at intervals; a supervisor runs it."""
-        while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
-            await self.sweep()
+        """Sweep at intervals and, while `/` has listeners, after hints: one sweep for all hints that came before it.
 
-    async def _sweep_soon(self) -> None:
-        with suppress(DatabaseError):  # the next regular sweep reports it
-            if not await self.sweep():
-                for delay in RETRY_DELAYS:
-                    await asyncio.sleep(delay)
-                    if await self.sweep():
-                        break
+        A supervisor runs it. Raises django.db.Error.
+        """
+        retries: Iterator[float] = iter(())
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(next(retries, SWEEP_INTERVAL)):
+                    await self._is_sweep_due.wait()
+                    retries = iter(RETRY_DELAYS)
+            self._is_sweep_due.clear()
+            if await self.sweep():
+                retries = iter(())
 
     async def sweep(self) -> int:
         """Emit all events committed since the last sweep, to `/` and to the feeds that missed them.
@@ -193,7 +211,7 @@ class Relay:
                 self._notice(event.instance_id, event.seq, None)
             await self._emit_page(self.global_feed, page)
             count += len(page.entries)
-            if len(page.entries) < PAGE:
+            if not page.has_more:
                 break
         for feed in list(self.feeds.values()):
             self._ensure_reader(feed)  # a reader that failed left its target
@@ -232,7 +250,8 @@ class Relay:
             feed.opening = self.spawn(self._load_position(feed))
         feed.listeners[listener.sid] = listener
         if feed.namespace != listener.namespace:
-            await self._rename(feed, listener.namespace)
+            await self._settle_name(feed, listener)
+        feed.revision = max(feed.revision, listener.revision)
         if feed.opening:
             await asyncio.shield(feed.opening)
         return feed
@@ -247,10 +266,19 @@ class Relay:
         feed.opening = None
         self._ensure_reader(feed)
 
-    async def _rename(self, feed: InstanceFeed, namespace: str) -> None:
-        """Disconnect the listeners under the former name, which may be another instance's tomorrow."""
-        feed.namespace = namespace
-        for listener in [listener for listener in feed.listeners.values() if listener.namespace != namespace]:
+    async def _settle_name(self, feed: InstanceFeed, newcomer: Listener) -> None:
+        """Take the newest name for a feed's, and disconnect the listeners under a former one.
+
+        The former name may be another instance's tomorrow. A listener that was authorized before the instance was
+        renamed may come after one that was authorized since. Those disconnected receive nothing from here on, however
+        long that takes.
+        """
+        if newcomer.revision >= feed.revision:
+            feed.namespace = newcomer.namespace
+        former = [listener for listener in feed.listeners.values() if listener.namespace != feed.namespace]
+        for listener in former:
+            self.remove_listener(listener)
+        for listener in former:
             await self.sockets.disconnect_listener(listener)
 
     def remove_listener(self, listener: Listener) -> None:
@@ -280,21 +308,43 @@ class Relay:
         feed = await self.add_listener(listener)
         while listener.sid in feed.listeners:
             await self.sockets.drained(listener)
-            if listener.position == feed.position:
+            after = listener.position
+            if after == feed.position:
                 self._make_live(feed, listener)
                 return
-            async with self._replays:
-                await self._send_page(feed, listener, await self._read_page(feed, listener.position, feed.position))
+            page = await self._read_replay(feed, listener)
+            if page and listener.position == after and listener.sid in feed.listeners:
+                await self._send_page(feed, listener, page)
+
+    async def _read_replay(self, feed: Feed, listener: Listener) -> Page | None:
+        """Read the page after a listener's position, once for all that wait for it; None if none of them takes more."""
+        key = (feed, listener.position)
+        read = self._replay_reads.get(key)
+        if read is None:
+            read = self._replay_reads[key] = _ReplayRead()
+            read.task = self.spawn(self._read_for(read, *key))
+            read.task.add_done_callback(lambda _: self._replay_reads.pop(key, None))
+        read.listeners.append(listener)
+        return await asyncio.shield(read.task)
+
+    async def _read_for(self, read: _ReplayRead, feed: Feed, after: Any) -> Page | None:
+        """Read a page in a slot, which is held while the log is read and never while a client is waited for."""
+        async with self._replays.slot(feed.room_prefix):
+            if not any(self.sockets.takes_more(listener) for listener in read.listeners):
+                return None  # other namespaces have filled their connections
+            return await self._read_page(feed, after, feed.position)
 
     async def _send_page(self, feed: Feed, listener: Listener, page: Page) -> None:
-        rewinds = listener.rewinds
+        """Send as much of a page as the listener's transport takes; it is not kept for the rest, but read again."""
         for position, event in page.entries:
-            await self.sockets.drained(listener)
-            if listener.rewinds != rewinds or listener.sid not in feed.listeners:
-                return
             if feed.includes(event) and listener.audience.wants(event):
+                if not self.sockets.takes_more(listener):
+                    return
                 offset = feed.offset(listener.audience, position)
+                listener.position = position
                 self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
+                if listener.position != position:
+                    return  # it did not fit: the listener was set back
             listener.position = position
             if feed.is_last(event):
                 await self.sockets.disconnect_listener(listener)
@@ -302,8 +352,7 @@ class Relay:
         listener.position = page.end
 
     def _make_live(self, feed: Feed, listener: Listener) -> None:
-        listener.room = feed.room_of(listener.audience)
-        feed.audiences[listener.audience] += 1
+        listener.room = feed.enter(listener.audience)
         self.sockets.enter(listener, listener.room)
 
     def _end_live(self, feed: Feed, listener: Listener) -> None:
@@ -311,9 +360,7 @@ class Relay:
             return
         self.sockets.leave(listener, listener.room)
         listener.room = None
-        feed.audiences[listener.audience] -= 1
-        if not feed.audiences[listener.audience]:
-            del feed.audiences[listener.audience]
+        feed.leave(listener.audience)
 
     def rewind(self, listener: Listener, position: Any) -> bool:
         """Set a listener back to a position, as the events after it were dropped.
@@ -335,7 +382,9 @@ class Relay:
         Moves the listener's position along.
         """
         while listener.position != feed.position:
-            page = await self._read_page(feed, listener.position, feed.position)
+            page = await self._read_replay(feed, listener)
+            if page is None:
+                continue
             for position, event in page.entries:
                 listener.position = position
                 if feed.includes(event) and listener.audience.wants(event):

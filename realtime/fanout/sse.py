@@ -104,7 +104,7 @@ class EventStream:
     async def _serve(self, membership: Membership, audience: Audience, receive: Receive, send: Send) -> None:
         """Send events until the client disconnects, its access ends or the server stops."""
         sid, namespace = f"stream {secrets.token_hex(8)}", f"/{membership.name}"
-        listener = Listener(sid, namespace, membership.instance_id, membership.start.position, audience)
+        listener = membership.listener(sid, namespace, audience)
         sender = asyncio.ensure_future(self._send_events(listener, send))
         disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
         self.namespaces.add(Member(membership, listener, disconnect=sender.cancel))

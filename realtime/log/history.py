@@ -7,14 +7,10 @@ from typing import Any
 
 from django.db.models.functions import Length
 
+from instances.bounds import FIND_BYTES
 from instances.events import EventType
 from realtime.log.models import Event, EventQuerySet
 from realtime.log.stream import Stream
-
-#: Events of one page at most.
-MAX_EVENTS = 1000
-#: Bytes of one page at most, except that it always has one event.
-MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def _first_fitting(events: EventQuerySet, limit: int) -> tuple[list[int], bool]:
     size = 0
     for seq, length in sizes[:limit]:
         size += length
-        if seqs and size > MAX_BYTES:
+        if seqs and size > FIND_BYTES:
             break
         seqs.append(seq)
     return seqs, len(seqs) < len(sizes)

@@ -31,13 +31,6 @@ _announced: dict[Any, str] = {}
 MAX_ANNOUNCED = 10_000
 
 
-class Page(NamedTuple):
-    """A page of the log: events, each with the position after it, and the position after the page."""
-
-    entries: list[tuple[Any, Event]]
-    end: Any
-
-
 class TransactionId(models.Func):
     """The id of the transaction that writes the row; 0 on SQLite, where rows are written in commit order anyway."""
 
@@ -55,14 +48,6 @@ class EventQuerySet(models.QuerySet["Event"]):
         """Events of an instance with after < seq <= upto, in order."""
         return self.filter(instance_id=instance_id, seq__gt=after, seq__lte=upto).order_by("seq")
 
-    def in_window(self, window: Cursor) -> EventQuerySet:
-        """Rows of a window of transactions after its `row`, in order."""
-        rows = self.filter(pk__gt=window.row)
-        if connection.vendor != "postgresql":
-            return rows.order_by("pk")  # there is a single window, which has all rows
-        rows = rows.filter(transaction_id__gte=window.low, transaction_id__lt=window.high)
-        return rows.order_by(models.F("pk") + 0)  # not by the index of rows: it would walk the complete log
-
     def past(self, cursor: Cursor) -> EventQuerySet:
         """Events that the cursor is past."""
         passed = Q(transaction_id__lt=cursor.low) | Q(transaction_id__lt=cursor.high, pk__lte=cursor.row)
@@ -75,23 +60,6 @@ class EventQuerySet(models.QuerySet["Event"]):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             return cursor.fetchone()[0]
-
-    def page_after(self, cursor: Cursor, limit: int, upto: Cursor | None = None) -> Page:
-        """Return the next events of all instances, at most `limit` and not beyond `upto`.
-
-        Events above the horizon are left for a later page, since others may still be committed before them.
-        """
-        horizon = upto.high if upto else self.horizon()
-        rows = self.past(upto) if upto else self
-        windows = [cursor, Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [cursor]
-        entries: list[tuple[Any, Event]] = []
-        for window in windows:
-            events = list(rows.in_window(window)[: limit - len(entries)])
-            entries += [(window._replace(row=event.pk), event) for event in events]
-            end = entries[-1][0] if events else window
-            if len(entries) == limit:
-                return Page(entries, end)
-        return Page(entries, upto or end)
 
 
 class Recorded(NamedTuple):

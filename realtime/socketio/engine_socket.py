@@ -172,11 +172,15 @@ class EngineSocket(AsyncSocket):
             return False
         return self.queued_bytes > HIGH_WATER or bool(self.queue and not self._poll_waiter)
 
-    async def drained(self) -> None:
-        """Wait while more than HIGH_WATER bytes are queued, or any packet that no poll waits for."""
+    def takes_more(self) -> bool:
+        """Return whether at most HIGH_WATER bytes are queued, and no packet that no poll waits for."""
         if self.is_writable and self.pending.size > HIGH_WATER:
             self._flush()
-        while self._is_full and not self.closed:
+        return not self._is_full or self.closed
+
+    async def drained(self) -> None:
+        """Wait until it takes more."""
+        while not self.takes_more():
             self._progress = self._progress or asyncio.Event()
             self._progress.clear()
             await self._progress.wait()

@@ -186,6 +186,11 @@ class Server(socketio.AsyncServer):
         if session is not None:
             await session.drained()
 
+    def takes_more(self, recipient: Recipient) -> bool:
+        """Return whether `drained` would not wait."""
+        session = self._session(recipient.sid, recipient.namespace)
+        return session is None or session.takes_more()
+
     def enter(self, recipient: Recipient, room: str) -> None:
         """Add a recipient to a room of the relay."""
         session = self._session(recipient.sid, recipient.namespace)

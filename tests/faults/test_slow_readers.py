@@ -14,6 +14,7 @@ from instances.models import Instance
 from realtime.log.models import Event
 from realtime.socketio import engine_socket
 from realtime.socketio.engine import Engine
+from tests.clients.raw import Raw
 from tests.faults.stuck import StuckReader
 from tests.in_process import InProcessServer, until
 
@@ -63,6 +64,31 @@ def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(f
     healthy.disconnect()
 
 
+def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_server):
+    """More of them than the log is ever read for at a time: each resumes 10 MB back, and reads nothing of it."""
+    server = fresh_server()
+    crowded, other = server.create(), server.create()
+    for _ in range(2):
+        events = [{"event": "call", "data": {"number": number, "padding": PADDING}} for number in range(100)]
+        assert server.post(server.path("/event/publish", crowded), events).status == 201
+    send(server, other, range(3))
+    before = memory(server)
+    stuck = [StuckReader(server.port) for _ in range(40)]
+    for reader in stuck:
+        reader.join(f"/{crowded.name}", apikey=crowded.token, since=1)
+
+    resumed = Raw(server.url)
+    resumed.join(f"/{other.name}", {"apikey": other.token, "since": 1})
+
+    assert [resumed.event()[1]["data"]["number"] for _ in range(3)] == [0, 1, 2]
+    send(server, other, [3])
+    assert resumed.event()[1]["data"]["number"] == 3
+    assert memory(server) - before < 50 * 1024 * 1024
+    assert [stuck[0].event()["data"]["number"] for _ in range(101)] == [*range(100), 0]
+    for reader in (resumed, *stuck):
+        reader.close()
+
+
 @pytest.fixture
 def inside(transactional_db):
     with InProcessServer() as running:
@@ -86,7 +112,7 @@ def test_many_events_at_once_are_not_dropped_for_a_healthy_reader(inside, instan
     """5 MB in one turn of the loop: more than the limit, but the client had no time to read any of it."""
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
-    until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))
+    until(lambda: inside.application.relay.feeds and any(f.rooms for f in inside.application.relay.feeds.values()))
 
     with transaction.atomic():
         record(instance, 100)
@@ -116,7 +142,7 @@ def test_a_stuck_reader_is_reset(inside, instance, monkeypatch):
     monkeypatch.setattr(engine_socket, "STUCK_TIMEOUT", 0.3)
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
-    until(lambda: inside.application.relay.feeds and any(f.audiences for f in inside.application.relay.feeds.values()))
+    until(lambda: inside.application.relay.feeds and any(f.rooms for f in inside.application.relay.feeds.values()))
 
     for _ in range(4):
         record(instance, 40)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from contextlib import asynccontextmanager
 
 import pytest
 from django.db import connection, transaction
 
+from instances.bounds import REPLAY_PAGE_BYTES
 from instances.events import EventType
 from instances.models import Instance
 from realtime.database import Pool, database
 from realtime.fanout import relay as relay_module
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.relay import Relay
+from realtime.log import paging
 from realtime.log.bus import bus
 from realtime.log.models import Event
+from realtime.log.paging import page_of_instance
 from realtime.log.stream import Stream
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,9 +54,14 @@ class Sockets:
 
     def leave(self, listener, room):
         self.rooms[listener.namespace, room].remove(listener.sid)
+        if not self.rooms[listener.namespace, room]:
+            del self.rooms[listener.namespace, room]
 
     async def drained(self, listener):
         await self.is_drained.wait()
+
+    def takes_more(self, listener):
+        return self.is_drained.is_set()
 
     async def disconnect_listener(self, listener):
         self.disconnected.append(listener.sid)
@@ -100,7 +110,9 @@ async def sockets(monkeypatch):
     monkeypatch.setattr(relay_module, "SWEEP_INTERVAL", 3600)  # tests sweep when they mean to
     sockets = Sockets()
     await sockets.relay.start()
+    sweeping = asyncio.create_task(sockets.relay.sweep_forever())
     yield sockets
+    sweeping.cancel()
     await sockets.relay.stop()
 
 
@@ -265,7 +277,7 @@ async def test_the_sweep_finds_events_without_a_hint(sockets, instance, unhinted
 
 
 async def test_more_than_a_page_is_emitted_in_order(sockets, instance, unhinted, monkeypatch):
-    monkeypatch.setattr(relay_module, "PAGE", 4)
+    monkeypatch.setattr(paging, "REPLAY_PAGE_EVENTS", 4)
     await sockets.join("a", instance)
     await sockets.join("all")
     await database(unhinted, instance, 11)
@@ -343,6 +355,80 @@ async def wrapped_reads(wrapper):
     await in_all_threads(lambda wrappers: wrappers.append(wrapper))
     yield
     await in_all_threads(lambda wrappers: wrappers.remove(wrapper))
+
+
+async def test_a_burst_of_hints_makes_one_sweep_due(sockets, instance, unhinted):
+    """`/` has a listener, and the log cannot be read for a while."""
+    await sockets.join("all")
+    events = await database(unhinted, instance, 3)
+    may_continue = threading.Event()
+    reading = [asyncio.ensure_future(database(may_continue.wait, 10, pool=Pool.READS)) for _ in range(4)]
+    before = len(asyncio.all_tasks())
+
+    for _ in range(200):
+        sockets.relay.on_hint(events)
+        await asyncio.sleep(0)
+    tasks = len(asyncio.all_tasks()) - before
+    may_continue.set()
+    await asyncio.gather(*reading)
+
+    await sockets.until("all", [2, 3, 4])
+    assert tasks < 10
+
+
+async def test_filters_that_nobody_has_any_more_are_forgotten(sockets, instance):
+    await sockets.join("stays", instance)
+    types = [event_type.value for event_type in EventType]
+
+    async def join_and_leave(numbers):
+        for number in numbers:
+            events = frozenset(name for bit, name in enumerate(types) if number >> bit & 1)
+            listener = await sockets.join("comes and goes", instance, position=1, audience=Audience(events=events))
+            sockets.relay.remove_listener(listener)
+
+    await join_and_leave(range(2**30, 2**30 + 500))
+    tracemalloc.start()
+    try:
+        await join_and_leave(range(2**31, 2**31 + 5000))
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000
+
+
+async def test_a_joiner_from_before_a_rename_does_not_take_the_name_back(sockets, instance):
+    """It was authorized first, and arrives after one that was authorized under the new name."""
+    late = Listener("late", "/loja", instance.pk, 1, revision=7)
+    await sockets.relay.follow(Listener("new", "/loja nova", instance.pk, 1, revision=8))
+    await sockets.relay.follow(late)
+    await database(record, instance)
+
+    await sockets.until("new", [2])
+    assert sockets.disconnected == ["late"]
+    assert sockets.seqs("late") == []
+
+
+async def test_large_events_are_read_a_few_at_a_time(sockets, instance, unhinted):
+    await sockets.join("a", instance)
+    await sockets.join("all")
+    size = REPLAY_PAGE_BYTES // 3
+
+    def record_large():
+        return [Event.objects.record(instance, EventType.CALL, {"padding": "x" * size}) for _ in range(10)]
+
+    await database(record_large)
+    pages, after = [], 1
+    while after < 11:
+        page = await database(page_of_instance, instance.pk, after, 11)
+        pages.append(len(page.entries))
+        after = page.end
+
+    assert pages == [2, 2, 2, 2, 2]
+    await sockets.join("late", instance, position=1)
+    await sockets.relay.sweep()
+    for sid in ("a", "late", "all"):
+        await sockets.until(sid, list(range(2, 12)))
 
 
 async def test_hints_during_the_opening_of_a_feed_are_not_lost(sockets, instance):

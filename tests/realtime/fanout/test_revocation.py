@@ -194,7 +194,7 @@ def test_a_key_revoked_between_authorization_and_membership_is_noticed(inside, l
 def test_a_client_that_is_still_being_authorized_gets_no_events(inside, node, loja, key):
     """Its socket is in the namespace already, and in none of the rooms that events are sent to."""
     listening = node.connect(f"{inside.url}/loja", auth={"apikey": key.secret}).connected()
-    until(lambda: any(feed.audiences for feed in inside.application.relay.feeds.values()))
+    until(lambda: any(feed.rooms for feed in inside.application.relay.feeds.values()))
     joining = Raw(inside.url)
     with ThreadPoolExecutor(1) as pool:
         with inside.busy(Pool.JOINS):

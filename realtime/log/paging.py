@@ -1,0 +1,125 @@
+"""Pages of the log for sockets and event streams: the next events of one instance, or of all.
+
+A page holds REPLAY_PAGE_EVENTS and REPLAY_PAGE_BYTES at most, but one event at least, whatever it was asked for.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from instances.bounds import REPLAY_PAGE_BYTES, REPLAY_PAGE_EVENTS
+from realtime.log.cursor import Cursor
+from realtime.log.models import Event
+
+
+class Page(NamedTuple):
+    """A page of the log: events, each with the position after it, and the position after the page."""
+
+    entries: Sequence[tuple[Any, Any]]
+    end: Any
+    has_more: bool
+
+
+class EventHead(NamedTuple):
+    """An event of the log without its envelope."""
+
+    pk: int
+    instance_id: uuid.UUID
+    seq: int
+    type: str
+    #: Bytes of the envelope.
+    size: int
+
+
+def page_of_instance(instance_id: uuid.UUID, after: int, upto: int) -> Page:
+    """Return the next events of an instance with after < seq <= upto."""
+    key = Event._meta.get_field("instance_id").get_db_prep_value(instance_id, connection)
+    heads, has_more = _first("instance_id = %s AND seq > %s AND seq <= %s ORDER BY seq", (key, after, upto))
+    # events that are missing were pruned: the page ends after them
+    end = heads[-1].seq if has_more else upto
+    return Page([(event.seq, event) for event in _events(heads)], end, has_more)
+
+
+def page_of_all(cursor: Cursor, upto: Cursor | None = None, with_envelopes: bool = True) -> Page:
+    """Return the next events of all instances, not beyond `upto`, or EventHeads where no envelopes are wanted.
+
+    Events above the horizon are left for a later page, since others may still be committed before them.
+    """
+    horizon = upto.high if upto else Event.objects.horizon()
+    windows = [cursor, Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [cursor]
+    entries: list[tuple[Cursor, Any]] = []
+    for window in windows:
+        heads, has_more = _first_of_window(window, upto, [event for _, event in entries])
+        events = _events(heads) if with_envelopes else heads
+        entries += [(window._replace(row=event.pk), event) for event in events]
+        if has_more:
+            return Page(entries, window._replace(row=heads[-1].pk) if heads else window, has_more)
+    return Page(entries, upto or window._replace(row=heads[-1].pk if heads else window.row), has_more)
+
+
+def _first_of_window(window: Cursor, upto: Cursor | None, before: list[Any]) -> tuple[list[EventHead], bool]:
+    """Return the first events of a window that fit into a page behind those `before`, and whether there are more."""
+    where, parameters = "id > %s", [window.row]
+    if connection.vendor == "postgresql":
+        first, last = _rows_of_window(window.low, window.high)
+        if last <= window.row:
+            return [], False
+        # walked in the order of rows, from the first of the window to its last: each page goes on where the one before
+        # ended. Adding 0 keeps the planner from reading the complete window by its transactions, and sorting it.
+        where += " AND id <= %s AND transaction_id + 0 >= %s AND transaction_id + 0 < %s"
+        parameters = [max(window.row, first - 1), last, window.low, window.high]
+    if upto:
+        where += " AND (transaction_id + 0 < %s OR (transaction_id + 0 < %s AND id <= %s))"
+        parameters += upto
+    return _first(f"{where} ORDER BY id", parameters, before)
+
+
+@lru_cache(maxsize=1000)
+def _rows_of_window(low: int, high: int) -> tuple[int, int]:
+    """Return the first and the last row of the transactions from `low` to below `high`; 1 and 0 where there is none.
+
+    It is cached, as all these transactions have ended. Only the index is read.
+    """
+    if low >= high:
+        return 1, 0
+    with connection.cursor() as cursor:
+        # COUNT keeps the planner from walking the index of rows instead, from the beginning of the log
+        cursor.execute(
+            """
+            SELECT MIN(id), MAX(id), COUNT(*) FROM realtime_event WHERE transaction_id >= %s AND transaction_id < %s
+            """,
+            [low, high],
+        )
+        first, last, count = cursor.fetchone()
+        return (first, last) if count else (1, 0)
+
+
+def _first(where: str, parameters: Sequence[Any], before: Sequence[Any] = ()) -> tuple[list[EventHead], bool]:
+    """Return the first events that fit into a page behind those `before`, and whether there are more."""
+    count = REPLAY_PAGE_EVENTS - len(before)
+    with connection.cursor() as cursor:
+        # sizes first, and no ORM: thousands may read a page at once
+        cursor.execute(
+            f"SELECT id, instance_id, seq, type, LENGTH(envelope) FROM realtime_event WHERE {where} LIMIT %s",  # noqa: S608
+            [*parameters, count + 1],
+        )
+        rows = cursor.fetchall()
+    size = sum(len(event.envelope) if isinstance(event, Event) else event.size for event in before)
+    heads: list[EventHead] = []
+    for pk, instance_id, seq, event_type, length in rows[:count]:
+        size += length
+        if size > REPLAY_PAGE_BYTES and (heads or before):
+            break
+        key = instance_id if isinstance(instance_id, uuid.UUID) else uuid.UUID(instance_id)
+        heads.append(EventHead(pk, key, seq, event_type, length))
+    return heads, len(heads) < len(rows)
+
+
+def _events(heads: Sequence[EventHead]) -> list[Event]:
+    """Return the events of these heads, without those that were pruned meanwhile."""
+    return list(Event.objects.filter(pk__in=[head.pk for head in heads]).order_by("pk")) if heads else []
