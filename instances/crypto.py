@@ -9,6 +9,14 @@ from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 
+class UnreadableSecret(ValueError):
+    """Raised for a secret that was encrypted under none of ENCRYPTION_KEYS; the text says what to do."""
+
+    def __init__(self) -> None:
+        cause = "It was encrypted under a key that is not in ENCRYPTION_KEYS"
+        super().__init__(f"{cause}. Add that key behind the others, or set the secret anew")
+
+
 class Secret:
     """A string that is returned by `reveal()` alone: it prints, logs and renders as asterisks."""
 
@@ -19,7 +27,7 @@ class Secret:
         self._cipher = cipher
 
     def reveal(self) -> str:
-        """Return the string; raises ValueError if it was encrypted under none of ENCRYPTION_KEYS."""
+        """Return the string. Raises UnreadableSecret."""
         if self._plain is None:
             self._plain = decrypt(self._cipher or "")
         return self._plain
@@ -48,11 +56,20 @@ def encrypt(plain: str) -> str:
 
 
 def decrypt(cipher: str) -> str:
-    """Return the string in a Fernet token; raises ValueError if it was encrypted under none of ENCRYPTION_KEYS."""
+    """Return the string in a Fernet token. Raises UnreadableSecret."""
     try:
         return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(cipher.encode()).decode()
     except InvalidToken:
-        raise ValueError("This secret was encrypted under another key: see ENCRYPTION_KEYS") from None
+        raise UnreadableSecret from None
+
+
+def is_current(cipher: str) -> bool:
+    """Return whether a Fernet token was made under the first of ENCRYPTION_KEYS."""
+    try:
+        _fernet(tuple(settings.ENCRYPTION_KEYS[:1])).decrypt(cipher.encode())
+    except InvalidToken:
+        return False
+    return True
 
 
 def digest(secret: str, key: str | None = None) -> str:

@@ -16,6 +16,7 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
 from rest_framework.response import Response
 
+from instances.crypto import UnreadableSecret
 from instances.masking import mask_keys
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     elif isinstance(exc, DATABASE_ERRORS):
         logger.error("%s was not answered: %s", context["request"].path, exc)
         exc = ApiError(DATABASE_AWAY, status.HTTP_503_SERVICE_UNAVAILABLE)
+    elif isinstance(exc, UnreadableSecret):
+        exc = ApiError(f"A secret cannot be read. {exc}", status.HTTP_409_CONFLICT)
     if not isinstance(exc, APIException):
         return None
     return Response(error_body(exc), exc.status_code)

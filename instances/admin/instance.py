@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST
 from instances.access.rights import Action, may
 from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
-from instances.admin.secret import SecretAdmin
+from instances.admin.secret import SecretAdmin, explain_unreadable
 from instances.models import Instance, Message, Subscription
 from instances.models.instance import MIN_TOKEN_LENGTH
 
@@ -148,6 +148,7 @@ class InstanceAdmin(SecretAdmin):
             return super().response_add(request, obj, post_url_continue)
         return self.show_once(request, obj, obj.token.reveal())
 
+    @explain_unreadable
     def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         instance = self.get_changeable(request, object_id)
         if not may(request.user, Action.SHOW_TOKEN):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -13,7 +15,21 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from instances.admin.base import admin_url
-from instances.crypto import decrypt, encrypt
+from instances.crypto import UnreadableSecret, decrypt, encrypt
+
+
+def explain_unreadable(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Have a view of an object redirect to the list, with the reason, if one of its secrets cannot be read."""
+
+    @wraps(view)
+    def explained(page: Any, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(page, request, object_id, *args, **kwargs)
+        except UnreadableSecret as error:
+            page.message_user(request, f"A secret cannot be read. {error}.", messages.ERROR)
+            return HttpResponseRedirect(admin_url("changelist", page.model))
+
+    return explained
 
 
 class SecretAdmin(admin.ModelAdmin):
@@ -36,6 +52,12 @@ class SecretAdmin(admin.ModelAdmin):
         if obj is None:
             raise Http404
         return obj
+
+    @explain_unreadable
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        return super().change_view(request, object_id, form_url, extra_context)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Show a single save button, as the page with the secret always follows."""

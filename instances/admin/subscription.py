@@ -16,7 +16,8 @@ from django.views.decorators.http import require_POST
 from instances.access.rights import Action, may
 from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import SubscriptionForm
-from instances.admin.secret import SecretAdmin
+from instances.admin.secret import SecretAdmin, explain_unreadable
+from instances.crypto import UnreadableSecret
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MASK
@@ -139,7 +140,10 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="stored headers")
     def stored_headers(self, subscription: Subscription) -> str:
-        names = subscription.secret("headers") or {}
+        try:
+            names = subscription.secret("headers") or {}
+        except UnreadableSecret as error:
+            return f"cannot be read. {error}"
         return format_html_join("", "<div>{}: {}</div>", ((name, MASK) for name in names)) or "none"
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
@@ -160,6 +164,7 @@ class SubscriptionAdmin(SecretAdmin):
             return super().response_add(request, obj, post_url_continue)
         return self.show_once(request, obj, obj.secret("signing")[0])
 
+    @explain_unreadable
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         with transaction.atomic():
             endpoint = self.get_changeable(request, object_id)

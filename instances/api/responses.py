@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, TypedDict
 
 from django.conf import settings
@@ -9,9 +10,12 @@ from django.conf import settings
 from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
+from instances.crypto import UnreadableSecret
 from instances.models import Instance, Integration, Subscription
 from instances.outbound.webhook_headers import MASK
 from instances.outbound.webhook_urls import masked_url
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorMessage(TypedDict):
@@ -168,7 +172,7 @@ def webhook_row(endpoint: Subscription, access: Access) -> WebhookRow:
 
 def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | None:
     """Return the headers of an endpoint, their values masked for keys without the scope `manage`."""
-    headers: dict[str, str] | None = endpoint.secret("headers")
+    headers: dict[str, str] | None = endpoint.shown_secret("headers")
     return headers if headers is None or access.may(MANAGE) else dict.fromkeys(headers, MASK)
 
 
@@ -178,7 +182,10 @@ def shown_url(url: str, access: Access) -> str:
 
 
 class InstanceRow(TypedDict):
-    """An item of the fetchInstances response; `token` is null for keys without the scope `manage`."""
+    """An item of the fetchInstances response.
+
+    `token` is null for keys without the scope `manage`, and where it cannot be decrypted.
+    """
 
     id: str
     name: str
@@ -223,7 +230,7 @@ def instance_row(instance: Instance, access: Access) -> InstanceRow:
         "integration": instance.integration,
         "number": instance.number,
         "businessId": instance.business_id,
-        "token": instance.token.reveal() if access.may(MANAGE) else None,
+        "token": _token(instance) if access.may(MANAGE) else None,
         "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
         "disconnectionReasonCode": None,
         "disconnectionObject": None,
@@ -239,6 +246,14 @@ def instance_row(instance: Instance, access: Access) -> InstanceRow:
         "Setting": _settings(instance, access),
         "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
     }
+
+
+def _token(instance: Instance) -> str | None:
+    try:
+        return instance.token.reveal()
+    except UnreadableSecret as error:
+        logger.error("The token of instance %s is left out of responses. %s", instance.name, error)
+        return None
 
 
 def _settings(instance: Instance, access: Access) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from instances.crypto import Secret
+from instances.crypto import Secret, UnreadableSecret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType, is_whole
 from instances.fields import EncryptedField, JsonField
 from instances.models.instance import Instance
@@ -74,15 +74,23 @@ class Subscription(models.Model):
         return self.transport != self.WEBSOCKET
 
     def secret(self, name: str, default: Any = None) -> Any:
-        """Return one of the encrypted values: `headers`, `signing`, …"""
+        """Return one of the encrypted values: `headers`, `signing`, … Raises UnreadableSecret."""
         return self.all_secrets.get(name, default)
 
+    def shown_secret(self, name: str, default: Any = None) -> Any:
+        """Return one of the encrypted values as `secret` does; the default if they cannot be read."""
+        try:
+            return self.secret(name, default)
+        except UnreadableSecret:
+            return default
+
     def keep_secrets(self, **secrets: Any) -> None:
-        """Set some of the encrypted values without saving them."""
+        """Set some of the encrypted values without saving them. Raises UnreadableSecret: the others would be lost."""
         self.secrets = Secret(orjson.dumps(self.all_secrets | secrets).decode())
 
     @property
     def all_secrets(self) -> dict[str, Any]:
+        """The encrypted values by name. Raises UnreadableSecret."""
         return orjson.loads(self.secrets.reveal()) if self.secrets else {}
 
     @property

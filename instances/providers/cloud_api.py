@@ -17,6 +17,7 @@ import orjson
 from django.conf import settings
 
 from instances.changes import Change, InboundMessage, Notice, OutgoingText, StatusReport
+from instances.crypto import UnreadableSecret
 from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, jid
@@ -78,7 +79,10 @@ class CloudApi(Provider):
 
         https://developers.facebook.com/docs/whatsapp/cloud-api/messages/text-messages
         """
-        token = instance.provider_token.reveal() if instance.provider_token else ""
+        try:
+            token = instance.provider_token.reveal() if instance.provider_token else ""
+        except UnreadableSecret as error:
+            raise NotSent(f"The instance's token for the Graph API cannot be read. {error}") from None
         if not token:
             raise NotSent("The instance has no token for the Graph API")
         url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"

@@ -99,7 +99,7 @@ def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterab
     subscriptions = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
     for subscription in subscriptions:
         is_shown = is_for_all or subscription.instance_id is not None
-        destination = _destination(Endpoint.of(subscription), subject) if is_shown else None
+        destination = _destination(Endpoint.of(subscription, secrets={}), subject) if is_shown else None
         deliveries = by_endpoint.pop(subscription.pk, [])
         reason = _no_delivery(subscription, subject)
         yield _explanation(subscription.pk, subscription.transport, destination, deliveries, attempts, reason)

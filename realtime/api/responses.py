@@ -68,7 +68,7 @@ class EndpointRow(TypedDict):
 
 
 def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
-    signing = endpoint.secret("signing", [])
+    signing = endpoint.shown_secret("signing", [])
     return {
         "id": str(endpoint.pk),
         "url": shown_url(endpoint.options.get("url", ""), access),
@@ -209,7 +209,7 @@ def masked_body(body: bytes) -> bytes:
 
 def masked_headers(delivery: Delivery, endpoint: Subscription | None) -> dict[str, str]:
     """Return the headers of a webhook request with secret and per-attempt values masked."""
-    stored = endpoint.secret("headers", {}) if endpoint else {}
+    stored = endpoint.shown_secret("headers", {}) if endpoint else {}
     headers = CIMultiDict(HEADERS)
     headers.update({"Authorization" if name == JWT_KEY else name: MASK for name in stored})
     # timestamp and signature differ with each attempt

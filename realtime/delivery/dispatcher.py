@@ -234,6 +234,8 @@ async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
     """Send a delivery to its endpoint; an unforeseen error is logged, and is the outcome of this attempt alone."""
     if endpoint is None:
         return Outcome(Result.DEAD, error="The endpoint is switched off or gone")
+    if endpoint.error:
+        return Outcome(Result.RETRY, error=endpoint.error)
     try:
         message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
         return await transports()[endpoint.transport].send(message, endpoint)

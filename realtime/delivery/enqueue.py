@@ -14,7 +14,7 @@ from instances.sql import insert
 from realtime.delivery import backlog
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Delivery, FormerEndpoint, State
-from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
+from realtime.delivery.transports.base import Endpoint, global_endpoints, read_secrets, transports
 
 
 class Recipients:
@@ -145,7 +145,8 @@ def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:
     """
     found = {endpoint.id: endpoint for endpoint in global_endpoints() if endpoint.id in ids}
     for former in FormerEndpoint.objects.in_bulk(list(ids)).values():
-        found[former.pk] = Endpoint(former.pk, former.transport, former.options, former.all_secrets)
+        secrets, error = read_secrets(former)
+        found[former.pk] = Endpoint(former.pk, former.transport, former.options, secrets, error=error)
     for subscription in Subscription.objects.endpoints().in_bulk(list(ids)).values():
         found.pop(subscription.pk, None)
         if subscription.is_enabled and subscription.transport in transports():

@@ -10,6 +10,7 @@ import orjson
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from instances.crypto import UnreadableSecret
 from instances.models import Instance, Integration
 
 TEXT = """
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         url = settings.SERVER_URL or f"http://{_shown_host()}:{settings.SERVER_PORT}"
         instances = list(Instance.objects.all()[:20])
         first = next((i for i in instances if i.integration == Integration.EVOLUTION and i.number), None)
-        rows = [f'  Instance "{i.name}"  {i.integration}, token {i.token.reveal()}' for i in instances]
+        rows = [f'  Instance "{i.name}"  {i.integration}, token {_shown(i)}' for i in instances]
         if first is None:
             rows.append("  (no instance of the Evolution channel yet: POST /instance/create)")
         self.stdout.write(
@@ -65,11 +66,18 @@ class Command(BaseCommand):
                 key=settings.AUTHENTICATION_API_KEY,
                 instances="\n".join(rows) + "\n",
                 name=first.name if first else "<instance name>",
-                token=first.token.reveal() if first else "<its token>",
+                token=_shown(first) if first else "<its token>",
                 inbound=orjson.dumps(_inbound(first)).decode(),
                 meta=_meta(url, next((i for i in instances if i.integration == Integration.CLOUD_API), None)),
             )
         )
+
+
+def _shown(instance: Instance) -> str:
+    try:
+        return instance.token.reveal()
+    except UnreadableSecret:
+        return "(cannot be decrypted: see ENCRYPTION_KEYS)"
 
 
 def _shown_host() -> str:

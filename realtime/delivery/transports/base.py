@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from instances.crypto import UnreadableSecret
 from instances.events import EventType
 from instances.models import Subscription
 
@@ -60,16 +61,21 @@ class Endpoint:
     events: frozenset[str] = frozenset()
     #: True if it receives the events of all instances; only the operator may see it.
     is_operators: bool = True
+    #: The reason why nothing can be sent to it, such as secrets that cannot be read.
+    error: str = ""
 
     @classmethod
     def of(cls, subscription: Subscription, secrets: dict[str, Any] | None = None) -> Endpoint:
         """Return the endpoint of a subscription, with `secrets` in place of the stored ones: decrypting takes time."""
+        stored, error = read_secrets(subscription) if secrets is None else (secrets, "")
+        is_operators = subscription.instance_id is None
         return cls(
             subscription.pk,
             subscription.transport,
             subscription.options,
-            subscription.all_secrets if secrets is None else secrets,
-            is_operators=subscription.instance_id is None,
+            stored,
+            is_operators=is_operators,
+            error=error,
         )
 
     @property
@@ -79,6 +85,21 @@ class Endpoint:
 
     def wants(self, event_type: EventType) -> bool:
         return event_type.is_wanted_by(self.events)
+
+
+class HasSecrets(Protocol):
+    """A row with encrypted values."""
+
+    @property
+    def all_secrets(self) -> dict[str, Any]: ...
+
+
+def read_secrets(row: HasSecrets) -> tuple[dict[str, Any], str]:
+    """Return the secrets of an endpoint, and an empty string or, without secrets, why they cannot be read."""
+    try:
+        return row.all_secrets, ""
+    except UnreadableSecret as error:
+        return {}, f"The secrets of the endpoint cannot be read. {error}"
 
 
 class RenderedBody(NamedTuple):
