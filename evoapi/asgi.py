@@ -3,8 +3,14 @@
 from evoapi.wsgi import application as django_application  # first: it sets Django up
 
 # isort: split
+import re
+
+from django.urls import reverse
+
 from evoapi.threads import ThreadedWsgi
-from instances.asgi import Receive, Scope, Send
+from instances.access.log_in import LogInGate, PasswordGate
+from instances.asgi import Application, Receive, Scope, Send
+from instances.bounds import PASSWORD_HASHES
 from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.webhooks import EvolutionIngress, MetaIngress
@@ -14,10 +20,28 @@ from realtime.asgi import SocketIO
 views = ThreadedWsgi(django_application, 8)
 #: Views that wait for WhatsApp, in threads of their own: however long it takes, the other views have theirs.
 sending_views = ThreadedWsgi(django_application, 64)
+#: Views that hash passwords, too: log-ins, and apart from those what sets new passwords and needs a session.
+log_in = LogInGate(ThreadedWsgi(django_application, 2 * PASSWORD_HASHES))
+new_password = PasswordGate(ThreadedWsgi(django_application, 2 * PASSWORD_HASHES))
+
+LOG_IN_PATH = reverse("admin:login")
+NEW_PASSWORD_PATHS = re.compile(
+    f"{reverse('admin:password_change')}|{reverse('admin:auth_user_changelist')}(add|.+/password)/"
+)
 
 
 async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
-    await (sending_views if scope["path"].startswith("/message/") else views)(scope, receive, send)
+    await _threads_for(scope["method"].upper(), scope["path"])(scope, receive, send)
+
+
+def _threads_for(method: str, path: str) -> Application:
+    if path.startswith("/message/"):
+        return sending_views
+    if method == "POST" and path == LOG_IN_PATH:
+        return log_in
+    if method == "POST" and NEW_PASSWORD_PATHS.fullmatch(path):
+        return new_password
+    return views
 
 
 application = SocketIO(BodyLimit(IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], in_threads)))

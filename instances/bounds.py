@@ -165,6 +165,79 @@ CLIENT_EVENTS_PER_SECOND = _bound(
     limits="`send_message` events that a key's clients emit in a second, after those at once",
     beyond="the acknowledgement is the error 429",
 )
+LOG_INS = _bound(
+    "LIMIT_LOG_INS",
+    20,
+    "log-ins",
+    Holder.STRANGER,
+    limits="log-ins at the admin from one address at once (IPv6: from one /64 network); right ones do not count",
+    beyond="429, before a password is looked at; behind a proxy set `TRUSTED_PROXIES`, or all have one address",
+)
+LOG_INS_PER_MINUTE = _bound(
+    "LIMIT_LOG_INS_PER_MINUTE",
+    6,
+    "log-ins",
+    Holder.STRANGER,
+    limits="log-ins from one address in a minute, after those at once",
+    beyond="429, before a password is looked at",
+)
+LOG_INS_OF_NAME = _bound(
+    "LIMIT_LOG_INS_OF_NAME",
+    5,
+    "log-ins",
+    Holder.STRANGER,
+    limits="log-ins from one address with one user name at once",
+    beyond="429, before a password is looked at; other addresses are not held up",
+)
+LOG_INS_OF_NAME_PER_MINUTE = _bound(
+    "LIMIT_LOG_INS_OF_NAME_PER_MINUTE",
+    2,
+    "log-ins",
+    Holder.STRANGER,
+    limits="log-ins from one address with one user name in a minute, after those at once",
+    beyond="429, before a password is looked at; other addresses are not held up",
+)
+LOG_INS_UNSLOWED = _bound(
+    "LIMIT_LOG_INS_UNSLOWED",
+    10,
+    "log-ins",
+    Holder.STRANGER,
+    limits="log-ins with one user name from all addresses together at once; right ones do not count",
+    beyond="each waits for up to `LIMIT_LOG_IN_DELAY`, and is not refused: nobody locks the name's owner out",
+)
+LOG_IN_DELAY = _bound(
+    "LIMIT_LOG_IN_DELAY",
+    5,
+    "seconds",
+    Holder.STRANGER,
+    limits="the delay of a log-in with a name that is tried too often; one in this time is not delayed",
+    beyond="(it is never longer)",
+)
+LOG_IN_BYTES = _bound(
+    "LIMIT_LOG_IN_BYTES",
+    16 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="the form that logs in at the admin",
+    beyond="413",
+)
+PASSWORD_HASHES = _bound(
+    "LIMIT_PASSWORD_HASHES",
+    2,
+    "hashes",
+    Holder.PROCESS,
+    limits="passwords that are hashed at a time for log-ins, and as many for users who have one and set a new one",
+    beyond="they wait, apart from all other requests",
+)
+PASSWORD_QUEUE = _bound(
+    "LIMIT_PASSWORD_QUEUE",
+    16,
+    "requests",
+    Holder.PROCESS,
+    limits="log-ins that wait to be hashed, and as many new passwords; half of them from one address or for one name",
+    beyond="429; who is logged in, and REST, are not held up",
+    least=2,
+)
 RATE_LIMITED = _bound(
     "LIMIT_RATE_LIMITED",
     10_000,
