@@ -8,9 +8,11 @@ hours later.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +28,9 @@ from realtime.random_bytes import random_bytes
 
 #: Maximum length of a pid or an offset, in characters.
 MAX_LENGTH = 300
+
+#: The epochs that streams have.
+EPOCH = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -141,15 +146,24 @@ class ReplayRange:
 
     def contains(self, position: Any) -> bool:
         """Return whether the position is one of this stream, and no event after it was pruned."""
-        if isinstance(self.head, Cursor):
-            return isinstance(position, Cursor) and self._contains_cursor(position, self.head)
-        return isinstance(position, int) and self.floor <= position <= self.head
+        return self._has_been(position) and self._is_kept(position)
 
-    def _contains_cursor(self, cursor: Cursor, head: Cursor) -> bool:
+    def _has_been(self, position: Any) -> bool:
+        """Return whether the position is one of this stream, up to its head."""
+        head = self.head
+        if not isinstance(head, Cursor):
+            return isinstance(position, int) and 0 <= position <= head
+        if not isinstance(position, Cursor) or position.low > position.high:
+            return False
+        is_in_window = head.row == 0 or position.row <= head.row
+        return position.high < head.high or (position.high == head.high and is_in_window)
+
+    def _is_kept(self, position: Any) -> bool:
+        """Return whether no event after a position of this stream was pruned."""
+        if not isinstance(position, Cursor):
+            return bool(self.floor <= position)
         transaction, row = self.floor
-        is_kept = transaction < cursor.low or (transaction < cursor.high and row <= cursor.row)
-        is_past = cursor.high < head.high or (cursor.high == head.high and (head.row == 0 or cursor.row <= head.row))
-        return is_kept and is_past and cursor.low <= cursor.high
+        return bool(transaction < position.low or (transaction < position.high and row <= position.row))
 
     def start(self, resume: ResumeRequest) -> StartPosition:
         """Return the position to send a client's events from: where it left off, where it asks to start, or now."""
@@ -157,9 +171,10 @@ class ReplayRange:
             position = self._resume_position(resume)
             if position is not None:
                 return StartPosition(position, resume.pid)
-        position = self._since_position(resume.since)
-        offset = Offset(self.epoch, self.head if position is None else position)
-        return StartPosition(offset.position, RecoveryToken(self.stream, offset).pid() if resume.recover else None)
+        since, position = self._since_position(resume.since)
+        offset = Offset(self.epoch, position)
+        pid = RecoveryToken(self.stream, offset).pid() if resume.recover else None
+        return StartPosition(offset.position, pid, since)
 
     def _resume_position(self, resume: ResumeRequest) -> Any:
         token = RecoveryToken.parse(resume.pid)
@@ -174,12 +189,37 @@ class ReplayRange:
             position = max(position, offset.position)
         return position if self.contains(position) else None
 
-    def _since_position(self, since: Any) -> Any:
-        """Return the position for a `since`, which is an offset, or a seq: one below the floor counts as the floor."""
+    def _since_position(self, since: Any) -> tuple[Since, Any]:
+        """Return what a `since`, an offset or a seq, stands for, and the position to start from."""
+        if since is None or since == "":
+            return Since.FOUND, self.head
         if isinstance(since, int) and not isinstance(since, bool) and isinstance(self.head, int):
-            return max(since, self.floor) if 0 <= since <= self.head else None
-        offset = Offset.parse(since)
-        return offset.position if offset and offset.epoch == self.epoch and self.contains(offset.position) else None
+            offset: Offset | None = Offset(self.epoch, since)
+        else:
+            offset = Offset.parse(since)
+        if offset is None or type(offset.position) is not type(self.head):
+            return Since.UNKNOWN, self.head
+        if offset.epoch != self.epoch:  # of an instance that was deleted, or of the database before a backup
+            return (Since.PRUNED, self.oldest) if EPOCH.fullmatch(offset.epoch) else (Since.UNKNOWN, self.head)
+        if not self._has_been(offset.position):
+            return Since.UNKNOWN, self.head
+        return (Since.FOUND, offset.position) if self._is_kept(offset.position) else (Since.PRUNED, self.oldest)
+
+    @property
+    def oldest(self) -> int | Cursor:
+        """The position before the oldest event that is kept."""
+        return Cursor(0, self.head.high, 0) if isinstance(self.head, Cursor) else self.floor
+
+
+class Since(Enum):
+    """What the position that a client asked to start from turned out to be."""
+
+    #: A position from which on all events are kept; or the client named none, and starts now.
+    FOUND = auto()
+    #: One from which on events are missing: the client starts with the oldest that is kept.
+    PRUNED = auto()
+    #: None of this stream: the client starts now.
+    UNKNOWN = auto()
 
 
 @dataclass(frozen=True)
@@ -189,3 +229,4 @@ class StartPosition:
     position: Any
     #: The pid for CONNECT: the client's own if it resumes, a new one if it may later, else None.
     pid: str | None
+    since: Since = Since.FOUND

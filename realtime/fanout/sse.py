@@ -15,6 +15,7 @@ import secrets
 from typing import Any
 from urllib.parse import parse_qs
 
+import orjson
 from django.db import Error as DatabaseError
 from socketio.exceptions import ConnectionRefusedError
 
@@ -27,7 +28,7 @@ from realtime.database import database
 from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership
 from realtime.fanout.feeds import Audience, Feed, Listener
 from realtime.fanout.namespaces import Member, Namespaces
-from realtime.fanout.recovery import ResumeRequest
+from realtime.fanout.recovery import ResumeRequest, Since, StartPosition
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
 from realtime.socketio.server import TryLater
@@ -42,6 +43,11 @@ HEARTBEAT = 15
 #: Milliseconds until a client whose stream could not begin reconnects, at least; and how many more, at random, so that
 #: not all come at once.
 RETRY_DELAY, RETRY_JITTER = 3000, 5000
+
+UNKNOWN_POSITION = b": Last-Event-ID or since is no position in this stream, which begins now\n\n"
+
+#: The event that tells a client that events before the next one are no longer kept.
+GAP = "gap"
 
 HEADERS = [(b"content-type", b"text/event-stream")]
 
@@ -105,7 +111,7 @@ class EventStream:
         """Send events until the client disconnects, its access ends or the server stops."""
         sid, namespace = f"stream {secrets.token_hex(8)}", f"/{membership.name}"
         listener = membership.listener(sid, namespace, audience)
-        sender = asyncio.ensure_future(self._send_events(listener, send))
+        sender = asyncio.ensure_future(self._send_events(listener, membership.start, send))
         disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
         self.namespaces.add(Member(membership, listener, disconnect=sender.cancel))
         self._senders.add(sender)
@@ -127,10 +133,15 @@ class EventStream:
         for sender in self._senders:
             sender.cancel()
 
-    async def _send_events(self, listener: Listener, send: Send) -> None:
+    async def _send_events(self, listener: Listener, start: StartPosition, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
+        if start.since is Since.UNKNOWN:
+            await send({"type": "http.response.body", "body": UNKNOWN_POSITION, "more_body": True})
         feed = await self.relay.add_listener(listener)
+        if start.since is Since.PRUNED:
+            gap = _encode_gap(feed, listener)
+            await send({"type": "http.response.body", "body": gap, "more_body": True})
         while True:
             async for event in self.relay.replay(feed, listener):
                 await send({"type": "http.response.body", "body": _encode(feed, listener, event), "more_body": True})
@@ -141,8 +152,18 @@ class EventStream:
 
 
 def _encode(feed: Feed, listener: Listener, event: Event) -> bytes:
+    return _encoded(feed, listener, event.type, bytes(event.envelope))
+
+
+def _encode_gap(feed: Feed, listener: Listener) -> bytes:
+    """Return the event GAP. It has an id, so that a client which reconnects then is told once."""
+    gap = {"event": GAP, "instance": listener.namespace.removeprefix("/"), "data": {"first": listener.position + 1}}
+    return _encoded(feed, listener, GAP, orjson.dumps(gap))
+
+
+def _encoded(feed: Feed, listener: Listener, event_type: str, data: bytes) -> bytes:
     offset = feed.offset(Audience(wants_offsets=True), listener.position) or ""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (offset.encode(), event.type.encode(), bytes(event.envelope))
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (offset.encode(), event_type.encode(), data)
 
 
 def _query(text: bytes) -> dict[str, list[str]]:

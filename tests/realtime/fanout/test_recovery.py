@@ -9,6 +9,7 @@ import pytest
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.faults.proxy import Proxy
+from tests.realtime.fanout.pruning import prune
 
 
 class Recording:
@@ -313,6 +314,28 @@ def test_since_replays_the_events_after_a_seq(server, raw, instance):
     while not events or events[-1]["seq"] < 16:
         events.append(client.event()[1])
     assert [event["seq"] for event in events] == list(range(3, 17))
+
+
+@pytest.mark.parametrize("namespace", ["instance", "/"])
+def test_since_an_offset_from_before_what_is_kept_begins_with_the_oldest(fresh_server, namespace):
+    server = fresh_server()
+    instance = server.create()
+    for text in ("first", "second"):
+        server.receive(instance, text)
+    namespace = "/" if namespace == "/" else f"/{instance.name}"
+    before = Raw(server.url)
+    before.join(namespace, {"apikey": GLOBAL_KEY, "recover": True})
+    server.receive(instance, "third")
+    _, first, offset = before.event()
+    before.close()
+    pruned = first["seq"] + 1
+    prune(server, instance, upto=pruned)
+
+    client = Raw(server.url)
+    client.join(namespace, {"apikey": GLOBAL_KEY, "since": offset})
+    event = client.event()[1]
+    assert (event["seq"], event["prev"]) == (pruned + 1, pruned)
+    client.close()
 
 
 @pytest.mark.parametrize("since", [-1, 10**30, 99999, "x", True, None, [], {}, 1.5], ids=repr)

@@ -12,6 +12,7 @@ import pytest
 from instances.access import rate_limit
 from tests.environment import GLOBAL_KEY
 from tests.in_process import InProcessServer
+from tests.realtime.fanout.pruning import prune
 
 RENAME = "from django.db import connection; connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
 
@@ -92,6 +93,28 @@ def test_a_stream_resumes_after_the_last_event_id(server, open_stream, instance)
     stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": last_event_id}))
     events = [stream.event()[2] for _ in range(6)]
     assert [event["seq"] for event in events] == list(range(3, 9))
+
+
+def test_a_stream_that_resumes_from_before_what_is_kept_begins_with_the_oldest_and_tells_the_gap(
+    server, open_stream, instance
+):
+    for text in ("first", "second"):
+        server.receive(instance, text)
+    stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
+    last_event_id = stream.event()[0]
+    epoch = last_event_id.partition(".")[0]
+    stream.close()
+    prune(server, instance, upto=4)
+
+    for position in (last_event_id, f"{'0' * 16}.99"):  # and one of an instance that was deleted
+        stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": position}))
+        gap = {"event": "gap", "instance": instance.name, "data": {"first": 5}}
+        assert stream.event() == (f"{epoch}.4", "gap", gap)
+        assert stream.event()[2]["seq"] == 5
+        stream.close()
+
+    stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": f"{epoch}.4"}))
+    assert stream.event()[2]["seq"] == 5, "it was told"
 
 
 @pytest.mark.parametrize("last_event_id", ["x", "", "0.1", "9" * 500, "a.b.c"])
