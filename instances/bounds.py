@@ -101,6 +101,118 @@ FRAMES_PER_TURN = _bound(
     limits="frames of one websocket that are read in one turn of the event loop",
     beyond="the rest is read in the next turns, and no more is received meanwhile",
 )
+PACKETS_PER_TURN = _bound(
+    "LIMIT_PACKETS_PER_TURN",
+    100,
+    "packets",
+    Holder.STRANGER,
+    limits="Socket.IO packets of one session that are handled in one turn of the event loop",
+    beyond="the rest is handled in the next turns",
+)
+BYTES_PER_TURN = _bound(
+    "LIMIT_BYTES_PER_TURN",
+    16 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="bytes of such packets, but for the last one",
+    beyond="the same",
+)
+MESSAGE_BYTES = _bound(
+    "LIMIT_MESSAGE_BYTES",
+    1_000_000,
+    "bytes",
+    Holder.KEY,
+    limits="a Socket.IO packet, and a POST of packets; clients are told so in the handshake",
+    beyond="the session ends, and its client reconnects",
+)
+CONNECT_BYTES = _bound(
+    "LIMIT_CONNECT_BYTES",
+    128 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="a packet of a session that is in no namespace yet, which is a CONNECT with its `auth`",
+    beyond="the session ends, and its client reconnects",
+)
+HANDSHAKE_KEY_BYTES = _bound(
+    "LIMIT_HANDSHAKE_KEY_BYTES",
+    512,
+    "bytes",
+    Holder.STRANGER,
+    limits="API keys in header and query of the request that opens a Socket.IO session, at most 8 of them",
+    beyond="431; `auth` may have longer ones",
+)
+PENDING_SESSIONS = _bound(
+    "LIMIT_PENDING_SESSIONS",
+    20_000,
+    "sessions",
+    Holder.PROCESS,
+    limits="Socket.IO sessions that are in no namespace, of some 2 kB each",
+    beyond="the oldest one ends, and its client reconnects",
+)
+PENDING_SESSIONS_PER_ADDRESS = _bound(
+    "LIMIT_PENDING_SESSIONS_PER_ADDRESS",
+    10_000,
+    "sessions",
+    Holder.STRANGER,
+    limits="those of one address: so many clients may come at once through a proxy that TRUSTED_PROXIES lacks",
+    beyond="the oldest one of the address ends, and its client reconnects",
+)
+JOIN_SECONDS = _bound(
+    "LIMIT_JOIN_SECONDS",
+    10,
+    "seconds",
+    Holder.STRANGER,
+    limits="time that a Socket.IO session may be in no namespace",
+    beyond="it ends, and its client reconnects; the time that a CONNECT waits for its reply does not count",
+)
+NAMESPACES = _bound(
+    "LIMIT_NAMESPACES",
+    1000,
+    "namespaces",
+    Holder.KEY,
+    limits="namespaces that one Socket.IO session is in",
+    beyond="the session ends, and its client reconnects",
+)
+PACKET_STRUCTURE = _bound(
+    "LIMIT_PACKET_STRUCTURE",
+    20_000,
+    "characters",
+    Holder.KEY,
+    limits="`{`, `[`, `,` and `:` in a Socket.IO packet, within strings too",
+    beyond="the session ends, and its client reconnects",
+)
+ATTACHMENTS = _bound(
+    "LIMIT_ATTACHMENTS",
+    10,
+    "attachments",
+    Holder.KEY,
+    limits="binary attachments of a Socket.IO packet, of LIMIT_MESSAGE_BYTES together",
+    beyond="the session ends, and its client reconnects",
+)
+REPLY_BYTES = _bound(
+    "LIMIT_REPLY_BYTES",
+    256 * 1024,
+    "bytes",
+    Holder.KEY,
+    limits="replies queued for a Socket.IO session that does not take them, 500 more counted for each",
+    beyond="none of its packets is handled until it does; the session ends after LIMIT_STUCK_SECONDS",
+)
+STUCK_SECONDS = _bound(
+    "LIMIT_STUCK_SECONDS",
+    30,
+    "seconds",
+    Holder.KEY,
+    limits="time that a client may take nothing of what is queued for it",
+    beyond="the connection is reset, and its client reconnects",
+)
+UPGRADE_SECONDS = _bound(
+    "LIMIT_UPGRADE_SECONDS",
+    10,
+    "seconds",
+    Holder.STRANGER,
+    limits="time from a websocket beside a polling session to the end of the upgrade",
+    beyond="the websocket is closed, and the session goes on polling",
+)
 JSON_STRUCTURE = _bound(
     "LIMIT_JSON_STRUCTURE",
     500_000,

@@ -110,6 +110,7 @@ class InProcessServer:
             "joining": dict(server.manager.pending_connect),
             "leaving": dict(server.manager.pending_disconnect),
             "joined": dict(server.joined),
+            "pending": dict(server.pending.sessions),
             "packets": {id(thing): thing for thing in gc.get_objects() if issubclass(type(thing), Packet)},
             "members": dict(namespaces.members),
             "following": dict(namespaces.following),

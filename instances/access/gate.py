@@ -104,7 +104,7 @@ def _is_own(origin: str, host: str) -> bool:
 # Requests without a key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The sender of a request, as far as the connection and the headers tell."""
 

@@ -23,6 +23,7 @@ from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import ReplayRange, ResumeRequest, StartPosition
+from realtime.socketio.handshake import Handshake
 from realtime.socketio.server import TryLater
 
 UNAUTHORIZED = "Unauthorized"
@@ -40,18 +41,16 @@ class Credentials:
     caller: Caller
 
     @classmethod
-    def from_request(cls, environ: dict[str, Any], auth: Any) -> Credentials:
-        """Collect them from the header `apikey`, the query's `apikey` and Socket.IO's `auth`."""
-        scope = environ["asgi.scope"]
-        keys: list[Any] = [value.decode(errors="replace") for name, value in scope["headers"] if name == b"apikey"]
-        keys += environ.get("evoapi.apikeys", ())
+    def from_handshake(cls, handshake: Handshake, auth: Any) -> Credentials:
+        """Collect them from the handshake's header and query, and from Socket.IO's `auth`."""
+        keys: list[Any] = [key.decode(errors="replace") for key in handshake.keys]
         tokens = []
         if isinstance(auth, dict):
             keys += [auth["apikey"]] if "apikey" in auth else []
             tokens += [auth["token"]] if "token" in auth else []
         elif auth is not None:
             keys.append(auth)
-        return cls(tuple(map(_string, keys)), tuple(map(_string, tokens)), Caller.of(scope))
+        return cls(tuple(map(_string, keys)), tuple(map(_string, tokens)), handshake.caller)
 
     @property
     def _may_be_keyless(self) -> bool:

@@ -35,6 +35,7 @@ from realtime.fanout.authorization import (
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
+from realtime.socketio.handshake import Handshake
 from realtime.socketio.server import Server
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,9 @@ class Namespaces(socketio.AsyncNamespace):
             return self.server.not_handled
         return await super().trigger_event(event, *args)
 
-    async def on_connect(self, namespace: str, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+    async def on_connect(self, namespace: str, sid: str, handshake: Handshake, auth: Any = None) -> None:
         resume = ResumeRequest.from_auth(auth)
-        grant = await self._grant(namespace, Credentials.from_request(environ, auth))
+        grant = await self._grant(namespace, Credentials.from_handshake(handshake, auth))
         try:
             audience = Audience(wants_offsets=resume.recover, events=resume.event_filter())
         except UnknownEvent as error:

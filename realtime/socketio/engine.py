@@ -1,44 +1,103 @@
 """The Engine.IO server over ASGI: https://socket.io/docs/v4/engine-io-protocol, version 4.
 
-A subclass of python-engineio's whose responses are those that the protocol's own test suite expects. It uses methods
-named `_…` of python-engineio 4.15; requirements.in pins it.
+It has those methods of python-engineio's server that python-socketio calls, and uses its codec for packets; requests
+and sessions are its own. Responses are those that the protocol's own test suite expects. Origins are checked in front
+of it (instances/access/gate.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from base64 import urlsafe_b64encode
-from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-import engineio
-from engineio import exceptions
-from engineio.packet import OPEN, Packet
+import orjson
+from engineio.packet import MESSAGE, OPEN, Packet
 
-from instances.asgi import Receive, Scope, Send, header_variables
+from instances import errors
+from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
+from instances.bounds import MESSAGE_BYTES
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.random_bytes import random_bytes
 from realtime.socketio import polling
 from realtime.socketio.engine_socket import EngineSocket
+from realtime.socketio.handshake import Handshake
+from realtime.socketio.packets import EngineError
 from realtime.wire.outbox import Outbox
 
+logger = logging.getLogger(__name__)
 
-class Engine(engineio.AsyncServer):
-    """The Engine.IO server: python-engineio's, with sessions and request handling of our own."""
+#: Characters of its path that are kept while a request is served.
+MAX_PATH = 100
 
-    sockets: dict[str, EngineSocket]
-    sequence_number: int
 
-    def __init__(self, **options: Any) -> None:
-        # each session has a timer of its own for its heartbeat
-        super().__init__(**{"async_mode": "asgi", "monitor_clients": False} | options)
+class Engine:
+    """The Engine.IO server: its sessions by their ids, and the requests that open and use them."""
+
+    #: What python-socketio's server is to say of itself.
+    async_mode = "asgi"
+
+    def __init__(
+        self,
+        ping_interval: float = 25,
+        ping_timeout: float = 20,
+        max_http_buffer_size: int = MESSAGE_BYTES,
+        **options: Any,
+    ) -> None:
+        """Times are in seconds, sizes in bytes; `options` are python-socketio's for its own engine."""
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.max_http_buffer_size = max_http_buffer_size
         self.outbox = Outbox()
+        self.sockets: dict[str, EngineSocket] = {}
+        #: The coroutine function for each event: connect, message and disconnect.
+        self.handlers: dict[str, Callable[..., Awaitable[Any]]] = {}
+        self._sequence_number = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def create_queue(self, *args: Any, **kwargs: Any) -> deque[Packet]:
-        """Return the queue of a new session, in place of python-engineio's asyncio.Queue."""
-        return deque()
+    # As python-engineio's server, for python-socketio
+
+    def on(self, event: str, handler: Callable[..., Awaitable[Any]]) -> None:
+        """Set the handler of an event: connect(sid, Handshake), message(sid, data) or disconnect(sid, reason)."""
+        self.handlers[event] = handler
+
+    def generate_id(self) -> str:
+        """Return a new session id: 12 random bytes and a sequence number, in base64."""
+        self._sequence_number = (self._sequence_number + 1) & 0xFFFFFF
+        return urlsafe_b64encode(random_bytes(12) + self._sequence_number.to_bytes(3)).decode()
+
+    async def send(self, sid: str, data: str | bytes) -> None:
+        """Send a message to a session, without waiting; without effect where there is none."""
+        await self.send_packet(sid, Packet(MESSAGE, data))
+
+    async def send_packet(self, sid: str, packet: Packet) -> None:
+        """Send a packet to a session, without waiting; without effect where there is none."""
+        session = self.sockets.get(sid)
+        if session is not None:
+            session.push(packet)
+
+    def transport(self, sid: str) -> str:
+        """Return the name of a session's transport."""
+        return "websocket" if self.sockets[sid].upgraded else "polling"
+
+    def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        return self.spawn(target(*args, **kwargs))
+
+    async def sleep(self, seconds: float = 0) -> None:
+        await asyncio.sleep(seconds)
+
+    def create_event(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    async def shutdown(self) -> None:
+        """End all sessions; the clients reconnect."""
+        for session in list(self.sockets.values()):
+            session.end()
+
+    # For the sessions
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Run a coroutine as a task, and keep a reference to it until it is done."""
@@ -47,122 +106,96 @@ class Engine(engineio.AsyncServer):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def generate_id(self) -> str:
-        """Return a new session id: 12 random bytes and a sequence number, in base64."""
-        self.sequence_number = (self.sequence_number + 1) & 0xFFFFFF
-        return urlsafe_b64encode(random_bytes(12) + self.sequence_number.to_bytes(3)).decode()
+    async def trigger(self, event: str, *args: Any) -> bool:
+        """Run an event's handler; its errors are logged. Returns False if it has failed."""
+        try:
+            if event in self.handlers:
+                await self.handlers[event](*args)
+        except Exception:
+            logger.exception("The handler of a session's %s has failed", event)
+            return False
+        return True
+
+    # Requests
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI request to the path of Engine.IO, HTTP or websocket."""
-        message = await receive()
-        if message["type"] in ("http.disconnect", "websocket.disconnect"):
+        first = await receive()
+        if first["type"] in ("http.disconnect", "websocket.disconnect"):
             return
-        environ = _environ(scope, message, receive, send)
-        response = await self._respond(environ)
-        if response is not None:
-            await self._make_response(self._compress(response, environ), environ)
-
-    async def _respond(self, environ: dict[str, Any]) -> dict[str, Any] | None:
-        """Return python-engineio's form of a response; None once a websocket was served."""
-        is_websocket = environ["asgi.scope"]["type"] == "websocket"
-        if environ["REQUEST_METHOD"] == "OPTIONS":
-            return self._ok()
         try:
-            query = _query(environ)
-        except ValueError:
-            return self._bad_request(f"The query has over {MAX_QUERY_FIELDS} fields")
-        if query.get("transport") != ["websocket" if is_websocket else "polling"]:
-            return self._bad_request("Invalid transport")
-        jsonp_index = query["j"][0] if "j" in query else None
-        if jsonp_index is not None and not (jsonp_index.isascii() and jsonp_index.isdecimal()):
-            return self._bad_request("Invalid JSONP index number")
-        if "sid" in query:
-            session = self.sockets.get(query["sid"][0])
-            if session is None or session.closed or not session.connected:
-                return self._bad_request("Invalid session")
-            return await self._respond_in_session(session, environ, jsonp_index)
+            if scope.get("method") == "OPTIONS":
+                await polling.OK.send(send)
+                return
+            session, style = await self._session(scope)
+            _forget_head(scope)
+            if scope["type"] == "websocket":
+                await session.serve_websocket(scope, receive, send)
+            else:
+                response = await polling.handle(session, style, scope["method"], receive, first)
+                await response.send(send)
+        except EngineError as error:
+            await _refuse(scope, send, error)
+
+    async def _session(self, scope: Scope) -> tuple[EngineSocket, polling.Style]:
+        """Return the session that a request uses or opens, and the style of its response. Raises EngineError."""
+        query = _query(scope)
+        if query.get("transport") != ["websocket" if scope["type"] == "websocket" else "polling"]:
+            raise EngineError('Invalid transport: it is "polling", or "websocket" for a websocket')
+        style = polling.Style.of(query, AsgiHeaders(scope["headers"]).get("accept-encoding", ""))
+        if "sid" not in query:
+            return await self._open(scope, query), style
+        session = self.sockets.get(query["sid"][0])
+        if session is None or session.closed or not session.connected:
+            raise EngineError("Invalid session: it is unknown or has ended, so open another one")
+        return session, style
+
+    async def _open(self, scope: Scope, query: dict[str, list[str]]) -> EngineSocket:
+        """Open a session, whose first packet is its OPEN. Raises EngineError."""
         if query.get("EIO") != ["4"]:
-            return self._bad_request("Only version 4 of Engine.IO is supported")
-        if environ["REQUEST_METHOD"] != "GET":
-            return self._bad_request("Bad handshake method")
-        return await self._handle_connect(environ, query["transport"][0], jsonp_index)
-
-    async def _respond_in_session(
-        self, session: EngineSocket, environ: dict[str, Any], jsonp_index: str | None
-    ) -> dict[str, Any] | None:
-        if environ["asgi.scope"]["type"] == "websocket":
-            await session.serve_websocket(environ)
-            return None
-        try:
-            if environ["REQUEST_METHOD"] == "GET":
-                return self._ok(await polling.handle_get(session, environ), jsonp_index=jsonp_index)
-            if environ["REQUEST_METHOD"] == "POST":
-                await polling.handle_post(session, environ)
-                return self._ok(jsonp_index=jsonp_index)
-        except exceptions.EngineIOError:
-            pass
-        return self._bad_request()
-
-    async def _handle_connect(
-        self, environ: dict[str, Any], transport: str, jsonp_index: str | None = None
-    ) -> dict[str, Any] | None:
+            raise EngineError("Only version 4 of Engine.IO is supported: use version 3 or 4 of socket.io-client")
+        if scope.get("method", "GET") != "GET":
+            raise EngineError("Bad handshake method: a session is opened by GET")
+        handshake = Handshake.of(scope, query)
         sid = self.generate_id()
         session = self.sockets[sid] = EngineSocket(self, sid)
-        session.push(Packet(OPEN, self._handshake(sid, transport)))
-        result = await self._trigger_event("connect", sid, environ, run_async=False)
-        if result not in (None, True):
-            del self.sockets[sid]
-            return self._unauthorized(result or None)
-        session.schedule_ping()
-        if transport == "websocket":
-            await session.serve_websocket(environ)
-            return None
-        session.connected = True
-        return self._ok(await session.poll(), jsonp_index=jsonp_index)
-
-    def _handshake(self, sid: str, transport: str) -> dict[str, Any]:
-        return {
+        is_polling = scope["type"] == "http"
+        opening = {
             "sid": sid,
-            "upgrades": self._upgrades(sid, transport),
+            "upgrades": ["websocket"] if is_polling else [],
             "pingTimeout": round(self.ping_timeout * 1000),
-            "pingInterval": round((self.ping_interval + self.ping_interval_grace_period) * 1000),
+            "pingInterval": round(self.ping_interval * 1000),
             "maxPayload": self.max_http_buffer_size,
         }
-
-    def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: Any = None) -> dict[str, Any]:
-        response: dict[str, Any] = super()._ok(packets, headers, jsonp_index)
-        return response if packets is not None else response | {"response": b"ok"}
-
-    def _compress(self, response: dict[str, Any], environ: dict[str, Any]) -> dict[str, Any]:
-        if not self.http_compression or len(response["response"]) < self.compression_threshold:
-            return response
-        accepted = [item.split(";")[0].strip() for item in environ.get("HTTP_ACCEPT_ENCODING", "").split(",")]
-        for encoding in accepted:
-            if encoding in self.compression_methods:
-                compress = getattr(self, f"_{encoding}")
-                headers = [*response["headers"], ("Content-Encoding", encoding)]
-                return response | {"response": compress(response["response"]), "headers": headers}
-        return response
+        session.push(Packet(OPEN, orjson.dumps(opening).decode()))
+        if not await self.trigger("connect", sid, handshake):
+            await session.close()
+            raise EngineError("The session could not be opened; try again", 500)
+        session.schedule_ping()
+        session.connected = is_polling
+        return session
 
 
-def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
-    """Parse the query and drop empty values. Raises ValueError for over MAX_QUERY_FIELDS fields.
+def _query(scope: Scope) -> dict[str, list[str]]:
+    """Return the fields of the query, those that are filled and `apikey`. Raises EngineError."""
+    try:
+        text = scope["query_string"].decode(errors="replace")
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise EngineError(f"The query has over {MAX_QUERY_FIELDS} fields") from None
+    query = {name: values if name == "apikey" else list(filter(None, values)) for name, values in fields.items()}
+    return {name: values for name, values in query.items() if values}
 
-    Its API keys are stored in `environ`, so that no namespace joined with them parses it again.
-    """
-    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
-    environ["evoapi.apikeys"] = query.get("apikey", [])
-    return {name: filled for name, values in query.items() if (filled := [value for value in values if value])}
+
+def _forget_head(scope: Scope) -> None:
+    """Drop the head of a request, up to 64 KiB: the server's tasks hold its scope as long as it is served."""
+    scope["headers"].clear()
+    scope |= {"path": scope["path"][:MAX_PATH], "raw_path": b"", "query_string": b"", "subprotocols": []}
 
 
-def _environ(scope: Scope, message: dict[str, Any], receive: Receive, send: Send) -> dict[str, Any]:
-    """Return a request in the form that python-engineio expects, without headers that are not UTF-8."""
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope.get("method", "GET"),
-        "QUERY_STRING": scope.get("query_string", b"").decode(errors="replace"),
-        "asgi.receive": receive,
-        "asgi.send": send,
-        "asgi.scope": scope,
-        "evoapi.message": message,
-    }
-    return environ | header_variables(scope["headers"], "utf-8")
+async def _refuse(scope: Scope, send: Send, error: EngineError) -> None:
+    body = errors.error_response(error.status, [str(error)]).content
+    if scope["type"] == "http":
+        await respond(send, error.status, [(b"content-type", b"application/json")], body)
+    else:
+        await send({"type": "websocket.close", "reason": str(error)})

@@ -1,47 +1,45 @@
 """An Engine.IO session: its queued packets, its heartbeat and its transports.
 
-python-engineio's, rewritten where it works per packet: no packet has a task or a timer of its own. Where the server's
-scope has the transport of a websocket (realtime/wire/websocket.py), packets are written straight to it; elsewhere they
-are ASGI messages.
+No packet has a task or a timer of its own. Where the server's scope has the transport of a websocket
+(realtime/wire/websocket.py), packets are written straight to it; elsewhere they are ASGI messages.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from functools import partial
+from contextlib import suppress
 from typing import Any, Protocol
 
-from engineio import exceptions
-from engineio.async_drivers.asgi import WebSocket
-from engineio.async_socket import AsyncSocket
+import engineio
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
-from realtime.socketio.packets import ClientPacket, LoggedPacket, TurnBudget, packet_frame
-from realtime.wire.outbox import EMPTY, Outbox, WebSocketTransport
+from instances.asgi import Receive, Scope, Send
+from instances.bounds import REPLY_BYTES, STUCK_SECONDS, UPGRADE_SECONDS
+from realtime.socketio.packets import ClientPacket, EngineError, LoggedPacket, TurnBudget, packet_frame
+from realtime.wire.outbox import EMPTY, FrameChain, Outbox, WebSocketTransport
 from realtime.wire.websocket import EXTENSION
+
+#: Why a session has ended, in python-engineio's words.
+REASON = engineio.AsyncServer.reason
 
 #: Packets in the response to a poll; Engine.IO clients refuse more.
 MAX_POLLED_PACKETS = 16
 
-#: Bytes of queued packets that are written at once: a client that takes as many in STUCK_TIMEOUT is slow, not stuck.
+#: Bytes of queued packets that are written at once: a client that takes as many in STUCK_SECONDS is slow, not stuck.
 MAX_WRITE_BYTES = 64 * 1024
-
-#: Seconds after which a websocket that took none of its queued packets is reset.
-STUCK_TIMEOUT = 30
 
 #: Seconds that a websocket whose session has ended may take to send its buffer.
 CLOSE_TIMEOUT = 5
 
-#: Seconds that a client may take from opening a websocket beside its polling to the end of the upgrade.
-UPGRADE_TIMEOUT = 10
-
 #: Bytes queued for a session beyond which a replay waits.
 HIGH_WATER = 256 * 1024
 
+#: Bytes that a queued reply counts besides those of its data.
+REPLY_OVERHEAD = 500
+
 
 class EngineServer(Protocol):
-    """The Engine.IO server as its sockets use it, by python-engineio's names."""
+    """The Engine.IO server as its sessions use it."""
 
     outbox: Outbox
     sockets: dict[str, EngineSocket]
@@ -50,39 +48,92 @@ class EngineServer(Protocol):
     ping_timeout: float
     #: Bytes of a message.
     max_http_buffer_size: int
-    reason: Any
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]: ...
 
-    async def _trigger_event(self, event: str, *args: Any, **kwargs: Any) -> Any: ...
+    async def trigger(self, event: str, *args: Any) -> bool: ...
 
 
-class EngineSocket(AsyncSocket):
+class WebSocket:
+    """A websocket as an ASGI application sees it."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+
+    async def accept(self) -> None:
+        await self._send({"type": "websocket.accept"})
+
+    async def receive(self) -> str | bytes:
+        """Return the next message. Raises OSError once the connection has ended."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            raise OSError
+        text = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, data: str | bytes) -> None:
+        await self._send({"type": "websocket.send", "bytes" if isinstance(data, bytes) else "text": data})
+
+    async def close(self) -> None:
+        with suppress(Exception):  # servers raise various errors once it is closed
+            await self._send({"type": "websocket.close"})
+
+
+class EngineSocket:
     """A session. Packets for a writable websocket go to the outbox; all others are queued."""
 
-    server: EngineServer
-    queue: deque[Packet]
-    connected: bool
-    upgrading: bool
-    upgraded: bool
-    closing: bool
-    closed: bool
+    __slots__ = (
+        "_heartbeat",
+        "_poll_waiter",
+        "_progress",
+        "_stuck_timer",
+        "_websocket",
+        "backlog_bytes",
+        "closed",
+        "closing",
+        "connected",
+        "is_ending",
+        "is_polling",
+        "is_posting",
+        "is_writable",
+        "max_message",
+        "pending",
+        "queue",
+        "queued_bytes",
+        "reply_bytes",
+        "server",
+        "sid",
+        "transport",
+        "upgraded",
+        "upgrading",
+    )
 
     def __init__(self, server: EngineServer, sid: str) -> None:
-        super().__init__(server, sid)
-        self.last_ping = None
+        self.server = server
+        self.sid = sid
+        self.queue: list[Packet] = []  # a deque would take most of the memory of an idle session
+        #: True once requests may use the session; while a websocket is being opened beside its polling; once it is on a
+        #: websocket.
+        self.connected = self.upgrading = self.upgraded = False
+        #: True while the session is closed, and after that.
+        self.closing = self.closed = False
         #: The websocket's transport, where the server's scope has it.
         self.transport: WebSocketTransport | None = None
         #: True while packets go straight to the outbox: over a websocket with a transport that is not paused.
         self.is_writable = False
         #: The frames that the outbox writes at the end of this turn of the event loop.
-        self.pending = EMPTY
+        self.pending: FrameChain = EMPTY
         #: Bytes of logged events in the queue.
         self.queued_bytes = 0
         #: The part of them that was queued while no poll waited and no websocket was writable.
         self.backlog_bytes = 0
+        #: Bytes of all other packets in the queue, with REPLY_OVERHEAD for each.
+        self.reply_bytes = 0
         #: True once no more packets are accepted; the queued ones are still sent.
         self.is_ending = False
+        #: Bytes that a packet of the client's may have.
+        self.max_message = server.max_http_buffer_size
         #: True while a GET, or a POST, of this session is handled.
         self.is_polling = False
         self.is_posting = False
@@ -109,14 +160,12 @@ class EngineSocket(AsyncSocket):
         if isinstance(packet, LoggedPacket):
             self.queued_bytes += packet.size
             self.backlog_bytes += 0 if self._poll_waiter else packet.size
+        else:
+            self.reply_bytes += _reply_size(packet)
         if self._poll_waiter:
             self.finish_poll(None)
         elif self.transport and not self._stuck_timer:
-            self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
-
-    async def send(self, pkt: Packet) -> None:
-        """Send a packet; python-engineio's name for `push`."""
-        self.push(pkt)
+            self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_SECONDS, self.transport.reset)
 
     def write(self, data: bytes) -> None:
         """Write frames to the websocket; called by the outbox."""
@@ -134,14 +183,18 @@ class EngineSocket(AsyncSocket):
         """Take the next packets, at most `count`, of MAX_WRITE_BYTES together or a single larger one."""
         packets: list[Packet] = []
         size = 0
-        while self.queue and (count is None or len(packets) < count):
-            packet = self.queue[0]
+        for packet in self.queue[:count]:
             size += packet.size if isinstance(packet, LoggedPacket) else len(packet.data or "")
             if packets and size > MAX_WRITE_BYTES:
                 break
-            packets.append(self.queue.popleft())
-        self.queued_bytes -= sum(packet.size for packet in packets if isinstance(packet, LoggedPacket))
+            packets.append(packet)
+            if isinstance(packet, LoggedPacket):
+                self.queued_bytes -= packet.size
+            else:
+                self.reply_bytes -= _reply_size(packet)
+        del self.queue[: len(packets)]
         self.backlog_bytes = min(self.backlog_bytes, self.queued_bytes)
+        self._note_progress()
         return packets
 
     def _on_resume(self) -> None:
@@ -154,7 +207,7 @@ class EngineSocket(AsyncSocket):
             self.transport.write(b"".join(map(packet_frame, self._dequeue())))
         if self.transport and self.transport.is_paused:
             if self.queue:
-                self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_TIMEOUT, self.transport.reset)
+                self._stuck_timer = asyncio.get_running_loop().call_later(STUCK_SECONDS, self.transport.reset)
         elif self.is_ending or self.closed:
             self._close_websocket()
         else:
@@ -185,13 +238,25 @@ class EngineSocket(AsyncSocket):
             self._progress.clear()
             await self._progress.wait()
 
+    async def replies_taken(self) -> None:
+        """Wait while over REPLY_BYTES of replies are queued: a client that takes none may not cause more.
+
+        Raises TimeoutError after STUCK_SECONDS.
+        """
+        if self.reply_bytes > REPLY_BYTES:
+            async with asyncio.timeout(STUCK_SECONDS):
+                while self.reply_bytes > REPLY_BYTES and not self.closed:
+                    self._progress = self._progress or asyncio.Event()
+                    self._progress.clear()
+                    await self._progress.wait()
+
     def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
         """Drop the queued events, of one namespace or all.
 
         Returns, by namespace, the log position just before the first dropped event.
         """
         before: dict[str, Any] = {}
-        kept: deque[Packet] = deque()
+        kept: list[Packet] = []
         for packet in self.queue:
             if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
                 before.setdefault(packet.namespace, packet.before)
@@ -218,7 +283,7 @@ class EngineSocket(AsyncSocket):
         if self.is_posting:
             self._ping()  # clients post one body at a time: the PONG waits in the client for the response to this one
             return
-        self.server.spawn(self.close(reason=self.server.reason.PING_TIMEOUT))
+        self.server.spawn(self.close(REASON.PING_TIMEOUT))
 
     # The end
 
@@ -240,17 +305,23 @@ class EngineSocket(AsyncSocket):
             else:
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
 
-    async def close(self, wait: bool = True, abort: bool = True, reason: str | None = None) -> None:
-        """Close the session at once, without waiting for its transport; the arguments are python-engineio's."""
+    def abort(self) -> None:
+        """End the session at once, and drop what is queued; the client may open another one."""
+        if self.transport:
+            self.transport.reset()
+        else:
+            self.finish_poll([])
+            self.server.spawn(self.close())
+
+    async def close(self, reason: str = REASON.SERVER_DISCONNECT) -> None:
+        """Close the session at once, without waiting for its transport."""
         if self.closed or self.closing:
             return
         self.closing = self.is_ending = True
         for timer in (self._heartbeat, self._stuck_timer):
             if timer:
                 timer.cancel()
-        await self.server._trigger_event(
-            "disconnect", self.sid, reason or self.server.reason.SERVER_DISCONNECT, run_async=False
-        )
+        await self.server.trigger("disconnect", self.sid, reason)
         self.closed = True
         self.server.sockets.pop(self.sid, None)
         self._flush()
@@ -270,21 +341,34 @@ class EngineSocket(AsyncSocket):
 
     # Receiving
 
-    async def receive(self, pkt: Packet) -> None:
-        """Handle a packet. Raises UnknownPacketError for a type that clients do not send.
+    def limit_messages(self, size: int) -> None:
+        """Change the bytes that a packet of the client's may have."""
+        self.max_message = size
+        if self.transport:
+            self.transport.limit_messages(size)
+
+    async def receive(self, encoded: str | bytes) -> None:
+        """Handle a packet of the client's.
+
+        Raises EngineError for a packet that clients do not send, ValueError or LookupError for a malformed one, and
+        TimeoutError where the client takes no replies.
 
         Once the session is ending only CLOSE is handled, as by the JavaScript server.
         """
-        if pkt.packet_type == CLOSE:
-            await self.close(reason=self.server.reason.CLIENT_DISCONNECT)
-        elif pkt.packet_type not in (PONG, MESSAGE):
-            raise exceptions.UnknownPacketError
+        if len(encoded) > self.max_message:
+            raise EngineError(f"A packet has over {self.max_message} bytes")
+        packet = ClientPacket(encoded_packet=encoded)
+        if packet.packet_type == CLOSE:
+            await self.close(REASON.CLIENT_DISCONNECT)
+        elif packet.packet_type not in (PONG, MESSAGE):
+            raise EngineError(f"Clients send no packets of the type {packet.packet_type}")
         elif self.is_ending:
             return
-        elif pkt.packet_type == PONG:
+        elif packet.packet_type == PONG:
             self.schedule_ping()
         else:
-            await self.server._trigger_event("message", self.sid, pkt.data, run_async=False)
+            await self.server.trigger("message", self.sid, packet.data)
+            await self.replies_taken()
 
     # Polling
 
@@ -309,43 +393,50 @@ class EngineSocket(AsyncSocket):
 
     # Websockets
 
-    async def serve_websocket(self, environ: dict[str, Any]) -> None:
+    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Accept a websocket and serve it until it ends; beside polling, only after the probe of an upgrade."""
-        transport = environ["asgi.scope"].get("extensions", {}).get(EXTENSION)
-        if self.upgrading or self.upgraded:
-            handler = WebSocket.close  # the session has another websocket
-        elif self.connected:
-            self.upgrading = True
-            handler = partial(self._upgrade, transport=transport)
+        transport = scope.get("extensions", {}).get(EXTENSION)
+        if transport:
+            transport.limit_messages(self.max_message)
+        websocket = WebSocket(receive, send)
+        is_taken, is_beside_polling = self.upgrading or self.upgraded, self.connected
+        self.connected = True
+        self.upgrading = self.upgrading or is_beside_polling
+        await websocket.accept()
+        if is_taken:
+            await websocket.close()
+        elif is_beside_polling:
+            await self._upgrade(websocket, transport)
         else:
-            self.connected = True
-            handler = partial(self._run_websocket, transport=transport)
-        await WebSocket(handler, self.server)(environ)
+            await self._run_websocket(websocket, transport)
 
-    async def _upgrade(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
+    async def _upgrade(self, websocket: WebSocket, transport: WebSocketTransport | None) -> None:
         try:
-            async with asyncio.timeout(UPGRADE_TIMEOUT):
-                is_complete = await self._probe(ws)
+            async with asyncio.timeout(UPGRADE_SECONDS):
+                is_complete = await self._probe(websocket)
         except (OSError, ValueError, TimeoutError):
             is_complete = False
         finally:
             self.upgrading = False
-        if is_complete and not self.closed:
-            await self._run_websocket(ws, transport)
+        if is_complete:
+            await self._run_websocket(websocket, transport)
         else:
-            await ws.close()
+            await websocket.close()
 
-    async def _probe(self, ws: WebSocket) -> bool:
+    async def _probe(self, websocket: WebSocket) -> bool:
         """Answer the client's probe. Returns whether it then completes the upgrade."""
-        if await ws.wait() != f"{PING}probe":
+        if await websocket.receive() != f"{PING}probe":
             return False
-        await ws.send(f"{PONG}probe")
+        await websocket.send(f"{PONG}probe")
         self.finish_poll([Packet(NOOP)])
-        return bool(await ws.wait() == f"{UPGRADE}")
+        return bool(await websocket.receive() == f"{UPGRADE}")
 
-    async def _run_websocket(self, ws: WebSocket, transport: WebSocketTransport | None) -> None:
+    async def _run_websocket(self, websocket: WebSocket, transport: WebSocketTransport | None) -> None:
+        if self.closed:  # meanwhile
+            await websocket.close()
+            return
         self.upgraded = True
-        self._websocket = ws
+        self._websocket = websocket
         writer = None
         if transport:
             self.transport = transport
@@ -353,39 +444,41 @@ class EngineSocket(AsyncSocket):
             if not transport.is_paused:
                 self._on_resume()
         else:
-            writer = self.server.spawn(self._write_packets(ws))
-        reason = await self._read_packets(ws)
-        await self.close(reason=reason)
+            writer = self.server.spawn(self._write_packets(websocket))
+        reason = await self._read_packets(websocket)
+        await self.close(reason)
         if writer:
             await writer
         self._close_websocket()
 
-    async def _read_packets(self, ws: WebSocket) -> str:
+    async def _read_packets(self, websocket: WebSocket) -> str:
         """Handle the client's packets until the connection ends; returns the reason."""
         budget = TurnBudget()
         while not self.closed:
             try:
-                message = await ws.wait()
+                message = await websocket.receive()
             except OSError:
-                return str(self.server.reason.TRANSPORT_CLOSE)
+                return REASON.TRANSPORT_CLOSE
             try:
-                if len(message) > self.server.max_http_buffer_size:
-                    raise ValueError("too much")
-                await self.receive(ClientPacket(encoded_packet=message))
-            except (ValueError, LookupError, exceptions.EngineIOError):
-                return str(self.server.reason.TRANSPORT_ERROR)
+                await self.receive(message)
+            except (ValueError, LookupError, TimeoutError, EngineError):
+                return REASON.TRANSPORT_ERROR
             if budget.spend(len(message)):  # messages that arrived together are received without suspending
                 await asyncio.sleep(0)
-        return str(self.server.reason.SERVER_DISCONNECT)
+        return REASON.SERVER_DISCONNECT
 
-    async def _write_packets(self, ws: WebSocket) -> None:
+    async def _write_packets(self, websocket: WebSocket) -> None:
         """Send packets as ASGI messages, under a server whose scope has no transport."""
         while packets := await self.poll():
             if self.closed:
                 break
             try:
                 for packet in packets:
-                    await ws.send(packet.encode())
+                    await websocket.send(packet.encode())
             except Exception:  # servers raise various errors once the client has disconnected
                 break
         self._close_websocket()
+
+
+def _reply_size(packet: Packet) -> int:
+    return len(packet.data or "") + REPLY_OVERHEAD

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from engineio.packet import MESSAGE, Packet
 
+from instances.bounds import BYTES_PER_TURN, PACKETS_PER_TURN
 from realtime.wire.outbox import frame, text_frame
+from realtime.wire.turn import turn_of
 
-#: Packets of one session, and bytes of them, that are handled before the event loop turns.
-PACKETS_PER_TURN = 100
-BYTES_PER_TURN = 16 * 1024
+
+class EngineError(Exception):
+    """Raised for what the protocol does not allow; the text is for the client, with a response of this status."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NoJson:
@@ -30,8 +37,6 @@ class ClientPacket(Packet):
 class LoggedPacket(Packet):
     """An event of the log, one object for all its recipients; when it is dropped, the log is read again from there."""
 
-    encode_cache: str | None
-
     def __init__(self, namespace: str, before: Any, text: bytes) -> None:
         """`before` is the log position just before the event, `text` the complete packet with its type."""
         super().__init__(MESSAGE)
@@ -42,8 +47,7 @@ class LoggedPacket(Packet):
         self.frame = text_frame(text)
 
     def encode(self, b64: bool = False) -> str:
-        self.encode_cache = self.encode_cache or self.text.decode()
-        return self.encode_cache
+        return self.text.decode()
 
 
 def packet_frame(packet: Packet) -> bytes:
@@ -51,19 +55,25 @@ def packet_frame(packet: Packet) -> bytes:
     return packet.frame if isinstance(packet, LoggedPacket) else frame(packet.encode())
 
 
-class TurnBudget:
-    """The number and bytes of packets that one session may still handle in this turn of the event loop."""
+def packet_text(packet: Packet) -> bytes:
+    """Return a packet as the body of a poll's response has it; binary data in base64."""
+    return packet.text if isinstance(packet, LoggedPacket) else packet.encode(b64=True).encode()
 
-    __slots__ = ("_packets", "_size")
+
+class TurnBudget:
+    """The packets of one session that are still handled in this turn of the event loop."""
+
+    __slots__ = ("_packets", "_size", "_turn")
 
     def __init__(self) -> None:
+        self._turn = turn_of(asyncio.get_running_loop())
         self._packets = self._size = 0
 
     def spend(self, size: int) -> bool:
         """Count a packet of `size` bytes. Returns True once the loop is to turn before the next packet."""
         self._packets += 1
         self._size += size
-        if self._packets < PACKETS_PER_TURN and self._size < BYTES_PER_TURN:
+        if self._packets < PACKETS_PER_TURN and self._size < BYTES_PER_TURN and not self._turn.is_over:
             return False
         self._packets = self._size = 0
         return True

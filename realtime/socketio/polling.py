@@ -1,22 +1,26 @@
 """HTTP long-polling of an Engine.IO session: GET takes packets, POST brings some.
 
-python-engineio decodes a body in one piece, and 1 MB holds 500,000 packets. Here they are split off one at a time, so
-that the event loop can turn between them, and nothing after a bad packet is decoded.
+A body may hold 500,000 packets. They are split off one at a time, so that the event loop can turn between them, and
+nothing after a bad packet is decoded. For the same reason responses are compressed piece by piece.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from engineio import exceptions
+import orjson
 from engineio.packet import CLOSE, NOOP, Packet
 
 from instances import asgi
-from realtime.socketio.engine_socket import EngineSocket
-from realtime.socketio.packets import BYTES_PER_TURN, ClientPacket, TurnBudget
+from instances.asgi import Message, Receive, Send
+from instances.bounds import BYTES_PER_TURN
+from realtime.socketio.engine_socket import REASON, EngineSocket
+from realtime.socketio.packets import EngineError, TurnBudget, packet_text
+from realtime.wire.turn import turn_of
 
 SEPARATOR = "\x1e"
 
@@ -26,33 +30,117 @@ BODY_TIMEOUT = 30
 #: Seconds that a poll during an upgrade is delayed: the upgrade nearly always ends a poll begun before it by then.
 UPGRADE_DELAY = 0.02
 
+#: Bytes from which on a response is compressed, and bytes that are compressed in one piece.
+MIN_COMPRESSED, COMPRESSED_AT_ONCE = 1024, 64 * 1024
 
-async def handle_get(session: EngineSocket, environ: dict[str, Any]) -> list[Packet]:
+#: The Content-Encodings that responses may have, with zlib's name for each.
+WINDOW_BITS = {"gzip": 31, "deflate": 15}
+
+
+# Responses
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response of status 200."""
+
+    body: bytes
+    content_type: bytes = b"text/plain; charset=UTF-8"
+    encoding: str | None = None
+
+    async def send(self, send: Send) -> None:
+        headers = [(b"content-type", self.content_type)]
+        if self.encoding:
+            headers.append((b"content-encoding", self.encoding.encode()))
+        await asgi.respond(send, 200, headers, self.body)
+
+
+OK = Response(b"ok")
+
+
+@dataclass(frozen=True)
+class Style:
+    """The form in which a client takes packets."""
+
+    #: Index of the function that a JSONP response calls; None for any other client.
+    jsonp_index: str | None
+    #: The Content-Encoding, where the client accepts one.
+    encoding: str | None
+
+    @classmethod
+    def of(cls, query: dict[str, list[str]], accepted: str) -> Style:
+        """Read the query and the header Accept-Encoding. Raises EngineError."""
+        jsonp_index = query["j"][0] if "j" in query else None
+        if jsonp_index is not None and not (jsonp_index.isascii() and jsonp_index.isdecimal()):
+            raise EngineError("Invalid JSONP index: `j` is a number")
+        names = [item.split(";")[0].strip() for item in accepted.split(",")]
+        return cls(jsonp_index, next((name for name in names if name in WINDOW_BITS), None))
+
+    async def response(self, packets: list[Packet]) -> Response:
+        """Return the response that brings these packets."""
+        body = SEPARATOR.encode().join(map(packet_text, packets))
+        response = Response(body) if self.jsonp_index is None else _jsonp(self.jsonp_index, body)
+        if self.encoding is None or len(body) < MIN_COMPRESSED:
+            return response
+        return Response(await _compressed(response.body, self.encoding), response.content_type, self.encoding)
+
+
+def _jsonp(index: str, body: bytes) -> Response:
+    # old browsers, the only ones that poll so, take these two for line ends
+    text = orjson.dumps(body.decode()).replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+    return Response(b"___eio[%b](%b);" % (index.encode(), text), b"text/javascript; charset=UTF-8")
+
+
+async def _compressed(body: bytes, encoding: str) -> bytes:
+    compressor = zlib.compressobj(wbits=WINDOW_BITS[encoding])
+    turn = turn_of(asyncio.get_running_loop())
+    pieces = []
+    for start in range(0, len(body), COMPRESSED_AT_ONCE):
+        pieces.append(compressor.compress(body[start : start + COMPRESSED_AT_ONCE]))
+        if turn.is_over:
+            await asyncio.sleep(0)
+    return b"".join([*pieces, compressor.flush()])
+
+
+# Requests
+
+
+async def handle(session: EngineSocket, style: Style, method: str, receive: Receive, first: Message) -> Response:
+    """Handle a request to a session; `first` is its first message. Raises EngineError."""
+    if method == "POST":
+        await handle_post(session, receive, first)
+        return OK
+    if method != "GET":
+        raise EngineError("A session is used by GET and POST")
+    return await style.response(await handle_get(session, receive))
+
+
+async def handle_get(session: EngineSocket, receive: Receive) -> list[Packet]:
     """Return the packets that answer a poll.
 
-    Raises EngineIOError where the session cannot be polled; unless it is on a websocket, the session is then closed.
+    Raises EngineError where the session cannot be polled; unless it is on a websocket, the session is then closed.
     """
     if session.upgrading:
         await asyncio.sleep(UPGRADE_DELAY)
     if session.upgraded:
-        raise exceptions.EngineIOError
+        raise EngineError("The session is on a websocket")
     if session.upgrading:
         return [Packet(NOOP)]
     if session.is_polling:  # of two concurrent polls, one would get what the other has asked for
         session.finish_poll([Packet(CLOSE)])
-        await session.close(reason=session.server.reason.TRANSPORT_ERROR)
-        raise exceptions.EngineIOError
+        await session.close(REASON.TRANSPORT_ERROR)
+        raise EngineError("The session is polled already: one GET at a time")
     session.is_polling = True
     try:
-        packets = await _poll(session, environ["asgi.receive"])
+        packets = await _poll(session, receive)
     finally:
         session.is_polling = False
     if not packets:
-        await session.close(reason=session.server.reason.TRANSPORT_CLOSE)
+        await session.close(REASON.TRANSPORT_CLOSE)
     return packets
 
 
-async def _poll(session: EngineSocket, receive: Callable[[], Any]) -> list[Packet]:
+async def _poll(session: EngineSocket, receive: Receive) -> list[Packet]:
     """Poll, and close the session if its client hangs up meanwhile, as the JavaScript server does."""
     if session.queue or session.is_ending:
         return await session.poll()  # at once
@@ -60,53 +148,56 @@ async def _poll(session: EngineSocket, receive: Callable[[], Any]) -> list[Packe
     receiving = asyncio.ensure_future(receive())
     await asyncio.wait((polling, receiving), return_when=asyncio.FIRST_COMPLETED)
     if receiving.done() and receiving.result()["type"] == "http.disconnect":
-        await session.close(reason=session.server.reason.TRANSPORT_CLOSE)
+        await session.close(REASON.TRANSPORT_CLOSE)
     receiving.cancel()
     return await polling
 
 
-async def handle_post(session: EngineSocket, environ: dict[str, Any]) -> None:
-    """Handle the packets that a client posts.
+async def handle_post(session: EngineSocket, receive: Receive, first: Message) -> None:
+    """Handle the packets that a client posts; `first` is the request's first message.
 
-    Raises EngineIOError for a body that holds anything else; unless it is on a websocket, the session is then closed.
+    Raises EngineError for a body that holds anything else; unless it is on a websocket, the session is then closed.
     """
     if session.upgraded:
-        raise exceptions.EngineIOError
+        raise EngineError("The session is on a websocket")
     try:
         if session.is_posting:  # concurrent bodies have no order
-            raise exceptions.EngineIOError
+            raise EngineError("The session posts already: one POST at a time")
         session.is_posting = True
         try:
-            await _handle_body(session, await _read_body(environ, session.server.max_http_buffer_size))
+            await _handle_body(session, await _read_body(receive, first, session.server.max_http_buffer_size))
         finally:
             session.is_posting = False
-    except (exceptions.EngineIOError, ValueError, LookupError, TimeoutError):
-        await session.close(reason=session.server.reason.TRANSPORT_ERROR)
-        raise exceptions.EngineIOError from None
+    except EngineError:
+        await session.close(REASON.TRANSPORT_ERROR)
+        raise
+    except (ValueError, LookupError, TimeoutError):
+        await session.close(REASON.TRANSPORT_ERROR)
+        raise EngineError("The body is malformed or came too slowly, or replies to it were not polled") from None
 
 
 async def _handle_body(session: EngineSocket, body: bytes) -> None:
     text, budget = await _decode_body(body), TurnBudget()
     for encoded in _split(text) if body else ():
-        await session.receive(ClientPacket(encoded_packet=encoded))
+        await session.receive(encoded)
         if session.is_ending:
             break
         if budget.spend(len(encoded)):
             await asyncio.sleep(0)
 
 
-async def _read_body(environ: dict[str, Any], max_size: int) -> bytes:
+async def _read_body(receive: Receive, first: Message, max_size: int) -> bytes:
     """Read a request's body.
 
-    Raises ContentTooLongError beyond `max_size` bytes, TimeoutError, and EngineIOError where the client disconnects.
+    Raises EngineError beyond `max_size` bytes and where the client disconnects, TimeoutError.
     """
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            return await asgi.read_body(environ["asgi.receive"], environ["evoapi.message"], max_size)
+            return await asgi.read_body(receive, first, max_size)
     except asgi.ClientDisconnected:
-        raise exceptions.EngineIOError from None
+        raise EngineError("The client has disconnected") from None
     except asgi.BodyTooLarge:
-        raise exceptions.ContentTooLongError from None
+        raise EngineError(f"The body has over {max_size} bytes, the handshake's maxPayload") from None
 
 
 async def _decode_body(body: bytes) -> str:

@@ -19,23 +19,18 @@ from rest_framework.exceptions import APIException
 from socketio import packet
 
 from instances import errors, json_body
+from instances.bounds import ATTACHMENTS, CONNECT_BYTES, MESSAGE_BYTES, NAMESPACES, PACKET_STRUCTURE
 from realtime.log.cursor import before
 from realtime.log.models import Event
 from realtime.socketio.engine import Engine
-from realtime.socketio.engine_socket import EngineSocket
+from realtime.socketio.engine_socket import REASON, EngineSocket
+from realtime.socketio.handshake import Handshake
 from realtime.socketio.packets import LoggedPacket
+from realtime.socketio.pending import PendingSessions
 from realtime.wire.outbox import text_frame
+from realtime.wire.turn import turn_of
 
 logger = logging.getLogger(__name__)
-
-#: Seconds that a client may take to join its first namespace.
-CONNECT_TIMEOUT = 45
-
-#: Namespaces that one connection may be in.
-MAX_NAMESPACES = 1000
-
-#: Binary attachments that a packet may have; the server has no use for any.
-MAX_ATTACHMENTS = 10
 
 #: Names reserved by Socket.IO: no client may send them as events.
 RESERVED_EVENTS = {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
@@ -52,8 +47,11 @@ class Json:
         return orjson.dumps(value).decode()
 
     @staticmethod
-    def loads(text: str | bytes) -> Any:
-        return json_body.load(text.encode() if isinstance(text, str) else text)
+    def loads(text: str) -> Any:
+        """Parse on the event loop, so only what takes no time. Raises ValueError."""
+        if sum(map(text.count, "{[,:")) > PACKET_STRUCTURE:
+            raise ValueError(f"it has over {PACKET_STRUCTURE} of the characters {{ [ , and :")
+        return json_body.load(text.encode(errors="replace"))
 
 
 class TryLater(Exception):
@@ -110,17 +108,13 @@ class Server(socketio.AsyncServer):
 
     def __init__(self, **options: Any) -> None:
         """`options` are python-socketio's, and override our own."""
-        # at INFO these two log every packet, with the API keys in it
-        loggers = {name: logging.getLogger(f"{name}.server") for name in ("socketio", "engineio")}
-        for quiet in loggers.values():
-            quiet.setLevel(logging.ERROR)
+        quiet = logging.getLogger("socketio.server")
+        quiet.setLevel(logging.ERROR)  # at INFO it logs every packet, with the API keys in it
         ours: dict[str, Any] = {
             "async_mode": "asgi",
             "client_manager": Manager(),
             "json": Json,
-            "logger": loggers["socketio"],
-            "engineio_logger": loggers["engineio"],
-            "cors_allowed_origins": [],  # the gate checks origins, and adds the headers
+            "logger": quiet,
             "namespaces": "*",
         }
         super().__init__(**ours | options)
@@ -130,6 +124,9 @@ class Server(socketio.AsyncServer):
         self.connect_data: dict[str, dict[str, Any]] = {}
         self._error_log = RateLimitedLog(logging.ERROR, "A client could not be authorised and will reconnect: %s")
         self._packet_log = RateLimitedLog(logging.INFO, "A client sent a malformed packet: %s")
+        #: The sessions whose CONNECT is being handled, by Engine.IO's sid.
+        self.joining: set[str] = set()
+        self.pending = PendingSessions(self._abort, self.joining)
         #: The namespaces that each Engine.IO session has joined.
         self.joined: defaultdict[str, set[str]] = defaultdict(set)
         #: The relay's rooms: the sessions in each, by sid. python-socketio's own rooms hold a single client each.
@@ -230,21 +227,36 @@ class Server(socketio.AsyncServer):
 
     # Joining and leaving
 
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+    async def _handle_eio_connect(self, eio_sid: str, environ: Handshake) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        asyncio.get_running_loop().call_later(CONNECT_TIMEOUT, self._close_unless_joined, eio_sid)
+        self._wait_for_join(eio_sid)
 
-    def _close_unless_joined(self, eio_sid: str) -> None:
-        if eio_sid not in self.joined:
-            self.close_transport(eio_sid)
+    def _wait_for_join(self, eio_sid: str) -> None:
+        """Limit a session that is in no namespace."""
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None and eio_sid in self.environ:
+            session.limit_messages(CONNECT_BYTES)
+            self.pending.add(eio_sid, self.environ[eio_sid].caller.address)
+
+    def _abort(self, eio_sid: str) -> None:
+        session = self.eio.sockets.get(eio_sid)
+        if session is not None:
+            session.abort()
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: Any) -> None:
         namespace = namespace or "/"
         if eio_sid not in self.environ:
             return  # it has disconnected already
-        if len(self.joined.get(eio_sid, ())) >= MAX_NAMESPACES:
+        if len(self.joined.get(eio_sid, ())) >= NAMESPACES:
             self.close_transport(eio_sid)
             return
+        self.joining.add(eio_sid)
+        try:
+            await self._join(eio_sid, namespace, data)
+        finally:
+            self.joining.discard(eio_sid)
+
+    async def _join(self, eio_sid: str, namespace: str, data: Any) -> None:
         try:
             await super()._handle_connect(eio_sid, namespace, data)
         except Exception as error:
@@ -260,6 +272,9 @@ class Server(socketio.AsyncServer):
         if eio_sid not in self.environ:
             await self._forget(eio_sid, namespace)  # it disconnected while it was being authorized
         elif self.manager.is_connected(sid, namespace):
+            if eio_sid not in self.joined:
+                self.pending.discard(eio_sid)
+                self.eio.sockets[eio_sid].limit_messages(self.eio.max_http_buffer_size)
             self.joined[eio_sid].add(namespace)
             await self._trigger_event(JOINED, namespace, sid)
 
@@ -267,7 +282,7 @@ class Server(socketio.AsyncServer):
         """Undo a CONNECT, without a packet to the client."""
         sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
         if sid is not None:
-            await self._trigger_event("disconnect", namespace, sid, self.reason.TRANSPORT_CLOSE)
+            await self._trigger_event("disconnect", namespace, sid, REASON.TRANSPORT_CLOSE)
             await self.manager.disconnect(sid, namespace, ignore_queue=True)
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
@@ -284,11 +299,16 @@ class Server(socketio.AsyncServer):
             self.joined[eio_sid].discard(namespace)
             if not self.joined[eio_sid]:
                 del self.joined[eio_sid]
+                self._wait_for_join(eio_sid)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        for namespace in list(self.joined.get(eio_sid, ())):  # python-socketio would search all namespaces
-            await self._handle_disconnect(eio_sid, namespace, reason)
+        self.pending.discard(eio_sid)
         self.environ.pop(eio_sid, None)
+        turn = turn_of(asyncio.get_running_loop())
+        for count, namespace in enumerate(list(self.joined.get(eio_sid, ()))):  # python-socketio would search all
+            if count and turn.is_over:
+                await asyncio.sleep(0)
+            await self._handle_disconnect(eio_sid, namespace, reason)
         self._binary_packet.pop(eio_sid, None)
 
     # Receiving
@@ -296,13 +316,16 @@ class Server(socketio.AsyncServer):
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         """Handle a message; one that is no Socket.IO packet ends the session, as with the JavaScript server."""
         try:
-            if (eio_sid in self._binary_packet) == isinstance(data, str):
+            waiting = self._binary_packet.get(eio_sid)
+            if (waiting is not None) == isinstance(data, str):
                 raise ValueError("a text in place of an attachment, or the reverse")
             if data == "":  # python-socketio takes it for an event without a name
                 raise ValueError("it is empty")
+            if waiting is not None and sum(map(len, waiting.attachments)) + len(data) > MESSAGE_BYTES:
+                raise ValueError(f"its attachments have over {MESSAGE_BYTES} bytes")
             await super()._handle_eio_message(eio_sid, data)
-            if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > MAX_ATTACHMENTS:
-                raise ValueError("too many attachments")
+            if eio_sid in self._binary_packet and self._binary_packet[eio_sid].attachment_count > ATTACHMENTS:
+                raise ValueError(f"it has over {ATTACHMENTS} attachments")
         except (ValueError, TypeError, LookupError) as error:
             self._packet_log.write(error)
             self.close_transport(eio_sid)

@@ -231,6 +231,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_size = self._head_lines = 0
         self._head_since, self._body = None, Transfer(self.loop.time(), BODY_PATIENCE)
         super().on_headers_complete()
+        if not self._has_begun:
+            self.url = b""  # it is in the scope, where the application can drop it
 
     def on_body(self, body: bytes) -> None:
         self._head_size -= len(body)

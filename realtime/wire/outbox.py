@@ -90,6 +90,9 @@ class WebSocketTransport(Protocol):
     def write(self, frames: bytes) -> None:
         """Send complete frames (RFC 6455); without effect once the connection closes."""
 
+    def limit_messages(self, size: int) -> None:
+        """Set the bytes that a message of the client's may have from now on."""
+
     def reset(self) -> None:
         """End the connection at once with RST; without it the kernel keeps unsent bytes for many minutes."""
 

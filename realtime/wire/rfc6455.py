@@ -116,11 +116,11 @@ def _text(payload: bytes | bytearray) -> str:
 class Reader:
     """An incremental parser of a client's frames, which yields messages and control frames."""
 
-    __slots__ = ("_buffer", "_decoder", "_max_size", "_message", "_needed", "_opcode", "_start")
+    __slots__ = ("_buffer", "_decoder", "_message", "_needed", "_opcode", "_start", "max_size")
 
     def __init__(self, max_size: int) -> None:
-        """`max_size` is the bytes that a message may have."""
-        self._max_size = max_size
+        #: Bytes that a message may have.
+        self.max_size = max_size
         self._buffer: bytes | bytearray = b""
         #: Index of the next frame in the buffer, and the bytes of that frame needed for the next step.
         self._start, self._needed = 0, 2
@@ -204,7 +204,7 @@ class Reader:
             raise ProtocolError(PROTOCOL_ERROR, "unknown opcode")
         if (opcode == CONTINUATION) != (self._opcode != CONTINUATION):
             raise ProtocolError(PROTOCOL_ERROR, "fragments are out of order")
-        if size + len(self._message or b"") > self._max_size:
+        if size + len(self._message or b"") > self.max_size:
             raise ProtocolError(TOO_BIG, "message too big")
 
     def _join(self, opcode: int, payload: bytes, is_last: bool) -> tuple[int, str | bytes]:

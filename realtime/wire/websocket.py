@@ -294,6 +294,11 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def limit_messages(self, size: int) -> None:
+        """Set the bytes that a message may have from now on."""
+        if self._reader:
+            self._reader.max_size = size
+
     async def receive(self) -> dict[str, Any]:
         """Return the next message, as ASGI's `receive`. Raises RuntimeError where another call waits already."""
         if self._waiter:

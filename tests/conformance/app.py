@@ -58,9 +58,9 @@ class Echo(socketio.AsyncNamespace):
         return args
 
 
-engine = Engine(cors_allowed_origins="*", **TIMES)
+engine = Engine(**TIMES)
 engine.on("message", echo)
-server = Server(cors_allowed_origins="*", **TIMES)
+server = Server(**TIMES)
 server.register_namespace(Echo())
 
 

@@ -26,8 +26,6 @@ from django.middleware import csrf as django_csrf
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.generators import EndpointEnumerator
 from drf_spectacular.openapi import AutoSchema
-from engineio.async_drivers.asgi import WebSocket
-from engineio.async_socket import AsyncSocket
 from engineio.packet import Packet
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -35,6 +33,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from uvicorn.supervisors import multiprocess
 
+from realtime.socketio.engine import Engine
 from tests.server import ROOT
 
 pytestmark = pytest.mark.any_database
@@ -192,43 +191,25 @@ def test_httptools_stops_at_an_exception_of_a_callback():
 # python-engineio
 
 
-def test_engineio_answers_requests_through_the_methods_that_we_use():
-    server = engineio.AsyncServer(async_mode="asgi")
-    methods = ("_ok", "_bad_request", "_unauthorized", "_make_response", "_trigger_event", "_cors_allowed_origins")
-    assert takes(server._handle_connect, "environ", "transport"), has_moved(
-        "python-engineio", "AsyncServer._handle_connect", "realtime/socketio/engine.py"
-    )
-    more = ("_upgrades", "_gzip", "_deflate", "create_queue", "generate_id", "handle_request")
-    state = ("sockets", "reason", "sequence_number", "http_compression", "compression_threshold", "compression_methods")
-    gone = missing(server, *methods, *more, *state, "ping_interval", "ping_timeout", "ping_interval_grace_period")
-    assert not gone, has_moved("python-engineio", gone, "realtime/socketio/engine.py")
-    response = server._ok()
-    assert {"status", "headers", "response"} <= set(response), has_moved(
-        "python-engineio", "the dictionary of a response", "realtime/socketio/engine.py"
-    )
-
-
-def test_engineio_sockets_have_the_state_that_we_keep():
-    socket = AsyncSocket(engineio.AsyncServer(async_mode="asgi"), "sid")
-    gone = missing(socket, "sid", "queue", "last_ping", "connected", "upgrading", "upgraded", "closing", "closed")
-    gone += missing(AsyncSocket, "poll", "receive", "send", "close", "schedule_ping")
-    assert not gone, has_moved("python-engineio", gone, "realtime/socketio/engine_socket.py")
-
-
-def test_engineio_wraps_an_asgi_websocket():
-    gone = missing(WebSocket, "wait", "send", "close", "__call__")
-    gone += [] if takes(WebSocket.__init__, "handler", "server") else ["__init__"]
-    assert not gone, has_moved("python-engineio", f"asgi.WebSocket: {gone}", "realtime/socketio/engine_socket.py")
-
-
-def test_engineio_packets_are_encoded_once_and_parse_their_json_by_a_class_attribute():
-    packet = Packet(4, "text")
-    assert packet.encode() == "4text", has_moved("python-engineio", "Packet.encode", "realtime/socketio")
-    assert hasattr(packet, "encode_cache"), has_moved("python-engineio", "Packet.encode_cache", "realtime/socketio")
+def test_engineio_packets_parse_their_json_by_a_class_attribute():
+    assert Packet(4, "text").encode() == "4text", has_moved("python-engineio", "Packet.encode", "realtime/socketio")
+    binary = Packet(4, b"data").encode(b64=True), Packet(4, b"data").encode()
+    assert binary == ("bZGF0YQ==", b"data"), has_moved("python-engineio", "Packet.encode", "realtime/socketio")
     assert hasattr(Packet, "json"), has_moved("python-engineio", "Packet.json", "realtime/socketio/packets.py")
     assert Packet(encoded_packet="4text").data == "text", has_moved(
         "python-engineio", "Packet(encoded_packet=…)", "realtime/socketio/packets.py"
     )
+
+
+def test_engineio_names_the_reasons_of_a_disconnect():
+    reasons = {name: text for name, text in vars(engineio.AsyncServer.reason).items() if name.isupper()}
+    assert reasons == {
+        "SERVER_DISCONNECT": "server disconnect",
+        "CLIENT_DISCONNECT": "client disconnect",
+        "PING_TIMEOUT": "ping timeout",
+        "TRANSPORT_CLOSE": "transport close",
+        "TRANSPORT_ERROR": "transport error",
+    }, has_moved("python-engineio", "AsyncServer.reason", "realtime/socketio/engine_socket.py")
 
 
 # python-socketio
@@ -251,6 +232,19 @@ def test_socketio_handles_packets_through_the_methods_that_we_override():
     assert not gone, has_moved("python-socketio", gone, "realtime/socketio/server.py")
     changed = [name for name, parameters in signatures.items() if not takes(getattr(server, name), *parameters)]
     assert not changed, has_moved("python-socketio", f"the parameters of {changed}", "realtime/socketio/server.py")
+
+
+def test_socketio_calls_these_methods_of_an_engineio_server():
+    """Those of sessions' own data, and `attach`, have no use here."""
+    used: set[str] = set()
+    for each in (socketio.AsyncServer, socketio.AsyncManager):
+        for base in each.__mro__[:-1]:
+            used |= set(re.findall(r"\.eio\.(\w+)", inspect.getsource(base)))
+    assert {*missing(Engine, *used)} == {"attach", "get_session"}, has_moved(
+        "python-socketio",
+        f"what it calls on an Engine.IO server: {missing(Engine, *used)}",
+        "realtime/socketio/engine.py",
+    )
 
 
 def test_socketio_keeps_clients_in_its_manager():

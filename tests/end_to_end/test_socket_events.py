@@ -470,7 +470,7 @@ def test_a_client_whose_upgrade_fails_goes_on_polling(server, instance, frames):
 
 def test_a_client_whose_upgrade_times_out_goes_on_polling(transactional_db, monkeypatch):
     """Some proxies open websockets and pass no frames on."""
-    monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_TIMEOUT", 0.2)
+    monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_SECONDS", 0.2)
     instance = Instance(name="an instance")
     instance.save()
     with InProcessServer() as inside:

@@ -139,7 +139,7 @@ async def test_waiting_for_a_reader_lets_the_loop_turn():
 
 
 def test_a_stuck_reader_is_reset(inside, instance, monkeypatch):
-    monkeypatch.setattr(engine_socket, "STUCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(engine_socket, "STUCK_SECONDS", 0.3)
     reader = StuckReader(inside.port)
     reader.join("/loja", apikey="token-of-the-test")
     until(lambda: inside.application.relay.feeds and any(f.rooms for f in inside.application.relay.feeds.values()))

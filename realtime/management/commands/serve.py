@@ -8,6 +8,7 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from instances.bounds import MESSAGE_BYTES
 from realtime.wire.server import run
 
 try:
@@ -48,7 +49,7 @@ def uvicorn_config(host: str, port: int, workers: int) -> uvicorn.Config:
         loop="auto",
         http="realtime.wire.http:LimitedProtocol",
         ws="realtime.wire.websocket:WebSocketProtocol",
-        ws_max_size=1_000_000,  # what Socket.IO's handshake promises as maxPayload
+        ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # costs more than small events save
         ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
         lifespan="on",

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from websockets.sync.client import connect as open_websocket
 
-import realtime.socketio.server
+import realtime.socketio.pending
 from instances.models import Instance
 from realtime.database import Pool
 from tests.clients.polling import Polling
@@ -124,7 +124,7 @@ def test_a_client_that_is_refused_twice_leaves_no_state(inside, instance):
 
 
 def test_a_client_that_joins_no_namespace_is_closed_after_a_timeout(inside, instance, monkeypatch):
-    monkeypatch.setattr(realtime.socketio.server, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(realtime.socketio.pending, "JOIN_SECONDS", 0.1)
     joined, idle = Polling(inside.url), Polling(inside.url)
     joined.join(f"/{instance.name}", apikey=instance.token.reveal())
 

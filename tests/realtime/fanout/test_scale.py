@@ -8,10 +8,12 @@ import uuid
 import pytest
 import socketio
 
+from instances.access.gate import Caller
 from realtime.fanout.feeds import Audience, InstanceFeed, Listener
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
 from realtime.socketio.engine_socket import EngineSocket
+from realtime.socketio.handshake import Handshake
 from realtime.socketio.server import Server
 
 pytestmark = pytest.mark.any_database
@@ -44,6 +46,9 @@ class RecordingTransport:
     def write(self, data):
         self.data += data
 
+    def limit_messages(self, size):
+        pass
+
 
 class Clients:
     """A server, and clients of it without a network."""
@@ -57,7 +62,9 @@ class Clients:
     async def join(self, name, namespace):
         session = self.server.eio.sockets[name] = EngineSocket(self.server.eio, name)
         session.transport, session.is_writable = RecordingTransport(), True
-        await self.server.eio.handlers["connect"](name, {"asgi.scope": {"headers": []}})
+        await self.server.eio.handlers["connect"](
+            name, Handshake((), Caller("127.0.0.1", "127.0.0.1", may_be_keyless=True))
+        )
         await self.server.eio.handlers["message"](name, f"0{namespace},")
         feed = self.feed(namespace)
         sid = self.server.manager.sid_from_eio_sid(name, namespace)

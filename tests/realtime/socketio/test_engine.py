@@ -22,7 +22,7 @@ pytestmark = pytest.mark.any_database
 
 def echoing(**options):
     """Return an Engine.IO application that echoes messages."""
-    engine = Engine(cors_allowed_origins="*", **options)
+    engine = Engine(**options)
 
     async def echo(sid, message):
         await engine.send(sid, message)
@@ -33,7 +33,7 @@ def echoing(**options):
 
 def slow(seconds, handled, **options):
     """Return an Engine.IO application whose handler takes `seconds` for each message."""
-    engine = Engine(cors_allowed_origins="*", **options)
+    engine = Engine(**options)
 
     async def handle(sid, message):
         handled.append(message)
