@@ -21,6 +21,7 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
+from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server
 from realtime.wire import server
@@ -47,6 +48,7 @@ class SocketIO:
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
         self.supervisor = Supervisor()
+        self.report: Report | None = None
         self.dispatcher: Dispatcher | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,6 +130,8 @@ class SocketIO:
         self.supervisor.start("access", self.namespaces.recheck_access_forever)
         self.supervisor.start("coalesced events", coalescing_worker.run_forever)
         self.supervisor.start("retention", prune_forever)
+        self.report = Report(self.supervisor, "server")
+        self.supervisor.start("status", self.report.run_forever)
         if settings.DELIVERY_EMBEDDED:
             self.dispatcher = Dispatcher()
             self.dispatcher.start(self.supervisor)
@@ -139,6 +143,8 @@ class SocketIO:
         await self.supervisor.stop()
         if self.dispatcher:
             await self.dispatcher.stop()
+        if self.report:
+            await self.report.end()
         await self.relay.stop()
         await self.server.shutdown()
         await http_client.stop()

@@ -5,6 +5,7 @@ from realtime.admin.delivery import DeliveryAdmin
 from realtime.admin.endpoint import EndpointSubscriptionAdmin
 from realtime.admin.instance import LoggedInstanceAdmin
 from realtime.admin.log import EventAdmin, StreamAdmin
+from realtime.admin.process import ProcessAdmin
 
 __all__ = [
     "BoundedPaginator",
@@ -12,5 +13,6 @@ __all__ = [
     "EndpointSubscriptionAdmin",
     "EventAdmin",
     "LoggedInstanceAdmin",
+    "ProcessAdmin",
     "StreamAdmin",
 ]

@@ -5,6 +5,7 @@ from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
 from realtime.log.coalescing import Burst
 from realtime.log.models import DedupeKey, Event, TransactionId
 from realtime.log.stream import Stream, new_epoch
+from realtime.operation.models import Process
 
 __all__ = [
     "Attempt",
@@ -14,6 +15,7 @@ __all__ = [
     "Delivery",
     "Event",
     "FormerEndpoint",
+    "Process",
     "Stream",
     "TransactionId",
     "new_epoch",

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from realtime.database import check_database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
+from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 
 
@@ -38,8 +39,11 @@ async def _deliver() -> bool:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     supervisor, dispatcher = Supervisor(), Dispatcher()
+    report = Report(supervisor, "deliver")
     dispatcher.start(supervisor)
+    supervisor.start("status", report.run_forever)
     await stopped.wait()
     await supervisor.stop()
     await dispatcher.stop()
+    await report.end()
     return not supervisor.has_failed

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.html import format_html, format_html_join
+
+from instances.admin import ReadOnlyAdmin, format_time
+from realtime.operation.models import Process
+
+
+@admin.register(Process)
+class ProcessAdmin(ReadOnlyAdmin):
+    list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error")
+    list_display_links = ("command",)
+    fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops")
+    sortable_by = ()
+
+    @admin.display(description="last error")
+    def last_error(self, process: Process) -> str:
+        """Return the loop that failed last, with its error."""
+        failed = [(loop.failed_at, loop) for loop in process.loop_states if loop.failed_at]
+        if not failed:
+            return "none"
+        moment, loop = max(failed, key=lambda each: each[0])
+        return f"{format_time(moment)} {loop.name}: {loop.error}"
+
+    @admin.display(description="loops")
+    def shown_loops(self, process: Process) -> str:
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            (
+                (
+                    loop.name,
+                    format_time(loop.since),
+                    loop.restarts,
+                    f"{format_time(loop.failed_at)} {loop.error}" if loop.failed_at else "none",
+                )
+                for loop in process.loop_states
+            ),
+        )
+        head = "<tr><th>Loop</th><th>Since</th><th>Restarts</th><th>Last error</th></tr>"
+        return format_html("<table><thead>" + head + "</thead><tbody>{}</tbody></table>", rows)

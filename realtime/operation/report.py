@@ -1,0 +1,73 @@
+"""Reports the loops of this process to the database, where `manage.py status` and the admin read them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.utils import timezone
+
+from realtime.database import Pool, database
+from realtime.operation.models import INTERVAL, KEPT, Process
+from realtime.operation.supervisor import Supervisor
+
+#: Seconds between two looks for something to report.
+LOOK = 1.0
+
+
+class Report:
+    """The row of this process, kept by a loop of the supervisor that it reports on."""
+
+    def __init__(self, supervisor: Supervisor, command: str) -> None:
+        self._supervisor = supervisor
+        now = timezone.now()
+        host = socket.gethostname()[:255]
+        self._process = Process(
+            id=secrets.token_hex(8), command=command, host=host, pid=os.getpid(), started_at=now, seen_at=now
+        )
+
+    async def run_forever(self) -> None:
+        """Write what has changed at once, and every INTERVAL that the process is there; a supervisor runs it."""
+        await database(_delete_old, pool=Pool.UPKEEP)
+        loops: Any = None
+        reported_at = 0.0
+        while True:
+            if loops != (loops := self._loops()) or time.monotonic() > reported_at + INTERVAL:
+                await self._write(loops)
+                reported_at = time.monotonic()
+            await asyncio.sleep(LOOK)
+
+    async def end(self) -> None:
+        """Delete the row; if a loop has ended the process, leave it to say so."""
+        with suppress(DatabaseError):  # it is seen no more, which says as much
+            if self._supervisor.has_failed:
+                self._process.ended = "a loop has failed too often"
+                await self._write(self._loops())
+            else:
+                await database(Process.objects.filter(pk=self._process.pk).delete, pool=Pool.UPKEEP)
+
+    async def _write(self, loops: list[dict[str, Any]]) -> None:
+        self._process.seen_at, self._process.loops = timezone.now(), loops
+        await database(self._process.save, pool=Pool.UPKEEP)
+
+    def _loops(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": loop.name,
+                "since": loop.since.isoformat(),
+                "restarts": loop.restarts,
+                "error": loop.error[:500],
+                "failed_at": loop.failed_at.isoformat() if loop.failed_at else None,
+            }
+            for loop in self._supervisor.loops.values()
+        ]
+
+
+def _delete_old() -> None:
+    Process.objects.filter(seen_at__lt=timezone.now() - KEPT).delete()
