@@ -11,6 +11,7 @@ from evoapi.threads import ThreadedWsgi
 from instances.access.log_in import LogInGate, PasswordGate
 from instances.asgi import Application, Receive, Scope, Send
 from instances.bounds import PASSWORD_HASHES
+from instances.ingress.admission import Admission
 from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.webhooks import EvolutionIngress, MetaIngress
@@ -44,4 +45,5 @@ def _threads_for(method: str, path: str) -> Application:
     return views
 
 
-application = SocketIO(BodyLimit(IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], in_threads)))
+router = IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], in_threads)
+application = SocketIO(BodyLimit(router, Admission(router)))

@@ -111,7 +111,7 @@ if IS_SQLITE:
         "CONN_MAX_AGE": None,
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
+            "timeout": bounds.LOCK_SECONDS,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
         },
         "TEST": {"NAME": DATA_DIR / "test.sqlite3"},

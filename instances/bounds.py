@@ -213,6 +213,56 @@ UPGRADE_SECONDS = _bound(
     limits="time from a websocket beside a polling session to the end of the upgrade",
     beyond="the websocket is closed, and the session goes on polling",
 )
+FORM_BYTES = _bound(
+    "LIMIT_FORM_BYTES",
+    1024 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="a body that is a form, as those of the admin",
+    beyond="413, before more of it is read",
+)
+MAX_HELD_BYTES = _bound(
+    "MAX_HELD_BYTES",
+    256 * 1024 * 1024,
+    "bytes",
+    Holder.PROCESS,
+    limits="bodies that are received, queued or worked on, and large responses that wait for their clients; half of it"
+    " for a key, or for all clients without a known key together, and a quarter of each kept for small bodies",
+    beyond="503 with `Retry-After`, and a line a minute in the log; one body at a time is always taken",
+)
+SMALL_BODY = _bound(
+    "LIMIT_SMALL_BODY",
+    64 * 1024,
+    "bytes",
+    Holder.PROCESS,
+    limits="a body that counts as small: it is read before its key is looked up, and the kept quarter is for it",
+    beyond="a key that is wrong, or missing where one is needed, is answered 401 before the body is read",
+)
+WRITER_LAG = _bound(
+    "LIMIT_WRITER_LAG",
+    5,
+    "seconds",
+    Holder.PROCESS,
+    limits="the time that the oldest posted body waits to be stored",
+    beyond="further ones are answered 503 with `Retry-After`",
+)
+QUEUE_SECONDS = _bound(
+    "LIMIT_QUEUE_SECONDS",
+    30,
+    "seconds",
+    Holder.PROCESS,
+    limits="the time that a request of REST or the admin waits for a thread; those for one instance have half of all"
+    " threads, those with one key three quarters",
+    beyond="503 with `Retry-After`",
+)
+LOCK_SECONDS = _bound(
+    "LIMIT_LOCK_SECONDS",
+    10,
+    "seconds",
+    Holder.INSTANCE,
+    limits="the time that a transaction waits for one that keeps the instance (on SQLite, the database) locked",
+    beyond="503 for a request; what runs in the background tries again",
+)
 JSON_STRUCTURE = _bound(
     "LIMIT_JSON_STRUCTURE",
     500_000,

@@ -16,6 +16,7 @@ from rest_framework import status
 from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
 from rest_framework.response import Response
 
+from instances.bounds import LOCK_SECONDS
 from instances.crypto import UnreadableSecret
 from instances.masking import mask_keys
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
 DATABASE_AWAY = "The database does not answer; try again"
+DATABASE_LOCKED = f"Another request or program has kept this locked for {LOCK_SECONDS} seconds; try again"
 
 
 def body(code: int, message: Any) -> dict[str, Any]:
@@ -43,6 +45,18 @@ class ApiError(APIException):
         self.status_code = status_code
 
 
+def is_lock_timeout(error: Exception) -> bool:
+    """Return whether the database answered that a lock of another transaction was waited for in vain."""
+    return isinstance(error, OperationalError) and (
+        getattr(error.__cause__, "sqlstate", None) == "55P03" or str(error) == "database is locked"
+    )
+
+
+def database_error(error: Exception) -> ApiError:
+    """Return the response to one of DATABASE_ERRORS."""
+    return ApiError(DATABASE_LOCKED if is_lock_timeout(error) else DATABASE_AWAY, 503)
+
+
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Return the response to an exception of a view, or None for an unexpected one.
 
@@ -56,7 +70,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         exc = ApiError(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
     elif isinstance(exc, DATABASE_ERRORS):
         logger.error("%s was not answered: %s", context["request"].path, exc)
-        exc = ApiError(DATABASE_AWAY, status.HTTP_503_SERVICE_UNAVAILABLE)
+        exc = database_error(exc)
     elif isinstance(exc, UnreadableSecret):
         exc = ApiError(f"A secret cannot be read. {exc}", status.HTTP_409_CONFLICT)
     if not isinstance(exc, APIException):
@@ -126,6 +140,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if isinstance(sys.exc_info()[1], DATABASE_ERRORS):
-        return error_response(503, [DATABASE_AWAY])
+    error = sys.exc_info()[1]
+    if isinstance(error, DATABASE_ERRORS):
+        return error_response(503, [str(database_error(error).detail)])
     return error_response(500, "Internal Server Error")

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import IntegrityError, close_old_connections, connection
+from django.db import IntegrityError, OperationalError, close_old_connections, connection
 
 from instances.changes import OutgoingText
-from instances.errors import ApiError, NotFound
+from instances.errors import ApiError, NotFound, is_lock_timeout
 from instances.models import Instance, Message, SendUnderWay
 from instances.outbound.client import http_client
 from instances.providers import providers
 from instances.providers.base import NotSent
+
+#: Attempts to store a sent message while another transaction keeps its instance locked.
+LOCK_ATTEMPTS = 6
 
 
 class Sending:
@@ -61,14 +64,24 @@ class Sending:
     def finish(self, wa_id: str) -> dict[str, Any]:
         """Store and announce the sent message; returns Evolution API's message object.
 
-        Raises NotFound if the instance was deleted meanwhile, and ApiError (502) for the id of another message.
+        What is sent must be stored, so locks are waited for several times as long as by other requests. Raises NotFound
+        if the instance was deleted meanwhile, and ApiError (502) for the id of another message.
         """
         try:
-            return self.message.record_sent(wa_id, self.provider.sent_status).as_event()
+            return self._record_sent(wa_id).as_event()
         except Instance.DoesNotExist:
             raise self._is_gone() from None
         except IntegrityError:
             raise ApiError(f'WhatsApp answered with the id of another message, "{wa_id}"', status_code=502) from None
+
+    def _record_sent(self, wa_id: str) -> Message:
+        for _ in range(LOCK_ATTEMPTS - 1):
+            try:
+                return self.message.record_sent(wa_id, self.provider.sent_status)
+            except OperationalError as error:
+                if not is_lock_timeout(error) or connection.in_atomic_block:
+                    raise
+        return self.message.record_sent(wa_id, self.provider.sent_status)
 
     def _is_gone(self) -> NotFound:
         return NotFound(f'The "{self.instance.name}" instance does not exist')

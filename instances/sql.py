@@ -12,6 +12,13 @@ from django.db import connection, models
 M = TypeVar("M", bound=models.Model)
 
 
+def set_lock_timeout(milliseconds: int) -> None:
+    """Limit the waits for locks in the current transaction; on SQLite its connection limits them."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {int(milliseconds)}")
+
+
 def insert(objects: Iterable[models.Model], ignore_conflicts: bool = False) -> None:
     """Insert objects of one model, like `bulk_create`, but set no primary keys on them. Raises IntegrityError."""
     objects = list(objects)

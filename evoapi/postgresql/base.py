@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 from django.db.backends.postgresql import base
 from psycopg import OperationalError, connect
 
+from instances.bounds import LOCK_SECONDS
+
 logger = logging.getLogger(__name__)
 
 #: Seconds between two attempts to connect to a database that is unavailable; there is one attempt at a time.
@@ -24,6 +26,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     is_away: ClassVar[bool] = False
     _tried_at: ClassVar[float] = 0.0
     _trying: ClassVar[threading.Lock] = threading.Lock()
+
+    def _configure_connection(self, connection: Any) -> bool:
+        """Configure a new connection of the pool: a transaction that waits for another one's lock fails in the end."""
+        super()._configure_connection(connection)  # type: ignore[misc]
+        # not as an option of the connection, which pgbouncer would refuse
+        connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'")
+        return True
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if not self.pool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
 
@@ -21,8 +22,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _start_transaction_under_autocommit(self) -> None:
         if not self._holds_lock:
-            # with SQLite's own timeout: a stuck transaction must not block this process forever
+            # with SQLite's own timeout and error: a stuck transaction must not block this process forever
             self._holds_lock = self._writing.acquire(timeout=self.settings_dict["OPTIONS"].get("timeout", 5))
+            if not self._holds_lock:
+                raise OperationalError("database is locked")
         try:
             super()._start_transaction_under_autocommit()  # type: ignore[misc]
         except BaseException:

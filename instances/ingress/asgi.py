@@ -11,7 +11,17 @@ from collections.abc import Iterable
 
 from instances import errors
 from instances.access.gate import is_allowed_host
-from instances.asgi import Application, AsgiHeaders, ClientDisconnected, Receive, Scope, Send, read_body, respond
+from instances.asgi import (
+    Application,
+    AsgiHeaders,
+    ClientDisconnected,
+    Receive,
+    Scope,
+    Send,
+    peer_of,
+    read_body,
+    respond,
+)
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, error_response
 from instances.ingress.queue import IngressQueue
 
@@ -30,28 +40,28 @@ class IngressRouter:
         self.queue = IngressQueue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint, name = self._route(scope)
-        headers = AsgiHeaders(scope["headers"])
-        if endpoint is None or not is_allowed_host(headers.get("host", "")):  # Django refuses another host
+        request = self.request_to(scope)
+        if request is None or not is_allowed_host(request.headers.get("host", "")):  # Django refuses another host
             await self.other(scope, receive, send)
             return
         try:
-            body = await read_body(receive)
+            request.body = await read_body(receive)
         except ClientDisconnected:
             return
-        peer = scope["client"][0] if scope.get("client") else ""
-        response = await self._respond_to(IngressRequest(endpoint, scope["path"], name, headers, peer, body))
+        response = await self._respond_to(request)
         length = str(len(response.body)).encode()
         response_headers = [(b"content-type", b"application/json"), (b"content-length", length)]
         await respond(send, response.status, response_headers, response.body)
 
-    def _route(self, scope: Scope) -> tuple[IngressEndpoint | None, str]:
+    def request_to(self, scope: Scope) -> IngressRequest | None:
+        """Return the request to an ingress endpoint, without its body; None if it is not to one."""
         if scope["method"] == "POST":
             for endpoint in self.endpoints:
                 name = endpoint.match(scope["path"])
                 if name is not None:
-                    return endpoint, name
-        return None, ""
+                    headers = AsgiHeaders(scope["headers"])
+                    return IngressRequest(endpoint, scope["path"], name, headers, peer_of(scope), b"")
+        return None
 
     async def _respond_to(self, request: IngressRequest) -> IngressResponse:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -18,10 +19,11 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 
 from instances.access.cache import AccessCache, StaleAccess
+from instances.bounds import LOCK_SECONDS
 from instances.ingress.commit_hooks import robust_hooks
 from instances.ingress.endpoint import IngressRequest, IngressResponse, InstanceQuery, Work
 from instances.models import Instance, Subscription
-from instances.sql import load
+from instances.sql import load, set_lock_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class Job:
         self.request = request
         #: The size of the request's body in bytes.
         self.size = len(request.body)
+        #: The time when it was queued, by time.monotonic().
+        self.queued_at = time.monotonic()
         #: The future that `resolve` completes; None for a job that runs in its caller's thread.
         self.future = future
         self.work: Work | None = None
@@ -87,11 +91,12 @@ batch_context = BatchContext()
 # In one transaction
 
 
-def run_batch(jobs: list[Job], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
+def run_batch(jobs: list[Job], cache: AccessCache, lock_timeout: int | None = None) -> list[Job]:
     """Prepare jobs, and apply them in one transaction of their own, leaving each its outcome.
 
-    Returns the jobs whose instances are locked by other transactions: they are not applied. With `wait_for_locks`,
-    waits for those locks instead. Raises the error that the entire transaction failed with, and StaleAccess.
+    Returns the jobs whose instances are locked by other transactions: they are not applied. With `lock_timeout`, waits
+    so many milliseconds for each of those locks instead. Raises the error that the entire transaction failed with, and
+    StaleAccess.
     """
     cache.renew()
     for job in jobs:
@@ -100,7 +105,9 @@ def run_batch(jobs: list[Job], cache: AccessCache, wait_for_locks: bool) -> list
     if not prepared:
         return []
     with transaction.atomic(), robust_hooks():
-        return _apply_all(prepared, cache, wait_for_locks)
+        if lock_timeout is not None:
+            set_lock_timeout(lock_timeout)
+        return _apply_all(prepared, cache, wait_for_locks=lock_timeout is not None)
 
 
 def _apply_all(prepared: list[tuple[Job, Work]], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
@@ -135,7 +142,7 @@ def _apply_group(jobs: Sequence[Job], rows: LockedInstances, ids: tuple[UUID, ..
             for job, response in zip(jobs, _responses(jobs, rows), strict=True):
                 job.outcome = response
     except Exception as error:
-        if is_deadlock(error):
+        if is_deadlock(error) or is_locked(error):
             raise
         if is_alone:
             jobs[0].outcome = error
@@ -227,23 +234,32 @@ def _matching(queries: Iterable[InstanceQuery]) -> Any:
 # One request alone
 
 
-def run_alone(job: Job) -> None:
-    """Run one job in a transaction of its own that waits for locks. Always leaves an outcome."""
+def run_alone(job: Job, lock_timeout: int) -> bool:
+    """Run one job in a transaction of its own that waits `lock_timeout` milliseconds for each lock.
+
+    Always leaves an outcome; returns False if a lock was waited for in vain.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            run_batch([job], AccessCache(), wait_for_locks=True)
+            run_batch([job], AccessCache(), lock_timeout)
+            break
         except Exception as error:
             job.outcome = error
-            if attempt < ATTEMPTS and is_retryable(error):
-                continue
-        return
+            if attempt == ATTEMPTS or not is_retryable(error):
+                return not is_locked(error)
+    return True
 
 
 def process(request: IngressRequest) -> IngressResponse:
     """Run a request in the caller's thread, and return its response. Raises the error that it failed with."""
     job = Job(request)
-    run_alone(job)
+    run_alone(job, LOCK_SECONDS * 1000)
     return job.result()
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether PostgreSQL ended a transaction that waited for a lock longer than its lock_timeout."""
+    return isinstance(error, OperationalError) and getattr(error.__cause__, "sqlstate", None) == "55P03"
 
 
 def is_deadlock(error: Exception) -> bool:

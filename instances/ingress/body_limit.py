@@ -1,4 +1,4 @@
-"""Limits of request bodies: each is read completely, up to a size and in bounded time, before it takes a thread."""
+"""Limits of request bodies: each is read completely, within limits of size, time and memory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import asyncio
 import re
 from typing import Any
 
+import orjson
 from django.conf import settings
+from rest_framework.exceptions import APIException
 
 from instances import errors
-from instances.asgi import (
-    Application,
-    BodyTooLarge,
-    ClientDisconnected,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    read_body,
-    respond,
-)
+from instances.asgi import Application, BodyTooLarge, ClientDisconnected, Message, Receive, Scope, Send, read_body
+from instances.bounds import FORM_BYTES, SMALL_BODY
+from instances.errors import ApiError
+from instances.ingress.admission import Admission
+from instances.ingress.held_bytes import RETRY_AFTER, Charge, Overloaded, held_bytes
 
 #: Headers that announce a body; a request with neither has none (RFC 9112, section 6.3).
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
@@ -35,6 +31,13 @@ MAX_QUERY_FIELDS = 1000
 
 #: Bytes of a Content-Type, at most: Django's time for its parameters grows with the square of their number.
 MAX_CONTENT_TYPE_SIZE = 1024
+
+#: Content types of forms, as bytes in lower case. Django's parsers of forms take far longer for a body than JSON's.
+FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data")
+
+#: Seconds and bytes that a refused client may go on sending, all of which is dropped, and the number of clients that do
+#: so at a time: the others are disconnected at once.
+LINGER_TIME, LINGER_SIZE, LINGERING = 2, 16 * 1024 * 1024, 32
 
 #: The charset of a Content-Type. It is removed: Django fails on a Python codec that is no charset (`hex`), and JSON and
 #: forms are UTF-8 anyway.
@@ -61,64 +64,147 @@ class Transfer:
 
 
 class BodyLimit:
-    """ASGI middleware: responds 413 to a body over MAX_BODY_BYTES, 408 to a body that is too slow and 431 to a
-    Content-Type over MAX_CONTENT_TYPE_SIZE, and passes on any other request with its body in one message.
+    """ASGI middleware: passes on requests with their bodies in one message, within limits of size, time and memory.
+
+    Responds 413 to a body over MAX_BODY_BYTES, 408 to one that is too slow, 431 to a Content-Type over
+    MAX_CONTENT_TYPE_SIZE, and 503 beyond the budget of `held_bytes`, to which it charges each body until the request is
+    answered. With an `Admission` it does not read large bodies of clients that may not post them, which get 401.
 
     It adds the length of a chunked body: without a Content-Length Django, behind WSGI, would read nothing.
     """
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, admission: Admission | None = None) -> None:
         self.app = app
+        self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > MAX_CONTENT_TYPE_SIZE:
-            await self._refuse(send, 431, f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes")
+            await _refuse(scope, receive, send, ApiError(f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes", 431))
             return
         scope = scope | {"headers": [_without_charset(*header) for header in scope["headers"]]}
         if BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
             return
-        try:
-            body = await self._read(scope, receive)
-        except ClientDisconnected:
-            return
-        except BodyTooLarge:
-            await self._refuse(send, 413, "request entity too large")
-            return
-        except TimeoutError:
-            await self._refuse(send, 408, "The request was not complete in time")
-            return
-        headers = [header for header in scope["headers"] if header[0] not in BODY_HEADERS]
-        headers.append((b"content-length", str(len(body)).encode()))
-        message = {"type": "http.request", "body": body, "more_body": False}
-        messages = iter([message])
+        with held_bytes.charge() as charge:
+            try:
+                body = await _BodyReader(scope, receive, charge, self.admission).read()
+            except ClientDisconnected:
+                return
+            except APIException as error:
+                await _refuse(scope, receive, send, error)
+                return
+            headers = [header for header in scope["headers"] if header[0] not in BODY_HEADERS]
+            headers.append((b"content-length", str(len(body)).encode()))
+            messages = [{"type": "http.request", "body": body, "more_body": False}]
+            del body  # the application has the only reference, and may drop it
 
-        async def receive_body() -> dict[str, Any]:
-            return next(messages, None) or await receive()
+            async def receive_body() -> dict[str, Any]:
+                return messages.pop() if messages else await receive()
 
-        await self.app(scope | {"headers": headers}, receive_body, send)
+            await self.app(scope | {"headers": headers}, receive_body, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """Read the body. Raises BodyTooLarge, TimeoutError and ClientDisconnected."""
+
+class _BodyReader:
+    """Reads the body of one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, charge: Charge, admission: Admission | None) -> None:
+        self.scope = scope
+        self.charge = charge
+        self.admission = admission
+        self._receive = receive
+        self._size = 0
+        self._is_authorized = False
+        self._clock = asyncio.get_running_loop().time
+        self._transfer = Transfer(self._clock(), BODY_PATIENCE)
+
+    async def read(self) -> bytes:
+        """Read the body. Raises APIException to refuse the request, and ClientDisconnected."""
+        headers = dict(self.scope["headers"])
+        is_form = headers.get(b"content-type", b"").strip().lower().startswith(FORM_TYPES)
+        max_size = min(FORM_BYTES, settings.MAX_BODY_BYTES) if is_form else settings.MAX_BODY_BYTES
         # without leading zeros: Python converts no more than 4,300 digits
-        announced = dict(scope["headers"]).get(b"content-length", b"0").lstrip(b"0")
-        if announced.isdigit() and (len(announced) > 18 or int(announced) > settings.MAX_BODY_BYTES):
-            raise BodyTooLarge
-        clock = asyncio.get_running_loop().time
-        transfer = Transfer(clock(), BODY_PATIENCE)
+        announced = headers.get(b"content-length", b"0").lstrip(b"0")
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > max_size):
+            raise _too_large()
+        if self.admission:
+            self.admission.check_writer(self.scope)
+        if announced.isdigit() and int(announced) > SMALL_BODY:
+            if held_bytes.is_full:
+                raise held_bytes.refusal()
+            await self._authorize()
+            # of a stranger's body only the bytes that have come are charged: he might announce many, and send none
+            if self.charge.holder is not None and not self.charge.hold(int(announced)):
+                raise held_bytes.refusal()
+        try:
+            return await read_body(self._receive_charged, max_size=max_size)
+        except BodyTooLarge:
+            raise _too_large() from None
+        except TimeoutError:
+            raise ApiError("The request was not complete in time", 408) from None
 
-        async def receive_in_time() -> Message:
-            async with asyncio.timeout_at(transfer.deadline):
+    async def _receive_charged(self) -> Message:
+        """Receive a message in time, and charge its bytes. Raises TimeoutError, and APIException."""
+        async with asyncio.timeout_at(self._transfer.deadline):
+            message = await self._receive()
+        size = len(message.get("body", b""))
+        if self._size <= SMALL_BODY < self._size + size:
+            await self._authorize()
+        self._size += size
+        self._transfer.move(size, self._clock())
+        if not self.charge.hold(self._size):
+            await self._authorize()  # the share of clients without a known key may be used up, and not that of this one
+            if not self.charge.hold(self._size):
+                raise held_bytes.refusal()
+        return message
+
+    async def _authorize(self) -> None:
+        """Charge the body to the request's key. Raises APIException if it may not be posted."""
+        if self.admission and not self._is_authorized:
+            self.charge.assign(await self.admission.authorize(self.scope))
+            self._is_authorized = True
+
+
+def _too_large() -> ApiError:
+    return ApiError("request entity too large", 413)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: APIException) -> None:
+    """Respond with an error, and drop what the client still sends for a while: closing with unread data resets the
+    connection, and the client might lose the response.
+    """
+    content = orjson.dumps(errors.error_body(error))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(content)).encode()),
+        (b"connection", b"close"),
+    ]
+    if isinstance(error, Overloaded):
+        headers.append((b"retry-after", str(RETRY_AFTER).encode()))
+    await send({"type": "http.response.start", "status": error.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    if not any(name == b"expect" for name, _ in scope["headers"]):  # that client waits for the response before it sends
+        await _drop_rest(receive)
+    await send({"type": "http.response.body", "body": b""})
+
+
+_lingering: set[Receive] = set()
+
+
+async def _drop_rest(receive: Receive) -> None:
+    if len(_lingering) >= LINGERING:
+        return
+    dropped = 0
+    _lingering.add(receive)
+    try:
+        async with asyncio.timeout(LINGER_TIME):
+            message = await receive()
+            while message["type"] == "http.request" and message.get("more_body") and dropped < LINGER_SIZE:
+                dropped += len(message.get("body", b""))
                 message = await receive()
-            transfer.move(len(message.get("body", b"")), clock())
-            return message
-
-        return await read_body(receive_in_time, max_size=settings.MAX_BODY_BYTES)
-
-    async def _refuse(self, send: Send, status: int, message: str) -> None:
-        response = errors.error_response(status, [message])
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await respond(send, status, headers, response.content)
+    except TimeoutError:
+        pass
+    finally:
+        _lingering.discard(receive)
 
 
 def _without_charset(name: bytes, value: bytes) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.views import APIView
 
 from instances import errors
+from instances.access.access import Access
 from instances.access.cache import AccessCache, StaleAccess
 from instances.access.gate import Caller
 from instances.models import Instance
@@ -60,6 +61,13 @@ class IngressEndpoint(ABC):
     path: ClassVar[str]
     #: A view that is never called: it describes the endpoint in the OpenAPI document.
     openapi_view: ClassVar[type[APIView]]
+
+    def authorize(self, request: IngressRequest, cache: AccessCache) -> Access | None:
+        """Authorize a request by its head, before a large body is read.
+
+        Returns the access of its key, None where the endpoint needs no key. Raises APIException to refuse the request.
+        """
+        return None
 
     @abstractmethod
     def prepare(self, request: IngressRequest, cache: AccessCache) -> Work | IngressResponse:
@@ -125,7 +133,7 @@ def error_response(request: IngressRequest, error: Exception) -> IngressResponse
     """Return the response for an error that a request failed with, None for an unexpected error."""
     if isinstance(error, (*errors.DATABASE_ERRORS, StaleAccess)):
         logger.error("%s was not answered: %s", request.path, error)
-        error = errors.ApiError(errors.DATABASE_AWAY, 503)
+        error = errors.database_error(error)
     if not isinstance(error, APIException):
         return None
     return IngressResponse(error.status_code, orjson.dumps(errors.error_body(error)))

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 
 from django.db import close_old_connections
 
 from instances.access.cache import AccessCache
+from instances.bounds import LOCK_SECONDS
 from instances.errors import DATABASE_ERRORS
-from instances.ingress.batch import ATTEMPTS, Job, is_deadlock, is_retryable, run_alone, run_batch
+from instances.ingress.batch import ATTEMPTS, Job, is_deadlock, is_locked, is_retryable, run_alone, run_batch
 from instances.ingress.endpoint import IngressRequest, IngressResponse
 
 logger = logging.getLogger(__name__)
@@ -25,12 +27,14 @@ logger = logging.getLogger(__name__)
 MAX_REQUESTS, MAX_BYTES = 200, 1024 * 1024
 #: Bytes from which a body has a transaction of its own: no other request waits until it is parsed and written.
 LARGE_BODY = 256 * 1024
-#: Threads that wait for locks of other transactions, each for another instance or set of instances.
-LOCK_WAITERS = 8
+#: Threads that store large bodies: those of one client in turn, so that it never has all of them.
+LARGE_WRITERS = 2
+#: Threads that wait for locks of other transactions, and milliseconds after which the next key has its turn.
+LOCK_WAITERS, LOCK_TURN = 8, 250
 
 
 class IngressQueue:
-    """Run requests of an event loop: one thread writes, a few others wait for locks of other transactions."""
+    """Run requests of an event loop: one thread writes, a few others store large bodies or wait for locks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,14 +42,21 @@ class IngressQueue:
         self._is_writing = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingress")
         self._cache = AccessCache()
-        self._deferred = KeyedQueues()
+        self._large = KeyedQueues(LARGE_WRITERS, "ingress-large", self._run_large)
+        self._locked = KeyedQueues(LOCK_WAITERS, "ingress-locks", _run_locked)
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest queued request has waited for the writer."""
+        with self._lock:
+            return time.monotonic() - self._queued[0].queued_at if self._queued else 0.0
 
     async def submit(self, request: IngressRequest) -> IngressResponse:
         """Run a request, and return its response after the commit. Raises the error that the request failed with."""
         future = asyncio.get_running_loop().create_future()
         job = Job(request, future)
         if job.size >= LARGE_BODY:
-            self._deferred.put(job, job)
+            self._large.put((request.path, request.headers.get("apikey")), job)
             return await future
         with self._lock:
             self._queued.append(job)
@@ -56,10 +67,7 @@ class IngressQueue:
 
     def _write(self) -> None:
         while jobs := self._next_batch():
-            close_old_connections()
-            deferred = self._run(jobs)
-            close_old_connections()
-            _resolve([job for job in jobs if job not in deferred])
+            self._run(jobs, self._cache)
 
     def _next_batch(self) -> list[Job]:
         """Take the queued jobs that fit into one transaction; without any, mark the writer idle."""
@@ -72,24 +80,32 @@ class IngressQueue:
             self._is_writing = bool(jobs)
             return jobs
 
-    def _run(self, jobs: list[Job]) -> set[Job]:
-        """Run jobs in one transaction, leaving each its outcome. Returns the deferred jobs: each runs alone."""
+    def _run_large(self, job: Job) -> bool:
+        self._run([job], AccessCache())
+        return True
+
+    def _run(self, jobs: list[Job], cache: AccessCache) -> None:
+        """Run jobs in one transaction, and resolve them; those whose instances are locked run later, each alone."""
+        close_old_connections()
+        deferred = self._try(jobs, cache)
+        close_old_connections()
+        for job in deferred:
+            self._locked.put(job.work.query if job.work else job, job)
+        _resolve([job for job in jobs if job not in deferred])
+
+    def _try(self, jobs: list[Job], cache: AccessCache) -> list[Job]:
+        """Run jobs in one transaction, leaving each its outcome. Returns the jobs that are to run alone."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                deferred = run_batch(jobs, self._cache, wait_for_locks=False)
-                break
+                return run_batch(jobs, cache)
             except Exception as error:
-                if attempt < ATTEMPTS and is_retryable(error):
-                    continue
-                deferred = self._failed(jobs, error)
-                break
-        for job in deferred:
-            self._deferred.put(job.work.query if job.work else job, job)
-        return set(deferred)
+                if attempt == ATTEMPTS or not is_retryable(error):
+                    return self._failed(jobs, error)
+        return []
 
     def _failed(self, jobs: list[Job], error: Exception) -> list[Job]:
         """Handle the failure of the entire transaction. Returns the jobs that may succeed alone."""
-        if not isinstance(error, DATABASE_ERRORS) or is_deadlock(error):
+        if not isinstance(error, DATABASE_ERRORS) or is_deadlock(error) or is_locked(error):
             logger.info("%s requests are stored one by one: together they failed with %r", len(jobs), error)
             return jobs
         for job in jobs:
@@ -97,13 +113,27 @@ class IngressQueue:
         return []
 
 
-class KeyedQueues:
-    """Jobs that wait for locks, in a queue for each key: jobs of one instance use one thread, not all of them."""
+def _run_locked(job: Job) -> bool:
+    """Run a job in a transaction that waits for locks; returns False if it has to wait longer."""
+    close_old_connections()
+    is_done = run_alone(job, LOCK_TURN) or time.monotonic() > job.queued_at + LOCK_SECONDS
+    close_old_connections()
+    if is_done:
+        _resolve([job])
+    return is_done
 
-    def __init__(self) -> None:
+
+class KeyedQueues:
+    """A queue of jobs for each key. A few threads run the first job of each queue in turn, so that no key has more than
+    one thread at a time, nor keeps it while other keys wait.
+    """
+
+    def __init__(self, threads: int, name: str, run: Callable[[Job], bool]) -> None:
+        """`run` runs a job in a thread and resolves it; it returns False for a job that is to be run again."""
         self._lock = threading.Lock()
         self._queues: dict[Hashable, deque[Job]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=LOCK_WAITERS, thread_name_prefix="ingress-locks")
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._run = run
 
     def put(self, key: Hashable, job: Job) -> None:
         with self._lock:
@@ -111,19 +141,18 @@ class KeyedQueues:
             queue.append(job)
             is_idle = len(queue) == 1
         if is_idle:
-            self._threads.submit(self._drain, key)
+            self._threads.submit(self._run_next, key)
 
-    def _drain(self, key: Hashable) -> None:
+    def _run_next(self, key: Hashable) -> None:
         queue = self._queues[key]
-        while queue:
-            close_old_connections()
-            run_alone(queue[0])
-            close_old_connections()
-            _resolve([queue[0]])
-            with self._lock:
+        is_done = self._run(queue[0])
+        with self._lock:
+            if is_done:
                 queue.popleft()
-                if not queue:
-                    del self._queues[key]
+            if not queue:
+                del self._queues[key]
+                return
+        self._threads.submit(self._run_next, key)
 
 
 def _resolve(jobs: list[Job]) -> None:

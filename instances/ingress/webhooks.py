@@ -139,16 +139,20 @@ class EvolutionIngress(IngressEndpoint):
     path = "/webhook/evolution"
     openapi_view = EvolutionWebhook
 
+    def authorize(self, request: IngressRequest, cache: AccessCache) -> Access | None:
+        if "apikey" not in request.headers and _is_open_to(request):
+            if not _is_json(request):
+                raise ApiError("Without a key the Content-Type must be application/json", 415)
+            return None
+        access = cache.access(request.headers.get("apikey", ""))
+        if access is None:
+            raise authentication_error(request.client_address)
+        if not access.may(PUBLISH):
+            raise ApiError("This key may not publish", 403)
+        return access
+
     def prepare(self, request: IngressRequest, cache: AccessCache) -> EvolutionWork:
-        access = None
-        if "apikey" in request.headers or not _is_open_to(request):
-            access = cache.access(request.headers.get("apikey", ""))
-            if access is None:
-                raise authentication_error(request.client_address)
-            if not access.may(PUBLISH):
-                raise ApiError("This key may not publish", 403)
-        elif not _is_json(request):
-            raise ApiError("Without a key the Content-Type must be application/json", 415)
+        access = self.authorize(request, cache)
         return EvolutionWork(_parse(Integration.EVOLUTION, request), access, cache)
 
 
@@ -217,13 +221,17 @@ class MetaIngress(IngressEndpoint):
     path = "/webhook/meta"
     openapi_view = MetaWebhook
 
-    def prepare(self, request: IngressRequest, cache: AccessCache) -> ProviderWork:
+    def authorize(self, request: IngressRequest, cache: AccessCache) -> None:
+        """Refuse a request without a signature; whether it is Meta's shows only once there is a body."""
         if not settings.WA_BUSINESS_APP_SECRET:
             logger.error("POST /webhook/meta was refused: WA_BUSINESS_APP_SECRET is not set")
             raise ApiError("Signatures cannot be checked: WA_BUSINESS_APP_SECRET is not set on this server", 403)
-        signature = request.headers.get("x-hub-signature-256")
-        if signature is None:
+        if "x-hub-signature-256" not in request.headers:
             raise AuthenticationFailed
+
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> ProviderWork:
+        self.authorize(request, cache)
+        signature = request.headers["x-hub-signature-256"]
         if not is_signed(request.body, signature, settings.WA_BUSINESS_APP_SECRET):
             raise ApiError("The signature is not that of this body under the app secret", 403)
         return ProviderWork(Integration.CLOUD_API, _parse(Integration.CLOUD_API, request))

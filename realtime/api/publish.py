@@ -54,14 +54,36 @@ class PublishIngress(IngressEndpoint):
     path = "/event/publish/"
     openapi_view = Publish
 
+    def authorize(self, request: IngressRequest, cache: AccessCache) -> Access:
+        access = _access(request, cache)
+        name = request.name
+        _check(access, name, None if "\x00" in name else Instance.objects.filter(name=name).first(), cache)
+        return access
+
     def prepare(self, request: IngressRequest, cache: AccessCache) -> PublishWork:
-        access = cache.access(request.headers.get("apikey", ""))
-        if access is None:
-            raise authentication_error(request.client_address)
+        access = _access(request, cache)
         try:
             return PublishWork(request, access, cache, _drafts(request), None)
         except APIException as error:  # raised after the key is authorized: other clients get no details
             return PublishWork(request, access, cache, [], error)
+
+
+def _access(request: IngressRequest, cache: AccessCache) -> Access:
+    """Return the access of the request's key. Raises APIException without a valid one."""
+    access = cache.access(request.headers.get("apikey", ""))
+    if access is None:
+        raise authentication_error(request.client_address)
+    return access
+
+
+def _check(access: Access, name: str, instance: Instance | None, cache: AccessCache) -> None:
+    """Raise APIException unless the access may publish to the instance of this name, None if there is none."""
+    if instance is None and access.is_for_all:
+        raise NotFound(f'The "{name}" instance does not exist')
+    if instance is None or not cache.opens(access, instance):
+        raise AuthenticationFailed
+    if not access.may(PUBLISH):
+        raise ApiError(f"This key may not {PUBLISH}", 403)
 
 
 class PublishWork(Work):
@@ -84,12 +106,7 @@ class PublishWork(Work):
         self.query = InstanceQuery() if "\x00" in self.name else InstanceQuery(name=self.name)
 
     def apply(self, instances: list[Instance]) -> None:
-        if not instances and self.access.is_for_all:
-            raise NotFound(f'The "{self.name}" instance does not exist')
-        if not instances or not self.cache.opens(self.access, instances[0]):
-            raise AuthenticationFailed
-        if not self.access.may(PUBLISH):
-            raise ApiError(f"This key may not {PUBLISH}", 403)
+        _check(self.access, self.name, instances[0] if instances else None, self.cache)
         if self.error:
             raise self.error
         self._require_backlog(instances[0])

@@ -330,7 +330,7 @@ async def test_lines_of_one_name_are_joined_once_for_django():
 
     async with Turns() as turns:
         sent = await messages_for(ThreadedWsgi(wsgi, 1), "/", b"", [LINE] * 60_000)
-    assert sent[1]["body"] == b",".join([b"b" * 100] * 60_000)
+    assert b"".join(message["body"] for message in sent[1:]) == b",".join([b"b" * 100] * 60_000)
     assert turns.longest < 1
 
 

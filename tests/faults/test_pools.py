@@ -1,0 +1,226 @@
+"""Shared threads: whatever one tenant's requests wait for, they have a share, and other tenants are served.
+
+Nothing here measures time: the others are served while those requests still wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.environment import ON_POSTGRES
+from tests.in_process import until
+from tests.instances.providers.graph_api import Graph
+from tests.server import Number, Response, Server
+
+LOCKED = "Another request or program has kept this locked for {} seconds; try again"
+
+
+@contextmanager
+def locked(server: Server, *numbers: Number) -> Iterator[None]:
+    """Lock instances as a transaction of another program does: their rows or, on SQLite, the database."""
+    if ON_POSTGRES:
+        with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
+            ids = [number.id for number in numbers]
+            connection.execute("SELECT 1 FROM instances_instance WHERE id = ANY(%s::uuid[]) FOR UPDATE", [ids])
+            yield
+            connection.rollback()
+        return
+    connection = sqlite3.connect(Path(server.environment["DATA_DIR"]) / "db.sqlite3", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.rollback()
+    connection.close()
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Future[Response]]]:
+    """Call functions in threads: background(server.post, "/path") → Future."""
+    with ThreadPoolExecutor(200) as pool:
+        yield pool.submit
+
+
+def set_websocket(server: Server, number: Number, **options: Any) -> Response:
+    return server.post(server.path("/websocket/set", number), {"enabled": True}, **options)
+
+
+def publish(server: Server, number: Number, data: Any = 1) -> Response:
+    return server.post(server.path("/event/publish", number), {"event": "call", "data": data}, key=number.token)
+
+
+# A request waits for a lock, but not for ever
+
+
+def test_requests_that_wait_for_a_lock_in_vain_are_told_so(start_server):
+    server = start_server(LIMIT_LOCK_SECONDS="1")
+    mine = server.create()
+    with locked(server, mine):
+        for response in (set_websocket(server, mine), publish(server, mine), publish(server, mine, "x" * 300_000)):
+            assert response.status == 503
+            assert response.json["response"]["message"] == [LOCKED.format(1)]
+    assert set_websocket(server, mine).status == 201
+    assert publish(server, mine).status == 201
+
+
+def test_requests_that_wait_for_a_lock_are_done_once_it_is_free(server, background):
+    mine = server.create()
+    with locked(server, mine):
+        waiting = [background(set_websocket, server, mine)] + [background(publish, server, mine, n) for n in range(20)]
+        waiting.append(background(publish, server, mine, "x" * 300_000))
+        time.sleep(0.5)
+    assert [future.result(20).status for future in waiting] == [201] * 22
+
+
+def test_what_was_sent_is_stored_however_long_it_is_locked(start_server, background, graph):
+    server = start_server(LIMIT_LOCK_SECONDS="1", WA_BUSINESS_URL=graph.url)
+    mine = server.create(integration="WHATSAPP-BUSINESS")
+    release = graph.held()
+    text = {"number": "5511988887777", "text": "hello", "id": "1"}
+    sent = background(server.post, server.path("/message/sendText", mine), text)
+    assert graph.arrived.acquire(timeout=10)
+    with locked(server, mine):
+        release()
+        # another request waits in vain meanwhile, so the sent one has waited longer than that, too
+        for _ in range(2):
+            assert set_websocket(server, mine).status == 503
+        assert not sent.done()
+    assert sent.result(20).status == 201
+    assert len(graph.requests) == 1
+
+
+# Threads
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    graph = Graph()
+    yield graph
+    graph.stop()
+
+
+@pytest.mark.postgres
+def test_a_locked_instance_takes_not_all_threads_of_rest(server, background):
+    mine, other = server.create(), server.create()
+    with locked(server, mine):
+        waiting = [background(set_websocket, server, mine, key=mine.token) for _ in range(40)]
+        time.sleep(0.5)
+        for _ in range(5):
+            assert set_websocket(server, other, key=other.token).status == 201
+        assert not any(future.done() for future in waiting)
+    assert {future.result(20).status for future in waiting} == {201}
+
+
+@pytest.mark.postgres
+def test_all_instances_of_a_key_take_not_all_threads_of_rest(server, background):
+    """The global key's, here: tenants with keys of their own are served."""
+    numbers, other = [server.create() for _ in range(10)], server.create()
+    with locked(server, *numbers):
+        waiting = [background(set_websocket, server, number) for number in numbers * 4]
+        time.sleep(0.5)
+        for _ in range(5):
+            assert set_websocket(server, other, key=other.token).status == 201
+        assert not any(future.done() for future in waiting)
+    assert {future.result(20).status for future in waiting} == {201}
+
+
+def test_an_instance_whose_sends_hang_takes_not_all_threads_that_send(start_server, background, graph):
+    server = start_server(WA_BUSINESS_URL=graph.url)
+    mine, other = server.create(integration="WHATSAPP-BUSINESS"), server.create()
+    text = {"number": "5511988887777", "text": "hello"}
+    releases = [graph.held() for _ in range(80)]
+    waiting = [background(server.post, server.path("/message/sendText", mine), text, key=mine.token) for _ in range(80)]
+    for _ in range(32):  # half of the threads
+        assert graph.arrived.acquire(timeout=10)
+    for _ in range(3):
+        assert server.post(server.path("/message/sendText", other), text, key=other.token).status == 201
+    assert not any(future.done() for future in waiting)
+    for release in releases:
+        release()
+    assert {future.result(20).status for future in waiting} == {201}
+
+
+@pytest.mark.any_database
+def test_a_request_waits_for_a_thread_no_longer_than_it_may(start_server, background, graph):
+    server = start_server(WA_BUSINESS_URL=graph.url, LIMIT_QUEUE_SECONDS="1")
+    mine = server.create(integration="WHATSAPP-BUSINESS")
+    text = {"number": "5511988887777", "text": "hello"}
+    releases = [graph.held() for _ in range(33)]
+    waiting = [background(server.post, server.path("/message/sendText", mine), text) for _ in range(33)]
+    until(lambda: any(future.done() for future in waiting))
+    [refused] = (future.result() for future in waiting if future.done())
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+    assert refused.headers["Access-Control-Allow-Origin"] is None
+    for release in releases:
+        release()
+    assert sorted(future.result(20).status for future in waiting) == [201] * 32 + [503]
+
+
+# The ingress
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_locked_instances_delay_no_other_at_the_ingress(server, background, size):
+    numbers, other = [server.create() for _ in range(12)], server.create()
+    with locked(server, *numbers):
+        waiting = [background(publish, server, number, "x" * size) for number in numbers * 4]
+        time.sleep(0.5)
+        for _ in range(5):
+            assert publish(server, other).status == 201
+            assert publish(server, other, "x" * 300_000).status == 201
+        # also one that was locked, and is no longer
+        with locked(server, other):
+            delayed = background(publish, server, other)
+            until(lambda: delayed.running())
+        assert delayed.result(20).status == 201
+        assert not any(future.done() for future in waiting)
+    assert {future.result(20).status for future in waiting} == {201}
+
+
+def test_large_bodies_of_one_client_take_turns_with_those_of_others(server, background):
+    mine, other = server.create(), server.create()
+    waiting = [background(publish, server, mine, "x" * 4_000_000) for _ in range(15)]
+    until(lambda: any(future.done() for future in waiting), 20)
+    assert publish(server, other, "x" * 300_000).status == 201
+    assert not all(future.done() for future in waiting)
+    assert {future.result(60).status for future in waiting} == {201}
+
+
+@contextmanager
+def writer_blocked(server: Server) -> Iterator[None]:
+    """Keep the ingress from writing at all, for any instance."""
+    if not ON_POSTGRES:
+        with locked(server):
+            yield
+        return
+    with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
+        connection.execute("LOCK TABLE realtime_stream IN EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
+def test_bodies_are_refused_while_the_writer_lags(fresh_server, background):
+    server = fresh_server(LIMIT_WRITER_LAG="1")
+    mine = server.create()
+    posted: list[Future[Response]] = []
+    with writer_blocked(server):
+        while not any(future.done() for future in posted):
+            assert len(posted) < 100
+            posted.append(background(publish, server, mine))
+            time.sleep(0.1)
+        refused = next(future.result() for future in posted if future.done())
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
+        assert "the requests that are to be stored waits" in refused.json["response"]["message"][0]
+        assert server.post_meta({"object": "x"}).status == 503, "Meta repeats"
+        assert server.get("/instance/fetchInstances").status == 200
+    assert {future.result(20).status for future in posted} == {201, 503}
+    assert server.post_meta({"object": "x"}).status == 200
+    assert server.log.read_text().count("Overloaded: 1 requests were answered 503") == 1
