@@ -77,6 +77,14 @@ MAX_BODY_BYTES = _bound(
     limits="the body of a request",
     beyond="413, before more of it is read",
 )
+PROXY_HOPS = _bound(
+    "LIMIT_PROXY_HOPS",
+    20,
+    "addresses",
+    Holder.STRANGER,
+    limits="addresses in `X-Forwarded-For` that are looked at, from the last one on, while they are trusted proxies'",
+    beyond="the last one that was looked at counts as the client's",
+)
 LOG_CHARACTERS = _bound(
     "LIMIT_LOG_CHARACTERS",
     4096,

@@ -7,6 +7,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from django.conf import settings
 
+from instances.bounds import PROXY_HOPS
+
 
 def is_within(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
     """Return whether an address is in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
@@ -25,7 +27,7 @@ def client_address(peer: str, forwarded: str) -> str:
     Each proxy appends the address of its own peer. So the client is the last address that is not a trusted proxy:
     those before it may be invented. A hop that is no address tells nothing: the proxy that reports it counts.
     """
-    hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+    hops = [hop.strip() for hop in forwarded.rsplit(",", PROXY_HOPS)[-PROXY_HOPS:] if hop.strip()]
     address = peer
     while hops and is_within(address, settings.TRUSTED_PROXIES) and (hop := _address(hops.pop())):
         address = hop

@@ -7,9 +7,9 @@ posted payloads, refusals. A browser sends requests on behalf of any page; these
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -23,8 +23,6 @@ from django.utils.module_loading import import_string
 from instances import errors
 from instances.access.client_address import client_address
 from instances.asgi import Application, AsgiHeaders, Message, Receive, Scope, Send, respond
-
-logger = logging.getLogger(__name__)
 
 #: Characters of an Origin that are looked at: no host's name makes a longer one.
 MAX_ORIGIN = 300
@@ -103,6 +101,9 @@ def _is_own(origin: str, host: str) -> bool:
 
 # Requests without a key
 
+#: The field of a query by which Engine.IO responds with a script. A page of any origin can load it, without an Origin.
+_JSONP = re.compile(rb"(?:^|&)(?:j|%6a)(?:=|&|$)", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -120,7 +121,10 @@ class Caller:
     def of(cls, scope: Scope) -> Caller:
         """Return the caller of an ASGI scope, HTTP or websocket."""
         peer = (scope.get("client") or ("", 0))[0]
-        return cls.of_request(scope.get("method", ""), AsgiHeaders(scope["headers"]), peer)
+        caller = cls.of_request(scope.get("method", ""), AsgiHeaders(scope["headers"]), peer)
+        if caller.may_be_keyless and _JSONP.search(scope["query_string"]):
+            return replace(caller, may_be_keyless=False)
+        return caller
 
     @classmethod
     def of_request(cls, method: str, headers: Mapping[str, str], peer: str) -> Caller:
@@ -134,7 +138,8 @@ def _may_be_keyless(method: str, host: str, origin: str | None) -> bool:
         return False
     if origin is not None:
         return _is_listed(origin) or _is_own(origin, host)
-    # browsers send an Origin with websockets, with POST and to other hosts, but none with a GET to the page's own host
+    # browsers send an Origin with all that a page of another host can read, but for scripts, and with websockets and
+    # POST; none with a GET to the page's own host
     return method != "GET" or _is_nobodys_domain(host)
 
 

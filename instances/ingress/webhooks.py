@@ -18,6 +18,8 @@ from rest_framework.views import APIView
 from instances.access.access import Access
 from instances.access.cache import AccessCache
 from instances.access.client_address import is_within
+from instances.access.gate import Caller
+from instances.access.rate_limit import failed_authentications
 from instances.access.rest import authentication_error
 from instances.access.rights import PUBLISH
 from instances.api.fields import Flag, Object, Text
@@ -247,5 +249,8 @@ class MetaIngressView(IngressView):
         if not expected:
             logger.error("GET /webhook/meta was refused: WA_BUSINESS_TOKEN_WEBHOOK is not set")
         if not expected or not is_same(token, expected) or request.GET.get("hub.mode") != "subscribe":
+            peer = request.META.get("REMOTE_ADDR", "")
+            if not failed_authentications.allows(Caller.of_request("GET", request.headers, peer).address):
+                return error_response(429, ["Too many wrong tokens from this address; try again later"])
             return error_response(403, ["The verify token is not the one in WA_BUSINESS_TOKEN_WEBHOOK"])
         return HttpResponse(request.GET.get("hub.challenge", ""), content_type="text/plain")

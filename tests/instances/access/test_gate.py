@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -221,6 +222,29 @@ def test_without_a_key_and_with_any_host_a_get_must_be_to_no_strangers_domain(an
     ]:
         assert (join_by_polling(any_host, {"Host": host}) == JOINED) is may_listen, host
     assert join(any_host, host="evil.example:8080")[0] == JOINED, "a program: browsers send an Origin with websockets"
+
+
+@pytest.mark.parametrize("field", ["j=0", "%6A=0", "x=1&j=0&j=", "j=0&sid="])
+def test_without_a_key_no_response_is_a_script(keyless, field):
+    """A page of any origin can load it (JSONP), and the browser tells the server of no Origin."""
+    script = keyless.get(f"{POLL}&{field}", key=None).body.decode()
+    assert script.startswith("___eio[0](")
+    opening = json.loads(script[script.index("(") + 1 : script.rindex(")")])
+    session = f"{POLL}&sid={json.loads(opening[1:])['sid']}"
+
+    keyless.post(session, b"40{}", key=None)
+    assert keyless.get(session, key=None).body.decode() == f"44{json.dumps(UNAUTHORIZED[1], separators=(',', ':'))}"
+
+
+@pytest.mark.parametrize("count", [5500, 11000], ids=["just fits into a head", "twice as many"])
+def test_a_list_of_many_proxies_stops_nobody(keyless, count):
+    forwarded = {"X-Forwarded-For": "127.0.0.1, " * count}
+    if count == 5500:
+        assert join_by_polling(keyless, forwarded) == JOINED
+    else:
+        with contextlib.suppress(OSError):
+            assert keyless.get(POLL, headers=forwarded).status == 431
+    assert keyless.stalls() == []
 
 
 def test_a_proxy_that_needs_no_key_lets_nobody_else_in(keyless):

@@ -14,7 +14,7 @@ from instances.access.rate_limit import RateLimiter
 from instances.models import Instance
 from realtime.socketio import server as server_module
 from tests.clients.raw import Raw
-from tests.environment import GLOBAL_KEY
+from tests.environment import GLOBAL_KEY, VERIFY_TOKEN
 from tests.in_process import InProcessServer, until
 
 pytestmark = pytest.mark.any_database
@@ -60,12 +60,27 @@ def test_the_number_of_buckets_is_limited(monkeypatch):
         ("10.0.0.1", "1.2.3.4, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ("10.0.0.1", " , 198.51.100.1 ,", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1:5678", "198.51.100.1"),
+        ("10.0.0.1", "[2001:db8::1]:5678", "2001:db8::1"),
+        ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2", "10.0.0.2"),  # it says nothing of who came before
+        ("10.0.0.1", "198.51.100.1" + ", 10.0.0.2" * 20, "10.0.0.2"),
     ],
 )
 def test_the_client_address_is_read_from_trusted_proxies_only(settings, peer, forwarded, address):
     settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
 
     assert client_address(peer, forwarded) == address
+
+
+def test_guesses_of_metas_verify_token_are_limited(client, db, monkeypatch):
+    monkeypatch.setattr(rate_limit.failed_authentications, "burst", 1)
+    monkeypatch.setattr(rate_limit.failed_authentications, "rate", 0)
+    query = "/webhook/meta?hub.mode=subscribe&hub.challenge=1&hub.verify_token="
+    address = {"REMOTE_ADDR": "192.0.2.3"}
+
+    statuses = [client.get(query + token, **address).status_code for token in ("a", "b", VERIFY_TOKEN)]
+    assert statuses == [403, 429, 200]
 
 
 def is_disconnected(server, instance):
