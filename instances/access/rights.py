@@ -131,6 +131,8 @@ _ACTIONS = """
 rotate the tokens of its instances when a key with it is revoked. Tokens of pages have `listen`, `read` and `send` at
 most, and no scope that their minter lacks. An instance's own token and the global key have all scopes.
 
+A key outlives the user who issued it: its history in the admin says who that was, so that it can be revoked.
+
 ## In the admin
 
 Besides the permission for the page itself, by the scopes and permissions of the user:

@@ -28,7 +28,7 @@ class UrlField(forms.CharField):
     """The URL of a webhook; the form checks its host."""
 
     def __init__(self, **options: Any) -> None:
-        widget = AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://"})
+        widget = AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://", "class": "vLargeTextField"})
         super().__init__(label="URL", required=False, max_length=2048, widget=widget, **options)
 
 
@@ -195,7 +195,8 @@ class SubscriptionForm(forms.ModelForm):
         max_length=64 * 1024,
         widget=WriteOnly(attrs={"class": "vLargeTextField", "rows": 3, "autocomplete": "off", "spellcheck": "false"}),
         help_text="A JSON object that replaces the stored headers, whose values are not shown. Empty: keep the stored "
-        "headers. {}: remove them. jwt_key is not sent; it signs a token for Authorization.",
+        "headers, unless the URL leads to another host. {}: remove them. jwt_key is not sent; it signs a token for "
+        "Authorization.",
     )
 
     #: True if the user may see what the query of the URL holds.

@@ -58,7 +58,7 @@ class TokenFilter(admin.SimpleListFilter):
 class InstanceAdmin(SecretAdmin):
     """The page of instances; `realtime` registers a subclass with columns of the log."""
 
-    list_display = ("name", "integration", "number", "state", "token_strength", "websocket", "stored_messages")
+    list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
     list_filter = ("integration", "connection_state", WebsocketFilter, TokenFilter)
     search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
     form = InstanceForm
@@ -81,6 +81,10 @@ class InstanceAdmin(SecretAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Instance | None = None) -> Any:
         return self.readonly_fields if obj else ()
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        weak = ("token_strength",) if TokenFilter.parameter_name in request.GET else ()
+        return (*super().get_list_display(request), *weak)
+
     def get_form(self, request: HttpRequest, obj: Instance | None = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **({} if obj else {"form": NewInstanceForm}) | kwargs)
         form.may_choose_token = may(request.user, Action.SHOW_TOKEN)
@@ -98,7 +102,7 @@ class InstanceAdmin(SecretAdmin):
         """Load counts and settings for the rows of the page only, not for autocompletion or actions."""
         changelist = super().get_changelist_instance(request)
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
-        changelist.result_list = changelist.result_list.counted().with_token_strength().prefetch_related(sockets)
+        changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
         return changelist
 
     @admin.display(description="state", ordering="connection_state")

@@ -229,12 +229,16 @@ def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
 
 
 def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
-    """Return the values that an excerpt must not show: receivers repeat headers, and the keys they check them with."""
+    """Return the values that an excerpt must not show.
+
+    Receivers repeat headers, the query of the URL, and the keys that they check deliveries with.
+    """
     stored = endpoint.secrets.get("headers") or {}
     names = {name.lower() for name in (*stored, "authorization")} - _NOT_SECRET
     values = [headers[name] for name in names if name in headers]
     values += [stored.get(JWT_KEY) or "", *(endpoint.secrets.get("signing") or ())]
     url = URL(endpoint.options["url"])
+    values += [value or name for name, value in url.query.items()]
     if url.user or url.password:  # sent as Authorization
         values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
     return {value for value in values if len(value) >= masking.MIN_MASKED}

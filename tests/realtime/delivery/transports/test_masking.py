@@ -47,9 +47,9 @@ Send = Callable[..., Awaitable[Outcome]]
 def send(webhook: Webhook, receiver: Receiver) -> Send:
     """Return a function that makes an attempt with stored headers; the receiver responds with `body`."""
 
-    async def send(body: bytes, headers: dict[str, str], **secrets: Any) -> Outcome:
+    async def send(body: bytes, headers: dict[str, str], query: str = "", **secrets: Any) -> Outcome:
         receiver.body = body
-        endpoint = Endpoint(7, "webhook", {"url": receiver.url}, {"headers": headers} | secrets)
+        endpoint = Endpoint(7, "webhook", {"url": receiver.url + query}, {"headers": headers} | secrets)
         async with asyncio.timeout(60):
             return await webhook.send(OutgoingMessage("epoch.7", "call", b"{}", 1), endpoint)
 
@@ -126,6 +126,12 @@ async def test_the_keys_that_a_receiver_verifies_with_are_masked(send: Send) -> 
     body = b"expected key jwt-key-123456, whsec_" + b"A" * 32 + b"!"
     outcome = await send(body, {"jwt_key": "jwt-key-123456"}, signing=["whsec_" + "A" * 32])
     assert outcome.excerpt == f"expected key {MASK}, {MASK}!"
+
+
+async def test_what_the_query_of_the_url_holds_is_masked(send: Send) -> None:
+    body = b'{"path": "/in?token=of-the-tenant%2F1&n=5&bare-secret", "token": "of-the-tenant/1"}'
+    shown = (await send(body, {}, query="?token=of-the-tenant%2F1&n=5&bare-secret")).excerpt
+    assert shown == f'{{"path": "/in?token={MASK}&n=5&{MASK}", "token": "{MASK}"}}'
 
 
 async def test_a_value_that_is_truncated_is_not_shown_in_part(send: Send) -> None:
