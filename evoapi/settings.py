@@ -112,7 +112,9 @@ if IS_SQLITE:
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
             "timeout": bounds.LOCK_SECONDS,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000; "
+            # of all connections together; without it, each would keep its cache full of the last large event
+            f"PRAGMA soft_heap_limit={bounds.SQLITE_CACHE_BYTES};",
         },
         "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
     }

@@ -514,6 +514,14 @@ OFF_HOURS = _bound(
     limits="the age of a pending delivery by a transport that is switched off, such as RabbitMQ",
     beyond="it is given up (`dead`), which its `reason` says",
 )
+SQLITE_CACHE_BYTES = _bound(
+    "LIMIT_SQLITE_CACHE_BYTES",
+    16 * 1024 * 1024,
+    "bytes",
+    Holder.PROCESS,
+    limits="pages of SQLite's file that all connections keep in memory",
+    beyond="they are read from the file again, which the system has in its cache",
+)
 RESENT = _bound(
     "LIMIT_RESENT",
     10_000,

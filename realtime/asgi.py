@@ -21,6 +21,7 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
+from realtime.memory import return_large_blocks
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server
@@ -114,6 +115,7 @@ class SocketIO:
         """Start the relay and the workers. Raises ImproperlyConfigured for a database or settings that do not fit."""
         await database(check_database)
         transports()  # settings are checked now, not at the first delivery
+        return_large_blocks()
         await http_client.start()
         await self.relay.start()
         await database(coalescing_worker.emit_left_behind)

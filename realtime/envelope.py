@@ -70,6 +70,24 @@ def render(instance: Instance, event_type: EventType, data: Any, number: EventNu
     return encode(envelope)
 
 
+def members(envelope: bytes) -> dict[str, Any]:
+    """Return the members of an envelope that `render` has just rendered; `data`, which may be large, is not parsed.
+
+    It is an orjson.Fragment. Strings hold no unescaped quotes, so the members around it are found by their names.
+    """
+    start = envelope.index(_DATA)
+    end = envelope.rindex(_DATE)
+    if settings.SERVER_URL:  # stands before it
+        end -= len(encode({"server_url": settings.SERVER_URL})) - 1
+    first, last = envelope[:start] + b"}", b"{" + envelope[end + 1 :]
+    data = orjson.Fragment(envelope[start + len(_DATA) : end])
+    return {**orjson.loads(first), "data": data, **orjson.loads(last)}
+
+
+#: The beginning of the member `data`, and of the date, which is behind it.
+_DATA, _DATE = b',"data":', b',"date_time":"'
+
+
 def _encode_bytes(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()

@@ -1,16 +1,48 @@
-"""A SQLite backend with a lock for the writers of this process.
+"""A SQLite backend with a lock for the writers of this process, and connections that keep nothing large.
 
 SQLite's busy handler polls, with sleeps of up to 100 ms; a lock wakes the next thread at once, so that no writer
 starves. Writers in other processes still wait by the busy handler (https://www.sqlite.org/c3ref/busy_timeout.html).
+
+Python's sqlite3 keeps statements, and SQLite keeps in each a copy of the last values that were bound to it. So a
+connection to which a large value was given is closed when its request ends.
 """
 
 from __future__ import annotations
 
+import functools
+import sqlite3
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import OperationalError
 from django.db.backends.sqlite3 import base
+
+#: Bytes, or characters, from which a value is large.
+LARGE = 256 * 1024
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """A cursor that has its connection closed at the end of the request once it was given a large value."""
+
+    def __init__(self, connection: sqlite3.Connection, wrapper: DatabaseWrapper) -> None:
+        super().__init__(connection)
+        self._wrapper = wrapper
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        self._look_at(params or ())
+        return super().execute(query, params)
+
+    def executemany(self, query: str, param_list: Any) -> Any:
+        param_list = list(param_list)
+        for params in param_list:
+            self._look_at(params)
+        return super().executemany(query, param_list)
+
+    def _look_at(self, params: Iterable[Any]) -> None:
+        for value in params:
+            if isinstance(value, (str, bytes, memoryview)) and len(value) >= LARGE:
+                self._wrapper.close_at = 0  # what Django does with connections that are too old
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -19,6 +51,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._holds_lock = False
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        return self.connection.cursor(factory=functools.partial(Cursor, wrapper=self))
 
     def _start_transaction_under_autocommit(self) -> None:
         if not self._holds_lock:

@@ -167,7 +167,7 @@ def _responses(jobs: Sequence[Job], rows: LockedInstances) -> list[IngressRespon
             callback()
         return [work.response() for work in works]
     finally:
-        batch_context.before_release = None
+        batch_context.before_release, batch_context.shared = None, {}
 
 
 # The instances of a transaction

@@ -165,7 +165,7 @@ class DeliveryAdmin(LongListAdmin):
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:
         load_bodies([delivery])
-        body = masked_body(delivery.payload())
+        body = masked_body(bytes(delivery.payload()))
         try:
             return pretty_json(orjson.loads(body))
         except orjson.JSONDecodeError:

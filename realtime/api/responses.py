@@ -190,7 +190,7 @@ def delivery_detail(
 def _request(delivery: Delivery, endpoint: Subscription | None, access: Access) -> dict[str, Any]:
     """Return the request with the body as stored, and the headers as of now with masked secrets."""
     destination = shown_url(delivery.destination, access)
-    payload = delivery.payload()
+    payload = bytes(delivery.payload())
     body = (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
     if delivery.transport != Subscription.WEBHOOK:
         return {"destination": destination, "body": body}

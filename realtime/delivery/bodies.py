@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from weakref import WeakValueDictionary
 
 from django.db import models
+
+from realtime.delivery.concurrency import LARGE
+from realtime.delivery.payload import Payload
+
+#: Large bodies that are being sent, by key: another delivery that shares one does not read it again.
+_in_memory: WeakValueDictionary[tuple[str, str], Body] = WeakValueDictionary()
 
 
 class BodyManager(models.Manager["Body"]):
     def by_key(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Body]:
         """Return the bodies of these pairs of event id and transport, each read once."""
-        if not keys:
-            return {}
-        event_ids, transports = ({key[column] for key in keys} for column in (0, 1))
-        return {body.key: body for body in self.filter(event_id__in=event_ids, transport__in=transports)}
+        loaded = {key: body for key in keys if (body := _in_memory.get(key))}
+        missing = [key for key in keys if key not in loaded]
+        if missing:
+            event_ids, transports = ({key[column] for key in missing} for column in (0, 1))
+            for body in self.filter(event_id__in=event_ids, transport__in=transports):
+                loaded[body.key] = body
+                if len(body.data) > LARGE:
+                    _in_memory[body.key] = body
+        return loaded
 
 
 class Body(models.Model):
@@ -41,7 +53,7 @@ class Body(models.Model):
     def key(self) -> tuple[str, str]:
         return self.event_id, self.transport
 
-    def with_part(self, part: bytes) -> bytes:
+    def with_part(self, part: bytes) -> Payload:
         """Return the complete bytes of a delivery whose own part this is."""
         data = memoryview(self.data)
-        return b"".join((data[: self.offset], part, data[self.offset :])) if part else bytes(data)
+        return Payload(data[: self.offset], part, data[self.offset :]) if part else Payload(self.data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 from django.utils import timezone
 
 from instances.events import EventType
@@ -15,6 +14,7 @@ from realtime.delivery import backlog
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.transports.base import Endpoint, global_endpoints, read_secrets, transports
+from realtime.envelope import members
 
 
 class Recipients:
@@ -63,7 +63,7 @@ def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[S
     for event in events:
         event_type = EventType(event.type)
         if wanting := recipients.of(event_type):
-            envelope = orjson.loads(event.envelope)
+            envelope = members(event.envelope)
             bodies_of_event, deliveries_of_event = new_deliveries(instance, event.seq, envelope, event_type, wanting)
             _drop_excess(instance, deliveries_of_event, is_admitted=event.is_admitted)
             bodies += bodies_of_event

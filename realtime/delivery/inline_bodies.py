@@ -39,7 +39,8 @@ def _share(delivery: Delivery) -> None:
     data, offset, own_part = split(whole)
     insert([Body(event_id=delivery.event_id, transport=delivery.transport, data=data, offset=offset)], True)
     body = Body.objects.by_key([(delivery.event_id, delivery.transport)])[delivery.event_id, delivery.transport]
-    if body.with_part(own_part) != whole:  # rendered by another version: its bytes must stay, so it keeps them
+    if bytes(body.with_part(own_part)) != whole:
+        # rendered by another version: its bytes must stay, so it keeps them
         return
     delivery.own_part, delivery.shared_size, delivery.body = own_part, len(data), b""
     delivery.save(update_fields=["own_part", "shared_size", "body"])

@@ -17,6 +17,7 @@ from instances.outbound.webhook_urls import masked_url
 from instances.sql import insert
 from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
+from realtime.delivery.payload import Payload
 from realtime.delivery.transports.base import transports
 
 #: Seconds for which a claim holds unless it is renewed.
@@ -280,13 +281,17 @@ class Delivery(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.seq}: {self.type} to {masked_url(self.destination)}"
 
-    def payload(self) -> bytes:
-        """Return the bytes to send, the same in each attempt. Raises Body.DoesNotExist without `load_bodies`."""
+    def payload(self) -> Payload:
+        """Return the bytes to send, the same in each attempt, and let go of the body: this row may outlive the attempt.
+
+        Raises Body.DoesNotExist without `load_bodies`.
+        """
         if self.shared_size is None:
-            return bytes(self.body)
-        if self.shared_body is None:
+            return Payload(self.body)
+        body, self.shared_body = self.shared_body, None
+        if body is None:
             raise Body.DoesNotExist(f"The body of delivery {self.pk} is not loaded")
-        return self.shared_body.with_part(bytes(self.own_part or b""))
+        return body.with_part(bytes(self.own_part or b""))
 
 
 class Attempt(models.Model):

@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 from instances.crypto import UnreadableSecret
 from instances.events import EventType
 from instances.models import Subscription
+from realtime.delivery.payload import Payload
 
 #: Bytes of a response that are read, and characters of it that are stored.
 MAX_RESPONSE, MAX_EXCERPT = 64 * 1024, 2000
@@ -116,9 +117,14 @@ class OutgoingMessage:
     #: The event's id, the same in each attempt and each resending.
     id: str
     type: str
-    body: bytes
+    payload: Payload
     #: The number of the attempt, from 1.
     attempt: int
+
+    @property
+    def body(self) -> bytes:
+        """The bytes in one piece."""
+        return bytes(self.payload)
 
 
 class Transport(ABC):
@@ -143,7 +149,7 @@ class Transport(ABC):
     def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
         """Render the bytes of an event that all endpoints have in common; they are stored once.
 
-        `envelope` (realtime/envelope.py) is the one that sockets receive.
+        `envelope` has the members of the one that sockets receive; `data` may be an orjson.Fragment.
         """
 
     def own_part(self, endpoint: Endpoint) -> bytes:

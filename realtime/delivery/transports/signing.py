@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import orjson
 
@@ -25,15 +25,33 @@ def headers(id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dic
     Raises ValueError for a secret that `check_secret` refuses.
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#webhook-headers-sending-metadata-to-consumers
     """
+    signed = b"%b.%d.%b" % (id.encode(), timestamp, body)
+    return _headers(id, timestamp, [hmac.digest(key, signed, "sha256") for key in _keys(secrets)])
+
+
+def headers_in_slices(
+    id: str, timestamp: int, pieces: Iterable[memoryview], secrets: Sequence[str]
+) -> Generator[None, None, dict[str, str]]:
+    """Return what `headers` returns for a body in pieces; yields after each of them."""
+    signed = b"%b.%d." % (id.encode(), timestamp)
+    signers = [hmac.new(key, signed, "sha256") for key in _keys(secrets)]
+    for piece in pieces if signers else ():
+        for signer in signers:
+            signer.update(piece)
+        yield
+    return _headers(id, timestamp, [signer.digest() for signer in signers])
+
+
+def _headers(id: str, timestamp: int, signatures: Sequence[bytes]) -> dict[str, str]:
     signed_headers = {"webhook-id": id, "webhook-timestamp": str(timestamp)}
-    if secrets:
-        signed = b"%b.%d.%b" % (id.encode(), timestamp, body)
-        signed_headers["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets[:MAX_SECRETS])
+    if signatures:
+        texts = ["v1," + base64.b64encode(signature).decode() for signature in signatures]
+        signed_headers["webhook-signature"] = " ".join(texts)
     return signed_headers
 
 
-def _signature(secret: str, signed: bytes) -> str:
-    return "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
+def _keys(secrets: Sequence[str]) -> list[bytes]:
+    return [_key(secret) for secret in secrets[:MAX_SECRETS]]
 
 
 def _key(secret: str) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import logging
 import os
 import ssl
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from multidict import CIMultiDict
@@ -24,6 +24,7 @@ from instances.events import EventType
 from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
+from realtime.delivery.payload import Payload
 from realtime.delivery.transports import masking, retry, signing
 from realtime.delivery.transports.base import (
     MAX_RESPONSE,
@@ -55,6 +56,8 @@ HEADERS = {
 _NOT_SECRET = {"content-type", "accept", "user-agent"}
 #: Bytes up to which a body is written at once; a longer one is written in pieces, so that the loop responds in between.
 MAX_SINGLE_WRITE = 256 * 1024
+#: Bytes that are signed, or written, in one piece.
+PIECE = 64 * 1024
 
 #: Errors of sockets that are shown to people.
 _SHOWN_ERRORS = {
@@ -105,9 +108,10 @@ class Webhook(Transport):
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         received, headers, error = _Received(), CIMultiDict[str](), ""
         try:
-            headers = _headers(message, endpoint)
+            headers = _stored_headers(endpoint)
+            headers.update(await self._signature(message, endpoint))
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
-                await self._post(_url(_target(message.type, endpoint)), message.body, headers, endpoint, received)
+                await self._post(_url(_target(message.type, endpoint)), message, headers, endpoint, received)
         except Exception as failure:
             error = _describe(failure, received)
         excerpt = ""
@@ -115,18 +119,28 @@ class Webhook(Transport):
             excerpt = await self._excerpt(received, _secrets(endpoint, headers), is_complete=not error)
         return _outcome(received, error, excerpt)
 
+    async def _signature(self, message: OutgoingMessage, endpoint: Endpoint) -> dict[str, str]:
+        """Return the headers that sign an attempt. Raises ValueError if the endpoint's secrets cannot sign."""
+        now, secrets = int(time.time()), endpoint.secrets.get("signing") or ()
+        if len(message.payload) <= MAX_SINGLE_WRITE:
+            return signing.headers(message.id, now, message.body, secrets)
+        pieces = message.payload.pieces(PIECE)
+        return await self._turns_of_loop().run(signing.headers_in_slices(message.id, now, pieces, secrets))
+
     async def _excerpt(self, received: _Received, secrets: set[str], is_complete: bool) -> str:
-        turns = self._turns.setdefault(asyncio.get_running_loop(), Turns())
-        return await turns.run(masking.excerpt(received.body, secrets, is_complete))
+        return await self._turns_of_loop().run(masking.excerpt(received.body, secrets, is_complete))
+
+    def _turns_of_loop(self) -> Turns:
+        return self._turns.setdefault(asyncio.get_running_loop(), Turns())
 
     async def _post(
-        self, url: URL, body: bytes, headers: CIMultiDict[str], endpoint: Endpoint, received: _Received
+        self, url: URL, message: OutgoingMessage, headers: CIMultiDict[str], endpoint: Endpoint, received: _Received
     ) -> None:
         """Send the request, and fill in `received` part by part: what was received counts even if the rest is not."""
         session = self._session(endpoint.is_trusted)
         # a small body is written at once; of a large one, some receivers respond without having read it
-        upload = aiohttp.UploadTracker() if len(body) > MAX_SINGLE_WRITE else None
-        data = io.BytesIO(body) if upload else body
+        upload = aiohttp.UploadTracker() if len(message.payload) > MAX_SINGLE_WRITE else None
+        data = Pieces(message.payload) if upload else message.body
         response = await session.post(url, data=data, headers=headers, allow_redirects=False, upload_tracker=upload)
         try:
             received.status = response.status
@@ -157,6 +171,24 @@ class Webhook(Transport):
 # The request
 
 
+class Pieces(aiohttp.Payload):
+    """The body of a request, written in pieces that are not copied before, with turns of the loop in between."""
+
+    _value: Payload
+
+    def __init__(self, payload: Payload) -> None:
+        super().__init__(payload)
+        self._size = len(payload)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for piece in self._value.pieces(PIECE):
+            await writer.write(piece)
+            await asyncio.sleep(0)
+
+
 def _target(event_type: str, endpoint: Endpoint) -> str:
     url = endpoint.options["url"]
     return f"{url}/{_slug(event_type)}" if endpoint.options.get("byEvents") else url
@@ -185,15 +217,13 @@ def _without_password(url: str) -> str:
         return url
 
 
-def _headers(message: OutgoingMessage, endpoint: Endpoint) -> CIMultiDict[str]:
-    """Return the headers of an attempt. Raises ValueError if the endpoint's secrets cannot sign."""
-    now = int(time.time())
+def _stored_headers(endpoint: Endpoint) -> CIMultiDict[str]:
+    """Return the headers of all attempts, with a token for this one. Raises ValueError if the key cannot sign it."""
     headers = CIMultiDict(HEADERS)
     stored = endpoint.secrets.get("headers") or {}
     headers.update({name: value for name, value in stored.items() if name != JWT_KEY})
     if key := stored.get(JWT_KEY):
-        headers["Authorization"] = f"Bearer {signing.token(key, now)}"
-    headers.update(signing.headers(message.id, now, message.body, endpoint.secrets.get("signing") or ()))
+        headers["Authorization"] = f"Bearer {signing.token(key, int(time.time()))}"
     return headers
 
 

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from realtime.database import check_database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
+from realtime.memory import return_large_blocks
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 
@@ -26,6 +27,7 @@ class Command(BaseCommand):
             transports()
         except ImproperlyConfigured as error:
             raise CommandError(f"Nothing can be delivered. {error}") from None
+        return_large_blocks()
         self.stdout.write("Delivering (stop with Ctrl+C)")
         self.stdout.flush()
         if not asyncio.run(_deliver()):

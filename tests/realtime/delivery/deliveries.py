@@ -35,7 +35,7 @@ def finished(count=1):
 def payload(delivery):
     """Return the bytes that are sent for a delivery."""
     load_bodies([delivery])
-    return delivery.payload()
+    return bytes(delivery.payload())
 
 
 def pending(endpoint_id, instance, seq, due_in=0.0, **fields):

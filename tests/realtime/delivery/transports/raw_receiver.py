@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 
+from realtime.delivery.payload import Payload
 from realtime.delivery.transports.base import Endpoint, OutgoingMessage
 
 BODY = b'{"event":"messages.upsert","instance":"loja","data":{"text":"ol\xc3\xa1"}}'
@@ -71,7 +72,7 @@ def endpoint(url, id=7, secrets=None, **options):
 
 
 def outgoing(body=BODY, type="messages.upsert"):
-    return OutgoingMessage("epoch.7", type, body, 1)
+    return OutgoingMessage("epoch.7", type, Payload(body), 1)
 
 
 async def send(webhook, receiver, **options):

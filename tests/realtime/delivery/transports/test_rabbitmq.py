@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from realtime.delivery.payload import Payload
 from realtime.delivery.transports import rabbitmq as module
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
 from realtime.delivery.transports.rabbitmq import RabbitMQ
@@ -89,7 +90,7 @@ def proxy(settings: Any) -> Iterator[Proxy]:
 def outgoing(
     seq: int = 1, type: str = "messages.upsert", body: bytes = b'{"event":"messages.upsert"}'
 ) -> OutgoingMessage:
-    return OutgoingMessage(f"epoch.{seq}", type, body, 1)
+    return OutgoingMessage(f"epoch.{seq}", type, Payload(body), 1)
 
 
 def queue_of(endpoint: Endpoint, type: str = "messages.upsert") -> str:

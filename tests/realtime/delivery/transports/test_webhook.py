@@ -24,8 +24,9 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from instances.events import EventType
 from instances.outbound.webhook_secrets import new_secret
 from realtime.delivery.bodies import Body
+from realtime.delivery.payload import Payload
 from realtime.delivery.transports import signing
-from realtime.delivery.transports.base import Result
+from realtime.delivery.transports.base import OutgoingMessage, Result
 from realtime.delivery.transports.webhook import Webhook
 from tests.realtime.delivery.transports.raw_receiver import (
     BODY,
@@ -52,6 +53,20 @@ async def test_the_stored_bytes_are_posted_and_a_2xx_is_a_delivery(webhook, rece
     assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
     assert request.headers["user-agent"].startswith("evoapi-webhook/")
     assert "transfer-encoding" not in request.headers
+
+
+async def test_a_large_body_is_signed_and_sent_in_pieces(webhook, receiver):
+    parts, secrets = [b'{"text":"' + b"x" * 1_000_001, b"y", b"z" * 500_000 + b'"}'], [new_secret(), new_secret()]
+    message = OutgoingMessage("epoch.7", "call", Payload(*parts), 1)
+
+    outcome = await webhook.send(message, endpoint(receiver.url, secrets={"signing": secrets}))
+
+    assert outcome.result is Result.DELIVERED
+    [request] = receiver.requests
+    assert request.body == b"".join(parts)
+    assert request.headers["content-length"] == str(len(request.body))
+    for secret in secrets:
+        assert Verifier(secret).verify(request.body, request.headers)["text"].endswith("xyz" + "z" * 499_999)
 
 
 async def test_a_large_body_arrives_complete(webhook, receiver):
@@ -130,7 +145,7 @@ async def test_a_proxy_in_the_environment_is_not_used(webhook, receiver, monkeyp
 
 def body_of(envelope, of):
     data, offset = Webhook().body(envelope)
-    return json.loads(Body(data=data, offset=offset).with_part(Webhook().own_part(of)))
+    return json.loads(bytes(Body(data=data, offset=offset).with_part(Webhook().own_part(of))))
 
 
 def test_the_body_has_evolutions_keys_in_its_order():

@@ -1,0 +1,58 @@
+"""Large events for many endpoints: what they cost in memory, and what the others notice of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.in_process import until
+from tests.receiver import Receiver
+
+#: Bytes of an event, events that are published at once, and endpoints that receive each.
+SIZE, EVENTS, ENDPOINTS = 5_000_000, 3, 20
+#: Bytes of memory that may be kept, and copies of an event that recording it needs for a moment.
+KEPT, COPIES = 50_000_000, 6
+
+
+def memory(server):
+    """Return the server's memory now and at its peak, in bytes."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return [int(status.split(f"{name}:")[1].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")]
+
+
+@pytest.mark.stall(100)  # the writers' threads compute beside the loop
+def test_large_events_for_many_endpoints_are_held_once_and_delay_nobody(fresh_server):
+    server = fresh_server()
+
+    def publish(instance, data):
+        response = server.post(server.path("/event/publish", instance), {"event": "call", "data": data})
+        assert response.status == 201
+
+    with Receiver() as receiver:
+        large, small = server.create(), server.create()
+        for number in range(ENDPOINTS):
+            body = {"url": f"{receiver.url}/{number}", "events": ["CALL"]}
+            assert server.post(server.path("/webhook/endpoints", large), body).status == 201
+        publish(small, "")
+        before, _ = memory(server)
+
+        threads = [threading.Thread(target=publish, args=(large, "x" * SIZE)) for _ in range(EVENTS)]
+        for thread in threads:
+            thread.start()
+        waits = []
+        while len(receiver.requests) < EVENTS * ENDPOINTS:
+            began = time.monotonic()
+            publish(small, "")
+            waits.append(time.monotonic() - began)
+        for thread in threads:
+            thread.join()
+
+        assert memory(server)[1] - before < KEPT + COPIES * EVENTS * SIZE
+        assert until(lambda: memory(server)[0] - before < KEPT, 5)
+        assert max(waits) < 2
+        destinations = [json.loads(request.body)["destination"] for request in receiver.requests]
+        assert {destinations.count(f"{receiver.url}/{number}") for number in range(ENDPOINTS)} == {EVENTS}
