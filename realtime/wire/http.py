@@ -195,9 +195,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_lines > MAX_HEAD_LINES:
             self._refuse_large()
         else:
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(400, "The request is not valid HTTP/1.1: see RFC 9112")
 
     def _parse_rest(self) -> None:
         if self._unparsed and not self.transport.is_closing():

@@ -69,7 +69,7 @@ async def test_uvicorn_parses_http_through_the_hooks_that_we_extend():
     hooks = (
         *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_header"),
         *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "pause_writing"),
-        *("resume_writing", "shutdown", "send_400_response", "_start_asgi_task", "_should_upgrade"),
+        *("resume_writing", "shutdown", "_start_asgi_task", "_should_upgrade"),
         *("_unsupported_upgrade_warning", "_unset_keepalive_if_required"),
     )
     state = ("parser", "pipeline", "cycle", "scope", "headers", "flow", "connections", "loop", "transport", "logger")
