@@ -340,7 +340,7 @@ LOG_INS = _bound(
     20,
     "log-ins",
     Holder.STRANGER,
-    limits="log-ins at the admin from one address at once (IPv6: from one /64 network); right ones do not count",
+    limits="wrong log-ins at the admin from one address (IPv6: one /64 network) at once, in each process",
     beyond="429, before a password is looked at; behind a proxy set `TRUSTED_PROXIES`, or all have one address",
 )
 LOG_INS_PER_MINUTE = _bound(
@@ -380,8 +380,8 @@ LOG_IN_DELAY = _bound(
     5,
     "seconds",
     Holder.STRANGER,
-    limits="the delay of a log-in with a name that is tried too often; one in this time is not delayed",
-    beyond="(it is never longer)",
+    limits="the delay of log-ins with a name that is tried too often, but for one in this time",
+    beyond="no log-in is delayed for longer",
 )
 LOG_IN_BYTES = _bound(
     "LIMIT_LOG_IN_BYTES",

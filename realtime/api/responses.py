@@ -238,7 +238,10 @@ class SubjectRow(TypedDict):
 
 
 class EndpointExplanation(TypedDict):
-    """`destination` is null for endpoints of all instances, unless the key is for all instances."""
+    """`destination` is null for endpoints of all instances, unless the key is for all instances.
+
+    For keys without the scope `manage`, the values in its query are masked.
+    """
 
     endpoint: str
     transport: str

@@ -139,7 +139,7 @@ def test_the_events_that_one_key_emits_are_limited(transactional_db, node, monke
 
 
 def test_the_namespaces_of_one_connection_are_limited(transactional_db, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_NAMESPACES", 2)
+    monkeypatch.setattr(server_module, "NAMESPACES", 2)
     for number in range(3):
         Instance.objects.create(name=f"loja-{number}")
     auth = {"apikey": GLOBAL_KEY}
