@@ -408,9 +408,10 @@ logging.config.dictConfig(
         "root": {"handlers": ["console"], "level": "WARNING"},
         "loggers": {
             **{name: {"level": LOG_LEVEL} for name in ("evoapi", "instances", "realtime")},
-            # at INFO uvicorn logs each request's query, which may hold a key
+            # at INFO uvicorn logs each request's query, which may hold a key; its command has handlers of its own
+            "uvicorn": {"level": "WARNING", "propagate": True},
             "uvicorn.error": {"level": "WARNING"},
-            "uvicorn.access": {"level": "WARNING"},
+            "uvicorn.access": {"level": "WARNING", "propagate": True},
             # evoapi/postgresql and realtime/delivery/transports/rabbitmq log when database and broker are unavailable
             "psycopg.pool": {"level": "ERROR"},
             "aiormq": {"level": "CRITICAL"},

@@ -183,6 +183,48 @@ def test_with_cors_origin_set_no_other_origin_is_allowed(start_server, pages, op
         named.evaluate("socket.disconnect()")
 
 
+STREAM = """
+url => {
+  const source = window.source = new EventSource(url);
+  source.addEventListener("messages.upsert", event => seen.push({ is: "event", args: [JSON.parse(event.data)] }));
+  source.onerror = () => seen.push({ is: "error", state: source.readyState });
+}
+"""
+
+
+def test_with_cors_origin_set_a_page_of_that_origin_reads_event_streams(start_server, pages, open_page):
+    server = start_server(CORS_ORIGIN=f"http://127.0.0.1:{pages},https://app.example.com")
+    instance = server.create()
+    minted = server.post(server.path("/websocket/token", instance), {}, key=instance.token).json["token"]
+    named = open_page(f"http://127.0.0.1:{pages}/", server)
+    other = open_page(f"http://localhost:{pages}/", server)
+    for page in (named, other):
+        page.evaluate(STREAM, f"{server.url}/event/stream/{instance.name}?since=1&token={minted}")
+    server.receive(instance, "to the page")
+
+    assert wait_for(named, "event")["args"][0]["data"]["message"] == {"conversation": "to the page"}
+    assert wait_for(other, "error")["state"] == 2, "closed for good"
+    assert not other.evaluate("seen.some(entry => entry.is === 'event')")
+    named.evaluate("source.close()")
+
+
+@pytest.mark.slow
+def test_an_event_stream_comes_back_when_the_database_does(fresh_server, pages, open_page):
+    server = fresh_server()
+    instance = server.create()
+    minted = server.post(server.path("/websocket/token", instance), {}, key=instance.token).json["token"]
+    rename = "from django.db import connection; connection.cursor().execute('ALTER TABLE {} RENAME TO {}')"
+    server.shell(rename.format("instances_instance", "set_aside"))
+    page = open_page(f"http://127.0.0.1:{pages}/", server)
+    page.evaluate(STREAM, f"{server.url}/event/stream/{instance.name}?since=1&token={minted}")
+    assert wait_for(page, "error")["state"] == 0, "it connects again"
+
+    server.shell(rename.format("set_aside", "instances_instance"))
+    server.receive(instance, "welcome back")
+    assert wait_for(page, "event")["args"][0]["data"]["message"] == {"conversation": "welcome back"}
+    page.evaluate("source.close()")
+
+
 def test_with_cors_origin_set_the_servers_own_pages_are_allowed(start_server, open_page):
     server = start_server(CORS_ORIGIN="https://app.example.com")
     instance = server.create()

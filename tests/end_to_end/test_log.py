@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 
 import pytest
 
 from evoapi.log_filter import LogFilter
 from instances.bounds import LOG_CHARACTERS
-from tests.server import Server, server_environment
+from tests.server import ROOT, Server, server_environment
 
 pytestmark = pytest.mark.any_database
 
@@ -47,6 +49,22 @@ def without_instances(migrated, tmp_path_factory):
         server.shell(RENAME.format("instances_instance", "set_aside"))
         yield server, server.log
         server.stop()
+
+
+def test_all_handlers_filter_also_under_uvicorns_own_command():
+    code = (
+        "import logging, uvicorn\n"
+        "uvicorn.Config('evoapi.asgi:application').load()\n"
+        "loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]\n"
+        "handlers = {handler for logger in loggers for handler in logger.handlers}\n"
+        "print([(handler, handler.filters) for handler in handlers if not isinstance(handler, logging.NullHandler)])\n"
+        "logging.getLogger('uvicorn.error').error('one\\nline')"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Handler") == result.stdout.count("LogFilter") == 1, result.stdout
+    assert result.stderr.endswith(" ERROR uvicorn.error: one\\nline\n")
 
 
 @pytest.fixture
