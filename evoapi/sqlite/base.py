@@ -5,11 +5,14 @@ starves. Writers in other processes still wait by the busy handler (https://www.
 
 Python's sqlite3 keeps statements, and SQLite keeps in each a copy of the last values that were bound to it. So a
 connection to which a large value was given is closed when its request ends.
+
+New files have `auto_vacuum=INCREMENTAL`, so that retention can cut them; `manage.py compact` gives it to older ones.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable
@@ -45,12 +48,29 @@ class Cursor(base.SQLiteCursorWrapper):
                 self._wrapper.close_at = 0  # what Django does with connections that are too old
 
 
+def _prepare(path: str) -> None:
+    """Have a new file give free pages back step by step: SQLite fixes this with the first page that it writes."""
+    if os.path.exists(path) and os.path.getsize(path):
+        return
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")  # writes the first page
+    finally:
+        connection.close()
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     _writing = threading.Lock()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._holds_lock = False
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if not self.is_in_memory_db():
+            _prepare(conn_params["database"])
+        return super().get_new_connection(conn_params)
 
     def create_cursor(self, name: str | None = None) -> Any:
         return self.connection.cursor(factory=functools.partial(Cursor, wrapper=self))
