@@ -18,12 +18,16 @@ from instances.bounds import LOCK_SECONDS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two attempts to connect to a database that is unavailable; there is one attempt at a time.
+#: Seconds between two looks at a database that is unavailable; one thread at a time looks.
 RETRY_INTERVAL = 0.25
+#: Seconds for which such a look waits for a connection of the pool.
+POOL_TIMEOUT = 0.05
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     is_away: ClassVar[bool] = False
+    #: The time (time.monotonic) at which a connection of the pool last answered: each does before it is lent.
+    _answered_at: ClassVar[float] = float("-inf")
     _tried_at: ClassVar[float] = 0.0
     _trying: ClassVar[threading.Lock] = threading.Lock()
 
@@ -38,15 +42,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self.pool:
             return super().get_new_connection(conn_params)
         if self.is_away:
-            self._check(conn_params)
+            self._look(conn_params)
+        began = time.monotonic()
         try:
-            return super().get_new_connection(conn_params)
+            connection = super().get_new_connection(conn_params)
         except OperationalError:
-            self._check(conn_params)
+            if DatabaseWrapper._answered_at < began:
+                self._look(conn_params)
             raise  # the database is available, but all connections of the pool are in use
+        DatabaseWrapper._answered_at = time.monotonic()
+        return connection
 
-    def _check(self, conn_params: dict[str, Any]) -> None:
-        """Raise OperationalError while the database is unavailable; one thread per RETRY_INTERVAL tries to connect."""
+    def _look(self, conn_params: dict[str, Any]) -> None:
+        """Raise OperationalError while the database is unavailable; one thread per RETRY_INTERVAL looks."""
         shared = DatabaseWrapper
         if not shared._trying.acquire(blocking=False):
             raise OperationalError("The database is away")
@@ -54,7 +62,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if shared.is_away and time.monotonic() < shared._tried_at + RETRY_INTERVAL:
                 raise OperationalError("The database is away")
             try:
-                connect(**conn_params).close()
+                self._connect(conn_params)
             except OperationalError as error:
                 if not shared.is_away:
                     logger.error("The database is away: %s", error)
@@ -66,3 +74,26 @@ class DatabaseWrapper(base.DatabaseWrapper):
             shared.is_away = False
         finally:
             shared._trying.release()
+
+    def _connect(self, conn_params: dict[str, Any]) -> None:
+        """Raise OperationalError if neither a connection of the pool answers nor a new one can be made.
+
+        A new one may be refused while those of the pool are as good as before: there is no room for more, for example.
+        """
+        pool: Any = self.pool
+        try:
+            pool.open()
+            pool.putconn(pool.getconn(POOL_TIMEOUT))
+            return
+        except OperationalError:
+            pass  # all of them are in use, or broken
+        try:
+            connect(**conn_params).close()
+        except OperationalError as error:
+            if not _is_full(error):
+                raise
+
+
+def _is_full(error: OperationalError) -> bool:
+    """Return whether PostgreSQL itself refused a connection, as it has no room; errors of connecting have no code."""
+    return "FATAL" in str(error) and ("too many" in str(error) or "connection slots" in str(error))

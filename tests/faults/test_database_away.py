@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
@@ -122,3 +125,64 @@ def test_requests_are_answered_while_the_database_is_away(server, database):
 
     bring_back(database)
     until(lambda: server.receive(instance, "back").status == 200)
+
+
+def test_a_refused_connection_while_those_of_the_pool_are_good_is_no_outage(server, database):
+    """As where PostgreSQL has no room for one more: what the pool has answers as before."""
+    instances = [server.create() for _ in range(4)]
+    statuses: list[int] = []
+    with locked_instances(server):  # each request has a connection, so the pool grows
+        growing = send_many(server, instances[:1], statuses)
+        until(lambda: waiting_for_locks(server) >= 4)
+    join(growing)
+
+    with locked_instances(server):
+        database.is_refusing = True
+        requests = send_many(server, instances, statuses)
+        until(lambda: 503 in statuses)  # it had no connection in time
+    join(requests)
+
+    until(lambda: server.receive(instances[1], "after").status == 200, 5)  # though new connections are refused
+    database.is_refusing = False
+
+
+@contextmanager
+def locked_instances(server):
+    with direct(server) as connection:
+        connection.execute("SELECT 1 FROM instances_instance FOR UPDATE")
+        yield
+        connection.rollback()
+
+
+def waiting_for_locks(server):
+    with direct(server) as connection:
+        query = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return connection.execute(query).fetchone()[0]
+
+
+def direct(server):
+    """Connect to the server's database past the proxy."""
+    name = server.environment["DATABASE_URL"].rpartition("/")[2]
+    return psycopg.connect(f"{POSTGRES_URL.rpartition('/')[0]}/{name}")
+
+
+def send_many(server, instances, statuses):
+    """Post messages and change settings, which wait for the instances' locks; the statuses are added to a list."""
+
+    def change(instance):
+        body = {"websocket": {"enabled": True, "events": []}}
+        statuses.append(server.post(server.path("/websocket/set", instance), body).status)
+
+    def receive(instance):
+        statuses.append(server.receive(instance, "hello").status)
+
+    targets = [(target, instance) for instance in instances for target in (receive, change, change, change)]
+    threads = [threading.Thread(target=target, args=(instance,)) for target, instance in targets]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def join(threads):
+    for thread in threads:
+        thread.join()
