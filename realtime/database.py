@@ -36,9 +36,6 @@ class Pool(Enum):
     UPKEEP = "upkeep"
 
 
-#: PostgreSQL's code for a lock that was not to be had in time.
-LOCK_NOT_AVAILABLE = "55P03"
-
 #: Threads of each pool.
 THREADS = 4
 _executors = {pool: ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=pool.value) for pool in Pool}
@@ -74,21 +71,6 @@ async def close_kept_connections() -> None:
         connection.close()
 
     await asyncio.gather(*(database(close, pool=Pool.DELIVERIES) for _ in range(THREADS)))
-
-
-def limit_lock_waits(seconds: float) -> None:
-    """Have this transaction wait no longer for a row's lock on PostgreSQL; then it raises OperationalError.
-
-    SQLite has no such locks: its writers wait for each other as long as its `timeout` says.
-    """
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
-
-
-def is_lock_timeout(error: Exception) -> bool:
-    """Return whether a wait for a lock took longer than `limit_lock_waits` allows."""
-    return getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
 
 
 def check_database() -> None:

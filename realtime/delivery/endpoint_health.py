@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from instances.events import EventType, announce
 from instances.models import Instance, Subscription
-from realtime.database import limit_lock_waits
+from instances.sql import set_lock_timeout
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Result
 
@@ -22,8 +22,8 @@ OUTAGE = timedelta(minutes=1)
 PATIENCE = timedelta(days=5)
 #: The failures that are several. Those of the beginning do not count: many at once say no more than one.
 SEVERAL, BEGINNING = 5, timedelta(hours=1)
-#: Seconds that disabling waits for an instance's lock.
-LOCK_TIMEOUT = 1.0
+#: Milliseconds that disabling waits for an instance's lock.
+LOCK_TIMEOUT = 1000
 
 
 def failing_endpoints() -> list[int]:
@@ -65,9 +65,9 @@ def _has_failed_since(endpoint_id: int, since: datetime) -> bool:
 def disable(endpoint_id: int, reason: str) -> None:
     """Disable an endpoint, end its pending deliveries and announce `endpoint.disabled`.
 
-    Raises OperationalError if its instance stays locked for LOCK_TIMEOUT seconds.
+    Raises OperationalError if its instance stays locked for LOCK_TIMEOUT.
     """
-    limit_lock_waits(LOCK_TIMEOUT)
+    set_lock_timeout(LOCK_TIMEOUT)
     instance = Instance.objects.locked().filter(subscriptions=endpoint_id).first()
     endpoint = Subscription.objects.filter(pk=endpoint_id, is_enabled=True).first()
     if endpoint is None:

@@ -9,7 +9,9 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from realtime.database import Pool, database, is_lock_timeout, limit_lock_waits
+from instances.errors import is_lock_timeout
+from instances.sql import set_lock_timeout
+from realtime.database import Pool, database
 from realtime.log.coalescing import Burst, BurstQuerySet, coalesced_types
 from realtime.log.models import Event
 from realtime.operation.supervisor import SetAside
@@ -22,8 +24,8 @@ BATCH = 500
 INTERVAL, INTERVAL_WHEN_OFF = 0.25, 30.0
 #: Seconds between two deletions of idle rows.
 REMOVAL_INTERVAL = 10.0
-#: Seconds to wait for an instance's lock: a stuck transaction must not delay all other instances.
-LOCK_TIMEOUT = 0.1
+#: Milliseconds to wait for an instance's lock: a stuck transaction must not delay all other instances.
+LOCK_TIMEOUT = 100
 
 #: Instances whose deferred events could not be emitted.
 _set_aside = SetAside("instance")
@@ -61,7 +63,7 @@ def _emit_instance(instance_id: Any, bursts: BurstQuerySet) -> int:
     """Emit what is due of an instance; where that fails, the instance is set aside."""
     try:
         with transaction.atomic():
-            limit_lock_waits(LOCK_TIMEOUT)
+            set_lock_timeout(LOCK_TIMEOUT)
             count = Event.objects.write_deferred(instance_id, bursts)
     except OperationalError as error:
         if not is_lock_timeout(error):

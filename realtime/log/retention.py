@@ -17,9 +17,10 @@ from django.db import connection, transaction
 from django.db.models import DateTimeField, Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from instances.errors import DATABASE_ERRORS
+from instances.errors import DATABASE_ERRORS, is_lock_timeout
 from instances.models import Instance
-from realtime.database import Pool, database, is_lock_timeout, limit_lock_waits
+from instances.sql import set_lock_timeout
+from realtime.database import Pool, database
 from realtime.delivery.bodies import Body
 from realtime.delivery.inline_bodies import Moving
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
@@ -35,8 +36,8 @@ BATCH, PAGES = 500, 250
 INCREMENTAL = 2
 #: Least retention of dedupe keys: Meta retries a webhook for seven days, and without the key it is recorded again.
 MIN_KEY_RETENTION = timedelta(days=8)
-#: Seconds that a step waits for the lock of a stream.
-LOCK_TIMEOUT = 5.0
+#: Milliseconds that a step waits for the lock of a stream.
+LOCK_TIMEOUT = 1000
 #: Seconds from the start of a server to its first round, and between two rounds.
 FIRST_ROUND_DELAY, ROUND_INTERVAL = 60, 600
 
@@ -119,7 +120,7 @@ class Pruning:
     def _prune_stream(self, instance_id: Any) -> bool:
         """Delete a batch from the beginning of a stream; return whether there may be another batch."""
         with transaction.atomic():
-            limit_lock_waits(LOCK_TIMEOUT)
+            set_lock_timeout(LOCK_TIMEOUT)
             global_stream = self._lock_global_stream()
             stream = Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
             if stream is None:
