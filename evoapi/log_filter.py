@@ -46,8 +46,10 @@ class LogFilter(logging.Filter):
 
 def one_line(text: str) -> str:
     """Return a text as one line: its control characters escaped, its keys masked, its end cut off."""
-    cut = "" if len(text) <= LOG_CHARACTERS else f"… and {len(text) - LOG_CHARACTERS} characters more"
-    return _CONTROLS.sub(_escape, mask_keys(text[:LOG_CHARACTERS])) + cut
+    line = _CONTROLS.sub(_escape, mask_keys(text[:LOG_CHARACTERS]))
+    if len(text) <= LOG_CHARACTERS >= len(line):
+        return line
+    return f"{line[:LOG_CHARACTERS]}… (of {len(text)} characters)"
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -38,6 +38,6 @@ def _address(hop: str) -> str | None:
     """Return the address in a hop, which some proxies write with a port: `1.2.3.4:5678`, `[2001:db8::1]:5678`."""
     host = hop[1:].partition("]")[0] if hop.startswith("[") else hop.partition(":")[0] if hop.count(":") == 1 else hop
     try:
-        return str(ip_address(host))
+        return str(ip_address(host.partition("%")[0]))  # without an IPv6 zone, which may have any length
     except ValueError:
         return None

@@ -40,6 +40,17 @@ def test_a_path_makes_no_line_of_its_own(without_instances, method, path):
     assert not set("\r\x1b\u202e") & set(written)
 
 
+@pytest.mark.parametrize("characters", [LOG_CHARACTERS, LOG_CHARACTERS * 4])
+def test_a_long_path_stops_nobody_and_makes_no_long_line(without_instances, characters):
+    server, log = without_instances
+    before = len(log.read_text())
+    server.get(f"/instance/connectionState/{'%1B' * characters}")
+
+    lines = log.read_text()[before:].split("\n")
+    assert max(map(len, lines)) < LOG_CHARACTERS + 200
+    assert server.stalls() == []
+
+
 @pytest.fixture(scope="module")
 def without_instances(migrated, tmp_path_factory):
     """A server whose database fails at every request, and its log."""
@@ -108,8 +119,11 @@ def test_a_message_is_one_line_without_keys(written, text, expected):
 
 
 def test_a_message_is_cut_off(written):
-    line = written("%s", "x" * (LOG_CHARACTERS + 10))
-    assert line == f"a test's: {'x' * LOG_CHARACTERS}… and 10 characters more\n"
+    assert written("%s", "x" * LOG_CHARACTERS) == f"a test's: {'x' * LOG_CHARACTERS}\n"
+    for character in ("x", "\x1b"):
+        line = written("%s", character * LOG_CHARACTERS * 2)
+        assert len(line) < LOG_CHARACTERS + 50
+        assert line.endswith(f"… (of {LOG_CHARACTERS * 2} characters)\n")
 
 
 def test_arguments_that_do_not_fit_are_left_out():

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from evoapi.asgi import application
 from instances.access import rate_limit
-from instances.access.gate import is_allowed_host
+from instances.access.gate import Gate, is_allowed_host
 from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
@@ -312,6 +312,20 @@ def test_a_preflight_request_gets_the_same_response_everywhere(listing, origin, 
         assert response.headers["Access-Control-Allow-Origin"] == allowed, path
         assert response.status == (400 if path == POLL and not allowed else 200), path
         assert ("last-event-id" in response.headers.get("Access-Control-Allow-Headers", "")) is bool(allowed), path
+
+
+def test_a_failure_has_the_usual_shape_and_headers():
+    async def fail(scope, receive, send):
+        raise ValueError("a test's")
+
+    with InProcessServer(Gate(fail, "/socket.io/")) as running:
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection.request("GET", "/", headers={"Origin": PANEL})
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        connection.close()
+    assert body == {"status": 500, "error": "Internal Server Error", "response": {"message": "Internal Server Error"}}
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (500, "*")
 
 
 def test_with_an_https_url_browsers_are_told_to_stay_with_it(server, listing):
