@@ -36,7 +36,10 @@ function connect(url, options) {
 </script>
 """
 
-CHROMIUM = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+CHROMIUM = [
+    *("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"),
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",
+]
 
 #: Options of pages: the source of their key and the first transport.
 OPTIONS = {
@@ -206,6 +209,29 @@ def test_with_cors_origin_set_a_page_of_that_origin_reads_event_streams(start_se
     assert wait_for(other, "error")["state"] == 2, "closed for good"
     assert not other.evaluate("seen.some(entry => entry.is === 'event')")
     named.evaluate("source.close()")
+
+
+def test_a_page_of_a_stranger_gets_nothing_without_a_key(start_server, pages, open_page):
+    """Neither a page of another origin, nor one whose own name was made to resolve to this machine."""
+    server = start_server(ALLOWED_HOSTS="*", WEBSOCKET_ALLOWED_HOSTS="127.0.0.1", EVOLUTION_INGRESS_OPEN="true")
+    instance = server.create()
+    for page_url, url in [
+        (f"http://127.0.0.1:{pages}/", f"http://localhost:{server.port}"),
+        (f"http://rebound.example:{server.port}/", f"http://rebound.example:{server.port}"),
+    ]:
+        page = open_page(page_url, server)
+        if "rebound" in page_url:
+            page.add_script_tag(content=PAGE.decode().partition("<script>")[2].partition("</script>")[0])
+        for transport in ("polling", "websocket"):
+            page.evaluate("seen.length = 0")
+            connect(page, f"{url}/{instance.name}", transports=[transport])
+            assert wait_for(page, "connect_error")["message"] == "Unauthorized", (page_url, transport)
+        page.evaluate(STREAM, f"{url}/event/stream/{instance.name}?since=0")
+        assert wait_for(page, "error")["state"] == 2, page_url
+        post = "([url, body]) => fetch(url, {method: 'POST', body, mode: 'no-cors'})"
+        with page.expect_response("**/webhook/evolution") as response:
+            page.evaluate(post, [f"{url}/webhook/evolution", f'{{"numberId": "{instance.number}"}}'])
+        assert response.value.status == 401, page_url
 
 
 @pytest.mark.slow
