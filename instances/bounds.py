@@ -101,6 +101,54 @@ TURN_MILLISECONDS = _bound(
     limits="time in one turn of the event loop for what clients send over sockets, all together",
     beyond="the rest is handled in the next turns, a piece of each client in each",
 )
+STARTS_PER_TURN = _bound(
+    "LIMIT_STARTS_PER_TURN",
+    20,
+    "requests",
+    Holder.STRANGER,
+    limits="requests and websockets that begin in one turn of the event loop, all together",
+    beyond="the others begin in the next turns",
+)
+HEAD_BYTES = _bound(
+    "LIMIT_HEAD_BYTES",
+    64 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="the head of a request; its trailers and chunk extensions together may have as many again",
+    beyond="431, and the connection is closed",
+)
+HEAD_LINES = _bound(
+    "LIMIT_HEAD_LINES",
+    200,
+    "lines",
+    Holder.STRANGER,
+    limits="the lines of a head, and of trailers",
+    beyond="431, and the connection is closed",
+)
+HEAD_SECONDS = _bound(
+    "LIMIT_HEAD_SECONDS",
+    10,
+    "seconds",
+    Holder.STRANGER,
+    limits="time for the head of a request, from the start of the connection or from its first byte",
+    beyond="408, and the connection is closed",
+)
+RESPONSE_SECONDS = _bound(
+    "LIMIT_RESPONSE_SECONDS",
+    30,
+    "seconds",
+    Holder.STRANGER,
+    limits="time in which a client reads nothing of a response, and that it takes beyond what 4 kB a second need",
+    beyond="the connection is aborted",
+)
+HANDSHAKE_BYTES = _bound(
+    "LIMIT_HANDSHAKE_BYTES",
+    16 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="headers of a websocket's handshake, at most 128 of them",
+    beyond="400",
+)
 FRAMES_PER_TURN = _bound(
     "LIMIT_FRAMES_PER_TURN",
     100,

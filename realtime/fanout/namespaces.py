@@ -37,6 +37,7 @@ from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
 from realtime.socketio.handshake import Handshake
 from realtime.socketio.server import Server
+from realtime.wire.turn import turn_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class Namespaces(socketio.AsyncNamespace):
         """Authorize a client; raises ConnectionRefusedError, TryLater or django.db.Error."""
         cached = self._cache.get(namespace, credentials)
         grant: NamespaceGrant = await self._authorize(JoinRequest(namespace, credentials, cached))
+        await turn_of(asyncio.get_running_loop()).begin()  # thousands of clients may be authorized at once
         self._cache.set(namespace, credentials, grant)
         for key in grant.keys_to_note:
             self.relay.spawn(database(key.record_use))

@@ -8,6 +8,7 @@ realtime/wire/websocket.py.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -16,21 +17,15 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from instances import errors
+from instances.bounds import HEAD_BYTES, HEAD_LINES, HEAD_SECONDS, RESPONSE_SECONDS
 from instances.ingress.body_limit import BODY_PATIENCE, Transfer
 from realtime.wire import rfc6455
+from realtime.wire.turn import turn_of
 from realtime.wire.websocket import WebSocketProtocol
 
-#: Seconds that the head of a request may take: from the start of the connection, or from its first byte.
-HEAD_TIMEOUT = 10
-
-#: Bytes and lines of a request's head; its trailers and chunk extensions together may have as many again.
-MAX_HEAD_SIZE, MAX_HEAD_LINES = 64 * 1024, 200
-
-#: Bytes that are parsed at once. A head that begins within a piece is counted from the next piece on.
-PIECE_SIZE = 16 * 1024
-
-#: Chunks that are parsed in one turn of the loop, about: an honest client's are far larger.
-CHUNKS_PER_TURN = 200
+#: Bytes that are parsed at once: of a body, and of heads and chunks, which cost far more. A head that begins within a
+#: piece is counted from the next piece on.
+PIECE_SIZE, SMALL_PIECE_SIZE = 16 * 1024, 2 * 1024
 
 #: Bytes of a chunk, besides its data, that do not count as its extension: the digits of its size and two line ends.
 CHUNK_FRAMING = 16
@@ -38,9 +33,6 @@ CHUNK_FRAMING = 16
 #: Seconds and bytes that a refused client may go on sending, all of which is dropped. Closing with unread data resets
 #: the connection, and the client might lose the response.
 LINGER_TIME, LINGER_SIZE = 2, 16 * 1024 * 1024
-
-#: Seconds that a client may read none of a response, and that it may take beyond those its bytes need at MIN_RATE.
-RESPONSE_PATIENCE = 30
 
 #: Seconds between two checks of a connection, and that the application has to respond before the connection ends.
 CHECK_INTERVAL = 1
@@ -80,8 +72,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
     #: Bytes that are parsed later: once earlier requests have their responses, or in another turn of the loop.
     _unparsed = b""
-    #: Chunks parsed in this turn of the loop.
-    _chunks = 0
+    #: True once the body has a chunk.
+    _is_chunked = False
     #: Time at which a refused client is disconnected, by the loop's clock, and bytes received since it was refused.
     _lingers_until: float | None = None
     _dropped = 0
@@ -94,6 +86,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server = _address(transport.get_extra_info("sockname"))
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._turn = turn_of(self.loop)
         self._head_since = self.loop.time()
         self._check_timer = self.loop.call_later(CHECK_INTERVAL, self._check)
 
@@ -151,12 +144,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        """Parse piece by piece; keep the rest as bytes while requests are pipelined, or for a turn after many chunks.
+        """Parse piece by piece; keep the rest as bytes while requests are pipelined, or for another turn of the loop.
 
         A parsed request that waits for its turn takes some eighty times the memory of its bytes.
         """
-        start = self._chunks = 0
-        while start < len(data) and not self.pipeline and self._chunks < CHUNKS_PER_TURN:
+        start = self._parse_piece(data, 0)
+        while start < len(data) and not self.pipeline and not self._turn.is_over:
             start = self._parse_piece(data, start)
         self._unparsed = data[start:]
         if self._unparsed:
@@ -168,7 +161,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def _parse_piece(self, data: bytes, start: int) -> int:
         """Parse the next piece. Returns its end or, where no more is to be parsed, the end of the data."""
         # no byte of a head beyond its limit is parsed; in a body, pieces as small as the limit leaves would be too many
-        size = min(PIECE_SIZE, MAX_HEAD_SIZE - self._head_size) if self._body is None else PIECE_SIZE
+        size = min(SMALL_PIECE_SIZE, HEAD_BYTES - self._head_size)
+        if self._body is not None:
+            size = SMALL_PIECE_SIZE if self._is_chunked else PIECE_SIZE
         piece = data if start == 0 and len(data) <= size else memoryview(data)[start : start + size]
         self._head_size += len(piece)
         try:
@@ -180,7 +175,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse_malformed()
             return len(data)
         self._head_size = max(0, self._head_size)
-        if self._head_size >= MAX_HEAD_SIZE:
+        if self._head_size >= HEAD_BYTES:
             self._refuse_large()
             return len(data)
         return start + len(piece)
@@ -192,7 +187,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unsupported_upgrade_warning()
 
     def _refuse_malformed(self) -> None:
-        if self._head_lines > MAX_HEAD_LINES:
+        if self._head_lines > HEAD_LINES:
             self._refuse_large()
         else:
             self.logger.warning("Invalid HTTP request received.")
@@ -221,7 +216,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_lines += 1
-        if self._head_lines > MAX_HEAD_LINES:
+        if self._head_lines > HEAD_LINES:
             raise TooManyLines
         if self._body is None:  # a trailer is no header: RFC 9110, section 6.5.1
             super().on_header(name, value)
@@ -240,17 +235,17 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_chunk_complete(self) -> None:
-        self._chunks += 1
+        self._is_chunked = True
         self._head_size -= CHUNK_FRAMING
 
     def on_message_complete(self) -> None:
         self._head_size = self._head_lines = 0
-        self._body = None
+        self._body, self._is_chunked = None, False
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        self._turn.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -268,7 +263,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _start_response_transfer(self) -> None:
-        self._response = Transfer(self.loop.time(), RESPONSE_PATIENCE)
+        self._response = Transfer(self.loop.time(), RESPONSE_SECONDS)
         self._unsent = self.transport.get_write_buffer_size()
 
     # Limits
@@ -299,11 +294,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_since = now if self._head_since is not None else None
         if self._body:
             return now > self._body.deadline + CHECK_INTERVAL
-        return self._head_since is not None and now > self._head_since + HEAD_TIMEOUT
+        return self._head_since is not None and now > self._head_since + HEAD_SECONDS
 
     def _refuse_large(self) -> None:
         too_large = "head is" if self._body is None else "trailers and chunk extensions are"
-        self._refuse(431, f"The request's {too_large} over {MAX_HEAD_SIZE // 1024} KiB or {MAX_HEAD_LINES} lines")
+        self._refuse(431, f"The request's {too_large} over {HEAD_BYTES // 1024} KiB or {HEAD_LINES} lines")
 
     def _refuse(self, status: int, message: str) -> None:
         """Respond and close; abort where it would seem a part of another response, or one to a later request."""

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from hashlib import sha1
 from itertools import chain
 
+from instances.bounds import HANDSHAKE_BYTES
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 #: What a frame gives that completes no message.
@@ -24,8 +26,8 @@ SERVER_ERROR, RESTART = 1011, 1012
 #: Codes that a close frame may have, besides the applications' own from 3000 to 4999.
 CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 
-#: Headers that a handshake may have, and their bytes: they are kept as long as the connection.
-MAX_HEADERS, MAX_HEADERS_SIZE = 128, 16 * 1024
+#: Headers that a handshake may have: applications may keep them as long as the connection.
+MAX_HEADERS = 128
 
 #: Bytes of a control frame's payload (section 5.5).
 MAX_CONTROL_SIZE = 125
@@ -60,7 +62,7 @@ def accept(method: str, http_version: str, headers: Collection[tuple[bytes, byte
     Raises HandshakeError: 426 for another version of the protocol, else 400.
     """
     names = [name for name, _ in headers]
-    if len(names) > MAX_HEADERS or sum(map(len, chain(*headers))) > MAX_HEADERS_SIZE:
+    if len(names) > MAX_HEADERS or sum(map(len, chain(*headers))) > HANDSHAKE_BYTES:
         raise HandshakeError("The headers of the websocket handshake are too large")
     values = dict(headers)
     if b"transfer-encoding" in values or values.get(b"content-length", b"0") != b"0":

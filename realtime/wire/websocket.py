@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -142,11 +143,14 @@ class WebSocketProtocol(asyncio.Protocol):
             "state": http["state"],
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
         }
+        self._turn.start(partial(self._start, scope))
+        if early:
+            self.data_received(early)
+
+    def _start(self, scope: dict[str, Any]) -> None:
         task = self._loop.create_task(self._run(scope))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
-        if early:
-            self.data_received(early)
 
     async def _run(self, scope: dict[str, Any]) -> None:
         code = NORMAL

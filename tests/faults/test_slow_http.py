@@ -117,9 +117,9 @@ def test_an_invalid_handshake_is_refused(server, more):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(http, "HEAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(http, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(http, "BODY_PATIENCE", 0.3)
-    monkeypatch.setattr(http, "RESPONSE_PATIENCE", 0.3)
+    monkeypatch.setattr(http, "RESPONSE_SECONDS", 0.3)
     monkeypatch.setattr(http, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(body_limit, "BODY_PATIENCE", 0.3)
 
