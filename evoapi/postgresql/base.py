@@ -2,6 +2,9 @@
 
 psycopg's pool would let each caller wait for its full timeout, four threads at a time, and would reconnect at growing
 intervals, up to minutes.
+
+libpq's buffers grow with the largest statement and row, and do not shrink. So a connection of the pool that was given a
+large value is replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, ClassVar
 from django.db.backends.postgresql import base
 from psycopg import OperationalError, connect
 
+from evoapi.large_values import AT_ONCE, has_large
 from instances.bounds import LOCK_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _answered_at: ClassVar[float] = float("-inf")
     _tried_at: ClassVar[float] = 0.0
     _trying: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute_wrappers.append(self._look_at)
+
+    def _look_at(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        """Execute a statement, and note if it has large values."""
+        rows = params if many else (params,)
+        if params and isinstance(rows, (list, tuple)) and any(map(has_large, rows)):
+            self.close_at = AT_ONCE
+        return execute(sql, params, many, context)
+
+    def _close(self) -> None:
+        """Return the connection to the pool, which replaces it by another one if it is closed."""
+        if self.close_at == AT_ONCE and self.connection is not None:
+            self.connection.close()
+        super()._close()  # type: ignore[misc]
 
     def _configure_connection(self, connection: Any) -> bool:
         """Configure a new connection of the pool: a transaction that waits for another one's lock fails in the end."""

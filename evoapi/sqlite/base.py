@@ -15,14 +15,12 @@ import functools
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 from django.db import OperationalError
 from django.db.backends.sqlite3 import base
 
-#: Bytes, or characters, from which a value is large.
-LARGE = 256 * 1024
+from evoapi.large_values import AT_ONCE, has_large
 
 
 class Cursor(base.SQLiteCursorWrapper):
@@ -33,19 +31,15 @@ class Cursor(base.SQLiteCursorWrapper):
         self._wrapper = wrapper
 
     def execute(self, query: str, params: Any = None) -> Any:
-        self._look_at(params or ())
+        if params and has_large(params):
+            self._wrapper.close_at = AT_ONCE
         return super().execute(query, params)
 
     def executemany(self, query: str, param_list: Any) -> Any:
         param_list = list(param_list)
-        for params in param_list:
-            self._look_at(params)
+        if any(map(has_large, param_list)):
+            self._wrapper.close_at = AT_ONCE
         return super().executemany(query, param_list)
-
-    def _look_at(self, params: Iterable[Any]) -> None:
-        for value in params:
-            if isinstance(value, (str, bytes, memoryview)) and len(value) >= LARGE:
-                self._wrapper.close_at = 0  # what Django does with connections that are too old
 
 
 def _prepare(path: str) -> None:

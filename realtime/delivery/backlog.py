@@ -1,8 +1,8 @@
 """The backlog of an instance, which is bounded: its pending deliveries, and the bytes of the bodies that they share.
 
-A count reads an index, an entry for each pending delivery, so it is kept for RECOUNT seconds. In that time this process
-adds what it enqueues itself; what other processes enqueue, and what is delivered meanwhile, counts after it. So a
-backlog may exceed its bounds by what the other processes enqueue within RECOUNT.
+A count reads an index, an entry for each pending delivery, so it is kept for a second, or some more if it took long. In
+that time this process adds what it enqueues itself; what other processes enqueue, and what is delivered meanwhile,
+counts after it. So a backlog may exceed its bounds by what the other processes enqueue in that time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from django.db import connection, models
 from instances.bounds import OWED_BYTES, OWED_DELIVERIES
 from instances.errors import ApiError
 
-#: Seconds for which a count is kept, at least; and the most of the time that counting may take, as a divisor.
-RECOUNT, SHARE = 1.0, 50
+#: Seconds for which a count is kept, at least and at most; in between, counting takes a part of the time, as a divisor.
+RECOUNT, MAX_RECOUNT, SHARE = 1.0, 5.0, 50
 #: Counts that are kept, unless more are current.
 MAX_KEPT = 1000
 
@@ -51,7 +51,7 @@ class Backlog:
             )
             deliveries, size = cursor.fetchone()
         took = time.monotonic() - began
-        return cls(int(deliveries), int(size), began + max(RECOUNT, took * SHARE))
+        return cls(int(deliveries), int(size), began + min(max(RECOUNT, took * SHARE), MAX_RECOUNT))
 
 
 _kept: dict[UUID, Backlog] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from weakref import WeakValueDictionary
 
-from django.db import models
+from django.db import connection, models
 
 from realtime.delivery.concurrency import LARGE
 from realtime.delivery.payload import Payload
@@ -25,6 +25,7 @@ class BodyManager(models.Manager["Body"]):
                 loaded[body.key] = body
                 if len(body.data) > LARGE:
                     _in_memory[body.key] = body
+                    connection.close_at = 0  # its buffers and pages are as large; see evoapi/large_values.py
         return loaded
 
 

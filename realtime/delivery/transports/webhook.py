@@ -114,6 +114,7 @@ class Webhook(Transport):
                 await self._post(_url(_target(message.type, endpoint)), message, headers, endpoint, received)
         except Exception as failure:
             error = _describe(failure, received)
+            _drop_tracebacks(failure)
         excerpt = ""
         if received.body:
             excerpt = await self._excerpt(received, _secrets(endpoint, headers), is_complete=not error)
@@ -306,6 +307,19 @@ def _describe(failure: Exception, received: _Received) -> str:
             return "The request cannot be made of this URL, these headers and these secrets"
     logger.error("An attempt failed with an unforeseen error: %s", type(failure).__name__)
     return f"The attempt failed: {type(failure).__name__}"
+
+
+def _drop_tracebacks(failure: BaseException) -> None:
+    """Drop the frames of an error and its causes, which hold the request: errors are often part of a cycle.
+
+    Garbage is collected seldom here, so thousands of failed attempts would keep their bodies for a while.
+    """
+    errors: list[BaseException | None] = [failure]
+    while errors:
+        error = errors.pop()
+        if error is not None and error.__traceback__ is not None:
+            error.__traceback__ = None
+            errors += [error.__cause__, error.__context__]
 
 
 def _reason(error: BaseException) -> str:
