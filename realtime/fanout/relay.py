@@ -24,6 +24,7 @@ from realtime.log.bus import bus
 from realtime.log.models import Event
 from realtime.log.paging import Page
 from realtime.log.stream import Stream
+from realtime.wire.turn import turn_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class Relay:
         self._sweeping = asyncio.Lock()
         #: Set by hints while `/` has listeners, until the next sweep begins.
         self._is_sweep_due = asyncio.Event()
+        #: Held while a page is sent, and never while a client is waited for.
+        self._sending = asyncio.Lock()
         self._replays = FairSlots(CONCURRENT_REPLAYS, INSTANCE_REPLAYS)
         self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
         #: The pages that are read, or wait for a slot, for listeners that are behind, by feed and position.
@@ -313,8 +316,9 @@ class Relay:
                 self._make_live(feed, listener)
                 return
             page = await self._read_replay(feed, listener)
-            if page and listener.position == after and listener.sid in feed.listeners:
-                await self._send_page(feed, listener, page)
+            if page and await self._send_page(feed, listener, page, after):
+                await self.sockets.disconnect_listener(listener)
+                return
 
     async def _read_replay(self, feed: Feed, listener: Listener) -> Page | None:
         """Read the page after a listener's position, once for all that wait for it; None if none of them takes more."""
@@ -334,22 +338,33 @@ class Relay:
                 return None  # other namespaces have filled their connections
             return await self._read_page(feed, after, feed.position)
 
-    async def _send_page(self, feed: Feed, listener: Listener, page: Page) -> None:
-        """Send as much of a page as the listener's transport takes; it is not kept for the rest, but read again."""
-        for position, event in page.entries:
-            if feed.includes(event) and listener.audience.wants(event):
-                if not self.sockets.takes_more(listener):
-                    return
-                offset = feed.offset(listener.audience, position)
-                listener.position = position
-                self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
-                if listener.position != position:
-                    return  # it did not fit: the listener was set back
-            listener.position = position
-            if feed.is_last(event):
-                await self.sockets.disconnect_listener(listener)
-                return
-        listener.position = page.end
+    async def _send_page(self, feed: Feed, listener: Listener, page: Page, after: Any) -> bool:
+        """Send as much of a page as the listener's transport takes; it is not kept for the rest, but read again.
+
+        Nothing is sent if the listener has left or was set back from the position `after` meanwhile. Pages are sent one
+        after the other: thousands of listeners may wait for the same one. Returns whether the feed's last event was
+        sent.
+        """
+        turn = turn_of(asyncio.get_running_loop())
+        async with self._sending:
+            for position, event in page.entries:
+                if turn.is_over:
+                    await asyncio.sleep(0)
+                if listener.position != after or listener.sid not in feed.listeners:
+                    return False
+                if feed.includes(event) and listener.audience.wants(event):
+                    if not self.sockets.takes_more(listener):
+                        return False
+                    offset = feed.offset(listener.audience, position)
+                    listener.position = after = position  # before it is sent: what does not fit sets it back
+                    self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
+                else:
+                    listener.position = after = position
+                if feed.is_last(event):
+                    return True
+            if listener.position == after:
+                listener.position = page.end
+            return False
 
     def _make_live(self, feed: Feed, listener: Listener) -> None:
         listener.room = feed.enter(listener.audience)
@@ -381,11 +396,14 @@ class Relay:
 
         Moves the listener's position along.
         """
+        turn = turn_of(asyncio.get_running_loop())
         while listener.position != feed.position:
             page = await self._read_replay(feed, listener)
             if page is None:
                 continue
             for position, event in page.entries:
+                while turn.is_over:  # noqa: ASYNC110 (nobody sets an event when the loop turns)
+                    await asyncio.sleep(0)
                 listener.position = position
                 if feed.includes(event) and listener.audience.wants(event):
                     yield event

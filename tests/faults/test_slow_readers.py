@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from django.db import transaction
@@ -87,6 +89,43 @@ def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_s
     assert [stuck[0].event()["data"]["number"] for _ in range(101)] == [*range(100), 0]
     for reader in (resumed, *stuck):
         reader.close()
+
+
+def test_a_crowd_that_resumes_from_the_same_event_stalls_nobody(fresh_server):
+    """All of them wait for the same pages, and take them at the same time."""
+    server = fresh_server()
+    instance = server.create()
+    events = [{"event": "call", "data": {"number": number}} for number in range(400)]
+    assert server.post(server.path("/event/publish", instance), events).status == 201
+    crowd = [Raw(server.url) for _ in range(200)]
+    streams = [open_stream(server, instance, since=1) for _ in range(50)]
+
+    for client in crowd:
+        client.socket.send(f"40/{instance.name}," + json.dumps({"apikey": instance.token, "since": 1}))
+    for client in crowd:
+        client.socket.recv(10)
+        assert [client.event()[1]["data"]["number"] for _ in range(400)] == list(range(400))
+    for stream in streams:
+        assert [json.loads(next(stream))["data"]["number"] for _ in range(400)] == list(range(400))
+    for client in crowd:
+        client.close()
+    for stream in streams:
+        stream.close()
+    assert server.stalls() == []
+
+
+def open_stream(server, instance, since):
+    """Open an event stream; yields the data of each event."""
+    url = f"{server.url}/event/stream/{instance.name}?since={since}"
+    response = urlopen(Request(url, headers={"apikey": instance.token}), timeout=20)
+
+    def data():
+        with response:
+            for line in response:
+                if line.startswith(b"data: "):
+                    yield line[6:]
+
+    return data()
 
 
 @pytest.fixture
