@@ -67,7 +67,10 @@ class IngressQueue:
 
     def _write(self) -> None:
         while jobs := self._next_batch():
-            self._run(jobs, self._cache)
+            try:
+                self._run(jobs, self._cache)
+            except BaseException as error:
+                _fail(jobs, error)
 
     def _next_batch(self) -> list[Job]:
         """Take the queued jobs that fit into one transaction; without any, mark the writer idle."""
@@ -145,7 +148,11 @@ class KeyedQueues:
 
     def _run_next(self, key: Hashable) -> None:
         queue = self._queues[key]
-        is_done = self._run(queue[0])
+        try:
+            is_done = self._run(queue[0])
+        except BaseException as error:
+            is_done = True
+            _fail([queue[0]], error)
         with self._lock:
             if is_done:
                 queue.popleft()
@@ -153,6 +160,14 @@ class KeyedQueues:
                 del self._queues[key]
                 return
         self._threads.submit(self._run_next, key)
+
+
+def _fail(jobs: list[Job], error: BaseException) -> None:
+    """Resolve jobs that an unforeseen error has left without an outcome; the thread goes on with others."""
+    logger.error("Requests were not stored", exc_info=error)
+    for job in jobs:
+        job.outcome = RuntimeError("The request was not stored, see the log")
+    _resolve(jobs)
 
 
 def _resolve(jobs: list[Job]) -> None:

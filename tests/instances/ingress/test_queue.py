@@ -339,6 +339,28 @@ def test_one_bad_request_among_fifty_over_http_is_the_only_one_that_fails(mine, 
     assert emitted == {f"good {n}" for n in range(49)} == texts()
 
 
+class Broken(IngressEndpoint):
+    """An endpoint with an error that nobody foresees, and that is not even an Exception."""
+
+    path = "/"
+
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> IngressResponse:
+        raise SystemExit
+
+
+@in_process
+@pytest.mark.parametrize("size", [1, LARGE_BODY])
+def test_an_unforeseen_error_stops_no_thread(queue, mine, caplog, size):
+    broken = IngressRequest(Broken(), "/event/publish/mine", "", {"apikey": GLOBAL_KEY}, "", b" " * size)
+
+    async def submit() -> list[Any]:
+        failed = await asyncio.gather(*(queue.submit(broken) for _ in range(5)), return_exceptions=True)
+        return [*failed, await asyncio.wait_for(queue.submit(published("x" * size)), 10)]
+
+    assert statuses(asyncio.run(submit())) == [RuntimeError] * 5 + [201]
+    assert "SystemExit" in caplog.text
+
+
 # Access
 
 

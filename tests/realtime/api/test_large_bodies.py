@@ -47,6 +47,15 @@ def test_the_dearest_bodies_that_fit_stall_nobody(server, instance, kind):
     assert response.status == 201
 
 
+@pytest.mark.parametrize("kind", ["base64", "lone surrogates", "members"])
+def test_the_dearest_messages_that_fit_stall_nobody(server, instance, kind):
+    """They are stored twice, as a message and as an event."""
+    data = DEAREST[kind] if kind == "members" else DEAREST[kind][:-241] + b'"'  # room for the rest
+    key = b'"key": {"remoteJid": "5511@s.whatsapp.net", "id": "1"}'
+    body = b'{"numberId": "%b", %b, "message": {"conversation": %b}}' % (instance.number.encode(), key, data)
+    assert server.request("POST", "/webhook/evolution", body, key=instance.token).status == 200
+
+
 @pytest.mark.parametrize("part", [b"{},", b'{"a":1},', b'"",', b"1,"])
 def test_twice_the_structure_is_refused(server, instance, part):
     body = body_of(b"[" + part * (2 * JSON_STRUCTURE) + b"1]")[:SIZE]
