@@ -40,6 +40,7 @@ class ApiKeyAdmin(SecretAdmin):
     list_display = ("name", "prefix", "state", "shown_scopes", "shown_instances", "last_used_at", "expires_at")
     list_filter = (KeyStateFilter, "all_instances")
     search_fields = ("name", "prefix")
+    hidden_columns = ("digest",)
     form = ApiKeyForm
     fields = ("name", "scopes", "all_instances", "instances", "expires_at")
     readonly_fields = ("prefix", "state", "last_used_at", "revoked_at", "created_at")

@@ -61,6 +61,7 @@ class InstanceAdmin(SecretAdmin):
     list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
     list_filter = ("integration", "connection_state", WebsocketFilter, TokenFilter)
     search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
+    hidden_columns = ("token_digest",)
     form = InstanceForm
     readonly_fields = (
         *("name", "integration", "token_strength", "websocket", "shown_settings", "id", "created_at", "updated_at"),

@@ -7,14 +7,14 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from instances.admin.base import admin_url
+from instances.admin.base import ClosedAdmin, admin_url
 from instances.crypto import UnreadableSecret, decrypt, encrypt
 
 
@@ -32,7 +32,7 @@ def explain_unreadable(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
     return explained
 
 
-class SecretAdmin(admin.ModelAdmin):
+class SecretAdmin(ClosedAdmin):
     """Redirect to a page that shows the secret of an added object once; an encrypted cookie carries it there."""
 
     COOKIE = "shown_once"

@@ -60,6 +60,7 @@ class DeliveryAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name, or the id of an event"
     content = "body"
+    hidden_columns = ("destination",)
     actions = ("send_selected_again", "send_selected_to_url")
     fieldsets = (
         (

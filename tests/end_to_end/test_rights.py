@@ -227,6 +227,36 @@ def test_what_a_url_holds_in_its_query_is_shown_to_those_who_may_manage(server):
     assert "Replace ********" in refused.body.decode()
 
 
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        ("instances_subscription", "options__contains=of-the-tenant"),
+        ("instances_subscription", "secrets__startswith=g"),
+        ("instances_instance", "token__startswith=g"),
+        ("instances_instance", "token_digest__gt=8"),
+        ("instances_instance", "provider_token__isnull=0"),
+        ("instances_instance", "settings__contains=wavoip"),
+        ("instances_instance", "subscriptions__options__contains=of-the-tenant"),
+        ("instances_apikey", "digest__gt=8"),
+        ("instances_apikey", "instances__token__startswith=g"),
+        ("instances_message", "content__contains=mediaKey"),
+        ("instances_message", "instance__token__startswith=g"),
+        ("realtime_delivery", "destination__contains=of-the-tenant"),
+        ("realtime_delivery", "body__contains=of-the-tenant"),
+        ("realtime_event", "envelope__contains=mediaKey"),
+        ("auth_user", "password__startswith=p"),
+    ],
+)
+def test_no_list_is_filtered_by_what_it_does_not_show(server, model, lookup):
+    """Otherwise a query finds out a secret letter by letter."""
+    instance = server.create()
+    pk = endpoint_of(server, instance, "http://127.0.0.1:9/in?token=of-the-tenant", enabled=False)
+    staff = Staff(server, *MANAGER, "view_apikey", "view_user")
+    assert staff.get(f"{url('changelist', model)}?{lookup}").status == 400
+    listed = staff.get(f"{url('changelist', 'instances_subscription')}?instance__id__exact={instance.id}")
+    assert url("change", "instances_subscription", pk) in listed.body.decode()
+
+
 def test_a_webhook_is_added_by_those_who_may_have_its_events(server):
     instance = server.create()
     form = {"transport": "webhook", "is_enabled": "on", "url": "http://127.0.0.1:9/in", "events": ["CALL"]}
