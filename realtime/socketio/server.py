@@ -51,7 +51,7 @@ class Json:
         """Parse on the event loop, so only what takes no time. Raises ValueError."""
         if sum(map(text.count, "{[,:")) > PACKET_STRUCTURE:
             raise ValueError(f"it has over {PACKET_STRUCTURE} of the characters {{ [ , and :")
-        return json_body.load(text.encode(errors="replace"))
+        return json_body.load_on_loop(text.encode(errors="replace"))
 
 
 class TryLater(Exception):
