@@ -21,6 +21,7 @@ from instances import errors
 from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
 from instances.bounds import MESSAGE_BYTES
 from instances.ingress.body_limit import MAX_QUERY_FIELDS
+from instances.ingress.held_bytes import RETRY_AFTER
 from realtime.random_bytes import random_bytes
 from realtime.socketio import polling
 from realtime.socketio.engine_socket import EngineSocket
@@ -196,6 +197,9 @@ def _forget_head(scope: Scope) -> None:
 async def _refuse(scope: Scope, send: Send, error: EngineError) -> None:
     body = errors.error_response(error.status, [str(error)]).content
     if scope["type"] == "http":
-        await respond(send, error.status, [(b"content-type", b"application/json")], body)
+        headers = [(b"content-type", b"application/json")]
+        if error.status == 503:
+            headers.append((b"retry-after", str(RETRY_AFTER).encode()))
+        await respond(send, error.status, headers, body)
     else:
         await send({"type": "websocket.close", "reason": str(error)})

@@ -7,6 +7,7 @@ No packet has a task or a timer of its own. Where the server's scope has the tra
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -93,6 +94,7 @@ class EngineSocket:
         "closed",
         "closing",
         "connected",
+        "holder",
         "is_ending",
         "is_polling",
         "is_posting",
@@ -134,6 +136,8 @@ class EngineSocket:
         self.is_ending = False
         #: Bytes that a packet of the client's may have.
         self.max_message = server.max_http_buffer_size
+        #: The holder of what the client sends, in the budget of held bytes: None for a stranger.
+        self.holder: Hashable = None
         #: True while a GET, or a POST, of this session is handled.
         self.is_polling = False
         self.is_posting = False
@@ -341,11 +345,11 @@ class EngineSocket:
 
     # Receiving
 
-    def limit_messages(self, size: int) -> None:
-        """Change the bytes that a packet of the client's may have."""
-        self.max_message = size
+    def limit_messages(self, size: int, holder: Hashable = None) -> None:
+        """Change the bytes that a packet of the client's may have, and the holder that they are charged to."""
+        self.max_message, self.holder = size, holder
         if self.transport:
-            self.transport.limit_messages(size)
+            self.transport.limit_messages(size, holder)
 
     async def receive(self, encoded: str | bytes) -> None:
         """Handle a packet of the client's.
@@ -397,7 +401,7 @@ class EngineSocket:
         """Accept a websocket and serve it until it ends; beside polling, only after the probe of an upgrade."""
         transport = scope.get("extensions", {}).get(EXTENSION)
         if transport:
-            transport.limit_messages(self.max_message)
+            transport.limit_messages(self.max_message, self.holder)
         websocket = WebSocket(receive, send)
         is_taken, is_beside_polling = self.upgrading or self.upgraded, self.connected
         self.connected = True

@@ -18,9 +18,11 @@ from engineio.packet import CLOSE, NOOP, Packet
 from instances import asgi
 from instances.asgi import Message, Receive, Send
 from instances.bounds import BYTES_PER_TURN
+from instances.ingress.held_bytes import Charge, held_bytes
 from realtime.socketio.engine_socket import REASON, EngineSocket
 from realtime.socketio.packets import EngineError, TurnBudget, packet_text
 from realtime.wire.turn import turn_of
+from realtime.wire.websocket import UNCHARGED
 
 SEPARATOR = "\x1e"
 
@@ -165,7 +167,8 @@ async def handle_post(session: EngineSocket, receive: Receive, first: Message) -
             raise EngineError("The session posts already: one POST at a time")
         session.is_posting = True
         try:
-            await _handle_body(session, await _read_body(receive, first, session.server.max_http_buffer_size))
+            with held_bytes.charge(session.holder) as charge:
+                await _handle_body(session, await _read_body(session, receive, first, charge))
         finally:
             session.is_posting = False
     except EngineError:
@@ -186,14 +189,24 @@ async def _handle_body(session: EngineSocket, body: bytes) -> None:
             await asyncio.sleep(0)
 
 
-async def _read_body(receive: Receive, first: Message, max_size: int) -> bytes:
-    """Read a request's body.
+async def _read_body(session: EngineSocket, receive: Receive, first: Message, charge: Charge) -> bytes:
+    """Read a request's body, and charge its bytes.
 
-    Raises EngineError beyond `max_size` bytes and where the client disconnects, TimeoutError.
+    Raises EngineError for a body that is too large, or has no room, and where the client disconnects; TimeoutError.
     """
+    size, max_size = len(first.get("body", b"")), session.server.max_http_buffer_size
+
+    async def receive_charged() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size >= UNCHARGED and not charge.hold(size):
+            raise EngineError(str(held_bytes.refusal().detail), 503)
+        return message
+
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            return await asgi.read_body(receive, first, max_size)
+            return await asgi.read_body(receive_charged, first, max_size)
     except asgi.ClientDisconnected:
         raise EngineError("The client has disconnected") from None
     except asgi.BodyTooLarge:

@@ -274,7 +274,8 @@ class Server(socketio.AsyncServer):
         elif self.manager.is_connected(sid, namespace):
             if eio_sid not in self.joined:
                 self.pending.discard(eio_sid)
-                self.eio.sockets[eio_sid].limit_messages(self.eio.max_http_buffer_size)
+                holder = self.environ[eio_sid].caller.address
+                self.eio.sockets[eio_sid].limit_messages(self.eio.max_http_buffer_size, holder)
             self.joined[eio_sid].add(namespace)
             await self._trigger_event(JOINED, namespace, sid)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ class WebSocketTransport(Protocol):
     def write(self, frames: bytes) -> None:
         """Send complete frames (RFC 6455); without effect once the connection closes."""
 
-    def limit_messages(self, size: int) -> None:
-        """Set the bytes that a message of the client's may have from now on."""
+    def limit_messages(self, size: int, holder: Hashable) -> None:
+        """Set the bytes that a message of the client's may have from now on, and whom those are charged to."""
 
     def reset(self) -> None:
         """End the connection at once with RST; without it the kernel keeps unsent bytes for many minutes."""

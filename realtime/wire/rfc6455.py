@@ -22,7 +22,7 @@ FRAGMENT = CONTINUATION, b""
 #: Status codes (section 7.4.1). NO_CODE and NO_CLOSE are never sent: they stand for a close frame without a code, and
 #: for a connection lost without one.
 NORMAL, PROTOCOL_ERROR, NO_CODE, NO_CLOSE, INVALID_TEXT, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
-SERVER_ERROR, RESTART = 1011, 1012
+SERVER_ERROR, RESTART, TRY_LATER = 1011, 1012, 1013
 #: Codes that a close frame may have, besides the applications' own from 3000 to 4999.
 CODES = {1000, 1001, 1002, 1003, *range(1007, 1015)}
 
@@ -141,6 +141,11 @@ class Reader:
             del self._buffer[: self._start]
             self._buffer += data
         self._start = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept: those that are not parsed, and the fragments of a message."""
+        return len(self._buffer) - self._start + len(self._message or b"")
 
     @property
     def has_more(self) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -25,6 +25,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from instances.bounds import FRAMES_PER_TURN
+from instances.ingress.held_bytes import Charge, held_bytes
 from realtime.wire.outbox import frame
 from realtime.wire.rfc6455 import (
     BINARY,
@@ -36,6 +37,7 @@ from realtime.wire.rfc6455 import (
     RESTART,
     SERVER_ERROR,
     TEXT,
+    TRY_LATER,
     ProtocolError,
     Reader,
     close_frame,
@@ -48,6 +50,9 @@ logger = logging.getLogger("uvicorn.error")
 
 #: Name of the extension in `scope["extensions"]` that holds the WebSocketTransport.
 EXTENSION = "evoapi.transport"
+
+#: Bytes received from one client that are kept without being charged to anybody.
+UNCHARGED = 4096
 
 #: Seconds from a close frame of ours until the connection is aborted.
 CLOSE_TIMEOUT = 10
@@ -76,9 +81,11 @@ class WebSocketProtocol(asyncio.Protocol):
         "_abort_timer",
         "_accept",
         "_app",
+        "_charge",
         "_denial",
         "_end",
         "_event",
+        "_holder",
         "_loop",
         "_next_read",
         "_pong",
@@ -113,6 +120,9 @@ class WebSocketProtocol(asyncio.Protocol):
         #: The HTTP response that denies the connection, as far as the application has sent it.
         self._denial: Any = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        #: The bytes received and not yet passed on, as charged to their holder; None while they are few.
+        self._charge: Charge | None = None
+        self._holder: Hashable = None
         #: Sec-WebSocket-Accept; then the complete 101 response, until it is written with the first frame.
         self._accept = b""
         self.is_paused = False
@@ -181,6 +191,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self._state = ReadyState.CLOSED
+        self._release()
         self._set_end(NO_CLOSE)
         if self._abort_timer:
             self._abort_timer.cancel()
@@ -220,6 +231,22 @@ class WebSocketProtocol(asyncio.Protocol):
             self._read_on()
         else:
             self.transport.pause_reading()
+        self._charge_received()
+
+    def _charge_received(self) -> None:
+        """Charge what was received and is kept; close the connection where that does not fit into the budget."""
+        held = self._reader.held if self._reader else 0
+        if held < UNCHARGED:
+            self._release()
+            return
+        self._charge = self._charge or held_bytes.charge(self._holder)
+        if not self._charge.hold(held):
+            self._fail(TRY_LATER, str(held_bytes.refusal().detail))
+
+    def _release(self) -> None:
+        if self._charge:
+            self._charge.__exit__(None)
+            self._charge = None
 
     def _read_on(self) -> None:
         """Read frames until there is a message for the application; none before it has accepted."""
@@ -298,8 +325,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def limit_messages(self, size: int) -> None:
-        """Set the bytes that a message may have from now on."""
+    def limit_messages(self, size: int, holder: Hashable) -> None:
+        """Set the bytes that a message may have from now on, and the holder of those that are kept."""
+        self._holder = holder
         if self._reader:
             self._reader.max_size = size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import time
 
@@ -207,3 +208,46 @@ def test_a_session_that_joins_nothing_ends_in_time(hasty_server):
         until(lambda sid=sid: are_open(hasty_server, [sid]) == [False], timeout=5)
     assert time.monotonic() - began > 0.5
     assert are_open(hasty_server, [joined.query["sid"]]) == [True]
+
+
+# All together
+
+
+def test_what_strangers_send_and_do_not_complete_has_one_budget(fresh_server):
+    """Half of it is theirs; of that, three quarters are for large messages and bodies."""
+    server = fresh_server(MAX_HELD_BYTES="2000000")
+    sids = open_sessions(server, 20)
+    head = f"HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n{'3' * 100_000}"
+    websockets, bodies = [StuckReader(server.port) for _ in range(20)], []
+    for websocket in websockets:
+        websocket.socket.sendall(b"\x81\xff" + (120_000).to_bytes(8) + b"\0\0\0\0" + b"a" * 100_000)
+    for sid in sids:
+        bodies.append(socket.create_connection(("127.0.0.1", server.port), 20))
+        bodies[-1].sendall(f"POST {POLLING}&sid={sid} {head}".encode())
+
+    time.sleep(0.5)
+    assert 5 <= count_closed([websocket.socket for websocket in websockets] + bodies) < 40
+    for body in bodies:
+        body.close()
+    for websocket in websockets:
+        websocket.close()
+    instance = server.create()
+    until(lambda: can_join(server, instance))
+    assert "Overloaded: " in server.log.read_text()
+
+
+def count_closed(connections):
+    """Return how many of these connections the server has written to or closed."""
+    readable, _, _ = select.select(connections, [], [], 0)
+    return len(readable)
+
+
+def can_join(server, instance):
+    """Return whether a client can post a large packet and join."""
+    client = Polling(server.url)
+    auth = json.dumps({"apikey": instance.token, "padding": "p" * 90_000})
+    try:
+        client.post(f"40/{instance.name},{auth}")
+    except AssertionError:
+        return False
+    return client.poll()[0].startswith(f"40/{instance.name},")

@@ -46,7 +46,7 @@ class RecordingTransport:
     def write(self, data):
         self.data += data
 
-    def limit_messages(self, size):
+    def limit_messages(self, size, holder):
         pass
 
 
