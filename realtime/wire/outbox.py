@@ -21,6 +21,8 @@ TEXT, BINARY = 1, 2
 LONG_FLUSH = 0.002
 #: Seconds that a flush is delayed at most.
 MAX_GAP = 0.005
+#: Seconds of one turn of the event loop for a flush; the connections that are left are written to in the next turn.
+MAX_FLUSH = 0.02
 
 
 def frame(payload: str | bytes) -> bytes:
@@ -109,6 +111,8 @@ class Outbox:
         self._dirty: list[Writable] = []
         #: The earliest time of the next flush, by the monotonic clock.
         self._next_at = 0.0
+        #: Seconds that a flush has taken in the turns before this one.
+        self._took = 0.0
 
     def push(self, connections: Iterable[Writable], frame: bytes) -> None:
         """Append a frame to the pending frames of these connections."""
@@ -137,15 +141,20 @@ class Outbox:
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write all pending frames."""
+        """Write all pending frames, in several turns where that takes long."""
         began_at = time.monotonic()
         dirty, self._dirty = self._dirty, []
-        for connection in dirty:
+        for index, connection in enumerate(dirty):
+            if index and time.monotonic() > began_at + MAX_FLUSH:
+                self._dirty = dirty[index:] + self._dirty
+                self._took += time.monotonic() - began_at
+                asyncio.get_running_loop().call_soon(self.flush)
+                return
             pending, connection.pending = connection.pending, EMPTY
             try:
                 connection.write(pending.join())
             except Exception:
                 logger.exception("A connection could not be written to")
         ended_at = time.monotonic()
-        took = ended_at - began_at
+        took, self._took = self._took + ended_at - began_at, 0.0
         self._next_at = ended_at + min(took, MAX_GAP) if took > LONG_FLUSH else 0.0

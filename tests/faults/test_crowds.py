@@ -64,3 +64,19 @@ def test_a_thousand_clients_reconnect_after_a_kill(fresh_server):
         assert client.received == list(range(41))
         assert client.recovered == [False, True]
         assert not client.connect_errors
+
+
+def test_a_burst_of_events_to_hundreds_lets_the_loop_turn(fresh_server):
+    server = fresh_server()
+    instance = server.create()
+    with Crowd(server.url, f"/{instance.name}", 400, apikey=instance.token) as crowd:
+        crowd.wait_for(lambda client: client.is_joined)
+        publish(server, instance, [0])
+        crowd.wait_for(lambda client: client.received[-1:] == [0])
+        joining = len(server.stalls())
+
+        events = [{"event": "call", "data": {"number": number, "padding": "x" * 2000}} for number in range(1, 501)]
+        assert server.post(server.path("/event/publish", instance), events).status == 201
+        crowd.wait_for(lambda client: client.received[-1:] == [500])
+
+        assert server.stalls()[joining:] == []

@@ -68,6 +68,22 @@ async def test_frames_of_one_turn_are_one_write_shared_by_connections_with_the_s
     assert first.pending is EMPTY
 
 
+async def test_a_long_flush_is_made_in_several_turns(monkeypatch):
+    monkeypatch.setattr(outbox_module, "MAX_FLUSH", 0)
+    outbox, connections = Outbox(), [Connection() for _ in range(3)]
+    outbox.push(connections, b"a")
+
+    written = []
+    for turn in range(3):
+        await asyncio.sleep(0)
+        written.append([b"".join(connection.written) for connection in connections])
+        outbox.push(connections[:2], b"%d" % turn)
+    await asyncio.sleep(0.01)
+
+    assert written == [[b"a", b"", b""], [b"a", b"a0", b""], [b"a", b"a0", b"a"]]
+    assert [b"".join(connection.written) for connection in connections] == [b"a012", b"a012", b"a"]
+
+
 async def test_a_connection_that_fails_leaves_the_others_alone(caplog):
     outbox, broken, healthy = Outbox(), Connection(), Connection()
     broken.write = None
