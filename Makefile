@@ -48,6 +48,9 @@ bench-quick: ## the same in under 3 minutes, less exactly
 bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries a second, and what dead endpoints cost
 	@.venv/bin/python -m bench.deliveries
 
+bench-reconnect: .venv/requirements-dev.stamp ## measure how soon 5,000 clients are back after a crash
+	@.venv/bin/python -m bench.reconnect
+
 limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds.py
 	@.venv/bin/python -m instances.bounds > docs/limits.md
 
@@ -100,4 +103,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick bench-deliveries limits rights setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits rights setup setup-dev client lock clean

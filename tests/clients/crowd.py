@@ -10,7 +10,7 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +23,8 @@ class CrowdClient(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, crowd: Crowd) -> None:
-        self.crowd = crowd
+    def __init__(self, crowd: Crowd, namespace: str, auth: dict[str, Any]) -> None:
+        self.crowd, self.namespace, self.auth = crowd, namespace, auth
         #: The `number` in the data of each received event.
         self.received: list[int] = []
         #: For each CONNECT, True if the server recovered the connection state.
@@ -97,7 +97,7 @@ class CrowdClient(asyncio.Protocol):
             self._send("3")
         elif packet.startswith("0"):
             recovery = {"pid": self._pid, "offset": self._offset} if self._pid else {}
-            self._send(f"40{self.crowd.namespace},{json.dumps(self.crowd.auth | recovery)}")
+            self._send(f"40{self.namespace},{json.dumps(self.auth | recovery)}")
         elif packet.startswith("40"):
             pid = json.loads(packet[packet.index("{") :]).get("pid")
             self.recovered.append(pid is not None and pid == self._pid)
@@ -116,11 +116,12 @@ class CrowdClient(asyncio.Protocol):
 
 
 class Crowd:
-    """A context manager of `count` clients of one namespace, all with the same `auth`."""
+    """A context manager of clients: `count` of each namespace, all with the same `auth`."""
 
-    def __init__(self, url: str, namespace: str, count: int, **auth: Any) -> None:
-        self.url, self.namespace, self.auth = url, namespace, auth
-        self.clients = [CrowdClient(self) for _ in range(count)]
+    def __init__(self, url: str, namespaces: str | Sequence[str], count: int, **auth: Any) -> None:
+        self.url = url
+        names = [namespaces] if isinstance(namespaces, str) else namespaces
+        self.clients = [CrowdClient(self, name, auth) for name in names for _ in range(count)]
         self.is_leaving = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
