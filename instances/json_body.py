@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -18,15 +18,15 @@ from instances.bounds import JSON_STRUCTURE
 
 #: Levels of nesting that are accepted; other JSON parsers and serializers fail at a few hundred.
 MAX_DEPTH = 100
-#: Bytes of a body from which only PARSERS threads parse at a time: a value takes several times the memory of its body,
-#: and threads that keep the GIL add up.
-LARGE, PARSERS = 256 * 1024, 2
+#: Bytes of a body from which one is parsed at a time: a value takes several times the memory of its body, and several
+#: threads that keep the GIL may each be next before the event loop is.
+LARGE = 256 * 1024
 #: Bytes of a text in which lone surrogates are replaced on an event loop; it takes 50 ms for 1 MB.
 REPAIRED_ON_LOOP = 128 * 1024
 #: Bytes that are counted in one piece.
 PIECE = 256 * 1024
 
-_parsers = BoundedSemaphore(PARSERS)
+_parsing = Lock()
 
 
 class NotJson(ValueError):
@@ -42,7 +42,7 @@ def load(body: bytes) -> Any:
         raise NotJson(
             f"The body has over {JSON_STRUCTURE} of the characters {{ [ , and : outside of strings: send less at a time"
         )
-    with _parsers if len(body) > LARGE else nullcontext():
+    with _parsing if len(body) > LARGE else nullcontext():
         value = _parse(body)
     _check_depth(body, value)
     return value

@@ -126,6 +126,13 @@ class Server:
         self.running.discard(self)
         self.unchecked += self.new_stalls()
 
+    def memory(self) -> int:
+        """Return the bytes of the server's resident memory."""
+        assert self.process
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
     def stalls(self, over: int = 0) -> list[str]:
         """Return the stalls of the event loop that the watchdog has logged so far, each with the loop's stack.
 

@@ -167,6 +167,7 @@ def _responses(jobs: Sequence[Job], rows: LockedInstances) -> list[IngressRespon
             callback()
         return [work.response() for work in works]
     finally:
+        # nothing stays with the thread until its next requests: they may have been megabytes
         batch_context.before_release, batch_context.shared = None, {}
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from instances.access.cache import AccessCache
 from instances.bounds import LOCK_SECONDS
@@ -85,6 +85,7 @@ class IngressQueue:
 
     def _run_large(self, job: Job) -> bool:
         self._run([job], AccessCache())
+        _forget(job)
         return True
 
     def _run(self, jobs: list[Job], cache: AccessCache) -> None:
@@ -123,7 +124,14 @@ def _run_locked(job: Job) -> bool:
     close_old_connections()
     if is_done:
         _resolve([job])
+        _forget(job)
     return is_done
+
+
+def _forget(job: Job) -> None:
+    """Close this thread's connection after a large job: SQLite's would keep the values of its last statements."""
+    if job.size >= LARGE_BODY:
+        connections.close_all()
 
 
 class KeyedQueues:

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -295,14 +294,6 @@ def test_responses_that_wait_for_their_readers_count(start_server):
 # Memory
 
 
-def memory(server: Server) -> int:
-    """Return the bytes of the server's memory."""
-    assert server.process
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
-
-
 def signed(body: bytes) -> dict[str, str]:
     return {"X-Hub-Signature-256": "sha256=" + hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()}
 
@@ -315,7 +306,7 @@ def test_five_hundred_large_bodies_take_no_more_than_the_budget(start_server, po
     server = start_server(MAX_HELD_BYTES=str(budget))
     instance = server.create()
     server.receive(instance)
-    before = memory(server)
+    before = server.memory()
     posters = []
     for _ in range(250):
         posters.append(post(*META, 16 * KIB * KIB, at=server))
@@ -330,7 +321,7 @@ def test_five_hundred_large_bodies_take_no_more_than_the_budget(start_server, po
                 poster.socket.send(piece)
             except OSError:
                 continue
-        most = max(most, memory(server))
+        most = max(most, server.memory())
         if sum(map(_is_answered, posters)) == len(posters) - 2:
             break
     assert server.receive(instance).status == 200, "small bodies are taken meanwhile"
@@ -339,7 +330,7 @@ def test_five_hundred_large_bodies_take_no_more_than_the_budget(start_server, po
     assert most - before < budget + 50_000_000
     for poster in posters:
         poster.close()
-    until(lambda: memory(server) - before < 50_000_000, 20)
+    until(lambda: server.memory() - before < 50_000_000, 20)
 
 
 def _is_answered(poster: Poster) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from instances.bounds import JSON_STRUCTURE, MAX_BODY_BYTES
-from tests.server import Number, Server
+from tests.in_process import until
+from tests.server import Number, Response, Server
 
 pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
 
@@ -17,6 +19,10 @@ SIZE = MAX_BODY_BYTES - 100
 @pytest.fixture
 def instance(server: Server) -> Number:
     return server.create()
+
+
+def publish(server: Server, instance: Number, data: bytes) -> Response:
+    return server.post(server.path("/event/publish", instance), body_of(data), key=instance.token)
 
 
 def body_of(data: bytes) -> bytes:
@@ -43,8 +49,7 @@ DEAREST = {
 
 @pytest.mark.parametrize("kind", DEAREST)
 def test_the_dearest_bodies_that_fit_stall_nobody(server, instance, kind):
-    response = server.post(server.path("/event/publish", instance), body_of(DEAREST[kind]), key=instance.token)
-    assert response.status == 201
+    assert publish(server, instance, DEAREST[kind]).status == 201
 
 
 @pytest.mark.parametrize("kind", ["base64", "lone surrogates", "members"])
@@ -62,3 +67,17 @@ def test_twice_the_structure_is_refused(server, instance, part):
     response = server.post(server.path("/event/publish", instance), body, key=instance.token)
     assert response.status == 400
     assert str(JSON_STRUCTURE) in json.dumps(response.json)
+
+
+@pytest.mark.slow
+@pytest.mark.stall(300)  # CPU time of all threads, of which several work on 16 MB
+@pytest.mark.parametrize("kind", ["base64", "commas", "members", "lone surrogates"])
+def test_nothing_is_kept_of_large_bodies(fresh_server, kind):
+    server = fresh_server()
+    instance = server.create()
+    server.receive(instance)
+    before = server.memory()
+    with ThreadPoolExecutor(10) as pool:
+        posting = [pool.submit(publish, server, instance, DEAREST[kind]) for _ in range(10)]
+    assert {future.result().status for future in posting} <= {201, 503}
+    until(lambda: server.memory() - before < 50_000_000, 20)
