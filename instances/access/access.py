@@ -65,6 +65,25 @@ class Access:
         """Return whether this access has the scope."""
         return scope in self.scopes
 
+    def digests_beyond(self) -> frozenset[str]:
+        """Return the digests of those tokens of its instances that open more than this access does.
+
+        The operator may give an instance the token of another one, or a key; then it is not for this access to read.
+        """
+        if self.key is None:  # it holds the token itself, or is the global key
+            return frozenset()
+        beyond = {*digests(settings.AUTHENTICATION_API_KEY)}
+        beyond.update(
+            ApiKey.objects.filter(digest__in=Instance.objects.values("token_digest")).values_list("digest", flat=True)
+        )
+        if not self.is_for_all:
+            own = self.key.instances.all()
+            others = Instance.objects.filter(token_digest__in=own.values("token_digest")).exclude(
+                pk__in=own.values("pk")
+            )
+            beyond.update(others.values_list("token_digest", flat=True))
+        return frozenset(beyond)
+
     def refreshed(self) -> Access | None:
         """Return this access as the database has it now.
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.views.main import ChangeList
@@ -17,6 +18,7 @@ from instances.access.rights import Action, may
 from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
+from instances.crypto import is_same
 from instances.models import Instance, Message, Subscription
 from instances.models.instance import MIN_TOKEN_LENGTH
 
@@ -46,7 +48,7 @@ class TokenFilter(admin.SimpleListFilter):
     parameter_name = "token"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("weak", "Weak"), ("short", f"Under {MIN_TOKEN_LENGTH} characters"), ("shared", "Of several instances")]
+        return [("weak", "Weak"), ("short", f"Under {MIN_TOKEN_LENGTH} characters"), ("shared", "Shared")]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet:
         short, shared = Q(has_short_token=True), Q(has_shared_token=True)
@@ -112,10 +114,10 @@ class InstanceAdmin(SecretAdmin):
 
     @admin.display(description="token")
     def token_strength(self, instance: Any) -> str:
-        """Return in which way the token is weak; a token of several instances opens all of them."""
+        """Return in which way the token is weak; one that is shared is another instance's too, or a key."""
         if not hasattr(instance, "has_short_token"):
             instance = Instance.objects.with_token_strength().only("pk").get(pk=instance.pk)
-        reasons = ["short"] * instance.has_short_token + ["of several instances"] * instance.has_shared_token
+        reasons = ["short"] * instance.has_short_token + ["shared"] * instance.has_shared_token
         return f"weak: {', '.join(reasons)}" if reasons else "ok"
 
     @admin.display(description="websocket")
@@ -157,6 +159,8 @@ class InstanceAdmin(SecretAdmin):
     def token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         instance = self.get_changeable(request, object_id)
         if not may(request.user, Action.SHOW_TOKEN):
+            raise PermissionDenied
+        if not request.user.is_superuser and is_same(instance.token.reveal(), settings.AUTHENTICATION_API_KEY):
             raise PermissionDenied
         self.log_change(request, instance, "Viewed the token.")
         return self.secret_page(request, instance, instance.token.reveal())

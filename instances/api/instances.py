@@ -189,7 +189,8 @@ class FetchInstances(APIView):
         found = list(self._filtered(rows, filters))
         if filters and not found:
             raise NotFound(f'Instance "{next(iter(filters.values()))}" not found')
-        return Response([instance_row(instance, access) for instance in found])
+        beyond = access.digests_beyond() if access.may(MANAGE) else frozenset()
+        return Response([instance_row(instance, access, beyond) for instance in found])
 
     def _filters(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}

@@ -184,7 +184,8 @@ def shown_url(url: str, access: Access) -> str:
 class InstanceRow(TypedDict):
     """An item of the fetchInstances response.
 
-    `token` is null for keys without the scope `manage`, and where it cannot be decrypted.
+    `token` is null for keys without the scope `manage`, for API keys where it opens more than they do, and where it
+    cannot be decrypted.
     """
 
     id: str
@@ -213,8 +214,12 @@ class InstanceRow(TypedDict):
     _count: dict[str, int]
 
 
-def instance_row(instance: Instance, access: Access) -> InstanceRow:
-    """Return the fetchInstances item of an instance with prefetched `subscriptions` and the counts of `counted()`."""
+def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> InstanceRow:
+    """Return the fetchInstances item of an instance with prefetched `subscriptions` and the counts of `counted()`.
+
+    `beyond`: the access's `digests_beyond`.
+    """
+    may_read_token = access.may(MANAGE) and instance.token_digest not in beyond
     oldest_first = sorted(instance.subscriptions.all(), key=lambda subscription: subscription.pk)
     websocket, rabbitmq = (
         next((subscription_row(row) for row in oldest_first if row.transport == transport), None)
@@ -230,7 +235,7 @@ def instance_row(instance: Instance, access: Access) -> InstanceRow:
         "integration": instance.integration,
         "number": instance.number,
         "businessId": instance.business_id,
-        "token": _token(instance) if access.may(MANAGE) else None,
+        "token": _token(instance) if may_read_token else None,
         "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
         "disconnectionReasonCode": None,
         "disconnectionObject": None,

@@ -4,13 +4,15 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Length
 from django.db.models.lookups import LessThanOrEqual
 
-from instances.crypto import Secret, digest
+from instances.crypto import Secret, digest, digests
 from instances.events import EventType, announce
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models.access_revision import AccessRevision
@@ -58,13 +60,17 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
     def with_token_strength(self) -> InstanceQuerySet:
         """Annotate each instance with `has_short_token` and `has_shared_token`; no token is decrypted for it.
 
-        Instances of the Cloud API may share their token among themselves: it is often a business's Graph token.
+        A shared one is also another instance's, or a key. Instances of the Cloud API may share their token among
+        themselves: it is often a business's Graph token.
         """
+        keys = apps.get_model("instances", "ApiKey").objects.values("digest")
+        is_key = Q(token_digest__in=digests(settings.AUTHENTICATION_API_KEY)) | Q(token_digest__in=keys)
         others = Instance.objects.filter(token_digest=OuterRef("token_digest")).exclude(pk=OuterRef("pk"))
         is_cloud_api = Q(integration=Integration.CLOUD_API)
+        is_shared = is_key | Q(Exists(others.exclude(is_cloud_api))) | (~is_cloud_api & Exists(others))
         return self.annotate(
             has_short_token=LessThanOrEqual(Length("token"), _WEAK_CIPHER_LENGTH),
-            has_shared_token=Exists(others.exclude(is_cloud_api)) | (~is_cloud_api & Exists(others)),
+            has_shared_token=ExpressionWrapper(is_shared, models.BooleanField()),
         )
 
     def locked(self) -> InstanceQuerySet:

@@ -470,6 +470,29 @@ def test_a_key_that_reads_sees_no_credentials_and_no_names_of_staff(server):
     assert {row["askedBy"] for row in deliveries} == {None, f"{staff.name} in the admin"}
 
 
+def test_a_key_reads_no_token_that_opens_more_than_it_does(server):
+    """The operator may give an instance any token; a key that manages it gets no other one, and no key, by it."""
+    root = Staff(server, is_superuser=True)
+    shared, stronger = f"token-of-two-{root.name}", issued(root, new_key(*ALL_SCOPES))
+    mine, theirs = server.create(token=shared), server.create(token=shared)
+    own, keyed, everything = server.create(), server.create(token=stronger), server.create(token=GLOBAL_KEY)
+    ids = [instance.id for instance in (mine, own, keyed, everything)]
+
+    def tokens(key):
+        return {row["id"]: row["token"] for row in server.get("/instance/fetchInstances", key=key).json}
+
+    of_mine = tokens(issued(root, new_key(READ, MANAGE, all_instances="", instances=ids)))
+    assert of_mine == {mine.id: None, own.id: own.token, keyed.id: None, everything.id: None}
+    of_all = tokens(issued(root, new_key(READ, MANAGE)))
+    shown = {mine.id: shared, theirs.id: shared, own.id: own.token, keyed.id: None, everything.id: None}
+    assert {pk: of_all[pk] for pk in shown} == shown
+    assert tokens(shared) == {mine.id: shared, theirs.id: shared}
+    assert tokens(GLOBAL_KEY)[everything.id] == GLOBAL_KEY
+    show = url("token", "instances_instance", everything.id)
+    assert Staff(server, *MANAGER).post(show).status == 403
+    assert GLOBAL_KEY in root.post(show).body.decode()
+
+
 def test_the_verify_token_of_metas_webhook_is_shown_to_the_operator_alone(server):
     instance = server.create(integration="WHATSAPP-BUSINESS")
     path = server.path("/instance/rotateToken", instance)

@@ -110,19 +110,20 @@ def test_weak_tokens_are_listed_in_the_admin(server):
     twins = [server.create(f"{tag} twin {number}", token=f"shared-token-{tag}") for number in (1, 2)]
     for number in (1, 2):
         server.create(f"{tag} cloud {number}", integration="WHATSAPP-BUSINESS", token=cloud_twins)
+    server.create(f"{tag} keyed", token=key_that_manages(server))
     staff = Staff(server, "view_instance")
 
-    names = {"strong", "long enough", "short", "twin 1", "twin 2", "cloud 1", "cloud 2"}
+    names = {"strong", "long enough", "short", "twin 1", "twin 2", "cloud 1", "cloud 2", "keyed"}
 
     def listed(value):
         body = staff.get(f"{url('changelist', 'instances_instance')}?q={tag}&token={value}").body.decode()
         return {name for name in names if f">{tag} {name}<" in body}
 
     assert listed("short") == {"short"}
-    assert listed("shared") == {"twin 1", "twin 2"}
-    assert listed("weak") == {"short", "twin 1", "twin 2"}
+    assert listed("shared") == {"twin 1", "twin 2", "keyed"}
+    assert listed("weak") == {"short", "twin 1", "twin 2", "keyed"}
     assert listed("") == names
-    assert "weak: of several instances" in staff.get(url("change", "instances_instance", twins[0].id)).body.decode()
+    assert "weak: shared" in staff.get(url("change", "instances_instance", twins[0].id)).body.decode()
     page = staff.get(url("change", "instances_instance", strong.id)).body.decode()
     assert "weak" not in page.partition('id="content"')[2]
 
