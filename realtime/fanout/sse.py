@@ -31,6 +31,7 @@ from realtime.fanout.namespaces import Member, Namespaces
 from realtime.fanout.recovery import ResumeRequest, Since, StartPosition
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
+from realtime.socketio.handshake import MAX_KEYS
 from realtime.socketio.server import TryLater
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,10 @@ class EventStream:
         """Authorize a request; raises ApiError as a REST route would, TryLater and django.db.Error."""
         name = scope["path"].removeprefix(PATH)
         keys = tuple(value.decode(errors="replace") for header, value in scope["headers"] if header == b"apikey")
-        credentials = Credentials(keys, tuple(query.get("token", [])), Caller.of(scope))
+        tokens = tuple(query.get("token", ()))
+        if len(keys) + len(tokens) > MAX_KEYS:
+            raise errors.ApiError(f"The header and the query have over {MAX_KEYS} keys and tokens: send one", 431)
+        credentials = Credentials(keys, tokens, Caller.of(scope))
         last_event_id = AsgiHeaders(scope["headers"]).get("last-event-id")
         since = query.get("since", [""])[0]
         seq_or_offset = int(since) if since.isdecimal() and len(since) < 19 else since

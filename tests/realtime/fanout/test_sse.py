@@ -185,6 +185,13 @@ def test_a_request_without_access_gets_the_usual_error(server, open_stream, inst
     assert stream.json()["response"]["message"] == ['The "no-such-instance" instance does not exist']
 
 
+def test_a_stream_takes_few_keys_and_tokens(server, open_stream, instance):
+    minted = server.post(server.path("/websocket/token", instance), {}, key=instance.token).json["token"]
+    started(open_stream(instance.name, "?" + f"token={minted}&" * 8))
+    stream = open_stream(instance.name, "?" + f"token={minted}&" * 9)
+    assert (stream.status, stream.json()["error"]) == (431, "Request Header Fields Too Large")
+
+
 def test_a_stream_without_a_name_is_not_found(server, open_stream):
     stream = open_stream("", apikey=GLOBAL_KEY)
     assert (stream.status, stream.json()["response"]["message"]) == (404, ["Cannot GET /event/stream/"])
