@@ -67,7 +67,7 @@ class PasswordGate:
     """
 
     def __init__(self, app: Application) -> None:
-        """`app` has threads of its own, as many as the hashes that run at a time."""
+        """`app` has threads of its own, as many as the hashes that run at a time or more."""
         self.app = app
         self._running = asyncio.Semaphore(PASSWORD_HASHES)
         #: The number of requests that wait, in all (None) and by holder: an address or a name.
@@ -135,14 +135,16 @@ class LogInGate(PasswordGate):
                 self._log_refusal(address)
                 await refuse(send, 429, TOO_MANY, math.ceil(limiter.seconds_until_allowed(subject)))
                 return
-        self._by_name.allows(name)  # counted, and refused in no case
+        is_name_counted = self._by_name.allows(name)  # refused in no case
 
         async def send_counted(message: Message) -> None:
-            # a form with an error is shown again, with 200
-            if message["type"] == "http.response.start" and message["status"] == 302:
+            # wrong guesses alone count, which show the form again: not what Django refuses unhashed, because another
+            # site's page has sent it (CSRF), by which that site could lock out whoever looks at the page
+            if message["type"] == "http.response.start" and message["status"] != 200:
                 self._by_address.give_back(address)
                 self._by_address_and_name.give_back((address, name))
-                self._by_name.give_back(name)
+                if is_name_counted:
+                    self._by_name.give_back(name)
             await send(message)
 
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])

@@ -94,6 +94,14 @@ def test_guesses_are_limited_by_address_and_by_address_and_name(strict, root):
     assert int(refused.headers["Retry-After"]) > 0
 
 
+def test_another_sites_page_locks_nobody_out(strict, root):
+    """Forms that a page makes the browser of a user send are refused, and do not count for the user's address."""
+    address, form = next(addresses), urlencode({"username": root, "password": "wrong"})
+    for headers in ({"Cookie": ""}, {"Origin": "https://evil.example"}) * 2:
+        assert post(strict, form, {"X-Forwarded-For": address} | headers).status == 403
+    assert log_in(strict, root, PASSWORD, address).status == 302
+
+
 def test_a_name_that_is_guessed_is_slowed_and_not_locked(strict, root):
     assert log_in(strict, root, address=next(addresses)).status == 200
     with ThreadPoolExecutor(2) as pool:
