@@ -8,7 +8,7 @@ from servestatic import ServeStatic
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "evoapi.settings")
 django_application = get_wsgi_application()
-application = ServeStatic(django_application)
+application = ServeStatic(django_application, allow_all_origins=False)  # the gate adds the headers of CORS_ORIGIN
 
 from django.conf import settings  # noqa: E402 (needs Django to be set up)
 from django.contrib.staticfiles.finders import get_finders  # noqa: E402

@@ -146,6 +146,15 @@ def _may_be_keyless(method: str, host: str, origin: str | None) -> bool:
 # Responses
 
 
+def response_headers(method: str, path: str, origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that every response to such a request has, unless it has others of these names."""
+    return _django_headers(
+        "OPTIONS" if method == "OPTIONS" else "GET",
+        "/admin/" if path.startswith("/admin/") else "/",
+        None if origin is None else origin[:MAX_ORIGIN],
+    )
+
+
 @lru_cache(maxsize=256)
 def _django_headers(method: str, path: str, origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
     """Return the headers that Django's middleware adds to every response to such a request."""
@@ -214,7 +223,7 @@ class Response:
 
     def __init__(self, scope: Scope, origin: str | None, send: Send) -> None:
         self._scope = scope
-        self._origin = None if origin is None else origin[:MAX_ORIGIN]
+        self._origin = origin
         self._send = send
         self._has_begun = False
 
@@ -224,13 +233,9 @@ class Response:
             self._has_begun = True
             given = list(message.get("headers", ()))
             names = {name.lower() for name, _ in given}
-            message = message | {"headers": given + [header for header in self._headers() if header[0] not in names]}
+            ours = response_headers(self._scope["method"], self._scope["path"], self._origin)
+            message = message | {"headers": given + [header for header in ours if header[0] not in names]}
         await self._send(message)
-
-    def _headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        method = "OPTIONS" if self._scope["method"] == "OPTIONS" else "GET"
-        path = "/admin/" if self._scope["path"].startswith("/admin/") else "/"
-        return _django_headers(method, path, self._origin)
 
     async def refuse(self, receive: Receive, status: int, message: str) -> None:
         """Respond with an error, in place of the application; to a websocket's handshake, too."""

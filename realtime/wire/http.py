@@ -17,6 +17,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from instances import errors
+from instances.access.gate import response_headers
+from instances.asgi import AsgiHeaders
 from instances.bounds import HEAD_BYTES, HEAD_LINES, HEAD_SECONDS, RESPONSE_SECONDS
 from instances.ingress.body_limit import BODY_PATIENCE, Transfer
 from realtime.wire import rfc6455
@@ -313,6 +315,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _respond_and_close(self, status: int, message: str, more: tuple[bytes, ...] = ()) -> None:
         body = errors.error_response(status, [message]).content
         headers = [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close", *more]
+        origin = AsgiHeaders(self.headers or ()).get("origin")  # as far as the head was received
+        headers += [b"%b: %b" % header for header in response_headers("GET", "/", origin)]
         self.transport.write(STATUS_LINE[status] + b"\r\n".join([*headers, b"", body]))
         if self._body:
             self.cycle.disconnected = True  # or the application would respond, too

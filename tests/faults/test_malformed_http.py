@@ -36,8 +36,16 @@ def exchange(server, sent):
 def test_a_malformed_request_is_refused_in_the_usual_shape(server, sent):
     head, _, body = exchange(server, sent).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nx-content-type-options: nosniff\r\n" in head
     assert b"content-type: application/json" in head
     assert json.loads(body)["response"]["message"] == ["The request is not valid HTTP/1.1: see RFC 9112"]
+
+
+def test_a_page_can_read_the_refusal_of_a_large_head(server):
+    head = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: https://panel.example\r\nX: " + b"x" * 70_000
+    response = exchange(server, head)
+    assert response.startswith(b"HTTP/1.1 431 ")
+    assert b"\r\naccess-control-allow-origin: *\r\n" in response
 
 
 def test_malformed_bytes_after_a_request_get_no_second_response_before_the_first(server):

@@ -296,6 +296,7 @@ def test_every_response_has_the_headers_of_rest(server, listing, cors_origin, or
         ("GET", "/event/stream/", None, 404),
         ("POST", "/event/stream/nobody", {}, 404),
         ("GET", "/socket.io/?EIO=3", None, 400),
+        ("GET", "/static/no-such-file.css", None, 404),
         ("GET", "/socket.io/no-such-file.js", None, 404 if is_accepted else 400),
     ]:
         more = large if body is large else {}
@@ -341,6 +342,12 @@ def test_responses_are_not_stored_by_caches_except_for_files(server):
     assert "no-store" in server.get("/admin/login/").headers["Cache-Control"]
     for path in ("/static/admin/css/base.css", "/socket.io/socket.io.js"):
         assert "max-age" in server.get(path).headers["Cache-Control"], path
+
+
+def test_files_may_be_read_by_pages_of_allowed_origins(listing):
+    for origin, allowed in [(PANEL, PANEL), (EVIL, None)]:
+        response = listing.get("/static/admin/css/base.css", headers={"Origin": origin})
+        assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (200, allowed)
 
 
 # Names of headers with underscores
