@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from io import BytesIO
@@ -19,34 +19,13 @@ from instances import errors
 from instances.asgi import Receive, Scope, Send, header_variables, respond
 from instances.bounds import QUEUE_SECONDS, SMALL_BODY
 from instances.ingress.held_bytes import RETRY_AFTER, Overloaded, held_bytes
+from instances.shares import Shares
 
 
 class WsgiResponse(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
-
-
-class Shares:
-    """Slots of which each holder has at most `size` at a time; its further tasks wait in order."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._semaphores: dict[Hashable, asyncio.Semaphore] = {}
-        #: Tasks that hold a slot or wait for one, by holder.
-        self._users: dict[Hashable, int] = {}
-
-    @asynccontextmanager
-    async def slot(self, holder: Hashable) -> AsyncIterator[None]:
-        self._users[holder] = self._users.get(holder, 0) + 1
-        semaphore = self._semaphores.setdefault(holder, asyncio.Semaphore(self.size))
-        try:
-            async with semaphore:
-                yield
-        finally:
-            self._users[holder] -= 1
-            if not self._users[holder]:
-                del self._users[holder], self._semaphores[holder]
 
 
 class ThreadedWsgi:

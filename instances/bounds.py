@@ -579,6 +579,48 @@ RESENT = _bound(
     beyond="the call resends the oldest, and answers `hasMore`",
 )
 
+ATTEMPTS = _bound(
+    "LIMIT_ATTEMPTS",
+    1000,
+    "attempts",
+    Holder.PROCESS,
+    least=20,
+    limits="attempts to send deliveries at a time; one instance has at most as many of them as are left free",
+    beyond="further deliveries wait; a tenth is kept for endpoints that answer fast",
+)
+ATTEMPTS_PER_ENDPOINT = _bound(
+    "LIMIT_ATTEMPTS_PER_ENDPOINT",
+    20,
+    "attempts",
+    Holder.RECEIVER,
+    limits="attempts at a time to an endpoint; five before its first success, two while it fails",
+    beyond="further deliveries to it wait",
+)
+LARGE_BODIES = _bound(
+    "LIMIT_LARGE_BODIES",
+    64 * 1024 * 1024,
+    "bytes",
+    Holder.PROCESS,
+    limits="bodies above 64 KiB that are being sent; one instance has at most as much of them as is left free",
+    beyond="further large ones wait, small ones do not",
+)
+KNOWN_ENDPOINTS = _bound(
+    "LIMIT_KNOWN_ENDPOINTS",
+    10_000,
+    "endpoints",
+    Holder.PROCESS,
+    limits="endpoints of which a process remembers how their last attempt went",
+    beyond="the one with the oldest attempt counts as new again",
+)
+RABBITMQ_CHANNELS = _bound(
+    "LIMIT_RABBITMQ_CHANNELS",
+    256,
+    "channels",
+    Holder.PROCESS,
+    limits="idle channels that are kept on the connection to RabbitMQ, one for each endpoint",
+    beyond="the one that was idle for the longest is closed, and opened again when it is needed",
+)
+
 
 def document() -> str:
     """Return docs/limits.md."""

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from instances.models import Fingerprint
+from instances.shares import Shares
 
 T = TypeVar("T")
 
@@ -41,10 +42,17 @@ THREADS = 4
 _executors = {pool: ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=pool.value) for pool in Pool}
 
 
-async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOINS, **kwargs: Any) -> T:
+#: Half of each pool, which a holder that is named may have.
+_shares = {pool: Shares(THREADS // 2) for pool in Pool}
+
+
+async def database(
+    function: Callable[..., T], *args: Any, pool: Pool = Pool.JOINS, holder: Hashable = None, **kwargs: Any
+) -> T:
     """Run `function` in a thread where it may use the ORM; return its result, raise its errors.
 
-    Multi-step work belongs into one function: a transaction does not span two calls.
+    Multi-step work belongs into one function: a transaction does not span two calls. Of the threads of the pool a
+    `holder`, such as an instance whose lock the call may wait for, has at most half at a time.
     """
 
     def call() -> T:
@@ -58,7 +66,8 @@ async def database(function: Callable[..., T], *args: Any, pool: Pool = Pool.JOI
             elif connection.errors_occurred:
                 connection.close()  # it may be broken; the next call gets another one
 
-    return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
+    async with nullcontext() if holder is None else _shares[pool].slot(holder):
+        return await asyncio.get_running_loop().run_in_executor(_executors[pool], call)
 
 
 async def close_kept_connections() -> None:

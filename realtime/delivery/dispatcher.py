@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, State, load_bodies
+from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, DueEndpoint, State, load_bodies
 from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, transports
 from realtime.operation.supervisor import SetAside, Supervisor, is_cancelled
@@ -148,9 +148,9 @@ class Dispatcher:
         for endpoint_id, error in failed.items():
             self._set_aside.add(endpoint_id, error)
         self._cooling_down |= dict.fromkeys(unclaimable, time.monotonic() + COOLING_DOWN)
-        for delivery, endpoint in claimed:
+        for delivery, endpoint, instance in claimed:
             self._set_aside.discard(delivery.endpoint_id)
-            slot = self._limiter.acquire(delivery.endpoint_id, delivery.size)
+            slot = self._limiter.acquire(delivery.endpoint_id, delivery.size, instance)
             self._in_flight[slot] = delivery
             task = asyncio.ensure_future(self._attempt(delivery, endpoint, slot))
             self._tasks.add(task)
@@ -247,9 +247,10 @@ async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
 
 
 class Claimed(NamedTuple):
-    """The result of a poll: deliveries with their current endpoints, and endpoints without any to claim."""
+    """The result of a poll: deliveries, each with its current endpoint and the instance that this one belongs to."""
 
-    deliveries: list[tuple[Delivery, Endpoint | None]]
+    deliveries: list[tuple[Delivery, Endpoint | None, Hashable]]
+    #: Endpoints without a delivery that could be claimed.
     unclaimable: list[int]
     #: Endpoints that raised an unforeseen error, whose claims are rolled back.
     failed: dict[int, Exception]
@@ -258,7 +259,7 @@ class Claimed(NamedTuple):
 def _claim(lease: str, available: Availability, excluded: list[int]) -> Claimed:
     """Claim due deliveries and read their endpoints, in one transaction: without an endpoint there is no claim."""
     result = Claimed([], [], {})
-    due = Delivery.objects.due(ENDPOINTS_AT_ONCE, excluding=[*available.full(), *excluded])
+    due = Delivery.objects.due(ENDPOINTS_AT_ONCE, [*available.full(), *excluded], available.full_instances())
     if not due:
         return result
     try:
@@ -274,26 +275,30 @@ def _claim(lease: str, available: Availability, excluded: list[int]) -> Claimed:
             except DATABASE_ERRORS:
                 raise
             except Exception as error:
-                result.failed[endpoint[0]] = error
+                result.failed[endpoint.id] = error
     return result
 
 
-def _claim_for(due: list[tuple[int, bool]], lease: str, available: Availability, result: Claimed) -> None:
+def _claim_for(due: list[DueEndpoint], lease: str, available: Availability, result: Claimed) -> None:
     """Claim deliveries of these endpoints in one transaction, and add them to the result."""
     claimed: list[Delivery] = []
     unclaimable = []
+    instances = {}
     with transaction.atomic():
-        for endpoint_id, is_ordered in due:
-            free = available.free(endpoint_id)
+        for endpoint_id, is_ordered, instance in due:
+            free = available.free(endpoint_id, instance)
             claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
-            deliveries = claim(endpoint_id, free, lease, available.large) if free else []
-            available.reserve(endpoint_id, [delivery.size for delivery in deliveries])
+            deliveries = claim(endpoint_id, free, lease, available.large(instance)) if free else []
+            available.reserve(endpoint_id, [delivery.size for delivery in deliveries], instance)
+            instances[endpoint_id] = instance
             claimed += deliveries
             if not deliveries:  # also without a free slot: such endpoints must not fill the next poll
                 unclaimable.append(endpoint_id)
         endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
         load_bodies(claimed)
-    result.deliveries.extend((delivery, endpoints.get(delivery.endpoint_id)) for delivery in claimed)
+    for delivery in claimed:
+        endpoint_id = delivery.endpoint_id
+        result.deliveries.append((delivery, endpoints.get(endpoint_id), instances[endpoint_id]))
     result.unclaimable.extend(unclaimable)
 
 

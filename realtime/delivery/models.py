@@ -69,18 +69,34 @@ class AttemptResult(NamedTuple):
     attempt: Attempt
 
 
+class DueEndpoint(NamedTuple):
+    """An endpoint with deliveries that are due."""
+
+    id: int
+    #: True if its deliveries are claimed by `claim_first`, in order.
+    is_ordered: bool
+    #: The instance that it belongs to, as the database has it; None for an endpoint of all instances.
+    instance: Any
+
+
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def pending(self) -> DeliveryQuerySet:
         return self.filter(state=State.PENDING)
 
-    def due(self, limit: int, excluding: Sequence[int] = ()) -> list[tuple[int, bool]]:
+    def due(
+        self, limit: int, excluding: Sequence[int] = (), excluding_instances: Sequence[Any] = ()
+    ) -> list[DueEndpoint]:
         """Return up to `limit` endpoints with deliveries that are due, the longest due first.
 
-        Each is paired with a flag: True for an ordered endpoint, to be claimed by `claim_first`, otherwise by `claim`.
-        For an ordered endpoint, only the first pending delivery of each instance counts. The query goes from endpoint
-        to endpoint, and there from instance to instance, through indexes: a backlog is not scanned.
+        Endpoints with ids in `excluding` are left out, and so are those of `excluding_instances`, which are values of
+        `DueEndpoint.instance`. For an ordered endpoint, only the first pending delivery of each instance counts. The
+        query goes from endpoint to endpoint, and there from instance to instance, through indexes: a backlog is not
+        scanned.
         """
         others = f"AND endpoint NOT IN ({_placeholders(excluding)})" if excluding else ""
+        of_others = ""
+        if excluding_instances:
+            of_others = f"AND (instance IS NULL OR instance NOT IN ({_placeholders(excluding_instances)}))"
         names = _transports_on()
         with connection.cursor() as cursor:
             cursor.execute(
@@ -99,15 +115,19 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                     SELECT endpoint, TRUE, {_head_of_queue("due_at", "ordered_instances.endpoint")}
                     FROM ordered_instances WHERE ordered_instances.instance IS NOT NULL
                 )
-                SELECT endpoint, is_ordered FROM next_deliveries WHERE due_at <= %s
-                  AND (SELECT transport FROM realtime_delivery
-                       WHERE state = 'pending' AND endpoint_id = next_deliveries.endpoint LIMIT 1)
-                      IN ({_placeholders(names)})
-                GROUP BY endpoint, is_ordered ORDER BY MIN(due_at), endpoint LIMIT %s
+                SELECT endpoint, is_ordered, instance FROM (
+                    SELECT endpoint, is_ordered, MIN(due_at) AS due_at,
+                           (SELECT transport FROM realtime_delivery
+                            WHERE state = 'pending' AND endpoint_id = next_deliveries.endpoint LIMIT 1) AS transport,
+                           (SELECT CASE WHEN is_operators THEN NULL ELSE instance_id END FROM realtime_delivery
+                            WHERE state = 'pending' AND endpoint_id = next_deliveries.endpoint LIMIT 1) AS instance
+                    FROM next_deliveries WHERE due_at <= %s GROUP BY endpoint, is_ordered
+                ) AS due_endpoints
+                WHERE transport IN ({_placeholders(names)}) {of_others} ORDER BY due_at, endpoint LIMIT %s
                 """,  # noqa: S608
-                [*excluding, *excluding, _now(), *names, limit],
+                [*excluding, *excluding, _now(), *names, *excluding_instances, limit],
             )
-            return [(endpoint, bool(is_ordered)) for endpoint, is_ordered in cursor.fetchall()]
+            return [DueEndpoint(pk, bool(is_ordered), instance) for pk, is_ordered, instance in cursor.fetchall()]
 
     def claim(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
         """Claim up to `limit` due deliveries of an endpoint for LEASE seconds; ordered ones are left out.

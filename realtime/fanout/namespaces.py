@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import socketio
@@ -229,14 +230,16 @@ class Namespaces(socketio.AsyncNamespace):
             return await self._send(member.membership, body)
 
     async def _send(self, membership: Membership, body: dict[str, Any]) -> dict[str, Any]:
-        sending = await database(self._begin_sending, membership, dict(body), pool=Pool.SENDS)
+        # each call may wait for the lock of its instance
+        in_pool = partial(database, pool=Pool.SENDS, holder=membership.instance_id or str(body.get("instance")))
+        sending = await in_pool(self._begin_sending, membership, dict(body))
         if sending.is_repeat:
             return sending.message.as_event()
         try:
             wa_id = await sending.deliver()
         except NotSent as error:
-            raise await database(sending.fail, error, pool=Pool.SENDS) from None
-        return await database(sending.finish, wa_id, pool=Pool.SENDS)
+            raise await in_pool(sending.fail, error) from None
+        return await in_pool(sending.finish, wa_id)
 
     def _begin_sending(self, membership: Membership, body: dict[str, Any]) -> Sending:
         instance = membership.sending_instance(body.pop("instance", None))

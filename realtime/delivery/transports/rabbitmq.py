@@ -23,6 +23,7 @@ from typing import Any
 from django.conf import settings
 from yarl import URL
 
+from instances.bounds import RABBITMQ_CHANNELS
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, RenderedBody, Result, Transport
@@ -59,7 +60,7 @@ RECONNECT_DELAY = 2.0
 #: Seconds between heartbeats, unless the URI says otherwise; aiormq closes a connection after about three missed ones.
 HEARTBEAT = 10
 #: Channels that are kept open, unless more are in use at a time; a broker allows 2047 for a connection.
-MAX_CHANNELS = 256
+MAX_CHANNELS = RABBITMQ_CHANNELS
 #: The limit of AMQP for names, in bytes.
 MAX_NAME = 255
 #: The id of the environment's endpoint for all instances.

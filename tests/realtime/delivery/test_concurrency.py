@@ -98,15 +98,58 @@ def test_slow_endpoints_share_half_of_the_slots(monkeypatch):
 
 def test_large_bodies_count_by_their_size():
     limiter = ConcurrencyLimiter()
-    assert limiter.availability().large == MAX_LARGE
+    assert limiter.availability().large() == MAX_LARGE
     small, large = limiter.acquire(1, LARGE), limiter.acquire(1, 10 * LARGE)
     available = limiter.availability()
-    assert available.large == MAX_LARGE - 10 * LARGE
+    assert available.large() == MAX_LARGE - 10 * LARGE
     available.reserve(2, [MAX_LARGE])
-    assert available.large == 0
+    assert available.large() == 0
     for slot in (small, large):
         limiter.release(slot)
-    assert limiter.availability().large == MAX_LARGE
+    assert limiter.availability().large() == MAX_LARGE
+
+
+def test_an_instance_leaves_as_many_slots_as_it_takes():
+    limiter = ConcurrencyLimiter()
+    taken = 0
+    while free := [endpoint for endpoint in range(1, 2000) if limiter.availability().free(endpoint, "mine")]:
+        for endpoint_id in free[:50]:
+            if limiter.availability().free(endpoint_id, "mine"):
+                limiter.acquire(endpoint_id, 100, "mine")
+                taken += 1
+    assert taken == (MAX_IN_FLIGHT - RESERVED) // 2
+    available = limiter.availability()
+    assert available.free(3000, "other") == MAX_PER_UNKNOWN
+    assert available.free(3000) == MAX_PER_UNKNOWN  # an endpoint of all instances
+    assert available.full_instances() == []  # a healthy endpoint would have a slot
+    for endpoint_id in range(4000, 4000 + MAX_IN_FLIGHT // 2 - taken):
+        limiter.acquire(endpoint_id, 100, "mine")
+    assert limiter.availability().full_instances() == ["mine"]
+
+
+def test_an_instance_leaves_as_many_bytes_of_large_bodies_as_it_takes():
+    limiter = ConcurrencyLimiter()
+    slots = []
+    while limiter.availability().large("mine"):
+        slots.append(limiter.acquire(1, MAX_LARGE // 8, "mine"))
+    assert len(slots) == 4
+    assert limiter.availability().large() == MAX_LARGE // 2
+    assert limiter.availability().large("other") == MAX_LARGE // 4  # one claim takes half of what it may have
+    for slot in slots:
+        limiter.release(slot)
+    assert limiter.availability().large("mine") == MAX_LARGE // 2
+
+
+def test_few_endpoints_are_remembered_however_many_there_were(monkeypatch):
+    monkeypatch.setattr(concurrency, "KNOWN_ENDPOINTS", 3)
+    limiter = ConcurrencyLimiter()
+    limiter.load_failing([1, 2, 3])
+    slot = limiter.acquire(1, 100)
+    limiter.record(slot, is_success=False)
+    limiter.release(slot)
+    limiter.load_failing([4])
+    free = {endpoint_id: limiter.availability().free(endpoint_id) for endpoint_id in range(1, 5)}
+    assert free == {1: MAX_PER_FAILING, 2: MAX_PER_UNKNOWN, 3: MAX_PER_FAILING, 4: MAX_PER_FAILING}
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.booleans()), max_size=300))

@@ -29,8 +29,8 @@ def test_of_ordered_deliveries_only_the_first_of_each_instance_is_due(loja):
             pending(5, loja, 1, transport="carrier pigeon"),
         ]
     )
-    assert set(Delivery.objects.due(10)) == {(2, True), (3, False)}
-    assert Delivery.objects.due(10, excluding=[2, 4]) == [(3, False)]
+    assert {endpoint[:2] for endpoint in Delivery.objects.due(10)} == {(2, True), (3, False)}
+    assert [endpoint[:2] for endpoint in Delivery.objects.due(10, excluding=[2, 4])] == [(3, False)]
     assert len(Delivery.objects.due(1)) == 1
 
     assert not Delivery.objects.claim(2, 10, "a")

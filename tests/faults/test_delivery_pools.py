@@ -1,0 +1,75 @@
+"""Slots and threads of deliveries and sockets: what one tenant fills leaves room for the others.
+
+Nothing here measures time: the others are served while what fills the slots still waits.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.faults.test_pools import locked
+from tests.in_process import until
+from tests.receiver import Receiver
+
+TEXT = {"number": "5511988887777", "text": "hello"}
+
+
+def add_endpoint(server, instance, receiver):
+    body = {"url": receiver.url, "events": ["CALL"]}
+    assert server.post(server.path("/webhook/endpoints", instance), body).status == 201
+
+
+def publish(server, instance, *data):
+    events = [{"event": "call", "data": each} for each in data]
+    assert server.post(server.path("/event/publish", instance), events).status == 201
+
+
+def test_one_instances_hanging_endpoints_leave_slots_to_others(fresh_server):
+    hanging = threading.Event()
+    with Receiver(lambda request: hanging.wait(60) and 200) as stuck, Receiver() as receiver:
+        server = fresh_server(LIMIT_ATTEMPTS="20")
+        mine, other = server.create(), server.create()
+        for _ in range(20):
+            add_endpoint(server, mine, stuck)
+        publish(server, mine, *range(5))
+        until(lambda: len(stuck.requests) >= 9)
+
+        add_endpoint(server, other, receiver)
+        publish(server, other, 1)
+        until(lambda: receiver.requests, 5)
+        assert not hanging.is_set()
+        hanging.set()
+
+
+def test_one_instances_large_events_leave_room_to_others(fresh_server):
+    hanging = threading.Event()
+    with Receiver(lambda request: hanging.wait(60) and 200) as stuck, Receiver() as receiver:
+        server = fresh_server(LIMIT_LARGE_BODIES="400000")
+        mine, other = server.create(), server.create()
+        for _ in range(3):
+            add_endpoint(server, mine, stuck)
+        add_endpoint(server, other, receiver)
+        publish(server, mine, *["x" * 100_000] * 5)
+        until(lambda: stuck.requests)
+
+        publish(server, other, "x" * 100_000)
+        until(lambda: receiver.requests, 5)
+        hanging.set()
+
+
+@pytest.mark.postgres  # where rows are locked, and not the database
+def test_sends_over_sockets_that_wait_for_one_instance_leave_threads_to_others(fresh_server, node):
+    server = fresh_server(LIMIT_LOCK_SECONDS="60")
+    mine, other = server.create(), server.create()
+    sockets = [
+        node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+        for instance in (*[mine] * 8, other)
+    ]
+    with locked(server, mine):
+        for socket in sockets[:-1]:
+            socket.emit("send_message", TEXT)
+        assert sockets[-1].call("send_message", TEXT)["key"]["fromMe"] is True
+    for socket in sockets:
+        socket.disconnect()
