@@ -18,7 +18,7 @@ import math
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
@@ -129,22 +129,23 @@ class LogInGate(PasswordGate):
         if (delay or self._running.locked()) and self.is_full([address, name]):
             await refuse(send, 429, BUSY, RETRY_AFTER)
             return
+        counted: list[tuple[RateLimiter, Hashable]] = []
         # of a name first: whoever tries his own name over and over does not use up what others have at his address
         for limiter, subject in ((self._by_address_and_name, (address, name)), (self._by_address, address)):
             if not limiter.allows(subject):
+                _give_back(counted)
                 self._log_refusal(address)
                 await refuse(send, 429, TOO_MANY, math.ceil(limiter.seconds_until_allowed(subject)))
                 return
-        is_name_counted = self._by_name.allows(name)  # refused in no case
+            counted.append((limiter, subject))
+        if self._by_name.allows(name):  # otherwise it is delayed, and not refused
+            counted.append((self._by_name, name))
 
         async def send_counted(message: Message) -> None:
             # wrong guesses alone count, which show the form again: not what Django refuses unhashed, because another
             # site's page has sent it (CSRF), by which that site could lock out whoever looks at the page
             if message["type"] == "http.response.start" and message["status"] != 200:
-                self._by_address.give_back(address)
-                self._by_address_and_name.give_back((address, name))
-                if is_name_counted:
-                    self._by_name.give_back(name)
+                _give_back(counted)
             await send(message)
 
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
@@ -160,6 +161,11 @@ class LogInGate(PasswordGate):
         if now - self._logged_at >= LOG_INTERVAL:
             logger.warning("Log-ins at the admin are refused: %s, the last one from %s", self._refused, address)
             self._refused, self._logged_at = 0, now
+
+
+def _give_back(counted: Iterable[tuple[RateLimiter, Hashable]]) -> None:
+    for limiter, subject in counted:
+        limiter.give_back(subject)
 
 
 def _address(scope: Scope) -> str:
