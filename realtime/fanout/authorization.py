@@ -260,14 +260,17 @@ class Membership:
 
 
 def still_authorized_or_ending(listeners: set[ListenerAccess]) -> set[ListenerAccess]:
-    """Return the listeners that are still authorized, and those whose instance is deleted.
+    """Return the listeners that are still authorized, and those whose instance is deleted but not their key.
 
     The latter are to receive its last events, after which the relay disconnects them.
     """
     authorized = still_authorized(listeners)
     ids = {instance_id for _, instance_id, _ in listeners - authorized if instance_id}
     deleted = ids - set(Instance.objects.filter(pk__in=ids).values_list("pk", flat=True))
-    return authorized | {listener for listener in listeners if listener[1] in deleted}
+    ending = {listener for listener in listeners if listener[1] in deleted}
+    keys = {access: access.refreshed() for access in {access for access, _, _ in ending}}
+    may_listen = {access for access, current in keys.items() if current and current.may(LISTEN)}
+    return authorized | {listener for listener in ending if listener[0] in may_listen}
 
 
 def _named(name: str) -> Instance | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -12,7 +13,6 @@ from typing import Any
 
 import socketio
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.utils import timezone
 from socketio.exceptions import ConnectionRefusedError
 
@@ -25,6 +25,7 @@ from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
 from realtime.fanout.authorization import (
+    ATTEMPTS,
     AuthorizationCache,
     Credentials,
     JoinRequest,
@@ -37,7 +38,7 @@ from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import ResumeRequest
 from realtime.fanout.relay import Relay
 from realtime.socketio.handshake import Handshake
-from realtime.socketio.server import Server
+from realtime.socketio.server import Server, TryLater
 from realtime.wire.turn import turn_of
 
 logger = logging.getLogger(__name__)
@@ -74,10 +75,12 @@ class Namespaces(socketio.AsyncNamespace):
         self._expiries: dict[str, datetime] = {}
         #: The tasks that replay the log to members that are behind, by sid.
         self.following: dict[str, asyncio.Task[None]] = {}
-        #: The access revision under which the members were last checked.
+        #: The access revision that was last acted upon: nobody joins under an older one.
         self.revision = 0
-        self._rechecking = asyncio.Lock()
-        self._is_recheck_due = False
+        #: The sids of members whose access is not known under that revision, or whose keys have expired.
+        self._unchecked: set[str] = set()
+        #: Set when access has changed, or may have.
+        self._is_recheck_due = asyncio.Event()
         # thousands of clients may reconnect at once: a few reads of the database authorize them all
         self._authorize = Batched(authorize_many)
         self._cache = AuthorizationCache()
@@ -89,7 +92,7 @@ class Namespaces(socketio.AsyncNamespace):
 
     async def on_connect(self, namespace: str, sid: str, handshake: Handshake, auth: Any = None) -> None:
         resume = ResumeRequest.from_auth(auth)
-        grant = await self._grant(namespace, Credentials.from_handshake(handshake, auth))
+        grant = await self.grant(namespace, Credentials.from_handshake(handshake, auth))
         try:
             audience = Audience(wants_offsets=resume.recover, events=resume.event_filter())
         except UnknownEvent as error:
@@ -100,28 +103,36 @@ class Namespaces(socketio.AsyncNamespace):
         if membership.start.pid:
             self.server.connect_data[sid] = {"pid": membership.start.pid}
 
-    async def _grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
-        """Authorize a client; raises ConnectionRefusedError, TryLater or django.db.Error."""
-        cached = self._cache.get(namespace, credentials)
-        grant: NamespaceGrant = await self._authorize(JoinRequest(namespace, credentials, cached))
-        await turn_of(asyncio.get_running_loop()).begin()  # thousands of clients may be authorized at once
-        self._cache.set(namespace, credentials, grant)
-        for key in grant.keys_to_note:
-            self.relay.spawn(database(key.record_use))
-        return grant
+    async def grant(self, namespace: str, credentials: Credentials) -> NamespaceGrant:
+        """Authorize a client, under no older access revision than the one last acted upon.
+
+        The caller adds it as a member before anything else runs. Raises ConnectionRefusedError, TryLater or
+        django.db.Error.
+        """
+        for _ in range(ATTEMPTS):
+            cached = self._cache.get(namespace, credentials)
+            grant: NamespaceGrant = await self._authorize(JoinRequest(namespace, credentials, cached))
+            await turn_of(asyncio.get_running_loop()).begin()  # thousands of clients may be authorized at once
+            if grant.revision >= self.revision:
+                self._cache.set(namespace, credentials, grant)
+                for key in grant.keys_to_note:
+                    self.relay.spawn(database(key.record_use))
+                return grant
+        raise TryLater
 
     def add(self, member: Member) -> None:
         """Add a member, whose access is rechecked from here on."""
-        self.members[member.listener.sid] = member
+        sid = member.listener.sid
+        self.members[sid] = member
         if member.membership.expires_at:
-            self._expiries[member.listener.sid] = member.membership.expires_at
-        if member.membership.revision != self.revision and not self._is_recheck_due:
-            # access changed while this client was being authorized
-            self._is_recheck_due = True
-            self.relay.spawn(self.recheck_access(is_forced=True))
+            self._expiries[sid] = member.membership.expires_at
+        if member.membership.revision != self.revision:
+            self._unchecked.add(sid)
+            self._is_recheck_due.set()
 
     def remove(self, sid: str) -> Member | None:
         self._expiries.pop(sid, None)
+        self._unchecked.discard(sid)
         return self.members.pop(sid, None)
 
     async def on_joined(self, namespace: str, sid: str) -> None:
@@ -168,42 +179,47 @@ class Namespaces(socketio.AsyncNamespace):
     # Access of members
 
     async def recheck_access_forever(self) -> None:
-        """Disconnect members within two seconds of losing access, whichever process changed it; runs forever."""
+        """Disconnect members within two seconds of losing access, whichever process changed it.
+
+        A supervisor runs it. Raises django.db.Error.
+        """
         loop = asyncio.get_running_loop()
 
         def changed(**kwargs: Any) -> None:
-            loop.call_soon_threadsafe(lambda: self.relay.spawn(self.recheck_access()))
+            loop.call_soon_threadsafe(self._is_recheck_due.set)
 
         access_changed.connect(changed, weak=False, dispatch_uid=self)
         try:
             while True:
-                await asyncio.sleep(RECHECK_INTERVAL)
-                now = timezone.now()
-                await self.recheck_access(is_forced=any(expiry <= now for expiry in self._expiries.values()))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RECHECK_INTERVAL):
+                        await self._is_recheck_due.wait()
+                self._is_recheck_due.clear()
+                await self._recheck_access()
         finally:
             access_changed.disconnect(dispatch_uid=self)
 
-    async def recheck_access(self, is_forced: bool = False) -> None:
+    async def _recheck_access(self) -> None:
         """Disconnect the members that may not listen any more.
 
-        Reads their access only if its revision has changed since the last check, or `is_forced`.
+        A member is unchecked until an answer of the database is known that is no older than the revision acted upon:
+        one that joins meanwhile, or whose check fails, is left to the next call. Raises django.db.Error.
         """
-        async with self._rechecking:
-            try:
-                revision = await database(AccessRevision.current)
-                if revision == self.revision and not is_forced:
-                    return
-                self._is_recheck_due = False
-                members = list(self.members.values())
-                accesses = {access for member in members for access in member.membership.listener_accesses}
-                authorized = await database(still_authorized_or_ending, accesses)
-            except DatabaseError as error:
-                logger.error("The access of listeners could not be rechecked; it is tried again soon: %s", error)
-                return
-            self.revision = revision
-            for member in members:
-                if not member.membership.listener_accesses <= authorized and member.listener.sid in self.members:
-                    await self._disconnect(member)
+        revision = await database(AccessRevision.current)
+        if revision != self.revision:
+            self.revision = revision  # from here on nobody joins under an older one
+            self._unchecked.update(self.members)
+        now = timezone.now()
+        self._unchecked.update(sid for sid, expiry in self._expiries.items() if expiry <= now)
+        members = [self.members[sid] for sid in self._unchecked]
+        if not members:
+            return
+        accesses = {access for member in members for access in member.membership.listener_accesses}
+        authorized = await database(still_authorized_or_ending, accesses)
+        for member in members:
+            if not member.membership.listener_accesses <= authorized and member.listener.sid in self.members:
+                await self._disconnect(member)
+            self._unchecked.discard(member.listener.sid)
 
     async def _disconnect(self, member: Member) -> None:
         if member.disconnect:

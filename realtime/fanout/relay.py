@@ -153,7 +153,7 @@ class Relay:
         read = self._reads.get(key)
         if read is None:
             read = self._reads[key] = self.spawn(database(feed.page, after, upto, pool=Pool.READS))
-            read.add_done_callback(lambda _: self._reads.pop(key, None))
+            read.add_done_callback(lambda done: _retrieve(done, self._reads.pop(key, None)))
         return await asyncio.shield(read)
 
     async def _emit_page(self, feed: Feed, page: Page) -> None:
@@ -327,7 +327,7 @@ class Relay:
         if read is None:
             read = self._replay_reads[key] = _ReplayRead()
             read.task = self.spawn(self._read_for(read, *key))
-            read.task.add_done_callback(lambda _: self._replay_reads.pop(key, None))
+            read.task.add_done_callback(lambda done: _retrieve(done, self._replay_reads.pop(key, None)))
         read.listeners.append(listener)
         return await asyncio.shield(read.task)
 
@@ -417,3 +417,9 @@ class Relay:
             await asyncio.wait((moved,), timeout=seconds)
             feed.waiters.discard(moved)
         return bool(feed.position != position)
+
+
+def _retrieve(done: asyncio.Task[Any], _: object) -> None:
+    """Mark the error of a read as retrieved: all that waited for it may have left."""
+    if not done.cancelled():
+        done.exception()

@@ -102,7 +102,7 @@ class EventStream:
         seq_or_offset = int(since) if since.isdecimal() and len(since) < 19 else since
         resume = ResumeRequest(since=seq_or_offset if last_event_id is None else last_event_id)
         try:
-            return await database(Membership.authorize, f"/{name}", credentials, resume)
+            return (await self.namespaces.grant(f"/{name}", credentials)).join(resume)
         except ConnectionRefusedError as error:
             if error.error_args == {"message": UNAUTHORIZED}:
                 raise errors.ApiError("Unauthorized", 401) from None
