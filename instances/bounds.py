@@ -537,6 +537,14 @@ WEBSOCKET_MAX_BUFFER = _bound(
     beyond="they are dropped, and read from the log again once it reads",
 )
 
+ENDPOINTS = _bound(
+    "LIMIT_ENDPOINTS",
+    20,
+    "endpoints",
+    Holder.INSTANCE,
+    limits="webhook endpoints of an instance",
+    beyond="409 for another one",
+)
 OWED_DELIVERIES = _bound(
     "LIMIT_OWED_DELIVERIES",
     100_000,
@@ -569,6 +577,14 @@ SQLITE_CACHE_BYTES = _bound(
     Holder.PROCESS,
     limits="pages of SQLite's file that all connections keep in memory",
     beyond="they are read from the file again, which the system has in its cache",
+)
+DELIVERY_PAGE = _bound(
+    "LIMIT_DELIVERY_PAGE",
+    1000,
+    "deliveries",
+    Holder.KEY,
+    limits="deliveries in a response of `/webhook/deliveries`, without their bodies",
+    beyond="400 for a greater `limit`",
 )
 RESENT = _bound(
     "LIMIT_RESENT",

@@ -11,7 +11,6 @@ New files have `auto_vacuum=INCREMENTAL`, so that retention can cut them; `manag
 
 from __future__ import annotations
 
-import functools
 import os
 import sqlite3
 import threading
@@ -26,19 +25,17 @@ from evoapi.large_values import AT_ONCE, has_large
 class Cursor(base.SQLiteCursorWrapper):
     """A cursor that has its connection closed at the end of the request once it was given a large value."""
 
-    def __init__(self, connection: sqlite3.Connection, wrapper: DatabaseWrapper) -> None:
-        super().__init__(connection)
-        self._wrapper = wrapper
+    wrapper: DatabaseWrapper
 
     def execute(self, query: str, params: Any = None) -> Any:
         if params and has_large(params):
-            self._wrapper.close_at = AT_ONCE
+            self.wrapper.close_at = AT_ONCE
         return super().execute(query, params)
 
     def executemany(self, query: str, param_list: Any) -> Any:
         param_list = list(param_list)
         if any(map(has_large, param_list)):
-            self._wrapper.close_at = AT_ONCE
+            self.wrapper.close_at = AT_ONCE
         return super().executemany(query, param_list)
 
 
@@ -67,7 +64,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().get_new_connection(conn_params)
 
     def create_cursor(self, name: str | None = None) -> Any:
-        return self.connection.cursor(factory=functools.partial(Cursor, wrapper=self))
+        cursor = self.connection.cursor(factory=Cursor)
+        cursor.wrapper = self
+        return cursor
 
     def _start_transaction_under_autocommit(self) -> None:
         if not self._holds_lock:

@@ -10,14 +10,12 @@ from rest_framework import serializers
 from instances.api.fields import Distinct, Text
 from instances.api.serializers import Body
 from instances.api.webhook import Url
-from instances.bounds import LIST_ITEMS
+from instances.bounds import DELIVERY_PAGE, LIST_ITEMS
 from instances.events import EventType
 from realtime.api.endpoints import SigningSecret, is_id
 from realtime.api.event_serializers import EventTypeField, EventTypes, Query, QueryInteger, enum_message
 from realtime.delivery.models import State
 
-#: Deliveries in one page.
-MAX_PAGE = 1000
 #: Deliveries that one call can name by id.
 MAX_IDS = LIST_ITEMS
 
@@ -89,7 +87,7 @@ class DeliveriesQuery(Query):
     since = Timestamp(required=False, source="created_at__gte")
     until = Timestamp(required=False, source="created_at__lt")
     before = QueryInteger(required=False, max_value=2**63 - 1, source="pk__lt")
-    limit = QueryInteger(default=100, min_value=1, max_value=MAX_PAGE)
+    limit = QueryInteger(default=100, min_value=1, max_value=DELIVERY_PAGE)
 
     def validate(self, filters: dict[str, Any]) -> dict[str, Any]:
         if "type__in" in filters:

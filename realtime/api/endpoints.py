@@ -26,14 +26,12 @@ from instances.api.webhook import (
     normalize_aliases,
     webhooks_of,
 )
+from instances.bounds import ENDPOINTS
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX, check_secret, new_secret
 from realtime.api.responses import EndpointRow, endpoint_row
 from realtime.delivery.models import DELETED, Delivery, State
-
-#: Webhook endpoints that an instance may have.
-MAX_ENDPOINTS = 20
 
 
 class SigningSecret(Text):
@@ -91,8 +89,8 @@ class EndpointsView(APIView):
         check_public_url(validated["url"])
         with transaction.atomic():
             instance = lock_instance(request)
-            if webhooks_of(instance).count() >= MAX_ENDPOINTS:
-                raise ApiError(f"An instance may have {MAX_ENDPOINTS} webhook endpoints", 409)
+            if webhooks_of(instance).count() >= ENDPOINTS:
+                raise ApiError(f"An instance may have {ENDPOINTS} webhook endpoints", 409)
             endpoint = new_endpoint(instance, validated.get("secret", ""))
             apply_changes(endpoint, validated)
             endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"]
