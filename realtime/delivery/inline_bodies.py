@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 from django.db import transaction
 
@@ -59,15 +60,19 @@ def split(whole: bytes) -> tuple[bytes, int, bytes]:
 class Moving:
     """A walk through the deliveries that existed when it began. Each step is a transaction of its own."""
 
+    #: The id up to which this process has looked at all deliveries; new ones share their bodies.
+    seen: ClassVar[int] = 0
+
     def __init__(self) -> None:
         self._last = Delivery.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-        self._at = 0
+        self._at = self.seen
 
     def step(self) -> bool:
         """Move some bodies; return False when the walk has ended."""
         rows = Delivery.objects.filter(pk__gt=self._at, pk__lte=self._last).order_by("pk")
         window = list(rows.values_list("pk", "shared_size", "size")[:WINDOW])
         if not window:
+            Moving.seen = self._last
             return False
         inline: list[int] = []
         size = 0

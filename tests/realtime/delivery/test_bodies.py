@@ -121,6 +121,7 @@ def test_bodies_of_earlier_versions_are_moved_and_their_bytes_stay(loja, monkeyp
     )
     before = {delivery.pk: bytes(delivery.body) for delivery in made}
     monkeypatch.setattr(inline_bodies, "WINDOW", 2)
+    monkeypatch.setattr(inline_bodies.Moving, "seen", 0)  # as in a new process
     first_step = inline_bodies.Moving()
     first_step.step()  # and then the process ends
     assert Delivery.objects.filter(shared_size=None).count() == 4
