@@ -10,7 +10,7 @@ from django.urls import reverse
 from evoapi.threads import ThreadedWsgi
 from instances.access.log_in import LogInGate, PasswordGate
 from instances.asgi import Application, Receive, Scope, Send
-from instances.bounds import PASSWORD_HASHES
+from instances.bounds import PASSWORD_HASHES, REST_THREADS, SENDING_THREADS
 from instances.ingress.admission import Admission
 from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
@@ -18,9 +18,9 @@ from instances.ingress.webhooks import EvolutionIngress, MetaIngress
 from realtime.api.publish import PublishIngress
 from realtime.asgi import SocketIO
 
-views = ThreadedWsgi(django_application, 8)
+views = ThreadedWsgi(django_application, REST_THREADS)
 #: Views that wait for WhatsApp, in threads of their own: however long it takes, the other views have theirs.
-sending_views = ThreadedWsgi(django_application, 64)
+sending_views = ThreadedWsgi(django_application, SENDING_THREADS)
 #: Views that hash passwords, too: log-ins, and apart from those what sets new passwords and needs a session.
 log_in = LogInGate(ThreadedWsgi(django_application, 2 * PASSWORD_HASHES))
 new_password = PasswordGate(ThreadedWsgi(django_application, 2 * PASSWORD_HASHES))

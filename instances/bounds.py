@@ -269,6 +269,38 @@ UPGRADE_SECONDS = _bound(
     limits="time from a websocket beside a polling session to the end of the upgrade",
     beyond="the websocket is closed, and the session goes on polling",
 )
+BODY_PATIENCE = _bound(
+    "LIMIT_BODY_PATIENCE",
+    10,
+    "seconds",
+    Holder.STRANGER,
+    limits="a pause within a body, and the time that a body may take beyond that of its bytes at LIMIT_BODY_RATE",
+    beyond="408",
+)
+BODY_RATE = _bound(
+    "LIMIT_BODY_RATE",
+    4096,
+    "bytes",
+    Holder.STRANGER,
+    limits="bytes of a body or of a response that a client sends or takes in a second, at least, on an average",
+    beyond="408; a response is cut off",
+)
+QUERY_FIELDS = _bound(
+    "LIMIT_QUERY_FIELDS",
+    1000,
+    "fields",
+    Holder.STRANGER,
+    limits="fields of a query or a form",
+    beyond="400, before any is decoded",
+)
+CONTENT_TYPE_BYTES = _bound(
+    "LIMIT_CONTENT_TYPE_BYTES",
+    1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="a Content-Type: the time to read its parameters grows with the square of their number",
+    beyond="431",
+)
 FORM_BYTES = _bound(
     "LIMIT_FORM_BYTES",
     1024 * 1024,
@@ -301,6 +333,22 @@ WRITER_LAG = _bound(
     Holder.PROCESS,
     limits="the time that the oldest posted body waits to be stored",
     beyond="further ones are answered 503 with `Retry-After`",
+)
+REST_THREADS = _bound(
+    "LIMIT_REST_THREADS",
+    8,
+    "threads",
+    Holder.PROCESS,
+    limits="threads that answer REST and the admin, each with a connection to the database while it works",
+    beyond="requests wait for a thread",
+)
+SENDING_THREADS = _bound(
+    "LIMIT_SENDING_THREADS",
+    64,
+    "threads",
+    Holder.PROCESS,
+    limits="threads that send messages, most of which wait for WhatsApp",
+    beyond="requests wait for a thread",
 )
 QUEUE_SECONDS = _bound(
     "LIMIT_QUEUE_SECONDS",

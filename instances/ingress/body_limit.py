@@ -12,25 +12,13 @@ from rest_framework.exceptions import APIException
 
 from instances import errors
 from instances.asgi import Application, BodyTooLarge, ClientDisconnected, Message, Receive, Scope, Send, read_body
-from instances.bounds import FORM_BYTES, SMALL_BODY
+from instances.bounds import BODY_PATIENCE, BODY_RATE, CONTENT_TYPE_BYTES, FORM_BYTES, SMALL_BODY
 from instances.errors import ApiError
 from instances.ingress.admission import Admission
 from instances.ingress.held_bytes import RETRY_AFTER, Charge, Overloaded, held_bytes
 
 #: Headers that announce a body; a request with neither has none (RFC 9112, section 6.3).
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
-
-#: Seconds that a body may pause, and that it may take in addition to the time for its bytes at MIN_RATE.
-BODY_PATIENCE = 10
-
-#: Average bytes per second, at least: 16 MB may take a bit more than an hour.
-MIN_RATE = 4096
-
-#: Fields of a query string, at most, as in Django (DATA_UPLOAD_MAX_NUMBER_FIELDS): a field costs more than its bytes.
-MAX_QUERY_FIELDS = 1000
-
-#: Bytes of a Content-Type, at most: Django's time for its parameters grows with the square of their number.
-MAX_CONTENT_TYPE_SIZE = 1024
 
 #: Content types of forms, as bytes in lower case. Django's parsers of forms take far longer for a body than JSON's.
 FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data")
@@ -48,7 +36,7 @@ class Transfer:
     """The progress of bytes in one direction, and the deadline of the next ones. Times are in seconds."""
 
     def __init__(self, now: float, patience: float) -> None:
-        #: Seconds that it may pause, and that it may take in addition to the time for its bytes at MIN_RATE.
+        #: Seconds that it may pause, and that it may take in addition to the time for its bytes at BODY_RATE.
         self.patience = patience
         self.began = self.moved_at = now
         #: Bytes transferred so far.
@@ -60,14 +48,14 @@ class Transfer:
 
     @property
     def deadline(self) -> float:
-        return self.patience + min(self.moved_at, self.began + self.moved / MIN_RATE)
+        return self.patience + min(self.moved_at, self.began + self.moved / BODY_RATE)
 
 
 class BodyLimit:
     """ASGI middleware: passes on requests with their bodies in one message, within limits of size, time and memory.
 
     Responds 413 to a body over MAX_BODY_BYTES, 408 to one that is too slow, 431 to a Content-Type over
-    MAX_CONTENT_TYPE_SIZE, and 503 beyond the budget of `held_bytes`, to which it charges each body until the request is
+    CONTENT_TYPE_BYTES, and 503 beyond the budget of `held_bytes`, to which it charges each body until the request is
     answered. With an `Admission` it does not read large bodies of clients that may not post them, which get 401.
 
     It adds the length of a chunked body: without a Content-Length Django, behind WSGI, would read nothing.
@@ -78,8 +66,8 @@ class BodyLimit:
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > MAX_CONTENT_TYPE_SIZE:
-            await _refuse(scope, receive, send, ApiError(f"Content-Type is over {MAX_CONTENT_TYPE_SIZE} bytes", 431))
+        if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > CONTENT_TYPE_BYTES:
+            await _refuse(scope, receive, send, ApiError(f"Content-Type is over {CONTENT_TYPE_BYTES} bytes", 431))
             return
         scope = scope | {"headers": [_without_charset(*header) for header in scope["headers"]]}
         if BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"]):
@@ -151,11 +139,14 @@ class _BodyReader:
             await self._authorize()
         self._size += size
         self._transfer.move(size, self._clock())
-        if not self.charge.hold(self._size):
+        if not self._hold_received():
             await self._authorize()  # the share of clients without a known key may be used up, and not that of this one
-            if not self.charge.hold(self._size):
+            if not self._hold_received():
                 raise held_bytes.refusal()
         return message
+
+    def _hold_received(self) -> bool:
+        return self.charge.hold(max(self.charge.size, self._size))
 
     async def _authorize(self) -> None:
         """Charge the body to the request's key. Raises APIException if it may not be posted."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable
+from typing import NamedTuple
 
 from instances.bounds import MAX_HELD_BYTES, SMALL_BODY
 from instances.errors import ApiError
@@ -27,6 +28,17 @@ class Overloaded(ApiError):
         super().__init__(f"{reason}; try again in {RETRY_AFTER} seconds", 503)
 
 
+class Amount(NamedTuple):
+    """The bytes of a body, and the same again if it is large."""
+
+    held: int
+    large: int
+
+    @classmethod
+    def of(cls, size: int) -> Amount:
+        return cls(size, size if size > SMALL_BODY else 0)
+
+
 class Account:
     """The bytes that are held for one holder, or for all together. Of its share a quarter is kept for small bodies."""
 
@@ -34,15 +46,16 @@ class Account:
         self.share = share
         self.held = self.large = 0
 
-    def fits(self, held: int, large: int) -> bool:
-        """Return whether so many bytes more may be held, `large` of them in a large body. One body always may."""
-        is_full = self.held > 0 and self.held + held > self.share
-        is_full_of_large = large > 0 and self.large > 0 and self.large + large > self.share * 3 // 4
+    def fits(self, before: Amount, after: Amount) -> bool:
+        """Return whether one of its bodies may grow so. The only one always may, whatever the share is."""
+        others, large_others = self.held - before.held, self.large - before.large
+        is_full = others > 0 and others + after.held > self.share
+        is_full_of_large = after.large > 0 and large_others > 0 and large_others + after.large > self.share * 3 // 4
         return not (is_full or is_full_of_large)
 
-    def add(self, held: int, large: int) -> None:
-        self.held += held
-        self.large += large
+    def change(self, before: Amount, after: Amount) -> None:
+        self.held += after.held - before.held
+        self.large += after.large - before.large
 
 
 class Budget:
@@ -57,7 +70,7 @@ class Budget:
     @property
     def is_full(self) -> bool:
         """True while no large body fits, whoever sends it."""
-        return not self._all.fits(SMALL_BODY, SMALL_BODY)
+        return not self._all.fits(Amount(0, 0), Amount.of(SMALL_BODY + 1))
 
     def charge(self, holder: Hashable = None) -> Charge:
         """Return a charge of no bytes; `holder` is the access of a valid key, or None for a stranger."""
@@ -85,13 +98,13 @@ class Budget:
     def account(self, holder: Hashable) -> Account:
         return self._holders.get(holder) or Account(MAX_HELD_BYTES // 2)
 
-    def fits(self, holder: Hashable, held: int, large: int) -> bool:
-        return self._all.fits(held, large) and self.account(holder).fits(held, large)
+    def fits(self, holder: Hashable, before: Amount, after: Amount) -> bool:
+        return self._all.fits(before, after) and self.account(holder).fits(before, after)
 
-    def add(self, holder: Hashable, held: int, large: int) -> None:
+    def change(self, holder: Hashable, before: Amount, after: Amount) -> None:
         account = self.account(holder)
         for each in (self._all, account):
-            each.add(held, large)
+            each.change(before, after)
         if account.held:
             self._holders[holder] = account
         else:
@@ -99,40 +112,37 @@ class Budget:
 
 
 class Charge:
-    """The bytes that are held for one request; the block of its `with` statement releases them at its end."""
+    """The bytes that are held for one request; the end of its `with` block releases them."""
 
     def __init__(self, budget: Budget, holder: Hashable) -> None:
-        self.budget = budget
+        self._budget = budget
+        self._amount = Amount(0, 0)
         self.holder = holder
-        self.size = 0
 
     @property
-    def _large(self) -> int:
-        return self.size if self.size > SMALL_BODY else 0
+    def size(self) -> int:
+        return self._amount.held
 
     def hold(self, size: int) -> bool:
-        """Hold so many bytes in all, and return True; if they do not fit, change nothing and return False."""
-        if size <= self.size:
-            return True
-        held, large = size - self.size, (size if size > SMALL_BODY else 0) - self._large
-        if not self.budget.fits(self.holder, held, large):
+        """Hold so many bytes, and return True; if they are more than before and do not fit, return False."""
+        amount = Amount.of(size)
+        if size > self.size and not self._budget.fits(self.holder, self._amount, amount):
             return False
-        self.budget.add(self.holder, held, large)
-        self.size = size
+        self._budget.change(self.holder, self._amount, amount)
+        self._amount = amount
         return True
 
     def assign(self, holder: Hashable) -> None:
         """Charge these bytes to another holder."""
-        self.budget.add(self.holder, -self.size, -self._large)
+        self._budget.change(self.holder, self._amount, Amount(0, 0))
+        self._budget.change(holder, Amount(0, 0), self._amount)
         self.holder = holder
-        self.budget.add(self.holder, self.size, self._large)
 
     def __enter__(self) -> Charge:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.budget.add(self.holder, -self.size, -self._large)
-        self.size = 0
+        self.hold(0)
 
 
 #: The budget of this process.

@@ -22,8 +22,8 @@ from socketio.exceptions import ConnectionRefusedError
 from instances import errors
 from instances.access.gate import Caller
 from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
+from instances.bounds import QUERY_FIELDS
 from instances.events import EventType, UnknownEvent
-from instances.ingress.body_limit import MAX_QUERY_FIELDS
 from realtime.database import database
 from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership
 from realtime.fanout.feeds import Audience, Feed, Listener
@@ -173,9 +173,9 @@ def _encoded(feed: Feed, listener: Listener, event_type: str, data: bytes) -> by
 def _query(text: bytes) -> dict[str, list[str]]:
     """Parse a query string; raises ApiError for too many fields."""
     try:
-        return parse_qs(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        return parse_qs(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=QUERY_FIELDS)
     except ValueError:
-        raise errors.ApiError(f"The query has over {MAX_QUERY_FIELDS} fields") from None
+        raise errors.ApiError(f"The query has over {QUERY_FIELDS} fields") from None
 
 
 def _split(values: list[str]) -> list[str]:

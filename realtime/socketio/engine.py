@@ -19,8 +19,7 @@ from engineio.packet import MESSAGE, OPEN, Packet
 
 from instances import errors
 from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
-from instances.bounds import MESSAGE_BYTES
-from instances.ingress.body_limit import MAX_QUERY_FIELDS
+from instances.bounds import MESSAGE_BYTES, QUERY_FIELDS
 from instances.ingress.held_bytes import RETRY_AFTER
 from realtime.random_bytes import random_bytes
 from realtime.socketio import polling
@@ -181,9 +180,9 @@ def _query(scope: Scope) -> dict[str, list[str]]:
     """Return the fields of the query, those that are filled and `apikey`. Raises EngineError."""
     try:
         text = scope["query_string"].decode(errors="replace")
-        fields = parse_qs(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS)
     except ValueError:
-        raise EngineError(f"The query has over {MAX_QUERY_FIELDS} fields") from None
+        raise EngineError(f"The query has over {QUERY_FIELDS} fields") from None
     query = {name: values if name == "apikey" else list(filter(None, values)) for name, values in fields.items()}
     return {name: values for name, values in query.items() if values}
 

@@ -19,8 +19,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from instances import errors
 from instances.access.gate import response_headers
 from instances.asgi import AsgiHeaders
-from instances.bounds import HEAD_BYTES, HEAD_LINES, HEAD_SECONDS, RESPONSE_SECONDS
-from instances.ingress.body_limit import BODY_PATIENCE, Transfer
+from instances.bounds import BODY_PATIENCE, HEAD_BYTES, HEAD_LINES, HEAD_SECONDS, RESPONSE_SECONDS
+from instances.ingress.body_limit import Transfer
 from realtime.wire import rfc6455
 from realtime.wire.turn import turn_of
 from realtime.wire.websocket import WebSocketProtocol

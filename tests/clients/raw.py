@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import ExitStack
 from typing import Any
 
@@ -36,6 +37,10 @@ class Raw:
         packet = self._receive(timeout)
         assert packet.startswith("42"), packet
         return json.loads(packet[packet.index("[") :])
+
+    def begin_message(self, size: int, data: bytes) -> None:
+        """Send the head of a message of so many bytes, and its first ones."""
+        self.socket.socket.sendall(b"\x81\xff" + struct.pack("!Q", size) + bytes(4) + data)
 
     def close(self) -> None:
         self._open.close()

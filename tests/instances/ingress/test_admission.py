@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
 
+from tests.clients.raw import Raw
 from tests.environment import APP_SECRET, GLOBAL_KEY
 from tests.in_process import until
 from tests.server import Number, Server
@@ -42,7 +44,7 @@ class Poster:
     def response(self) -> tuple[int, str, bytes]:
         """Wait for the response; returns its status, its head and its body."""
         came = b""
-        while b"\r\n\r\n" not in came or len(came.partition(b"\r\n\r\n")[2]) < _length(came):
+        while not _is_complete(came):
             data = self.socket.recv(65536)
             assert data, came
             came += data
@@ -53,9 +55,10 @@ class Poster:
         self.socket.close()
 
 
-def _length(response: bytes) -> int:
-    head = response.partition(b"\r\n\r\n")[0].lower()
-    return int(head.partition(b"content-length:")[2].split()[0])
+def _is_complete(response: bytes) -> bool:
+    head, _, body = response.partition(b"\r\n\r\n")
+    _, is_announced, length = head.lower().partition(b"content-length:")
+    return len(body) >= int(length.split()[0]) if is_announced else body.endswith(b"0\r\n\r\n")
 
 
 @pytest.fixture
@@ -237,6 +240,7 @@ def test_at_half_load_nobody_is_refused(small, post):
 
 def test_one_body_is_always_taken(small):
     mine = small.create()
+    assert meta_post(small, 3_000_000) == 200
     event = {"event": "call", "data": "x" * 3_000_000}
     assert small.post(small.path("/event/publish", mine), event, key=mine.token).status == 201
 
@@ -289,6 +293,30 @@ def test_responses_that_wait_for_their_readers_count(start_server):
 
         assert [ask() for _ in range(3)] == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
     until(lambda: server.get(server.path("/event/find", mine), key=mine.token).status == 200)
+
+
+def test_messages_of_websockets_count_while_they_are_not_complete(small):
+    mine = small.create()
+    sockets = [Raw(small.url) for _ in range(4)]
+    for each in sockets:
+        each.join(f"/{mine.name}", {"apikey": mine.token})
+    for each in sockets[:2]:
+        each.begin_message(900 * KIB, b"x" * 180 * KIB)
+    time.sleep(0.2)
+
+    sockets[2].begin_message(900 * KIB, b"x" * 90 * KIB)
+    with pytest.raises(ConnectionClosedError) as closed:
+        sockets[2].event()
+    assert closed.value.rcvd.code == 1013
+    assert "try again in 5 seconds" in closed.value.rcvd.reason
+
+    for each in sockets[:2]:
+        each.socket.socket.shutdown(socket.SHUT_RDWR)
+    time.sleep(0.2)
+    sockets[3].begin_message(400 * KIB, b"x" * 390 * KIB)
+    with pytest.raises(TimeoutError):
+        sockets[3].event(timeout=0.5)
+    sockets[3].close()
 
 
 # Memory
