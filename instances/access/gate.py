@@ -188,6 +188,8 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = AsgiHeaders(scope["headers"])
         origin = headers.get("origin")
+        if origin is not None:
+            origin = origin[: MAX_ORIGIN + 1]  # it is kept as long as the request is served
         response = Response(scope, origin, send)
         refusal = self._refusal(scope, headers.get("host", ""), origin) if origin is not None else None
         if refusal:

@@ -225,8 +225,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_size = self._head_lines = 0
+        super().on_headers_complete()  # raises an exception for a malformed URL: then no body is expected
         self._head_since, self._body = None, Transfer(self.loop.time(), BODY_PATIENCE)
-        super().on_headers_complete()
         if not self._has_begun:
             self.url = b""  # it is in the scope, where the application can drop it
 

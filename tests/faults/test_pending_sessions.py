@@ -79,7 +79,7 @@ def test_websockets_and_waiting_polls_keep_nothing_of_large_heads(fresh_server):
         sids = open_sessions(server, count)
         for sid in sids:
             connect(websocket)
-            connect(f"GET {POLLING}&sid={sid}{QUERY} {head}\r\n")
+            connect(f"GET {POLLING}&sid={sid}{QUERY} {head}Origin: http://{'o' * 15_000}.example\r\n\r\n")
         for connection in connections[-2 * count :: 2]:
             assert connection.recv(12) == b"HTTP/1.1 101"
 
