@@ -315,7 +315,8 @@ MAX_HELD_BYTES = _bound(
     "bytes",
     Holder.PROCESS,
     limits="bodies that are received, queued or worked on, and large responses that wait for their clients; half of it"
-    " for a key, or for all clients without a known key together, and a quarter of each kept for small bodies",
+    " for a key, for the sockets of an address, or for all clients without a known key together, and a quarter of each"
+    " for small bodies",
     beyond="503 with `Retry-After`, and a line a minute in the log; one body at a time is always taken",
 )
 SMALL_BODY = _bound(

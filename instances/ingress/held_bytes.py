@@ -73,7 +73,9 @@ class Budget:
         return not self._all.fits(Amount(0, 0), Amount.of(SMALL_BODY + 1))
 
     def charge(self, holder: Hashable = None) -> Charge:
-        """Return a charge of no bytes; `holder` is the access of a valid key, or None for a stranger."""
+        """Return a charge of no bytes; `holder` is the access of a valid key, the address of a client that has
+        joined a namespace, or None for a stranger.
+        """
         return Charge(self, holder)
 
     def refusal(self, reason: str = "") -> Overloaded:
