@@ -87,4 +87,7 @@ class ApiKey(models.Model):
         """Set `last_used_at` to now, unless it was set within the last minute."""
         if not self.is_use_recorded:
             self.last_used_at = timezone.now()
-            type(self).objects.filter(pk=self.pk).update(last_used_at=self.last_used_at)
+            # a key that is being changed is not waited for: joins of other tenants would wait behind it
+            with transaction.atomic():
+                unlocked = type(self).objects.filter(pk=self.pk).select_for_update(skip_locked=True, no_key=True)
+                type(self).objects.filter(pk__in=unlocked.values("pk")).update(last_used_at=self.last_used_at)

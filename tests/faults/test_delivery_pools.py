@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 
+import psycopg
 import pytest
 
 from tests.faults.test_pools import locked
@@ -73,3 +74,20 @@ def test_sends_over_sockets_that_wait_for_one_instance_leave_threads_to_others(f
         assert sockets[-1].call("send_message", TEXT)["key"]["fromMe"] is True
     for socket in sockets:
         socket.disconnect()
+
+
+@pytest.mark.postgres
+def test_joins_with_a_key_that_is_locked_leave_threads_to_others(fresh_server, node):
+    server = fresh_server(LIMIT_LOCK_SECONDS="60")
+    mine, other = server.create(), server.create()
+    key = server.shell(
+        "from instances.models import ApiKey, Instance; import secrets;"
+        "key, secret = ApiKey.objects.issue('mine', ['listen']);"
+        f"key.instances.add(Instance.objects.get(name={mine.name!r})); print(secret)"
+    ).strip()
+    with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
+        connection.execute("SELECT 1 FROM instances_apikey FOR UPDATE")
+        joined = [node.connect(f"{server.url}/{mine.name}", auth={"apikey": key}).connected() for _ in range(8)]
+        joined.append(node.connect(f"{server.url}/{other.name}", auth={"apikey": other.token}).connected())
+    for client in joined:
+        client.disconnect()
