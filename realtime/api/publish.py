@@ -99,6 +99,7 @@ class PublishWork(Work):
     ) -> None:
         self.name = request.name
         self.size = len(request.body)
+        self.reservation: backlog.Reservation | None = None
         self.access = access
         self.cache = cache
         self.drafts = drafts
@@ -114,7 +115,13 @@ class PublishWork(Work):
         self.pending = [self.event_batch.add(draft._replace(is_admitted=True)) for draft in self.drafts]
 
     def _require_backlog(self, instance: Instance) -> None:
-        """Add the deliveries of the events to the instance's backlog. Raises ApiError (429) if they are too many."""
+        """Add the deliveries of the events to the instance's backlog. Raises ApiError (429) if they are too many.
+
+        Applied again, after a rollback, it takes those of before out first.
+        """
+        if self.reservation is not None:
+            self.reservation.cancel()
+            self.reservation = None
         recipients = Recipients(subscriptions_of(instance))
         if not recipients:
             return
@@ -125,7 +132,7 @@ class PublishWork(Work):
         counts = [count for name, count in by_transport.items() if not off_reason(name)]
         if counts:
             # the body of a transport is about as large as the request
-            backlog.require(instance.pk, sum(counts), self.size * len(counts))
+            self.reservation = backlog.require(instance.pk, sum(counts), self.size * len(counts))
 
     def response(self) -> IngressResponse:
         self._store_state()

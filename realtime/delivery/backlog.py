@@ -58,14 +58,32 @@ _kept: dict[UUID, Backlog] = {}
 _lock = threading.Lock()
 
 
-def admit(instance_id: UUID, deliveries: int, size: int) -> str:
+class BacklogFull(Exception):
+    """Raised with the reason why deliveries do not fit into a backlog, a sentence without a full stop."""
+
+
+@dataclass
+class Reservation:
+    """Deliveries that were added to a backlog before they are stored."""
+
+    backlog: Backlog
+    deliveries: int
+    size: int
+
+    def cancel(self) -> None:
+        """Take them out again: they are not stored, or are about to be reserved anew."""
+        with _lock:
+            self.backlog.deliveries -= self.deliveries
+            self.backlog.size -= self.size
+
+
+def reserve(instance_id: UUID, deliveries: int, size: int) -> Reservation:
     """Add deliveries, whose bodies have `size` bytes, to the backlog of an instance.
 
-    Returns the reason, a sentence, if they are too many or too large: then nothing is added.
+    Raises BacklogFull if they are too many or too large: then nothing is added.
     """
-    with _lock:
-        backlog = _kept.get(instance_id)
     now = time.monotonic()
+    backlog = _kept.get(instance_id)
     if backlog is None or backlog.recount_at <= now:
         backlog = Backlog.of(instance_id)
     with _lock:
@@ -74,20 +92,26 @@ def admit(instance_id: UUID, deliveries: int, size: int) -> str:
                 del _kept[key]
         _kept[instance_id] = backlog
         if backlog.deliveries + deliveries > OWED_DELIVERIES:
-            return f"{backlog.deliveries:,} deliveries of this instance are pending, of {OWED_DELIVERIES:,} at most"
+            raise BacklogFull(
+                f"{backlog.deliveries:,} deliveries of this instance are pending, of {OWED_DELIVERIES:,} at most"
+            )
         if backlog.size + size > OWED_BYTES:
-            return f"{_mebibytes(backlog.size)} of this instance are pending, of {_mebibytes(OWED_BYTES)} at most"
+            raise BacklogFull(
+                f"{_mebibytes(backlog.size)} of this instance are pending, of {_mebibytes(OWED_BYTES)} at most"
+            )
         backlog.deliveries += deliveries
         backlog.size += size
-    return ""
+    return Reservation(backlog, deliveries, size)
 
 
-def require(instance_id: UUID, deliveries: int, size: int) -> None:
-    """Add deliveries to a backlog as `admit` does. Raises ApiError (429) if they are too many or too large."""
-    if reason := admit(instance_id, deliveries, size):
+def require(instance_id: UUID, deliveries: int, size: int) -> Reservation:
+    """Add deliveries to a backlog as `reserve` does. Raises ApiError (429) if they are too many or too large."""
+    try:
+        return reserve(instance_id, deliveries, size)
+    except BacklogFull as reason:
         many = "this delivery" if deliveries == 1 else f"these {deliveries:,} deliveries"
         cure = "Try again with fewer, or once endpoints have accepted some"
-        raise ApiError(f"{reason}: {many} of {_mebibytes(size)} would be too much. {cure}", 429)
+        raise ApiError(f"{reason}: {many} of {_mebibytes(size)} would be too much. {cure}", 429) from None
 
 
 def _mebibytes(size: int) -> str:

@@ -129,9 +129,11 @@ def _drop_excess(instance: Instance, deliveries: list[Delivery], is_admitted: bo
     pending = [delivery for delivery in deliveries if delivery.state == State.PENDING]
     if not pending or is_admitted:
         return
-    if reason := backlog.admit(instance.pk, len(pending), backlog_size(pending)):
+    try:
+        backlog.reserve(instance.pk, len(pending), backlog_size(pending))
+    except backlog.BacklogFull as full:
         for delivery in pending:
-            _drop(delivery, reason)
+            _drop(delivery, str(full))
 
 
 def _drop(delivery: Delivery, reason: str) -> None:

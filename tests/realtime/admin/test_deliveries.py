@@ -151,6 +151,26 @@ def test_selected_deliveries_are_sent_again_if_their_endpoint_is_on(
     ]
 
 
+def test_what_is_too_much_for_the_backlog_is_refused_in_words(admin_client, loja, monkeypatch):
+    monkeypatch.setattr("realtime.delivery.backlog.OWED_DELIVERIES", 0)
+    subscription = create_endpoint(loja)
+    dead = create_delivery(subscription)
+    sentence = "0 deliveries of this instance are pending, of 0 at most: this delivery of 0.0 MiB would be too much."
+    responses = [
+        admin_client.post(at("again", Delivery, dead.pk), follow=True),
+        admin_client.post(at("resend", Delivery), resend_form(loja), follow=True),
+        admin_client.post(at("test", Subscription, subscription.pk), {"event_type": "call"}, follow=True),
+    ]
+    pages = [
+        act(admin_client, Delivery, "send_selected_again", dead),
+        act(admin_client, Subscription, "send_dead_again", subscription),
+        act(admin_client, Subscription, "send_test_event", subscription),
+        *(response.content.decode() for response in responses),
+    ]
+    assert [sentence in page for page in pages] == [True] * 6
+    assert list(Delivery.objects.values_list("pk", "state")) == [(dead.pk, "dead")]
+
+
 def test_the_send_again_button_redirects_to_the_new_delivery(admin_client, loja):
     dead = create_delivery(create_endpoint(loja))
     response = admin_client.post(at("again", Delivery, dead.pk))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -102,13 +103,19 @@ def test_bytes_count_once_for_all_endpoints_of_an_event(start_server):
     assert len(deliveries(server, instance, "pending")) == 10
 
 
-def test_what_other_processes_enqueue_counts_a_second_later(start_server):
+def test_what_processes_enqueue_at_once_is_bounded_and_others_count_a_second_later(start_server):
     servers = [start_server(LIMIT_OWED_DELIVERIES="6", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600") for _ in range(2)]
     instance = with_webhooks(servers[0], 1)
     assert [publish(server, instance).status for server in servers] == [201, 201]
     assert publish(servers[0], instance, count=4).status == 201
     time.sleep(1.1)
     assert refused(publish(servers[1], instance))
+
+    crowded = with_webhooks(servers[0], 2)
+    with ThreadPoolExecutor(20) as threads:
+        responses = list(threads.map(lambda _: publish(servers[0], crowded).status, range(20)))
+    assert sorted(responses) == [201] * 3 + [429] * 17
+    assert len(deliveries(servers[0], crowded, "pending")) == 6
 
 
 # Transports that are off
