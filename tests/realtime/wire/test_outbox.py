@@ -70,6 +70,7 @@ async def test_frames_of_one_turn_are_one_write_shared_by_connections_with_the_s
 
 async def test_a_long_flush_is_made_in_several_turns(monkeypatch):
     monkeypatch.setattr(outbox_module, "MAX_FLUSH", 0)
+    monkeypatch.setattr(outbox_module, "WRITES_AT_ONCE", 1)
     outbox, connections = Outbox(), [Connection() for _ in range(3)]
     outbox.push(connections, b"a")
 
