@@ -32,7 +32,7 @@ class Choices:
     def choose(self, count: int, probability: float) -> int:
         """Choose one of `count` options; with a seed, one other than 0 with this probability."""
         if len(self.made) < len(self.prefix):
-            choice = self.prefix[len(self.made)]
+            choice = min(self.prefix[len(self.made)], count - 1)
         elif self.random and count > 1 and self.random.random() < probability:
             choice = self.random.randrange(1, count)
         else:
