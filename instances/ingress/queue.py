@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from django.db import close_old_connections, connections
 
@@ -173,6 +174,8 @@ class KeyedQueues:
 def _fail(jobs: list[Job], error: BaseException) -> None:
     """Resolve jobs that an unforeseen error has left without an outcome; the thread goes on with others."""
     logger.error("Requests were not stored", exc_info=error)
+    with suppress(Exception):  # its state is not known
+        connections.close_all()
     for job in jobs:
         job.outcome = RuntimeError("The request was not stored, see the log")
     _resolve(jobs)
