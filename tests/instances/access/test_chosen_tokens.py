@@ -116,7 +116,7 @@ def test_weak_tokens_are_listed_in_the_admin(server):
     names = {"strong", "long enough", "short", "twin 1", "twin 2", "cloud 1", "cloud 2", "keyed"}
 
     def listed(value):
-        body = staff.get(f"{url('changelist', 'instances_instance')}?q={tag}&token={value}").body.decode()
+        body = staff.get(f"{url('changelist', 'instances_instance')}?q={tag}&token_strength={value}").body.decode()
         return {name for name in names if f">{tag} {name}<" in body}
 
     assert listed("short") == {"short"}
