@@ -239,6 +239,7 @@ def padded(size: int) -> bytes:
     return b'{"padding": "' + b"x" * (size - 15) + b'"}'
 
 
+@pytest.mark.bound("MAX_BODY_BYTES")
 @pytest.mark.parametrize("path", VALID_BODIES)
 def test_a_body_over_the_limit_is_refused(small, path):
     response = small.post(path, padded(1001))
@@ -355,6 +356,7 @@ def test_a_host_that_is_not_allowed_is_refused(server):
     assert "ALLOWED_HOSTS" in response.json["response"]["message"][0]
 
 
+@pytest.mark.bound("LIMIT_QUERY_FIELDS")
 def test_too_many_query_parameters_are_refused_with_the_reason(server):
     response = server.get("/instance/fetchInstances?" + "a=1&" * 1100)
     assert response.status == 400

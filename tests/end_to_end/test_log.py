@@ -40,6 +40,7 @@ def test_a_path_makes_no_line_of_its_own(without_instances, method, path):
     assert not set("\r\x1b\u202e") & set(written)
 
 
+@pytest.mark.bound("LIMIT_LOG_CHARACTERS")
 @pytest.mark.parametrize("characters", [LOG_CHARACTERS, LOG_CHARACTERS * 4])
 def test_a_long_path_stops_nobody_and_makes_no_long_line(without_instances, characters):
     server, log = without_instances

@@ -468,6 +468,7 @@ def test_a_client_whose_upgrade_fails_goes_on_polling(server, instance, frames):
     assert "messages.upsert" in [client.event(packet)[0] for packet in packets if packet.startswith("42")]
 
 
+@pytest.mark.bound("LIMIT_UPGRADE_SECONDS")
 def test_a_client_whose_upgrade_times_out_goes_on_polling(transactional_db, monkeypatch):
     """Some proxies open websockets and pass no frames on."""
     monkeypatch.setattr(realtime.socketio.engine_socket, "UPGRADE_SECONDS", 0.2)

@@ -27,6 +27,7 @@ def publish(server, instance, *data):
     assert server.post(server.path("/event/publish", instance), events).status == 201
 
 
+@pytest.mark.bound("LIMIT_ATTEMPTS")
 def test_one_instances_hanging_endpoints_leave_slots_to_others(fresh_server):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(60) and 200) as stuck, Receiver() as receiver:
@@ -44,6 +45,7 @@ def test_one_instances_hanging_endpoints_leave_slots_to_others(fresh_server):
         hanging.set()
 
 
+@pytest.mark.bound("LIMIT_LARGE_BODIES")
 def test_one_instances_large_events_leave_room_to_others(fresh_server):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(60) and 200) as stuck, Receiver() as receiver:

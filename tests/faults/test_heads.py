@@ -83,6 +83,7 @@ def check_refusal(response):
     assert "64 KiB" in error["response"]["message"][0]
 
 
+@pytest.mark.bound("LIMIT_HEAD_BYTES")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_head_may_have_so_many_bytes(server, way):
     first, lines, body, status = WAYS[way]
@@ -93,6 +94,7 @@ def test_a_head_may_have_so_many_bytes(server, way):
     assert bystander.longest_wait < 1
 
 
+@pytest.mark.bound("LIMIT_HEAD_LINES")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_head_may_have_so_many_lines(server, way):
     first, lines, body, status = WAYS[way]
@@ -350,6 +352,7 @@ async def test_lines_of_one_name_are_joined_once_for_engine_io():
 # Headers that cost more than their bytes
 
 
+@pytest.mark.bound("LIMIT_CONTENT_TYPE_BYTES")
 def test_a_content_type_may_have_a_thousand_bytes(server):
     first, length = b"POST /instance/create HTTP/1.1", b"Content-Length: 2"
     media_type = b"Content-Type: application/json"

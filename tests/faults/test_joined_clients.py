@@ -33,6 +33,7 @@ def text_frame(text):
 # Replies
 
 
+@pytest.mark.bound("LIMIT_REPLY_BYTES")
 def test_a_client_that_polls_no_replies_causes_no_more(fresh_server):
     server = fresh_server(LIMIT_STUCK_SECONDS="2")
     instance = server.create()
@@ -47,6 +48,7 @@ def test_a_client_that_polls_no_replies_causes_no_more(fresh_server):
     assert bystander.growth < 25_000_000
 
 
+@pytest.mark.bound("LIMIT_STUCK_SECONDS")
 def test_a_websocket_that_reads_no_replies_causes_no_more(fresh_server):
     server = fresh_server(LIMIT_STUCK_SECONDS="2")
     instance = server.create()
@@ -125,6 +127,7 @@ def test_a_packet_of_much_structure_ends_the_session_and_delays_nobody(server, k
         assert client.poll() == [""]
 
 
+@pytest.mark.bound("LIMIT_PACKET_STRUCTURE")
 @pytest.mark.parametrize(("inner", "count"), [("{},", 9_990), ("[],", 9_990), ('"\\ud800",', 14_000)])
 def test_a_packet_of_the_most_structure_is_handled_and_delays_nobody(server, inner, count):
     instance = server.create()
@@ -134,6 +137,7 @@ def test_a_packet_of_the_most_structure_is_handled_and_delays_nobody(server, inn
     assert client.poll_until(lambda packet: packet.startswith(f"43/{instance.name},7["))
 
 
+@pytest.mark.bound("LIMIT_ATTACHMENTS")
 def test_attachments_are_bounded_together(server):
     instance = server.create()
     client = Raw(server.url)
@@ -199,6 +203,7 @@ def test_a_client_that_joins_and_leaves_without_end_delays_nobody(server, names)
         list(threads.map(lambda client: post_and_poll(client, packets, 1000), clients))
 
 
+@pytest.mark.bound("LIMIT_NAMESPACES")
 def test_a_namespace_beyond_the_bound_ends_the_session(fresh_server):
     server = fresh_server(LIMIT_NAMESPACES="2")
     instances = [server.create() for _ in range(3)]

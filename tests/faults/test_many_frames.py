@@ -53,6 +53,8 @@ def flood(port, first, more, size):
     client.close()
 
 
+@pytest.mark.bound("LIMIT_FRAMES_PER_TURN")
+@pytest.mark.bound("LIMIT_TURN_MILLISECONDS")
 @pytest.mark.parametrize("kind", FLOODS)
 def test_frames_in_one_piece_delay_nobody(watched_server, kind):
     """Neither those of a single client nor those of many at once."""

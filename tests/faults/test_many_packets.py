@@ -112,6 +112,8 @@ def test_a_body_of_bad_packets_delays_nobody_and_is_logged_once(quiet_server, pa
     assert logged(quiet_server) == 1
 
 
+@pytest.mark.bound("LIMIT_PACKETS_PER_TURN")
+@pytest.mark.bound("LIMIT_BYTES_PER_TURN")
 @pytest.mark.parametrize("packet", ["3", "43[]"])
 def test_a_body_of_small_packets_delays_nobody(server, packet):
     with others_served(server):

@@ -47,6 +47,7 @@ def test_many_connections_delay_nobody(server, kind):
     assert bystander.growth < 50_000_000
 
 
+@pytest.mark.bound("LIMIT_STARTS_PER_TURN")
 @pytest.mark.parametrize("request_", [GET, UPGRADE], ids=["polling", "websocket"])
 def test_requests_that_are_complete_at_the_same_time_delay_nobody(server, request_):
     clients = []

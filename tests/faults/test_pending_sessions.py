@@ -102,6 +102,7 @@ def test_ten_thousand_sessions_of_one_address_are_open_at_once_and_take_two_kilo
     assert server.stalls() == []
 
 
+@pytest.mark.bound("LIMIT_HANDSHAKE_KEY_BYTES")
 @pytest.mark.parametrize("header", [{"apikey": "k" * 513}, {}])
 def test_keys_of_a_handshake_are_bounded(server, header):
     """A longer one fits into `auth`."""
@@ -115,6 +116,7 @@ def test_keys_of_a_handshake_are_bounded(server, header):
     raw.close()
 
 
+@pytest.mark.bound("LIMIT_CONNECT_BYTES")
 def test_a_stranger_sends_no_large_packets(server):
     polling, auth = Polling(server.url), json.dumps({"apikey": "k" * 131_072})
     with pytest.raises(AssertionError, match=r"400: .* over 131072 bytes"):
@@ -126,6 +128,7 @@ def test_a_stranger_sends_no_large_packets(server):
     websocket.close()
 
 
+@pytest.mark.bound("LIMIT_MESSAGE_BYTES")
 def test_a_client_that_has_joined_sends_large_packets(server):
     instance = server.create()
     joining = f'40/{instance.name},{{"apikey":"{instance.token}"}}'
@@ -143,6 +146,8 @@ def test_a_client_that_has_joined_sends_large_packets(server):
 # Number
 
 
+@pytest.mark.bound("LIMIT_PENDING_SESSIONS")
+@pytest.mark.bound("LIMIT_PENDING_SESSIONS_PER_ADDRESS")
 def test_beyond_a_number_the_oldest_session_of_an_address_ends_and_beyond_another_one_the_oldest_of_all(fresh_server):
     server = fresh_server(
         LIMIT_PENDING_SESSIONS_PER_ADDRESS="20", LIMIT_PENDING_SESSIONS="30", TRUSTED_PROXIES="127.0.0.1"
@@ -188,6 +193,7 @@ def hasty_server(fresh_server):
     return fresh_server(LIMIT_JOIN_SECONDS="1")
 
 
+@pytest.mark.bound("LIMIT_JOIN_SECONDS")
 def test_a_session_that_joins_nothing_ends_in_time(hasty_server):
     instance = hasty_server.create()
     idle, silent, refused, leaving, joined = (Polling(hasty_server.url) for _ in range(5))

@@ -59,6 +59,7 @@ def publish(server: Server, number: Number, data: Any = 1) -> Response:
 # A request waits for a lock, but not for ever
 
 
+@pytest.mark.bound("LIMIT_LOCK_SECONDS")
 def test_requests_that_wait_for_a_lock_in_vain_are_told_so(start_server):
     server = start_server(LIMIT_LOCK_SECONDS="1")
     mine = server.create()
@@ -106,6 +107,7 @@ def graph() -> Iterator[Graph]:
     graph.stop()
 
 
+@pytest.mark.bound("LIMIT_REST_THREADS")
 @pytest.mark.postgres
 def test_a_locked_instance_takes_not_all_threads_of_rest(server, background):
     mine, other = server.create(), server.create()
@@ -131,6 +133,7 @@ def test_all_instances_of_a_key_take_not_all_threads_of_rest(server, background)
     assert {future.result(20).status for future in waiting} == {201}
 
 
+@pytest.mark.bound("LIMIT_SENDING_THREADS")
 def test_an_instance_whose_sends_hang_takes_not_all_threads_that_send(start_server, background, graph):
     server = start_server(WA_BUSINESS_URL=graph.url)
     mine, other = server.create(integration="WHATSAPP-BUSINESS"), server.create()
@@ -147,6 +150,7 @@ def test_an_instance_whose_sends_hang_takes_not_all_threads_that_send(start_serv
     assert {future.result(20).status for future in waiting} == {201}
 
 
+@pytest.mark.bound("LIMIT_QUEUE_SECONDS")
 @pytest.mark.any_database
 def test_a_request_waits_for_a_thread_no_longer_than_it_may(start_server, background, graph):
     server = start_server(WA_BUSINESS_URL=graph.url, LIMIT_QUEUE_SECONDS="1")
@@ -207,6 +211,7 @@ def writer_blocked(server: Server) -> Iterator[None]:
         connection.rollback()
 
 
+@pytest.mark.bound("LIMIT_WRITER_LAG")
 def test_bodies_are_refused_while_the_writer_lags(fresh_server, background):
     server = fresh_server(LIMIT_WRITER_LAG="1")
     mine = server.create()

@@ -67,6 +67,8 @@ def drippers(server, count):
     return {kind: [Dripper(server.port, first, more) for _ in range(count)] for kind, (first, more) in kinds.items()}
 
 
+@pytest.mark.bound("LIMIT_HEAD_SECONDS")
+@pytest.mark.bound("LIMIT_BODY_PATIENCE")
 def test_requests_without_end_are_refused_and_delay_nobody(fresh_server, node):
     server = fresh_server()
     instance = server.create()
@@ -181,6 +183,7 @@ def closed_with(client):
     return received
 
 
+@pytest.mark.bound("LIMIT_BODY_RATE")
 def test_a_body_may_take_long_while_bytes_arrive(application):
     with connection(application) as client:
         client.sendall(f"POST / {HEAD}Content-Length: 100000\r\nConnection: close\r\n\r\n".encode())
@@ -202,6 +205,7 @@ def test_an_application_may_take_longer_than_a_client(application):
         assert closed_with(client) == b""
 
 
+@pytest.mark.bound("LIMIT_RESPONSE_SECONDS")
 def test_a_response_that_is_not_read_is_aborted(application):
     with connection(application, 4096) as client:
         client.sendall(f"GET /long {HEAD}\r\n".encode())

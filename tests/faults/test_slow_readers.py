@@ -39,6 +39,7 @@ def send(server, instance, numbers):
         assert response.status == 201
 
 
+@pytest.mark.bound("WEBSOCKET_MAX_BUFFER")
 def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(fresh_server, node):
     server = fresh_server()
     instance = server.create()
@@ -66,6 +67,8 @@ def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(f
     healthy.disconnect()
 
 
+@pytest.mark.bound("LIMIT_CONCURRENT_REPLAYS")
+@pytest.mark.bound("LIMIT_INSTANCE_REPLAYS")
 def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_server):
     """More of them than the log is ever read for at a time: each resumes 10 MB back, and reads nothing of it."""
     server = fresh_server()

@@ -85,6 +85,10 @@ def message(response):
     return json.loads(response.content)["response"]["message"]
 
 
+@pytest.mark.bound("LIMIT_LOG_INS")
+@pytest.mark.bound("LIMIT_LOG_INS_OF_NAME")
+@pytest.mark.bound("LIMIT_LOG_INS_PER_MINUTE")
+@pytest.mark.bound("LIMIT_LOG_INS_OF_NAME_PER_MINUTE")
 def test_guesses_are_limited_by_address_and_by_address_and_name(strict, root):
     address = next(addresses)
     assert [log_in(strict, root, address=address).status for _ in range(3)] == [200, 429, 429]
@@ -102,6 +106,8 @@ def test_another_sites_page_locks_nobody_out(strict, root):
     assert log_in(strict, root, PASSWORD, address).status == 302
 
 
+@pytest.mark.bound("LIMIT_LOG_INS_UNSLOWED")
+@pytest.mark.bound("LIMIT_LOG_IN_DELAY")
 def test_a_name_that_is_guessed_is_slowed_and_not_locked(strict, root):
     assert log_in(strict, root, address=next(addresses)).status == 200
     with ThreadPoolExecutor(2) as pool:
@@ -152,6 +158,7 @@ def test_of_several_names_in_a_form_the_one_counts_that_django_takes(strict):
     assert [post(strict, body, {"X-Forwarded-For": address}).status for body in bodies] == [200, 429]
 
 
+@pytest.mark.bound("LIMIT_LOG_IN_BYTES")
 def test_a_log_in_of_many_bytes_or_fields_is_refused(strict, root):
     assert log_in(strict, "x" * 17_000, address=next(addresses)).status == 413
     fields = "&".join(f"{n}=" for n in range(2000))
@@ -165,6 +172,8 @@ def test_nothing_is_stored_for_a_guess(strict):
     assert json.loads(strict.shell(COUNT)) == before
 
 
+@pytest.mark.bound("LIMIT_PASSWORD_HASHES")
+@pytest.mark.bound("LIMIT_PASSWORD_QUEUE")
 def test_few_log_ins_wait_and_nobody_else_waits_for_them(short_queue):
     staff = Staff(short_queue, is_superuser=True)
     with ThreadPoolExecutor(32) as pool:

@@ -100,6 +100,8 @@ def limited(fresh_server):
     return fresh_server(TRUSTED_PROXIES="127.0.0.1")
 
 
+@pytest.mark.bound("LIMIT_WRONG_KEYS")
+@pytest.mark.bound("LIMIT_WRONG_KEYS_PER_SECOND")
 def test_too_many_wrong_keys_get_429_for_their_address_alone_and_right_keys_pass(limited):
     instance = limited.create()
     path = limited.path("/instance/connectionState", instance)
@@ -118,6 +120,8 @@ def test_too_many_wrong_keys_get_429_for_their_address_alone_and_right_keys_pass
     raw.close()
 
 
+@pytest.mark.bound("LIMIT_CLIENT_EVENTS")
+@pytest.mark.bound("LIMIT_CLIENT_EVENTS_PER_SECOND")
 def test_the_events_that_one_key_emits_are_limited(transactional_db, node, monkeypatch):
     monkeypatch.setattr(rate_limit.client_events, "rate", 0)
     monkeypatch.setattr(rate_limit.client_events, "burst", 3)

@@ -39,6 +39,7 @@ def test_repeated_event_names_are_stored_once(server, instance, route):
     assert response.json[member] == list(dict.fromkeys(names))
 
 
+@pytest.mark.bound("LIMIT_LIST_ITEMS")
 @pytest.mark.parametrize("item", ["CALL", "NO_SUCH_EVENT", {}, None])
 @pytest.mark.parametrize("route", SETTERS)
 def test_a_list_is_too_long_whatever_its_items_are(server, instance, route, item):
@@ -72,6 +73,7 @@ def test_repeated_scopes_are_one(server, instance):
     assert (response.status, response.json["scopes"]) == (201, ["listen"])
 
 
+@pytest.mark.bound("LIMIT_PUBLISHED_EVENTS")
 def test_a_batch_of_too_many_events_is_refused_before_any_is_looked_at(server, instance):
     response = server.post(server.path("/event/publish", instance), [{}] * (PUBLISHED_EVENTS + 1))
     assert response.status == 400

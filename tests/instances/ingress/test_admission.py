@@ -100,6 +100,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.bound("LIMIT_SMALL_BODY")
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("size", [10_000_000, None])
 def test_a_large_body_that_may_not_be_posted_is_not_waited_for(post, mine, other, case, size):
@@ -141,6 +142,7 @@ def test_large_bodies_of_valid_keys_are_accepted(server, mine):
     assert server.post(server.path("/message/sendText", mine), body).status == 400, "too long a text"
 
 
+@pytest.mark.bound("LIMIT_FORM_BYTES")
 def test_a_form_is_smaller_than_json(server, post):
     """Django's parser takes half a second for 16 MB of them, also of clients that are not logged in."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -326,6 +328,7 @@ def signed(body: bytes) -> dict[str, str]:
     return {"X-Hub-Signature-256": "sha256=" + hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()}
 
 
+@pytest.mark.bound("MAX_HELD_BYTES")
 @pytest.mark.slow
 @pytest.mark.stall(100)
 def test_five_hundred_large_bodies_take_no_more_than_the_budget(start_server, post):

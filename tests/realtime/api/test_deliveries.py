@@ -108,6 +108,7 @@ def test_a_list_is_filtered_and_paged_the_newest_first(call, loja, endpoint):
     assert not call("GET", "/webhook/deliveries/loja?limit=6")[1]["hasMore"]
 
 
+@pytest.mark.bound("LIMIT_DELIVERY_PAGE")
 @pytest.mark.parametrize(
     ("query", "line"),
     [

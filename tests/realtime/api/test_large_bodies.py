@@ -47,6 +47,7 @@ DEAREST = {
 }
 
 
+@pytest.mark.bound("LIMIT_JSON_STRUCTURE")
 @pytest.mark.parametrize("kind", DEAREST)
 def test_the_dearest_bodies_that_fit_stall_nobody(server, instance, kind):
     assert publish(server, instance, DEAREST[kind]).status == 201

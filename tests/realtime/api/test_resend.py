@@ -117,6 +117,7 @@ def test_a_range_is_resent_in_order_and_by_default_the_dead(call, loja, other, e
     assert Delivery.objects.filter(instance_id=other.pk).count() == 1
 
 
+@pytest.mark.bound("LIMIT_RESENT")
 def test_a_long_range_takes_several_calls_and_nothing_is_resent_twice(call, endpoint, monkeypatch):
     monkeypatch.setattr("realtime.api.deliveries.RESENT", 2)
     made = [a_delivery(endpoint, state=State.DEAD) for _ in range(5)]

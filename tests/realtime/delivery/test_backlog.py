@@ -49,6 +49,7 @@ def refused(response):
     return sentence
 
 
+@pytest.mark.bound("LIMIT_OWED_DELIVERIES")
 def test_what_is_over_the_backlog_is_refused_to_clients_and_dropped_of_providers(start_server):
     server = start_server(LIMIT_OWED_DELIVERIES="6", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
     instance, other = with_webhooks(server, 2), with_webhooks(server, 2)
@@ -94,6 +95,7 @@ def test_what_is_over_the_backlog_is_refused_to_clients_and_dropped_of_providers
     assert server.stalls() == []
 
 
+@pytest.mark.bound("LIMIT_OWED_BYTES")
 def test_bytes_count_once_for_all_endpoints_of_an_event(start_server):
     server = start_server(LIMIT_OWED_BYTES="100000", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
     instance = with_webhooks(server, 5)
@@ -143,6 +145,7 @@ Subscription.objects.create(instance=instance, transport="rabbitmq", events=["CA
     assert resend.json["response"]["message"] == [f"{reason}; give a url to send it to"]
 
 
+@pytest.mark.bound("LIMIT_OFF_HOURS")
 @pytest.mark.django_db
 def test_what_was_pending_when_its_transport_was_switched_off_is_given_up_in_the_end(loja, caplog):
     options = {"exchange": "loja"}

@@ -38,6 +38,7 @@ def filled(limiter: ConcurrencyLimiter, endpoint_ids) -> list[int]:
             return slots
 
 
+@pytest.mark.bound("LIMIT_ATTEMPTS_PER_ENDPOINT")
 def test_an_endpoint_has_a_limited_number_of_slots():
     limiter = ConcurrencyLimiter()
     first, *_ = filled(limiter, [1])
@@ -140,6 +141,7 @@ def test_an_instance_leaves_as_many_bytes_of_large_bodies_as_it_takes():
     assert limiter.availability().large("mine") == MAX_LARGE // 2
 
 
+@pytest.mark.bound("LIMIT_KNOWN_ENDPOINTS")
 def test_few_endpoints_are_remembered_however_many_there_were(monkeypatch):
     monkeypatch.setattr(concurrency, "KNOWN_ENDPOINTS", 3)
     limiter = ConcurrencyLimiter()

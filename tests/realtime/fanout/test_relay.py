@@ -409,6 +409,7 @@ async def test_a_joiner_from_before_a_rename_does_not_take_the_name_back(sockets
     assert sockets.seqs("late") == []
 
 
+@pytest.mark.bound("LIMIT_REPLAY_PAGE_BYTES")
 async def test_large_events_are_read_a_few_at_a_time(sockets, instance, unhinted):
     await sockets.join("a", instance)
     await sockets.join("all")

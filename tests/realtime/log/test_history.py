@@ -190,6 +190,7 @@ def test_events_that_are_not_for_sockets_are_left_out(instance):
     assert (page.stream.last_seq, page.has_more) == (4, False)
 
 
+@pytest.mark.bound("LIMIT_FIND_BYTES")
 def test_a_page_ends_before_it_is_too_large_for_memory(instance, monkeypatch):
     monkeypatch.setattr(history, "FIND_BYTES", 2500)
     record(instance, *["x" * 1000] * 3, "x" * 9000)

@@ -40,6 +40,7 @@ def fill(count: int, transactions: int) -> None:
             )
 
 
+@pytest.mark.bound("LIMIT_REPLAY_PAGE_EVENTS")
 @pytest.mark.slow
 def test_each_row_is_read_once_from_200_000_events_back():
     fill(100_000, 20)

@@ -408,6 +408,7 @@ async def test_amqps_needs_a_broker_with_a_valid_certificate(transport, consumer
 # Limits
 
 
+@pytest.mark.bound("LIMIT_RABBITMQ_CHANNELS")
 async def test_the_number_of_open_channels_is_limited(forwarder, transport, consumer, monkeypatch):
     monkeypatch.setattr(module, "MAX_CHANNELS", 5)
     endpoints = [consumer.endpoint(id) for id in range(1, 21)]
