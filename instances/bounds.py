@@ -269,6 +269,46 @@ UPGRADE_SECONDS = _bound(
     limits="time from a websocket beside a polling session to the end of the upgrade",
     beyond="the websocket is closed, and the session goes on polling",
 )
+POST_SECONDS = _bound(
+    "LIMIT_POST_SECONDS",
+    30,
+    "seconds",
+    Holder.STRANGER,
+    limits="time for the body of a POST of packets",
+    beyond="400, and the session ends",
+)
+CLOSE_SECONDS = _bound(
+    "LIMIT_CLOSE_SECONDS",
+    10,
+    "seconds",
+    Holder.STRANGER,
+    limits="time that a websocket may take from the server's close frame to its own",
+    beyond="the connection is aborted",
+)
+ENDED_SECONDS = _bound(
+    "LIMIT_ENDED_SECONDS",
+    5,
+    "seconds",
+    Holder.STRANGER,
+    limits="time that a websocket whose session has ended may take to read the rest",
+    beyond="the connection is reset",
+)
+LINGER_SECONDS = _bound(
+    "LIMIT_LINGER_SECONDS",
+    2,
+    "seconds",
+    Holder.STRANGER,
+    limits="time that a client whose request was refused may go on sending it; all is dropped",
+    beyond="the connection is aborted, and the client may lose the response",
+)
+LINGER_BYTES = _bound(
+    "LIMIT_LINGER_BYTES",
+    16 * 1024 * 1024,
+    "bytes",
+    Holder.STRANGER,
+    limits="bytes that it may send then",
+    beyond="the same",
+)
 BODY_PATIENCE = _bound(
     "LIMIT_BODY_PATIENCE",
     10,

@@ -15,7 +15,7 @@ import engineio
 from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
 from instances.asgi import Receive, Scope, Send
-from instances.bounds import REPLY_BYTES, STUCK_SECONDS, UPGRADE_SECONDS
+from instances.bounds import ENDED_SECONDS, REPLY_BYTES, STUCK_SECONDS, UPGRADE_SECONDS
 from realtime.socketio.packets import ClientPacket, EngineError, LoggedPacket, TurnBudget, packet_frame
 from realtime.wire.outbox import EMPTY, FrameChain, Outbox, WebSocketTransport
 from realtime.wire.websocket import EXTENSION
@@ -28,9 +28,6 @@ MAX_POLLED_PACKETS = 16
 
 #: Bytes of queued packets that are written at once: a client that takes as many in STUCK_SECONDS is slow, not stuck.
 MAX_WRITE_BYTES = 64 * 1024
-
-#: Seconds that a websocket whose session has ended may take to send its buffer.
-CLOSE_TIMEOUT = 5
 
 #: Bytes queued for a session beyond which a replay waits.
 HIGH_WATER = 256 * 1024
@@ -307,7 +304,7 @@ class EngineSocket:
             if self.is_writable:
                 self._close_websocket()
             else:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
+                asyncio.get_running_loop().call_later(ENDED_SECONDS, self.transport.reset)
 
     def abort(self) -> None:
         """End the session at once, and drop what is queued; the client may open another one."""
@@ -335,13 +332,13 @@ class EngineSocket:
         self._close_websocket()
 
     def _close_websocket(self) -> None:
-        """Close the websocket, and reset it after CLOSE_TIMEOUT where the client takes nothing."""
+        """Close the websocket, and reset it after ENDED_SECONDS where the client takes nothing."""
         self.is_writable = False
         websocket, self._websocket = self._websocket, None
         if websocket:
             self.server.spawn(websocket.close())
             if self.transport and self.transport.is_paused:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.transport.reset)
+                asyncio.get_running_loop().call_later(ENDED_SECONDS, self.transport.reset)
 
     # Receiving
 

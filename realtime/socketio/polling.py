@@ -17,7 +17,7 @@ from engineio.packet import CLOSE, NOOP, Packet
 
 from instances import asgi
 from instances.asgi import Message, Receive, Send
-from instances.bounds import BYTES_PER_TURN
+from instances.bounds import BYTES_PER_TURN, POST_SECONDS
 from instances.ingress.held_bytes import Charge, held_bytes
 from realtime.socketio.engine_socket import REASON, EngineSocket
 from realtime.socketio.packets import EngineError, TurnBudget, packet_text
@@ -25,9 +25,6 @@ from realtime.wire.turn import turn_of
 from realtime.wire.websocket import UNCHARGED
 
 SEPARATOR = "\x1e"
-
-#: Seconds that a client may take to send a body.
-BODY_TIMEOUT = 30
 
 #: Seconds that a poll during an upgrade is delayed: the upgrade nearly always ends a poll begun before it by then.
 UPGRADE_DELAY = 0.02
@@ -205,7 +202,7 @@ async def _read_body(session: EngineSocket, receive: Receive, first: Message, ch
         return message
 
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(POST_SECONDS):
             return await asgi.read_body(receive_charged, first, max_size)
     except asgi.ClientDisconnected:
         raise EngineError("The client has disconnected") from None

@@ -19,7 +19,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from instances import errors
 from instances.access.gate import response_headers
 from instances.asgi import AsgiHeaders
-from instances.bounds import BODY_PATIENCE, HEAD_BYTES, HEAD_LINES, HEAD_SECONDS, RESPONSE_SECONDS
+from instances.bounds import (
+    BODY_PATIENCE,
+    HEAD_BYTES,
+    HEAD_LINES,
+    HEAD_SECONDS,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    RESPONSE_SECONDS,
+)
 from instances.ingress.body_limit import Transfer
 from realtime.wire import rfc6455
 from realtime.wire.turn import turn_of
@@ -31,10 +39,6 @@ PIECE_SIZE, SMALL_PIECE_SIZE = 16 * 1024, 2 * 1024
 
 #: Bytes of a chunk, besides its data, that do not count as its extension: the digits of its size and two line ends.
 CHUNK_FRAMING = 16
-
-#: Seconds and bytes that a refused client may go on sending, all of which is dropped. Closing with unread data resets
-#: the connection, and the client might lose the response.
-LINGER_TIME, LINGER_SIZE = 2, 16 * 1024 * 1024
 
 #: Seconds between two checks of a connection, and that the application has to respond before the connection ends.
 CHECK_INTERVAL = 1
@@ -204,7 +208,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _drop(self, data: bytes) -> None:
         self._dropped += len(data)
-        if self._dropped > LINGER_SIZE:
+        if self._dropped > LINGER_BYTES:
             self.transport.abort()
 
     @property
@@ -321,7 +325,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._body:
             self.cycle.disconnected = True  # or the application would respond, too
             self.cycle.message_event.set()
-        self._lingers_until = self.loop.time() + LINGER_TIME
+        # closing with unread data would reset the connection, and the client might lose the response
+        self._lingers_until = self.loop.time() + LINGER_SECONDS
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()

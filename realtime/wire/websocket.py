@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
-from instances.bounds import FRAMES_PER_TURN
+from instances.bounds import CLOSE_SECONDS, FRAMES_PER_TURN
 from instances.ingress.held_bytes import Charge, held_bytes
 from realtime.wire.outbox import frame
 from realtime.wire.rfc6455 import (
@@ -53,9 +53,6 @@ EXTENSION = "evoapi.transport"
 
 #: Bytes received from one client that are kept without being charged to anybody.
 UNCHARGED = 4096
-
-#: Seconds from a close frame of ours until the connection is aborted.
-CLOSE_TIMEOUT = 10
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -418,7 +415,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _abort_later(self) -> None:
         if self._abort_timer:
             self._abort_timer.cancel()
-        self._abort_timer = self._loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _add_denial_body(self, message: dict[str, Any]) -> None:
         self._denial["body"] += message.get("body", b"")

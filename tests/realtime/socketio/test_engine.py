@@ -159,7 +159,7 @@ def test_two_bodies_at_once_end_the_session(url):
 
 def test_a_body_while_another_is_handled_ends_the_session():
     handled = []
-    with slow(0.3, handled) as running, ThreadPoolExecutor() as threads:
+    with slow(1, handled) as running, ThreadPoolExecutor() as threads:
         session = Session(running.url)
         first = threads.submit(session.post, "4one", "4two", "4three")
         time.sleep(0.1)

@@ -633,7 +633,7 @@ def test_an_application_closes_with_code_and_reason_and_sends_no_more(connect, s
 
 
 def test_a_client_that_ignores_a_close_frame_is_disconnected(connect, stage, monkeypatch):
-    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.2)
 
     async def close(receive, send):
         await receive()
