@@ -12,10 +12,11 @@ from rest_framework.exceptions import APIException
 
 from instances import errors
 from instances.asgi import Application, BodyTooLarge, ClientDisconnected, Message, Receive, Scope, Send, read_body
-from instances.bounds import BODY_PATIENCE, BODY_RATE, CONTENT_TYPE_BYTES, FORM_BYTES, SMALL_BODY
+from instances.bounds import BODY_PATIENCE, CONTENT_TYPE_BYTES, FORM_BYTES, SMALL_BODY
 from instances.errors import ApiError
 from instances.ingress.admission import Admission
 from instances.ingress.held_bytes import RETRY_AFTER, Charge, Overloaded, held_bytes
+from instances.ingress.transfer import Transfer
 
 #: Headers that announce a body; a request with neither has none (RFC 9112, section 6.3).
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
@@ -30,25 +31,6 @@ LINGER_TIME, LINGER_SIZE, LINGERING = 2, 16 * 1024 * 1024, 32
 #: The charset of a Content-Type. It is removed: Django fails on a Python codec that is no charset (`hex`), and JSON and
 #: forms are UTF-8 anyway.
 _CHARSET = re.compile(rb";\s*charset=[^;]*", re.IGNORECASE)
-
-
-class Transfer:
-    """The progress of bytes in one direction, and the deadline of the next ones. Times are in seconds."""
-
-    def __init__(self, now: float, patience: float) -> None:
-        #: Seconds that it may pause, and that it may take in addition to the time for its bytes at BODY_RATE.
-        self.patience = patience
-        self.began = self.moved_at = now
-        #: Bytes transferred so far.
-        self.moved = 0
-
-    def move(self, size: int, now: float) -> None:
-        self.moved += size
-        self.moved_at = now
-
-    @property
-    def deadline(self) -> float:
-        return self.patience + min(self.moved_at, self.began + self.moved / BODY_RATE)
 
 
 class BodyLimit:

@@ -28,7 +28,7 @@ from instances.bounds import (
     LINGER_SECONDS,
     RESPONSE_SECONDS,
 )
-from instances.ingress.body_limit import Transfer
+from instances.ingress.transfer import Transfer
 from realtime.wire import rfc6455
 from realtime.wire.turn import turn_of
 from realtime.wire.websocket import WebSocketProtocol

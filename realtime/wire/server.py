@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
+import django
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import multiprocess
@@ -48,6 +49,7 @@ class WorkerProcess(multiprocess.Process):
         return self._server
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
+        django.setup()  # the protocol classes, which uvicorn imports before the application, need it
         super().target(sockets)
         if isinstance(self.server, GracefulServer) and self.server.has_failed:
             raise SystemExit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -108,7 +109,18 @@ def test_clients_of_a_server_that_is_stopped_reconnect_to_the_next_one(fresh_ser
         client.disconnect()
 
 
+@pytest.mark.any_database
+@pytest.mark.parametrize("module", ["http", "websocket", "server"])
+def test_uvicorn_can_import_our_protocols_before_django_is_set_up(module):
+    """As it does in each of its workers, and for its options --http and --ws."""
+    command = [sys.executable, "-c", f"import realtime.wire.{module}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_several_workers_let_waiting_clients_go_before_they_stop(fresh_server, node):
     server = fresh_server()
     instance = server.create()
@@ -125,7 +137,7 @@ def test_several_workers_let_waiting_clients_go_before_they_stop(fresh_server, n
             for _ in range(4)
         ]
         for client in clients:
-            client.connected(20)
+            client.connected(40)
 
         workers.terminate()
         assert workers.wait(20) == 0
