@@ -19,7 +19,7 @@ from instances import errors
 from instances.asgi import Receive, Scope, Send, header_variables, respond
 from instances.bounds import QUEUE_SECONDS, SMALL_BODY
 from instances.ingress.held_bytes import RETRY_AFTER, Overloaded, held_bytes
-from instances.shares import Shares
+from instances.bounds.shares import Shares
 
 
 class WsgiResponse(NamedTuple):

@@ -23,7 +23,7 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
-from realtime.memory import return_large_blocks
+from realtime.operation.memory import return_large_blocks
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server

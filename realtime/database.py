@@ -19,7 +19,7 @@ from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from instances.models import Fingerprint
-from instances.shares import Shares
+from instances.bounds.shares import Shares
 
 T = TypeVar("T")
 

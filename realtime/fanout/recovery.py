@@ -24,7 +24,7 @@ from instances.models import Instance
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
 from realtime.log.stream import Stream
-from realtime.random_bytes import random_bytes
+from realtime.wire.random_bytes import random_bytes
 
 #: Maximum length of a pid or an offset, in characters.
 MAX_LENGTH = 300
