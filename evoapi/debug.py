@@ -10,7 +10,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
-from instances.masking import mask_keys
+from instances.crypto import mask_keys
 
 
 class ReporterFilter(SafeExceptionReporterFilter):

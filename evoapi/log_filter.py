@@ -6,7 +6,7 @@ import logging
 import re
 
 from instances.bounds import LOG_CHARACTERS
-from instances.masking import mask_keys
+from instances.crypto import mask_keys
 
 #: Control characters, and what else ends a line or turns it around (Unicode's line ends, bidirectional marks).
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from instances import errors
 from instances.asgi import Receive, Scope, Send, header_variables, respond
 from instances.bounds import QUEUE_SECONDS, SMALL_BODY
-from instances.ingress.held_bytes import RETRY_AFTER, Overloaded, held_bytes
 from instances.bounds.shares import Shares
+from instances.ingress.held_bytes import RETRY_AFTER, Overloaded, held_bytes
 
 
 class WsgiResponse(NamedTuple):

@@ -1,12 +1,22 @@
-"""Digests and encryption of secrets, independent of the database."""
+"""Digests, encryption and masking of secrets, independent of the database."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
+
+#: The text that stands for a secret.
+MASK = "********"
+
+#: Clients put their key into the query by mistake.
+_KEY_IN_QUERY = re.compile(r"((?:apikey|token)=)[^&\s]*", re.IGNORECASE)
+
+#: URLs of databases, brokers and webhooks have a password before the host.
+_PASSWORD_IN_URL = re.compile(r"(://[^/?#\s:@]{0,256}:)[^/?#\s@]{1,256}@")
 
 
 class UnreadableSecret(ValueError):
@@ -40,7 +50,7 @@ class Secret:
         return self._cipher
 
     def __str__(self) -> str:
-        return "********"
+        return MASK
 
     __repr__ = __str__
 
@@ -85,3 +95,8 @@ def digests(secret: str) -> list[str]:
 def is_same(secret: str, other: str) -> bool:
     """Return whether both are equal, in constant time; `secret` may hold any characters that a client sends."""
     return constant_time_compare(secret.encode(errors="replace"), other.encode())
+
+
+def mask_keys(text: str) -> str:
+    """Replace the keys in queries and the passwords in URLs by asterisks."""
+    return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", _KEY_IN_QUERY.sub(rf"\1{MASK}", text))

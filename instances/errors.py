@@ -17,8 +17,7 @@ from rest_framework.exceptions import APIException, MethodNotAllowed, Validation
 from rest_framework.response import Response
 
 from instances.bounds import LOCK_SECONDS
-from instances.crypto import UnreadableSecret
-from instances.masking import mask_keys
+from instances.crypto import UnreadableSecret, mask_keys
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import close_old_connections, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from instances.models import Fingerprint
 from instances.bounds.shares import Shares
+from instances.models import Fingerprint
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ from django.utils import timezone
 
 from instances.access.rights import RIGHTS
 from instances.api.webhook import apply_changes
-from instances.crypto import Secret
+from instances.crypto import MASK, Secret
 from instances.events import SUBSCRIBABLE
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import MASK, check_headers
+from instances.outbound.webhook_headers import check_headers
 from instances.outbound.webhook_secrets import new_secret
 from instances.outbound.webhook_urls import is_same_origin, masked_url
 from instances.providers import providers

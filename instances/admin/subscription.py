@@ -17,10 +17,9 @@ from instances.access.rights import Action, may
 from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import SubscriptionForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
-from instances.crypto import UnreadableSecret
+from instances.crypto import MASK, UnreadableSecret
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
-from instances.outbound.webhook_headers import MASK
 from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
 from instances.outbound.webhook_urls import masked_url
 

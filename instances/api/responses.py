@@ -10,9 +10,8 @@ from django.conf import settings
 from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
-from instances.crypto import UnreadableSecret
+from instances.crypto import MASK, UnreadableSecret
 from instances.models import Instance, Integration, Subscription
-from instances.outbound.webhook_headers import MASK
 from instances.outbound.webhook_urls import masked_url
 
 logger = logging.getLogger(__name__)

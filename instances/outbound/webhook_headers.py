@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 #: The text that replaces values which a key may not read.
-MASK = "********"
 
 #: The stored header that is not sent: its value signs a JWT for Authorization.
 JWT_KEY = "jwt_key"

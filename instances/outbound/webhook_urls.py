@@ -6,7 +6,7 @@ import re
 
 from yarl import URL
 
-from instances.outbound.webhook_headers import MASK
+from instances.crypto import MASK
 
 #: The value of a parameter in a query, or a parameter without a name.
 _VALUE = re.compile(r"(?<==)[^&]+|(?<![^&])[^&=]+(?![^&])")

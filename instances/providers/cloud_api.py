@@ -17,7 +17,7 @@ import orjson
 from django.conf import settings
 
 from instances.changes import Change, InboundMessage, Notice, OutgoingText, StatusReport
-from instances.crypto import UnreadableSecret
+from instances.crypto import MASK, UnreadableSecret
 from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, jid
@@ -94,7 +94,7 @@ class CloudApi(Provider):
             return _message_id(status, response)
         except NotSent as error:
             # the Graph API repeats an invalid token in its error message
-            explanation = error.message.replace(token, "********")[:MAX_EXPLANATION_LENGTH]
+            explanation = error.message.replace(token, MASK)[:MAX_EXPLANATION_LENGTH]
             raise NotSent(explanation, error.status) from None
 
 

@@ -21,12 +21,12 @@ from instances import errors
 from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
 from instances.bounds import MESSAGE_BYTES, QUERY_FIELDS
 from instances.ingress.held_bytes import RETRY_AFTER
-from realtime.wire.random_bytes import random_bytes
 from realtime.socketio import polling
 from realtime.socketio.engine_socket import EngineSocket
 from realtime.socketio.handshake import Handshake
 from realtime.socketio.packets import EngineError
 from realtime.wire.outbox import Outbox
+from realtime.wire.random_bytes import random_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from instances.outbound.webhook_headers import MASK, MAX_HEADERS, MAX_TOTAL
+from instances.crypto import MASK
+from instances.outbound.webhook_headers import MAX_HEADERS, MAX_TOTAL
 from realtime.delivery.transports.base import MAX_EXCERPT
 
 #: Characters of the shortest value that is masked. A shorter one would be found everywhere.
