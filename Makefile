@@ -51,7 +51,7 @@ bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries
 bench-reconnect: .venv/requirements-dev.stamp ## measure how soon 5,000 clients are back after a crash
 	@.venv/bin/python -m bench.reconnect
 
-limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds.py
+limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds/
 	@.venv/bin/python -m instances.bounds > docs/limits.md
 
 rights: .venv/requirements.stamp ## write docs/rights.md from instances/access/rights.py

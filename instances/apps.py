@@ -3,7 +3,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core import checks
 
-from instances import bounds
+from instances.bounds.bound import unknown_variables
 
 
 class InstancesConfig(AppConfig):
@@ -21,5 +21,5 @@ def check_limits(**options: Any) -> list[checks.CheckMessage]:
         checks.Warning(
             f"{name} is no limit, so it changes nothing.", hint="docs/limits.md lists them.", id="evoapi.W001"
         )
-        for name in bounds.unknown_variables()
+        for name in unknown_variables()
     ]

@@ -7,69 +7,9 @@ change it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
+from instances.bounds.bound import Holder, bound
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
-
-#: What the variables of bounds begin with, but for a few that are older.
-PREFIX = "LIMIT_"
-
-_env = environ.Env()
-
-
-class Holder(Enum):
-    """The one whose use a bound limits, with the heading of its part of docs/limits.md."""
-
-    STRANGER = "Anybody, without a key"
-    KEY = "A key"
-    INSTANCE = "An instance"
-    RECEIVER = "A receiver of webhooks"
-    PROCESS = "A server process, for all together"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A bound, as its row in docs/limits.md."""
-
-    variable: str
-    default: int
-    #: The unit of the value, such as "bytes", "seconds" or "sessions".
-    unit: str
-    holder: Holder
-    #: The thing that is limited, as a noun phrase.
-    limits: str
-    #: The consequence for whoever goes beyond it, and for the others.
-    beyond: str
-
-
-#: All bounds, by their variable.
-TABLE: dict[str, Bound] = {}
-
-
-def _bound(variable: str, default: int, unit: str, holder: Holder, *, limits: str, beyond: str, least: int = 1) -> int:
-    """Declare a bound; returns its value in this process: its variable's, or the default.
-
-    Raises ImproperlyConfigured for a variable that is no whole number or below `least`.
-    """
-    TABLE[variable] = Bound(variable, default, unit, holder, limits, beyond)
-    text = _env.str(variable, default="").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
-        raise ImproperlyConfigured(f"{variable} takes a whole number of {unit}, {least} or more; not {text!r}")
-    return int(text)
-
-
-def unknown_variables(environment: Iterable[str] = os.environ) -> list[str]:
-    """Return the names that begin as a bound's variable, and are none: most likely misspelt."""
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in TABLE)
-
-
-MAX_BODY_BYTES = _bound(
+MAX_BODY_BYTES = bound(
     "MAX_BODY_BYTES",
     16 * 1024 * 1024,
     "bytes",
@@ -77,7 +17,7 @@ MAX_BODY_BYTES = _bound(
     limits="the body of a request",
     beyond="413, before more of it is read",
 )
-PROXY_HOPS = _bound(
+PROXY_HOPS = bound(
     "LIMIT_PROXY_HOPS",
     20,
     "addresses",
@@ -85,7 +25,7 @@ PROXY_HOPS = _bound(
     limits="addresses in `X-Forwarded-For` that are looked at, from the last one on, while they are trusted proxies'",
     beyond="the last one that was looked at counts as the client's",
 )
-LOG_CHARACTERS = _bound(
+LOG_CHARACTERS = bound(
     "LIMIT_LOG_CHARACTERS",
     4096,
     "characters",
@@ -93,7 +33,7 @@ LOG_CHARACTERS = _bound(
     limits="a log line that holds something of a request",
     beyond="its end is left out",
 )
-TURN_MILLISECONDS = _bound(
+TURN_MILLISECONDS = bound(
     "LIMIT_TURN_MILLISECONDS",
     10,
     "milliseconds",
@@ -101,7 +41,7 @@ TURN_MILLISECONDS = _bound(
     limits="time in one turn of the event loop for what clients send over sockets, all together",
     beyond="the rest is handled in the next turns, a piece of each client in each",
 )
-STARTS_PER_TURN = _bound(
+STARTS_PER_TURN = bound(
     "LIMIT_STARTS_PER_TURN",
     20,
     "requests",
@@ -109,7 +49,7 @@ STARTS_PER_TURN = _bound(
     limits="requests and websockets that begin in one turn of the event loop, all together",
     beyond="the others begin in the next turns",
 )
-HEAD_BYTES = _bound(
+HEAD_BYTES = bound(
     "LIMIT_HEAD_BYTES",
     64 * 1024,
     "bytes",
@@ -117,7 +57,7 @@ HEAD_BYTES = _bound(
     limits="the head of a request; its trailers and chunk extensions together may have as many again",
     beyond="431, and the connection is closed",
 )
-HEAD_LINES = _bound(
+HEAD_LINES = bound(
     "LIMIT_HEAD_LINES",
     200,
     "lines",
@@ -125,7 +65,7 @@ HEAD_LINES = _bound(
     limits="the lines of a head, and of trailers",
     beyond="431, and the connection is closed",
 )
-HEAD_SECONDS = _bound(
+HEAD_SECONDS = bound(
     "LIMIT_HEAD_SECONDS",
     10,
     "seconds",
@@ -133,7 +73,7 @@ HEAD_SECONDS = _bound(
     limits="time for the head of a request, from the start of the connection or from its first byte",
     beyond="408, and the connection is closed",
 )
-RESPONSE_SECONDS = _bound(
+RESPONSE_SECONDS = bound(
     "LIMIT_RESPONSE_SECONDS",
     30,
     "seconds",
@@ -141,7 +81,7 @@ RESPONSE_SECONDS = _bound(
     limits="time in which a client reads nothing of a response, and that it takes beyond what 4 kB a second need",
     beyond="the connection is aborted",
 )
-HANDSHAKE_BYTES = _bound(
+HANDSHAKE_BYTES = bound(
     "LIMIT_HANDSHAKE_BYTES",
     16 * 1024,
     "bytes",
@@ -149,7 +89,7 @@ HANDSHAKE_BYTES = _bound(
     limits="headers of a websocket's handshake, at most 128 of them",
     beyond="400",
 )
-FRAMES_PER_TURN = _bound(
+FRAMES_PER_TURN = bound(
     "LIMIT_FRAMES_PER_TURN",
     100,
     "frames",
@@ -157,7 +97,7 @@ FRAMES_PER_TURN = _bound(
     limits="frames of one websocket that are read in one turn of the event loop",
     beyond="the rest is read in the next turns, and no more is received meanwhile",
 )
-PACKETS_PER_TURN = _bound(
+PACKETS_PER_TURN = bound(
     "LIMIT_PACKETS_PER_TURN",
     100,
     "packets",
@@ -165,7 +105,7 @@ PACKETS_PER_TURN = _bound(
     limits="Socket.IO packets of one session that are handled in one turn of the event loop",
     beyond="the rest is handled in the next turns",
 )
-BYTES_PER_TURN = _bound(
+BYTES_PER_TURN = bound(
     "LIMIT_BYTES_PER_TURN",
     16 * 1024,
     "bytes",
@@ -173,7 +113,7 @@ BYTES_PER_TURN = _bound(
     limits="bytes of such packets, but for the last one",
     beyond="the same",
 )
-MESSAGE_BYTES = _bound(
+MESSAGE_BYTES = bound(
     "LIMIT_MESSAGE_BYTES",
     1_000_000,
     "bytes",
@@ -181,7 +121,7 @@ MESSAGE_BYTES = _bound(
     limits="a Socket.IO packet, and a POST of packets; clients are told so in the handshake",
     beyond="the session ends, and its client reconnects",
 )
-CONNECT_BYTES = _bound(
+CONNECT_BYTES = bound(
     "LIMIT_CONNECT_BYTES",
     128 * 1024,
     "bytes",
@@ -189,7 +129,7 @@ CONNECT_BYTES = _bound(
     limits="a packet of a session that is in no namespace yet, which is a CONNECT with its `auth`",
     beyond="the session ends, and its client reconnects",
 )
-HANDSHAKE_KEY_BYTES = _bound(
+HANDSHAKE_KEY_BYTES = bound(
     "LIMIT_HANDSHAKE_KEY_BYTES",
     512,
     "bytes",
@@ -197,7 +137,7 @@ HANDSHAKE_KEY_BYTES = _bound(
     limits="API keys in header and query of the request that opens a Socket.IO session, at most 8 of them",
     beyond="431; `auth` may have longer ones",
 )
-PENDING_SESSIONS = _bound(
+PENDING_SESSIONS = bound(
     "LIMIT_PENDING_SESSIONS",
     20_000,
     "sessions",
@@ -205,7 +145,7 @@ PENDING_SESSIONS = _bound(
     limits="Socket.IO sessions that are in no namespace, of some 2 kB each",
     beyond="the oldest one ends, and its client reconnects",
 )
-PENDING_SESSIONS_PER_ADDRESS = _bound(
+PENDING_SESSIONS_PER_ADDRESS = bound(
     "LIMIT_PENDING_SESSIONS_PER_ADDRESS",
     10_000,
     "sessions",
@@ -213,7 +153,7 @@ PENDING_SESSIONS_PER_ADDRESS = _bound(
     limits="those of one address: so many clients may come at once through a proxy that TRUSTED_PROXIES lacks",
     beyond="the oldest one of the address ends, and its client reconnects",
 )
-JOIN_SECONDS = _bound(
+JOIN_SECONDS = bound(
     "LIMIT_JOIN_SECONDS",
     10,
     "seconds",
@@ -221,7 +161,7 @@ JOIN_SECONDS = _bound(
     limits="time that a Socket.IO session may be in no namespace",
     beyond="it ends, and its client reconnects; the time that a CONNECT waits for its reply does not count",
 )
-NAMESPACES = _bound(
+NAMESPACES = bound(
     "LIMIT_NAMESPACES",
     1000,
     "namespaces",
@@ -229,7 +169,7 @@ NAMESPACES = _bound(
     limits="namespaces that one Socket.IO session is in",
     beyond="the session ends, and its client reconnects",
 )
-PACKET_STRUCTURE = _bound(
+PACKET_STRUCTURE = bound(
     "LIMIT_PACKET_STRUCTURE",
     20_000,
     "characters",
@@ -237,7 +177,7 @@ PACKET_STRUCTURE = _bound(
     limits="`{`, `[`, `,` and `:` in a Socket.IO packet, within strings too",
     beyond="the session ends, and its client reconnects",
 )
-ATTACHMENTS = _bound(
+ATTACHMENTS = bound(
     "LIMIT_ATTACHMENTS",
     10,
     "attachments",
@@ -245,7 +185,7 @@ ATTACHMENTS = _bound(
     limits="binary attachments of a Socket.IO packet, of LIMIT_MESSAGE_BYTES together",
     beyond="the session ends, and its client reconnects",
 )
-REPLY_BYTES = _bound(
+REPLY_BYTES = bound(
     "LIMIT_REPLY_BYTES",
     256 * 1024,
     "bytes",
@@ -253,7 +193,7 @@ REPLY_BYTES = _bound(
     limits="replies queued for a Socket.IO session that does not take them, 500 more counted for each",
     beyond="none of its packets is handled until it does; the session ends after LIMIT_STUCK_SECONDS",
 )
-STUCK_SECONDS = _bound(
+STUCK_SECONDS = bound(
     "LIMIT_STUCK_SECONDS",
     30,
     "seconds",
@@ -261,7 +201,7 @@ STUCK_SECONDS = _bound(
     limits="time that a client may take nothing of what is queued for it",
     beyond="the connection is reset, and its client reconnects",
 )
-UPGRADE_SECONDS = _bound(
+UPGRADE_SECONDS = bound(
     "LIMIT_UPGRADE_SECONDS",
     10,
     "seconds",
@@ -269,7 +209,7 @@ UPGRADE_SECONDS = _bound(
     limits="time from a websocket beside a polling session to the end of the upgrade",
     beyond="the websocket is closed, and the session goes on polling",
 )
-POST_SECONDS = _bound(
+POST_SECONDS = bound(
     "LIMIT_POST_SECONDS",
     30,
     "seconds",
@@ -277,7 +217,7 @@ POST_SECONDS = _bound(
     limits="time for the body of a POST of packets",
     beyond="400, and the session ends",
 )
-CLOSE_SECONDS = _bound(
+CLOSE_SECONDS = bound(
     "LIMIT_CLOSE_SECONDS",
     10,
     "seconds",
@@ -285,7 +225,7 @@ CLOSE_SECONDS = _bound(
     limits="time that a websocket may take from the server's close frame to its own",
     beyond="the connection is aborted",
 )
-ENDED_SECONDS = _bound(
+ENDED_SECONDS = bound(
     "LIMIT_ENDED_SECONDS",
     5,
     "seconds",
@@ -293,7 +233,7 @@ ENDED_SECONDS = _bound(
     limits="time that a websocket whose session has ended may take to read the rest",
     beyond="the connection is reset",
 )
-LINGER_SECONDS = _bound(
+LINGER_SECONDS = bound(
     "LIMIT_LINGER_SECONDS",
     2,
     "seconds",
@@ -301,7 +241,7 @@ LINGER_SECONDS = _bound(
     limits="time that a client whose request was refused may go on sending it; all is dropped",
     beyond="the connection is aborted, and the client may lose the response",
 )
-LINGER_BYTES = _bound(
+LINGER_BYTES = bound(
     "LIMIT_LINGER_BYTES",
     16 * 1024 * 1024,
     "bytes",
@@ -309,7 +249,7 @@ LINGER_BYTES = _bound(
     limits="bytes that it may send then",
     beyond="the same",
 )
-BODY_PATIENCE = _bound(
+BODY_PATIENCE = bound(
     "LIMIT_BODY_PATIENCE",
     10,
     "seconds",
@@ -317,7 +257,7 @@ BODY_PATIENCE = _bound(
     limits="a pause within a body, and the time that a body may take beyond that of its bytes at LIMIT_BODY_RATE",
     beyond="408",
 )
-BODY_RATE = _bound(
+BODY_RATE = bound(
     "LIMIT_BODY_RATE",
     4096,
     "bytes",
@@ -325,7 +265,7 @@ BODY_RATE = _bound(
     limits="bytes of a body or of a response that a client sends or takes in a second, at least, on an average",
     beyond="408; a response is cut off",
 )
-QUERY_FIELDS = _bound(
+QUERY_FIELDS = bound(
     "LIMIT_QUERY_FIELDS",
     1000,
     "fields",
@@ -333,7 +273,7 @@ QUERY_FIELDS = _bound(
     limits="fields of a query or a form",
     beyond="400, before any is decoded",
 )
-CONTENT_TYPE_BYTES = _bound(
+CONTENT_TYPE_BYTES = bound(
     "LIMIT_CONTENT_TYPE_BYTES",
     1024,
     "bytes",
@@ -341,7 +281,7 @@ CONTENT_TYPE_BYTES = _bound(
     limits="a Content-Type: the time to read its parameters grows with the square of their number",
     beyond="431",
 )
-FORM_BYTES = _bound(
+FORM_BYTES = bound(
     "LIMIT_FORM_BYTES",
     1024 * 1024,
     "bytes",
@@ -349,7 +289,7 @@ FORM_BYTES = _bound(
     limits="a body that is a form, as those of the admin",
     beyond="413, before more of it is read",
 )
-MAX_HELD_BYTES = _bound(
+MAX_HELD_BYTES = bound(
     "MAX_HELD_BYTES",
     256 * 1024 * 1024,
     "bytes",
@@ -359,7 +299,7 @@ MAX_HELD_BYTES = _bound(
     " for small bodies",
     beyond="503 with `Retry-After`, and a line a minute in the log; one body at a time is always taken",
 )
-SMALL_BODY = _bound(
+SMALL_BODY = bound(
     "LIMIT_SMALL_BODY",
     64 * 1024,
     "bytes",
@@ -367,7 +307,7 @@ SMALL_BODY = _bound(
     limits="a body that counts as small: it is read before its key is looked up, and the kept quarter is for it",
     beyond="a key that is wrong, or missing where one is needed, is answered 401 before the body is read",
 )
-WRITER_LAG = _bound(
+WRITER_LAG = bound(
     "LIMIT_WRITER_LAG",
     5,
     "seconds",
@@ -375,7 +315,7 @@ WRITER_LAG = _bound(
     limits="the time that the oldest posted body waits to be stored",
     beyond="further ones are answered 503 with `Retry-After`",
 )
-REST_THREADS = _bound(
+REST_THREADS = bound(
     "LIMIT_REST_THREADS",
     8,
     "threads",
@@ -383,7 +323,7 @@ REST_THREADS = _bound(
     limits="threads that answer REST and the admin, each with a connection to the database while it works",
     beyond="requests wait for a thread",
 )
-SENDING_THREADS = _bound(
+SENDING_THREADS = bound(
     "LIMIT_SENDING_THREADS",
     64,
     "threads",
@@ -391,7 +331,7 @@ SENDING_THREADS = _bound(
     limits="threads that send messages, most of which wait for WhatsApp",
     beyond="requests wait for a thread",
 )
-QUEUE_SECONDS = _bound(
+QUEUE_SECONDS = bound(
     "LIMIT_QUEUE_SECONDS",
     30,
     "seconds",
@@ -400,7 +340,7 @@ QUEUE_SECONDS = _bound(
     " threads, those with one key three quarters",
     beyond="503 with `Retry-After`",
 )
-LOCK_SECONDS = _bound(
+LOCK_SECONDS = bound(
     "LIMIT_LOCK_SECONDS",
     10,
     "seconds",
@@ -408,7 +348,7 @@ LOCK_SECONDS = _bound(
     limits="the time that a transaction waits for one that keeps the instance (on SQLite, the database) locked",
     beyond="503 for a request; what runs in the background tries again",
 )
-JSON_STRUCTURE = _bound(
+JSON_STRUCTURE = bound(
     "LIMIT_JSON_STRUCTURE",
     500_000,
     "characters",
@@ -416,7 +356,7 @@ JSON_STRUCTURE = _bound(
     limits="`{`, `[`, `,` and `:` outside of strings in a JSON body, all together",
     beyond="400, before it is parsed",
 )
-TEXT_CHARACTERS = _bound(
+TEXT_CHARACTERS = bound(
     "LIMIT_TEXT_CHARACTERS",
     65536,
     "characters",
@@ -424,7 +364,7 @@ TEXT_CHARACTERS = _bound(
     limits="a text in a body of REST, such as that of a message; most members take less",
     beyond="400",
 )
-LIST_ITEMS = _bound(
+LIST_ITEMS = bound(
     "LIMIT_LIST_ITEMS",
     1000,
     "items",
@@ -432,7 +372,7 @@ LIST_ITEMS = _bound(
     limits="a list in a body or query of REST, such as `events`, `scopes` or `ids`, before repeats are dropped",
     beyond="400, before an item is looked at",
 )
-PUBLISHED_EVENTS = _bound(
+PUBLISHED_EVENTS = bound(
     "LIMIT_PUBLISHED_EVENTS",
     500,
     "events",
@@ -440,7 +380,7 @@ PUBLISHED_EVENTS = _bound(
     limits="events in one request to `/event/publish`, which are recorded all or none",
     beyond="400, before an event is looked at",
 )
-WRONG_KEYS = _bound(
+WRONG_KEYS = bound(
     "LIMIT_WRONG_KEYS",
     1000,
     "keys",
@@ -448,7 +388,7 @@ WRONG_KEYS = _bound(
     limits="wrong keys from one address at once (IPv6: from one /64 network), chosen tokens among them",
     beyond="429, or a closed transport; right keys are not held up",
 )
-WRONG_KEYS_PER_SECOND = _bound(
+WRONG_KEYS_PER_SECOND = bound(
     "LIMIT_WRONG_KEYS_PER_SECOND",
     10,
     "keys",
@@ -456,7 +396,7 @@ WRONG_KEYS_PER_SECOND = _bound(
     limits="wrong keys from one address in a second, after those at once",
     beyond="429, or a closed transport; right keys are not held up",
 )
-CLIENT_EVENTS = _bound(
+CLIENT_EVENTS = bound(
     "LIMIT_CLIENT_EVENTS",
     1000,
     "events",
@@ -464,7 +404,7 @@ CLIENT_EVENTS = _bound(
     limits="`send_message` events that a key's clients emit at once",
     beyond="the acknowledgement is the error 429",
 )
-CLIENT_EVENTS_PER_SECOND = _bound(
+CLIENT_EVENTS_PER_SECOND = bound(
     "LIMIT_CLIENT_EVENTS_PER_SECOND",
     100,
     "events",
@@ -472,7 +412,7 @@ CLIENT_EVENTS_PER_SECOND = _bound(
     limits="`send_message` events that a key's clients emit in a second, after those at once",
     beyond="the acknowledgement is the error 429",
 )
-LOG_INS = _bound(
+LOG_INS = bound(
     "LIMIT_LOG_INS",
     20,
     "log-ins",
@@ -480,7 +420,7 @@ LOG_INS = _bound(
     limits="wrong log-ins at the admin from one address (IPv6: one /64 network) at once, in each process",
     beyond="429, before a password is looked at; behind a proxy set `TRUSTED_PROXIES`, or all have one address",
 )
-LOG_INS_PER_MINUTE = _bound(
+LOG_INS_PER_MINUTE = bound(
     "LIMIT_LOG_INS_PER_MINUTE",
     6,
     "log-ins",
@@ -488,7 +428,7 @@ LOG_INS_PER_MINUTE = _bound(
     limits="log-ins from one address in a minute, after those at once",
     beyond="429, before a password is looked at",
 )
-LOG_INS_OF_NAME = _bound(
+LOG_INS_OF_NAME = bound(
     "LIMIT_LOG_INS_OF_NAME",
     5,
     "log-ins",
@@ -496,7 +436,7 @@ LOG_INS_OF_NAME = _bound(
     limits="log-ins from one address with one user name at once",
     beyond="429, before a password is looked at; other addresses are not held up",
 )
-LOG_INS_OF_NAME_PER_MINUTE = _bound(
+LOG_INS_OF_NAME_PER_MINUTE = bound(
     "LIMIT_LOG_INS_OF_NAME_PER_MINUTE",
     2,
     "log-ins",
@@ -504,7 +444,7 @@ LOG_INS_OF_NAME_PER_MINUTE = _bound(
     limits="log-ins from one address with one user name in a minute, after those at once",
     beyond="429, before a password is looked at; other addresses are not held up",
 )
-LOG_INS_UNSLOWED = _bound(
+LOG_INS_UNSLOWED = bound(
     "LIMIT_LOG_INS_UNSLOWED",
     10,
     "log-ins",
@@ -512,7 +452,7 @@ LOG_INS_UNSLOWED = _bound(
     limits="log-ins with one user name from all addresses together at once; right ones do not count",
     beyond="each waits for up to `LIMIT_LOG_IN_DELAY`, and is not refused: nobody locks the name's owner out",
 )
-LOG_IN_DELAY = _bound(
+LOG_IN_DELAY = bound(
     "LIMIT_LOG_IN_DELAY",
     5,
     "seconds",
@@ -520,7 +460,7 @@ LOG_IN_DELAY = _bound(
     limits="the delay of log-ins with a name that is tried too often, but for one in this time",
     beyond="no log-in is delayed for longer",
 )
-LOG_IN_BYTES = _bound(
+LOG_IN_BYTES = bound(
     "LIMIT_LOG_IN_BYTES",
     16 * 1024,
     "bytes",
@@ -528,7 +468,7 @@ LOG_IN_BYTES = _bound(
     limits="the form that logs in at the admin",
     beyond="413",
 )
-PASSWORD_HASHES = _bound(
+PASSWORD_HASHES = bound(
     "LIMIT_PASSWORD_HASHES",
     2,
     "hashes",
@@ -536,7 +476,7 @@ PASSWORD_HASHES = _bound(
     limits="passwords that are hashed at a time for log-ins, and as many for users who have one and set a new one",
     beyond="they wait, apart from all other requests",
 )
-PASSWORD_QUEUE = _bound(
+PASSWORD_QUEUE = bound(
     "LIMIT_PASSWORD_QUEUE",
     16,
     "requests",
@@ -545,7 +485,7 @@ PASSWORD_QUEUE = _bound(
     beyond="429; who is logged in, and REST, are not held up",
     least=2,
 )
-RATE_LIMITED = _bound(
+RATE_LIMITED = bound(
     "LIMIT_RATE_LIMITED",
     10_000,
     "addresses or keys",
@@ -553,7 +493,7 @@ RATE_LIMITED = _bound(
     limits="addresses, keys or names that a rate limit remembers, for each limit",
     beyond="the least recently used is forgotten, and so has its full allowance again",
 )
-CACHED_KEYS = _bound(
+CACHED_KEYS = bound(
     "LIMIT_CACHED_KEYS",
     10_000,
     "keys",
@@ -561,7 +501,7 @@ CACHED_KEYS = _bound(
     limits="keys, and pairs of key and instance, that are cached for posted payloads",
     beyond="the cache is emptied, and keys are read from the database again",
 )
-REPLAY_PAGE_EVENTS = _bound(
+REPLAY_PAGE_EVENTS = bound(
     "LIMIT_REPLAY_PAGE_EVENTS",
     200,
     "events",
@@ -569,7 +509,7 @@ REPLAY_PAGE_EVENTS = _bound(
     limits="events of a page of the log, as it is read for sockets and event streams",
     beyond="the next page is read when these are sent",
 )
-REPLAY_PAGE_BYTES = _bound(
+REPLAY_PAGE_BYTES = bound(
     "LIMIT_REPLAY_PAGE_BYTES",
     512 * 1024,
     "bytes",
@@ -577,7 +517,7 @@ REPLAY_PAGE_BYTES = _bound(
     limits="events of such a page, but one at least; a slow event stream holds as much while it reads none",
     beyond="the next page is read when these are sent",
 )
-FIND_EVENTS = _bound(
+FIND_EVENTS = bound(
     "LIMIT_FIND_EVENTS",
     1000,
     "events",
@@ -585,7 +525,7 @@ FIND_EVENTS = _bound(
     limits="events in a response of `/event/find`",
     beyond="400 for a greater `limit`",
 )
-FIND_BYTES = _bound(
+FIND_BYTES = bound(
     "LIMIT_FIND_BYTES",
     16 * 1024 * 1024,
     "bytes",
@@ -593,7 +533,7 @@ FIND_BYTES = _bound(
     limits="events in a response of `/event/find`, but one at least",
     beyond="the response ends before, and says that there are more",
 )
-INSTANCE_REPLAYS = _bound(
+INSTANCE_REPLAYS = bound(
     "LIMIT_INSTANCE_REPLAYS",
     2,
     "pages",
@@ -601,7 +541,7 @@ INSTANCE_REPLAYS = _bound(
     limits="pages of the log that are read at a time for clients of one instance that resume or are slow",
     beyond="they wait for their turn; instances take turns, however many of their clients wait",
 )
-CONCURRENT_REPLAYS = _bound(
+CONCURRENT_REPLAYS = bound(
     "LIMIT_CONCURRENT_REPLAYS",
     3,
     "pages",
@@ -609,7 +549,7 @@ CONCURRENT_REPLAYS = _bound(
     limits="such pages for all instances; of four threads that read the log, the last one is for live events",
     beyond="they wait for their turn",
 )
-CACHED_GRANTS = _bound(
+CACHED_GRANTS = bound(
     "LIMIT_CACHED_GRANTS",
     10_000,
     "grants",
@@ -617,7 +557,7 @@ CACHED_GRANTS = _bound(
     limits="permissions of keys to join a namespace that are cached, so that clients come back with one short read",
     beyond="the cache is cleared",
 )
-WEBSOCKET_MAX_BUFFER = _bound(
+WEBSOCKET_MAX_BUFFER = bound(
     "WEBSOCKET_MAX_BUFFER",
     1024 * 1024,
     "bytes",
@@ -626,7 +566,7 @@ WEBSOCKET_MAX_BUFFER = _bound(
     beyond="they are dropped, and read from the log again once it reads",
 )
 
-ENDPOINTS = _bound(
+ENDPOINTS = bound(
     "LIMIT_ENDPOINTS",
     20,
     "endpoints",
@@ -634,7 +574,7 @@ ENDPOINTS = _bound(
     limits="webhook endpoints of an instance",
     beyond="409 for another one",
 )
-OWED_DELIVERIES = _bound(
+OWED_DELIVERIES = bound(
     "LIMIT_OWED_DELIVERIES",
     100_000,
     "deliveries",
@@ -643,7 +583,7 @@ OWED_DELIVERIES = _bound(
     beyond="429 for what is published, resent or sent as a test; what a provider reports is recorded, its deliveries "
     "are `dropped`, and the event `deliveries.dropped` says so, at most once an hour",
 )
-OWED_BYTES = _bound(
+OWED_BYTES = bound(
     "LIMIT_OWED_BYTES",
     256 * 1024 * 1024,
     "bytes",
@@ -651,7 +591,7 @@ OWED_BYTES = _bound(
     limits="the bodies of an instance's pending deliveries, each counted once for all of its endpoints",
     beyond="as with `LIMIT_OWED_DELIVERIES`",
 )
-OFF_HOURS = _bound(
+OFF_HOURS = bound(
     "LIMIT_OFF_HOURS",
     72,
     "hours",
@@ -659,7 +599,7 @@ OFF_HOURS = _bound(
     limits="the age of a pending delivery by a transport that is switched off, such as RabbitMQ",
     beyond="it is given up (`dead`), which its `reason` says",
 )
-SQLITE_CACHE_BYTES = _bound(
+SQLITE_CACHE_BYTES = bound(
     "LIMIT_SQLITE_CACHE_BYTES",
     16 * 1024 * 1024,
     "bytes",
@@ -667,7 +607,7 @@ SQLITE_CACHE_BYTES = _bound(
     limits="pages of SQLite's file that all connections keep in memory",
     beyond="they are read from the file again, which the system has in its cache",
 )
-DELIVERY_PAGE = _bound(
+DELIVERY_PAGE = bound(
     "LIMIT_DELIVERY_PAGE",
     1000,
     "deliveries",
@@ -675,7 +615,7 @@ DELIVERY_PAGE = _bound(
     limits="deliveries in a response of `/webhook/deliveries`, without their bodies",
     beyond="400 for a greater `limit`",
 )
-RESENT = _bound(
+RESENT = bound(
     "LIMIT_RESENT",
     10_000,
     "deliveries",
@@ -684,7 +624,7 @@ RESENT = _bound(
     beyond="the call resends the oldest, and answers `hasMore`",
 )
 
-ATTEMPTS = _bound(
+ATTEMPTS = bound(
     "LIMIT_ATTEMPTS",
     1000,
     "attempts",
@@ -693,7 +633,7 @@ ATTEMPTS = _bound(
     limits="attempts to send deliveries at a time; one instance has at most as many of them as are left free",
     beyond="further deliveries wait; a tenth is kept for endpoints that answer fast",
 )
-ATTEMPTS_PER_ENDPOINT = _bound(
+ATTEMPTS_PER_ENDPOINT = bound(
     "LIMIT_ATTEMPTS_PER_ENDPOINT",
     20,
     "attempts",
@@ -701,7 +641,7 @@ ATTEMPTS_PER_ENDPOINT = _bound(
     limits="attempts at a time to an endpoint; five before its first success, two while it fails",
     beyond="further deliveries to it wait",
 )
-LARGE_BODIES = _bound(
+LARGE_BODIES = bound(
     "LIMIT_LARGE_BODIES",
     64 * 1024 * 1024,
     "bytes",
@@ -709,7 +649,7 @@ LARGE_BODIES = _bound(
     limits="bodies above 64 KiB that are being sent; one instance has at most as much of them as is left free",
     beyond="further large ones wait, small ones do not",
 )
-KNOWN_ENDPOINTS = _bound(
+KNOWN_ENDPOINTS = bound(
     "LIMIT_KNOWN_ENDPOINTS",
     10_000,
     "endpoints",
@@ -717,7 +657,7 @@ KNOWN_ENDPOINTS = _bound(
     limits="endpoints of which a process remembers how their last attempt went",
     beyond="the one with the oldest attempt counts as new again",
 )
-RABBITMQ_CHANNELS = _bound(
+RABBITMQ_CHANNELS = bound(
     "LIMIT_RABBITMQ_CHANNELS",
     256,
     "channels",
@@ -725,37 +665,3 @@ RABBITMQ_CHANNELS = _bound(
     limits="idle channels that are kept on the connection to RabbitMQ, one for each endpoint",
     beyond="the one that was idle for the longest is closed, and opened again when it is needed",
 )
-
-
-def document() -> str:
-    """Return docs/limits.md."""
-    lines = [_INTRODUCTION]
-    for holder in Holder:
-        rows = [bound for bound in TABLE.values() if bound.holder is holder]
-        if rows:
-            lines += [f"## {holder.value}\n", "| Bound | Variable | Default | Beyond |", "|---|---|---|---|"]
-            lines += [f"| {row.limits} | `{row.variable}` | {_amount(row)} | {row.beyond} |" for row in rows]
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _amount(bound: Bound) -> str:
-    for size, name in ((1024 * 1024, "MiB"), (1024, "KiB")):
-        if bound.unit == "bytes" and bound.default % size == 0:
-            return f"{bound.default // size} {name} ({bound.default})"
-    return f"{bound.default:,} {bound.unit}"
-
-
-_INTRODUCTION = """\
-# Limits
-
-What a client, a key, an instance or the process may hold or cost, so that nobody stops anybody else. Each limit is an
-environment variable: set it to a whole number of the unit that its default has, bytes where it is a size, and restart
-all processes. The defaults serve an honest load many times over; the last column says what happens beyond, so that it
-can be recognised.
-
-This page is made from `instances/bounds.py` by `make limits`.
-"""
-
-if __name__ == "__main__":
-    print(document(), end="")

@@ -13,8 +13,9 @@ from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.responses import shown_headers, shown_url
 from instances.api.timestamps import iso
+from instances.crypto import MASK
 from instances.models import Subscription
-from instances.outbound.webhook_headers import JWT_KEY, MASK
+from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.webhook import HEADERS

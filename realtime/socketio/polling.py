@@ -191,19 +191,21 @@ async def _read_body(session: EngineSocket, receive: Receive, first: Message, ch
 
     Raises EngineError for a body that is too large, or has no room, and where the client disconnects; TimeoutError.
     """
-    size, max_size = len(first.get("body", b"")), session.server.max_http_buffer_size
+    size, max_size = 0, session.server.max_http_buffer_size
 
-    async def receive_charged() -> Message:
+    def charged(message: Message) -> Message:
         nonlocal size
-        message = await receive()
         size += len(message.get("body", b""))
         if size >= UNCHARGED and not charge.hold(size):
             raise EngineError(str(held_bytes.refusal().detail), 503)
         return message
 
+    async def receive_charged() -> Message:
+        return charged(await receive())
+
     try:
         async with asyncio.timeout(POST_SECONDS):
-            return await asgi.read_body(receive_charged, first, max_size)
+            return await asgi.read_body(receive_charged, charged(first), max_size)
     except asgi.ClientDisconnected:
         raise EngineError("The client has disconnected") from None
     except asgi.BodyTooLarge:

@@ -171,6 +171,8 @@ def send_on(client, more, pause):
         time.sleep(pause)
 
 
+@pytest.mark.bound("LIMIT_LINGER_SECONDS")
+@pytest.mark.bound("LIMIT_LINGER_BYTES")
 def test_a_refused_client_may_go_on_sending_but_not_for_ever(server):
     """A client that reads only after it has sent everything gets its response; none of its bytes are kept."""
     with Bystander(server) as bystander:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 
 import pytest
 
 from instances import bounds
+from instances.bounds.bound import TABLE
+from tests.clients.polling import Polling
 from tests.clients.raw import Raw
 from tests.faults.floods import Bystander
+from tests.faults.stuck import StuckReader
 from tests.server import ROOT
 
 pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
@@ -98,6 +102,39 @@ def test_the_headers_of_a_websockets_handshake_are_bounded(server):
     assert answer(2 * bounds.HANDSHAKE_BYTES).startswith(b"HTTP/1.1 400 ")
 
 
+def read_all(connection):
+    while connection.recv(65536):
+        pass
+
+
+@pytest.mark.bound("LIMIT_POST_SECONDS")
+def test_a_post_of_packets_that_is_not_completed_ends_its_session(fresh_server):
+    server = fresh_server(LIMIT_POST_SECONDS="1")
+    session = Polling(server.url)
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(f"POST {session.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n3".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+    with pytest.raises(AssertionError, match="Invalid session"):
+        session.post("3")
+
+
+@pytest.mark.bound("LIMIT_ENDED_SECONDS")
+def test_a_websocket_that_does_not_read_the_rest_of_its_session_is_reset(fresh_server):
+    server = fresh_server(LIMIT_ENDED_SECONDS="1", LIMIT_STUCK_SECONDS="3600")
+    instance = server.create()
+    client = StuckReader(server.port)
+    client.join(f"/{instance.name}", apikey=instance.token)
+    events = [{"event": "call", "data": "x" * 100_000}] * 50
+    assert server.post(server.path("/event/publish", instance), events).status == 201
+    assert server.request("DELETE", server.path("/instance/delete", instance)).status == 200
+
+    time.sleep(3)
+    with pytest.raises(ConnectionResetError):
+        read_all(client.socket)
+    client.close()
+
+
 @pytest.mark.bound("LIMIT_ENDPOINTS")
 def test_an_instance_has_a_limited_number_of_endpoints(server):
     instance = server.create()
@@ -121,5 +158,5 @@ def test_each_limit_has_a_test():
     sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
     tested = {name for source in sources for name in re.findall(r'mark\.bound\("(\w+)"\)', source)}
 
-    assert set(bounds.TABLE) - tested == set()
-    assert tested - set(bounds.TABLE) == set()
+    assert set(TABLE) - tested == set()
+    assert tested - set(TABLE) == set()

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from instances import bounds
+from instances.bounds.bound import PREFIX, TABLE, document
 from tests.environment import SETTINGS
 from tests.server import ROOT
 
@@ -20,12 +21,12 @@ def manage(*arguments, **variables):
 
 
 def test_the_document_is_made_from_the_table():
-    assert (ROOT / "docs" / "limits.md").read_text() == bounds.document(), "run: make limits"
+    assert (ROOT / "docs" / "limits.md").read_text() == document(), "run: make limits"
 
 
 def test_each_constant_has_its_variables_value():
-    for variable, bound in bounds.TABLE.items():
-        assert getattr(bounds, variable.removeprefix(bounds.PREFIX)) == bound.default
+    for variable, bound in TABLE.items():
+        assert getattr(bounds, variable.removeprefix(PREFIX)) == bound.default
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "16MB", "1.5", "\u0661", "9" * 16])

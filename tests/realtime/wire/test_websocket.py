@@ -632,6 +632,7 @@ def test_an_application_closes_with_code_and_reason_and_sends_no_more(connect, s
     assert len(until(lambda: len(raised) == 3 and raised)) == 3
 
 
+@pytest.mark.bound("LIMIT_CLOSE_SECONDS")
 def test_a_client_that_ignores_a_close_frame_is_disconnected(connect, stage, monkeypatch):
     monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.2)
 

@@ -1,0 +1,95 @@
+"""A bound, its environment variable, and the document of all bounds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+#: What the variables of bounds begin with, but for a few that are older.
+PREFIX = "LIMIT_"
+
+_env = environ.Env()
+
+
+class Holder(Enum):
+    """The one whose use a bound limits, with the heading of its part of docs/limits.md."""
+
+    STRANGER = "Anybody, without a key"
+    KEY = "A key"
+    INSTANCE = "An instance"
+    RECEIVER = "A receiver of webhooks"
+    PROCESS = "A server process, for all together"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound, as its row in docs/limits.md."""
+
+    variable: str
+    default: int
+    #: The unit of the value, such as "bytes", "seconds" or "sessions".
+    unit: str
+    holder: Holder
+    #: The thing that is limited, as a noun phrase.
+    limits: str
+    #: The consequence for whoever goes beyond it, and for the others.
+    beyond: str
+
+
+#: All bounds, by their variable.
+TABLE: dict[str, Bound] = {}
+
+
+def bound(variable: str, default: int, unit: str, holder: Holder, *, limits: str, beyond: str, least: int = 1) -> int:
+    """Declare a bound; returns its value in this process: its variable's, or the default.
+
+    Raises ImproperlyConfigured for a variable that is no whole number or below `least`.
+    """
+    TABLE[variable] = Bound(variable, default, unit, holder, limits, beyond)
+    text = _env.str(variable, default="").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
+        raise ImproperlyConfigured(f"{variable} takes a whole number of {unit}, {least} or more; not {text!r}")
+    return int(text)
+
+
+def unknown_variables(environment: Iterable[str] = os.environ) -> list[str]:
+    """Return the names that begin as a bound's variable, and are none: most likely misspelt."""
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in TABLE)
+
+
+def document() -> str:
+    """Return docs/limits.md."""
+    lines = [_INTRODUCTION]
+    for holder in Holder:
+        rows = [bound for bound in TABLE.values() if bound.holder is holder]
+        if rows:
+            lines += [f"## {holder.value}\n", "| Bound | Variable | Default | Beyond |", "|---|---|---|---|"]
+            lines += [f"| {row.limits} | `{row.variable}` | {_amount(row)} | {row.beyond} |" for row in rows]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _amount(bound: Bound) -> str:
+    for size, name in ((1024 * 1024, "MiB"), (1024, "KiB")):
+        if bound.unit == "bytes" and bound.default % size == 0:
+            return f"{bound.default // size} {name} ({bound.default})"
+    return f"{bound.default:,} {bound.unit}"
+
+
+_INTRODUCTION = """\
+# Limits
+
+What a client, a key, an instance or the process may hold or cost, so that nobody stops anybody else. Each limit is an
+environment variable: set it to a whole number of the unit that its default has, bytes where it is a size, and restart
+all processes. The defaults serve an honest load many times over; the last column says what happens beyond, so that it
+can be recognised.
+
+This page is made from `instances/bounds/` by `make limits`.
+"""
