@@ -38,13 +38,14 @@ def load(body: bytes) -> Any:
 
     A lone surrogate, which programs leave when they truncate a text within an emoji, becomes a question mark.
     """
-    if len(body) > JSON_STRUCTURE and _has_too_much_structure(body):
-        raise NotJson(
-            f"The body has over {JSON_STRUCTURE} of the characters {{ [ , and : outside of strings: send less at a time"
-        )
     with _parsing if len(body) > LARGE else nullcontext():
+        if len(body) > JSON_STRUCTURE and _has_too_much_structure(body):
+            raise NotJson(
+                f"The body has over {JSON_STRUCTURE} of the characters {{ [ , and : outside of strings: send less at a"
+                " time"
+            )
         value = _parse(body)
-    _check_depth(body, value)
+        _check_depth(body, value)
     return value
 
 

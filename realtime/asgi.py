@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from instances import errors
 from instances.access.gate import Gate
 from instances.asgi import Application, Receive, Scope, Send, respond
+from instances.ingress.memory import return_large_blocks
 from instances.outbound.client import http_client
 from realtime.database import check_database, database
 from realtime.delivery.dispatcher import Dispatcher
@@ -23,7 +24,6 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
-from realtime.operation.memory import return_large_blocks
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server

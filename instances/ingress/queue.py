@@ -19,6 +19,7 @@ from django.db import close_old_connections, connections
 from instances.access.cache import AccessCache
 from instances.bounds import LOCK_SECONDS
 from instances.errors import DATABASE_ERRORS
+from instances.ingress import memory
 from instances.ingress.batch import ATTEMPTS, Job, is_deadlock, is_locked, is_retryable, run_alone, run_batch
 from instances.ingress.endpoint import IngressRequest, IngressResponse
 
@@ -162,13 +163,16 @@ class KeyedQueues:
         except BaseException as error:
             is_done = True
             _fail([queue[0]], error)
+        is_large = queue[0].size >= LARGE_BODY
         with self._lock:
             if is_done:
                 queue.popleft()
             if not queue:
                 del self._queues[key]
-                return
-        self._threads.submit(self._run_next, key)
+        if queue:
+            self._threads.submit(self._run_next, key)
+        elif is_large:
+            memory.trim()
 
 
 def _fail(jobs: list[Job], error: BaseException) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
+from instances.ingress.memory import return_large_blocks
 from realtime.database import check_database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
-from realtime.operation.memory import return_large_blocks
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 
