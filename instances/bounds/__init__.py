@@ -299,6 +299,14 @@ MAX_HELD_BYTES = bound(
     " for small bodies",
     beyond="503 with `Retry-After`, and a line a minute in the log; one body at a time is always taken",
 )
+INCOMPLETE_SECONDS = bound(
+    "LIMIT_INCOMPLETE_SECONDS",
+    1,
+    "seconds",
+    Holder.STRANGER,
+    limits="time that a body, or a message of a socket, may be incomplete while there is no room for those of others",
+    beyond="the oldest gives way: 503 with `Retry-After`, or close code 1013",
+)
 SMALL_BODY = bound(
     "LIMIT_SMALL_BODY",
     64 * 1024,

@@ -86,6 +86,14 @@ class _BodyReader:
         self._is_authorized = False
         self._clock = asyncio.get_running_loop().time
         self._transfer = Transfer(self._clock(), BODY_PATIENCE)
+        self._timeout: asyncio.Timeout | None = None
+        self._has_given_way = False
+        charge.give_way = self._give_way
+
+    def _give_way(self) -> None:
+        self._has_given_way = True
+        if self._timeout:
+            self._timeout.reschedule(self._clock())
 
     async def read(self) -> bytes:
         """Read the body. Raises APIException to refuse the request, and ClientDisconnected."""
@@ -106,16 +114,23 @@ class _BodyReader:
             if self.charge.holder is not None and not self.charge.hold(int(announced)):
                 raise held_bytes.refusal()
         try:
-            return await read_body(self._receive_charged, max_size=max_size)
+            body = await read_body(self._receive_charged, max_size=max_size)
+            self.charge.complete()
+            return body
         except BodyTooLarge:
             raise _too_large() from None
         except TimeoutError:
+            if self._has_given_way:
+                raise held_bytes.refusal() from None
             raise ApiError("The request was not complete in time", 408) from None
 
     async def _receive_charged(self) -> Message:
         """Receive a message in time, and charge its bytes. Raises TimeoutError, and APIException."""
-        async with asyncio.timeout_at(self._transfer.deadline):
+        async with asyncio.timeout_at(self._transfer.deadline) as self._timeout:
             message = await self._receive()
+        self._timeout = None
+        if self._has_given_way:
+            raise held_bytes.refusal()
         size = len(message.get("body", b""))
         if self._size <= SMALL_BODY < self._size + size:
             await self._authorize()

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from instances.bounds import MAX_HELD_BYTES, SMALL_BODY
+from instances.bounds import INCOMPLETE_SECONDS, MAX_HELD_BYTES, SMALL_BODY
 from instances.errors import ApiError
 
 logger = logging.getLogger(__name__)
@@ -59,11 +59,17 @@ class Account:
 
 
 class Budget:
-    """The accounts of all holders: a key, or all strangers together, has half. Used on the event loop alone."""
+    """The accounts of all holders: a key, or all strangers together, has half. Used on the event loop alone.
+
+    Where strangers have used their half up, the oldest request of theirs that is not complete gives way to a new one:
+    nobody keeps it by sending slowly.
+    """
 
     def __init__(self) -> None:
         self._all = Account(MAX_HELD_BYTES)
         self._holders: dict[Hashable, Account] = {}
+        #: The charges of strangers' requests that are not complete, the oldest first, and since when.
+        self._incomplete: dict[Charge, float] = {}
         self._refused = 0
         self._logged_at = -float("inf")
 
@@ -103,6 +109,27 @@ class Budget:
     def fits(self, holder: Hashable, before: Amount, after: Amount) -> bool:
         return self._all.fits(before, after) and self.account(holder).fits(before, after)
 
+    def make_room(self, newcomer: Charge) -> bool:
+        """Have the oldest of strangers' incomplete requests give way, if it has had LIMIT_INCOMPLETE_SECONDS.
+
+        Returns False if there is none besides the newcomer.
+        """
+        oldest = next(((charge, began) for charge, began in self._incomplete.items() if charge is not newcomer), None)
+        if oldest is None or oldest[1] > time.monotonic() - INCOMPLETE_SECONDS:
+            return False
+        charge, _ = oldest
+        charge.hold(0)
+        if charge.give_way:
+            charge.give_way()
+        return True
+
+    def note_incomplete(self, charge: Charge) -> None:
+        """Note, or forget, whether a charge is of a stranger's request that is not complete."""
+        if charge.holder is None and charge.size and charge.give_way:
+            self._incomplete.setdefault(charge, time.monotonic())
+        else:
+            self._incomplete.pop(charge, None)
+
     def change(self, holder: Hashable, before: Amount, after: Amount) -> None:
         account = self.account(holder)
         for each in (self._all, account):
@@ -120,6 +147,8 @@ class Charge:
         self._budget = budget
         self._amount = Amount(0, 0)
         self.holder = holder
+        #: Ends the request with a refusal; None for one that is complete, which is not ended.
+        self.give_way: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -128,17 +157,25 @@ class Charge:
     def hold(self, size: int) -> bool:
         """Hold so many bytes, and return True; if they are more than before and do not fit, return False."""
         amount = Amount.of(size)
-        if size > self.size and not self._budget.fits(self.holder, self._amount, amount):
-            return False
+        while size > self.size and not self._budget.fits(self.holder, self._amount, amount):
+            if self.holder is not None or not self._budget.make_room(self):
+                return False
         self._budget.change(self.holder, self._amount, amount)
         self._amount = amount
+        self._budget.note_incomplete(self)
         return True
+
+    def complete(self) -> None:
+        """Note that the request is complete: from here on it gives way to no other."""
+        self.give_way = None
+        self._budget.note_incomplete(self)
 
     def assign(self, holder: Hashable) -> None:
         """Charge these bytes to another holder."""
         self._budget.change(self.holder, self._amount, Amount(0, 0))
         self._budget.change(holder, Amount(0, 0), self._amount)
         self.holder = holder
+        self._budget.note_incomplete(self)
 
     def __enter__(self) -> Charge:
         return self

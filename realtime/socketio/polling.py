@@ -192,6 +192,8 @@ async def _read_body(session: EngineSocket, receive: Receive, first: Message, ch
     Raises EngineError for a body that is too large, or has no room, and where the client disconnects; TimeoutError.
     """
     size, max_size = 0, session.server.max_http_buffer_size
+    timeout = asyncio.timeout(POST_SECONDS)
+    charge.give_way = lambda: timeout.reschedule(0)
 
     def charged(message: Message) -> Message:
         nonlocal size
@@ -204,8 +206,10 @@ async def _read_body(session: EngineSocket, receive: Receive, first: Message, ch
         return charged(await receive())
 
     try:
-        async with asyncio.timeout(POST_SECONDS):
-            return await asgi.read_body(receive_charged, charged(first), max_size)
+        async with timeout:
+            body = await asgi.read_body(receive_charged, charged(first), max_size)
+        charge.complete()
+        return body
     except asgi.ClientDisconnected:
         raise EngineError("The client has disconnected") from None
     except asgi.BodyTooLarge:

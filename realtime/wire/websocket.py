@@ -236,9 +236,14 @@ class WebSocketProtocol(asyncio.Protocol):
         if held < UNCHARGED:
             self._release()
             return
-        self._charge = self._charge or held_bytes.charge(self._holder)
+        if self._charge is None:
+            self._charge = held_bytes.charge(self._holder)
+            self._charge.give_way = self._fail_for_room
         if not self._charge.hold(held):
-            self._fail(TRY_LATER, str(held_bytes.refusal().detail))
+            self._fail_for_room()
+
+    def _fail_for_room(self) -> None:
+        self._fail(TRY_LATER, str(held_bytes.refusal().detail))
 
     def _release(self) -> None:
         if self._charge:

@@ -226,12 +226,13 @@ def test_what_strangers_send_and_do_not_complete_has_one_budget(fresh_server):
     head = f"HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n{'3' * 100_000}"
     websockets, bodies = [StuckReader(server.port) for _ in range(20)], []
     for websocket in websockets:
+        assert websocket.packet().startswith("0{")
         websocket.socket.sendall(b"\x81\xff" + (120_000).to_bytes(8) + b"\0\0\0\0" + b"a" * 100_000)
     for sid in sids:
         bodies.append(socket.create_connection(("127.0.0.1", server.port), 20))
         bodies[-1].sendall(f"POST {POLLING}&sid={sid} {head}".encode())
 
-    time.sleep(0.5)
+    time.sleep(0.4)
     assert 5 <= count_closed([websocket.socket for websocket in websockets] + bodies) < 40
     for body in bodies:
         body.close()

@@ -215,13 +215,14 @@ def test_a_response_that_is_not_read_is_aborted(application):
         assert len(closed_with(client)) < 8_000_000
 
 
-def test_a_response_may_take_long_while_it_is_read(application):
+def test_a_response_may_take_long_while_it_is_read(application, monkeypatch):
+    monkeypatch.setattr(http, "RESPONSE_SECONDS", 2)
     with connection(application, 4096) as client:
         client.sendall(f"GET /long {HEAD}Connection: close\r\n\r\n".encode())
         read = 0
         while data := client.recv(200_000):
             read += len(data)
-            time.sleep(len(data) / 6_000_000)
+            time.sleep(len(data) / 2_500_000)
     assert read > 8_000_000
     assert application.responded == 1
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from tests.clients.raw import Raw
 from tests.environment import APP_SECRET, GLOBAL_KEY
+from tests.faults.stuck import StuckReader
 from tests.in_process import until
 from tests.server import Number, Server
 
@@ -205,6 +207,31 @@ def test_beyond_their_share_strangers_are_told_to_come_back(small, post):
     assert meta_post(small, 300 * KIB) == 200
 
 
+@pytest.mark.bound("LIMIT_INCOMPLETE_SECONDS")
+def test_strangers_who_send_slowly_give_way_to_others(small, post):
+    """Bodies that are never completed keep nobody's webhooks out, whatever their size, nor do messages of sockets."""
+    slow = [post(*META, 190 * KIB, at=small) for _ in range(2)] + [post(*META, 60 * KIB, at=small) for _ in range(2)]
+    for each, size in zip(slow, (180, 180, 59, 59), strict=True):
+        each.send(b" " * size * KIB)
+    time.sleep(1.2)
+
+    assert meta_post(small, 60 * KIB) == 200
+    assert len(select.select([each.socket for each in slow], [], [], 0.5)[0]) == 1, "one has given way"
+    assert meta_post(small, 300 * KIB) == 200
+    for each in slow[:2]:
+        check_overload(each.response())
+    sockets = [StuckReader(small.port) for _ in range(5)]
+    for each in sockets:
+        each.socket.sendall(b"\x81\xff" + (120 * KIB).to_bytes(8) + bytes(4) + b"x" * 110 * KIB)
+    time.sleep(1.2)
+    assert meta_post(small, 300 * KIB) == 200
+    assert sockets[0].packet().startswith("0{")
+    with pytest.raises(ConnectionError):
+        sockets[0].packet()
+    for each in sockets:
+        each.close()
+
+
 def test_a_key_has_half_of_the_budget(small, post):
     mine, other = small.create(), small.create()
     # announced bodies of known keys count, also while nothing has come of them
@@ -252,9 +279,7 @@ def test_bytes_are_released_however_a_request_ends(small, post):
     publish = f"/event/publish/{mine.name}"
     for _ in range(5):
         post(publish, {"apikey": mine.token}, 500 * KIB, at=small).close()  # disconnects
-        refused = post(publish, {"apikey": mine.token}, 500 * KIB, at=small)
-        refused.send(b"{" * 500 * KIB)
-        assert refused.response()[0] == 400
+        until(lambda: small.post(publish, b"{" * 500 * KIB, key=mine.token).status == 400)
         assert small.request("POST", publish, b'"' * 18_000_000).status == 413
     event = {"event": "call", "data": "x" * 480 * KIB}
     until(lambda: small.post(publish, event, key=mine.token).status == 201)
