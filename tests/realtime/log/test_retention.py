@@ -101,7 +101,8 @@ def test_a_step_deletes_at_most_a_batch(instance, monkeypatch):
     while pruning.step():
         left.append((of(instance).count(), stream(instance).first_seq))
 
-    assert left == [(7, 5), (3, 9), (2, 10)]
+    # steps that give SQLite's pages back delete nothing; how many there are depends on what the file has been through
+    assert list(dict.fromkeys(left)) == [(7, 5), (3, 9), (2, 10)]
     assert pruning.events == 9
 
 
@@ -213,7 +214,7 @@ def test_dedupe_keys_are_deleted_in_batches(instance, monkeypatch):
     while pruning.step():
         left.append(DedupeKey.objects.count())
 
-    assert left == [4, 2]
+    assert left[:2] == [4, 2]
     assert list(DedupeKey.objects.values_list("key", flat=True)) == ["5"]
 
 
