@@ -118,7 +118,7 @@ MESSAGE_BYTES = bound(
     1_000_000,
     "bytes",
     Holder.KEY,
-    limits="a Socket.IO packet, and a POST of packets; clients are told so in the handshake",
+    limits="a Socket.IO packet, and a POST of packets; the handshake names it as `maxPayload`",
     beyond="the session ends, and its client reconnects",
 )
 CONNECT_BYTES = bound(

@@ -212,7 +212,7 @@ class ReplayRange:
 
 
 class Since(Enum):
-    """What the position that a client asked to start from turned out to be."""
+    """The result of looking up the position that a client asks to start from."""
 
     #: A position from which on all events are kept; or the client named none, and starts now.
     FOUND = auto()

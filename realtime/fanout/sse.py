@@ -160,7 +160,7 @@ def _encode(feed: Feed, listener: Listener, event: Event) -> bytes:
 
 
 def _encode_gap(feed: Feed, listener: Listener) -> bytes:
-    """Return the event GAP. It has an id, so that a client which reconnects then is told once."""
+    """Return the event GAP. It has an id, so that a client which reconnects then gets it once."""
     gap = {"event": GAP, "instance": listener.namespace.removeprefix("/"), "data": {"first": listener.position + 1}}
     return _encoded(feed, listener, GAP, orjson.dumps(gap))
 

@@ -15,7 +15,7 @@ MAX_KEYS = 8
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What joining namespaces needs of the request that opened a session."""
+    """The part of the request that opened a session which joining namespaces needs."""
 
     #: The API keys in the header `apikey` and in the query, empty ones too.
     keys: tuple[bytes, ...]

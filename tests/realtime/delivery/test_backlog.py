@@ -1,4 +1,4 @@
-"""The bounds on what is owed: a client is refused before anything is written, a provider's report is recorded."""
+"""The bounds of the backlog: a client is refused before anything is written, a provider's report is recorded."""
 
 from __future__ import annotations
 

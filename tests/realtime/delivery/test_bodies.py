@@ -1,4 +1,4 @@
-"""Bodies: stored once for an event and transport, spliced for each endpoint, and kept for as long as they are owed."""
+"""Bodies: stored once for an event and transport, spliced for each endpoint, and kept while a delivery is."""
 
 from __future__ import annotations
 

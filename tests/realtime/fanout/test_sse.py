@@ -114,7 +114,7 @@ def test_a_stream_that_resumes_from_before_what_is_kept_begins_with_the_oldest_a
         stream.close()
 
     stream = started(open_stream(instance.name, apikey=instance.token, **{"Last-Event-ID": f"{epoch}.4"}))
-    assert stream.event()[2]["seq"] == 5, "it was told"
+    assert stream.event()[2]["seq"] == 5, "the gap was emitted before"
 
 
 @pytest.mark.parametrize("last_event_id", ["x", "", "0.1", "9" * 500, "a.b.c"])
