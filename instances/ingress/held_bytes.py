@@ -4,6 +4,7 @@ responses until their clients have taken them.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from instances.bounds import INCOMPLETE_SECONDS, MAX_HELD_BYTES, SMALL_BODY
 from instances.errors import ApiError
+from instances.ingress import memory
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,8 @@ RETRY_AFTER = 5
 #: Seconds between two log lines about refused requests.
 LOG_INTERVAL = 60
 MIB = 1024 * 1024
+#: Released bytes after which the process gives free memory back to the system, and seconds that it gathers more first.
+TRIM_AFTER, TRIM_DELAY = 16 * MIB, 1
 
 
 class Overloaded(ApiError):
@@ -72,6 +76,7 @@ class Budget:
         self._incomplete: dict[Charge, float] = {}
         self._refused = 0
         self._logged_at = -float("inf")
+        self._released = 0
 
     @property
     def is_full(self) -> bool:
@@ -138,6 +143,19 @@ class Budget:
             self._holders[holder] = account
         else:
             self._holders.pop(holder, None)
+        if after.held < before.held:
+            self._note_released(before.held - after.held)
+
+    def _note_released(self, size: int) -> None:
+        """Trim memory after many bytes: bodies that came in pieces leave holes in the heaps."""
+        is_due = self._released < TRIM_AFTER <= self._released + size
+        self._released += size
+        if is_due:
+            asyncio.get_running_loop().call_later(TRIM_DELAY, self._trim)
+
+    def _trim(self) -> None:
+        self._released = 0
+        asyncio.get_running_loop().run_in_executor(None, memory.trim)
 
 
 class Charge:
