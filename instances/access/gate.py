@@ -26,6 +26,8 @@ from instances.asgi import Application, AsgiHeaders, Message, Receive, Scope, Se
 
 #: Characters of an Origin that are looked at: no host's name makes a longer one.
 MAX_ORIGIN = 300
+#: Characters of a Host header, at most: those of a domain name (RFC 1035, section 2.3.4) and of a port.
+MAX_HOST = 255 + 6
 
 NOT_THIS_HOST = "This server is not reached by that name: see SERVER_URL and ALLOWED_HOSTS"
 
@@ -38,8 +40,13 @@ def is_allowed_host(host: str) -> bool:
 
     The rule is Django's, but that names may have underscores, as those of Docker Compose's services have.
     """
+    return len(host) <= MAX_HOST and _is_allowed_host(host, tuple(settings.ALLOWED_HOSTS))
+
+
+@lru_cache(maxsize=256)
+def _is_allowed_host(host: str, allowed: tuple[str, ...]) -> bool:
     domain = _domain(host)
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+    return bool(domain) and validate_host(domain, allowed)
 
 
 def _domain(host: str) -> str:

@@ -48,12 +48,21 @@ class BodyLimit:
         self.admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if sum(len(value) for name, value in scope["headers"] if name == b"content-type") > CONTENT_TYPE_BYTES:
-            await _refuse(scope, receive, send, ApiError(f"Content-Type is over {CONTENT_TYPE_BYTES} bytes", 431))
-            return
-        scope = scope | {"headers": [_without_charset(*header) for header in scope["headers"]]}
-        if BODY_HEADERS.isdisjoint(name for name, _ in scope["headers"]):
-            await self.app(scope, receive, send)
+        others, content_types, has_body = [], [], False
+        for header in scope["headers"]:
+            if header[0] == b"content-type":
+                content_types.append(header)
+            elif header[0] in BODY_HEADERS:
+                has_body = True
+            else:
+                others.append(header)
+        if content_types:
+            if sum(len(value) for _, value in content_types) > CONTENT_TYPE_BYTES:
+                await _refuse(scope, receive, send, ApiError(f"Content-Type is over {CONTENT_TYPE_BYTES} bytes", 431))
+                return
+            others += [(name, _CHARSET.sub(b"", value)) for name, value in content_types]
+        if not has_body:
+            await self.app(scope | {"headers": others}, receive, send)
             return
         with held_bytes.charge() as charge:
             try:
@@ -63,15 +72,14 @@ class BodyLimit:
             except APIException as error:
                 await _refuse(scope, receive, send, error)
                 return
-            headers = [header for header in scope["headers"] if header[0] not in BODY_HEADERS]
-            headers.append((b"content-length", str(len(body)).encode()))
+            others.append((b"content-length", b"%d" % len(body)))
             messages = [{"type": "http.request", "body": body, "more_body": False}]
             del body  # the application has the only reference, and may drop it
 
             async def receive_body() -> dict[str, Any]:
                 return messages.pop() if messages else await receive()
 
-            await self.app(scope | {"headers": headers}, receive_body, send)
+            await self.app(scope | {"headers": others}, receive_body, send)
 
 
 class _BodyReader:
@@ -193,7 +201,3 @@ async def _drop_rest(receive: Receive) -> None:
         pass
     finally:
         _lingering.discard(receive)
-
-
-def _without_charset(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    return name, _CHARSET.sub(b"", value) if name == b"content-type" else value

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
 
 from instances.bounds import INCOMPLETE_SECONDS, MAX_HELD_BYTES, SMALL_BODY
 from instances.errors import ApiError
@@ -32,17 +31,6 @@ class Overloaded(ApiError):
         super().__init__(f"{reason}; try again in {RETRY_AFTER} seconds", 503)
 
 
-class Amount(NamedTuple):
-    """The bytes of a body, and the same again if it is large."""
-
-    held: int
-    large: int
-
-    @classmethod
-    def of(cls, size: int) -> Amount:
-        return cls(size, size if size > SMALL_BODY else 0)
-
-
 class Account:
     """The bytes that are held for one holder, or for all together. Of its share a quarter is kept for small bodies."""
 
@@ -50,16 +38,23 @@ class Account:
         self.share = share
         self.held = self.large = 0
 
-    def fits(self, before: Amount, after: Amount) -> bool:
+    def fits(self, before: int, after: int) -> bool:
         """Return whether one of its bodies may grow so. The only one always may, whatever the share is."""
-        others, large_others = self.held - before.held, self.large - before.large
-        is_full = others > 0 and others + after.held > self.share
-        is_full_of_large = after.large > 0 and large_others > 0 and large_others + after.large > self.share * 3 // 4
-        return not (is_full or is_full_of_large)
+        others = self.held - before
+        if others > 0 and others + after > self.share:
+            return False
+        if after <= SMALL_BODY:
+            return True
+        large_others = self.large - _large(before)
+        return large_others <= 0 or large_others + after <= self.share * 3 // 4
 
-    def change(self, before: Amount, after: Amount) -> None:
-        self.held += after.held - before.held
-        self.large += after.large - before.large
+    def change(self, before: int, after: int) -> None:
+        self.held += after - before
+        self.large += _large(after) - _large(before)
+
+
+def _large(size: int) -> int:
+    return size if size > SMALL_BODY else 0
 
 
 class Budget:
@@ -81,7 +76,7 @@ class Budget:
     @property
     def is_full(self) -> bool:
         """True while no large body fits, whoever sends it."""
-        return not self._all.fits(Amount(0, 0), Amount.of(SMALL_BODY + 1))
+        return not self._all.fits(0, SMALL_BODY + 1)
 
     def charge(self, holder: Hashable = None) -> Charge:
         """Return a charge of no bytes; `holder` is the access of a valid key, the address of a client that has
@@ -111,7 +106,7 @@ class Budget:
     def account(self, holder: Hashable) -> Account:
         return self._holders.get(holder) or Account(MAX_HELD_BYTES // 2)
 
-    def fits(self, holder: Hashable, before: Amount, after: Amount) -> bool:
+    def fits(self, holder: Hashable, before: int, after: int) -> bool:
         return self._all.fits(before, after) and self.account(holder).fits(before, after)
 
     def make_room(self, newcomer: Charge) -> bool:
@@ -135,16 +130,24 @@ class Budget:
         else:
             self._incomplete.pop(charge, None)
 
-    def change(self, holder: Hashable, before: Amount, after: Amount) -> None:
+    def change(self, holder: Hashable, before: int, after: int) -> None:
+        self._all.change(before, after)
+        self._change_of(holder, before, after)
+        if after < before:
+            self._note_released(before - after)
+
+    def move(self, size: int, holder: Hashable, other: Hashable) -> None:
+        """Charge bytes of one holder to another one."""
+        self._change_of(holder, size, 0)
+        self._change_of(other, 0, size)
+
+    def _change_of(self, holder: Hashable, before: int, after: int) -> None:
         account = self.account(holder)
-        for each in (self._all, account):
-            each.change(before, after)
+        account.change(before, after)
         if account.held:
             self._holders[holder] = account
         else:
             self._holders.pop(holder, None)
-        if after.held < before.held:
-            self._note_released(before.held - after.held)
 
     def _note_released(self, size: int) -> None:
         """Trim memory after many bytes: bodies that came in pieces leave holes in the heaps."""
@@ -163,23 +166,20 @@ class Charge:
 
     def __init__(self, budget: Budget, holder: Hashable) -> None:
         self._budget = budget
-        self._amount = Amount(0, 0)
+        self.size = 0
         self.holder = holder
         #: Ends the request with a refusal; None for one that is complete, which is not ended.
         self.give_way: Callable[[], None] | None = None
 
-    @property
-    def size(self) -> int:
-        return self._amount.held
-
     def hold(self, size: int) -> bool:
         """Hold so many bytes, and return True; if they are more than before and do not fit, return False."""
-        amount = Amount.of(size)
-        while size > self.size and not self._budget.fits(self.holder, self._amount, amount):
+        if size == self.size:
+            return True
+        while size > self.size and not self._budget.fits(self.holder, self.size, size):
             if self.holder is not None or not self._budget.make_room(self):
                 return False
-        self._budget.change(self.holder, self._amount, amount)
-        self._amount = amount
+        self._budget.change(self.holder, self.size, size)
+        self.size = size
         self._budget.note_incomplete(self)
         return True
 
@@ -190,8 +190,7 @@ class Charge:
 
     def assign(self, holder: Hashable) -> None:
         """Charge these bytes to another holder."""
-        self._budget.change(self.holder, self._amount, Amount(0, 0))
-        self._budget.change(holder, Amount(0, 0), self._amount)
+        self._budget.move(self.size, self.holder, holder)
         self.holder = holder
         self._budget.note_incomplete(self)
 
