@@ -2,6 +2,7 @@
 
 All instances of a transaction are locked at its beginning, in one order. Requests of the same instances share a
 savepoint, and the events that they announce are written at its end; if that fails, each is applied again in its own.
+Those that another transaction's locks keep waiting are left out, to run alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 #: Attempts of a transaction that the database aborts in favour of another one.
 ATTEMPTS = 3
+#: Milliseconds that a transaction of many requests waits for the first lock of another transaction, and for any after
+#: it. Locks of instances are not waited for at all; those of other rows, such as `Stream`, are held by this server for
+#: a few milliseconds only.
+FIRST_LOCK, NEXT_LOCK = 100, 1
 #: The outcome of a job until it has one.
 NOT_RUN = RuntimeError("A request was left without a response")
 
@@ -91,23 +96,25 @@ batch_context = BatchContext()
 # In one transaction
 
 
-def run_batch(jobs: list[Job], cache: AccessCache, lock_timeout: int | None = None) -> list[Job]:
+def run_batch(
+    jobs: list[Job], cache: AccessCache, lock_timeout: int | None = None, waiting: Collection[Hashable] = ()
+) -> list[Job]:
     """Prepare jobs, and apply them in one transaction of their own, leaving each its outcome.
 
-    Returns the jobs whose instances are locked by other transactions: they are not applied. With `lock_timeout`, waits
-    so many milliseconds for each of those locks instead. Raises the error that the entire transaction failed with, and
-    StaleAccess.
+    Returns the jobs that are not applied, as their instances, or other rows that they write, are locked by other
+    transactions, or their queries are in `waiting`. With `lock_timeout`, waits so many milliseconds for each of those
+    locks instead. Raises the error that the entire transaction failed with, and StaleAccess.
     """
     cache.renew()
     for job in jobs:
         job.prepare(cache)
-    prepared = [(job, job.work) for job in jobs if job.work]
+    prepared = [(job, job.work) for job in jobs if job.work and job.work.query not in waiting]
+    deferred = [job for job in jobs if job.work and job.work.query in waiting]
     if not prepared:
-        return []
+        return deferred
     with transaction.atomic(), robust_hooks():
-        if lock_timeout is not None:
-            set_lock_timeout(lock_timeout)
-        return _apply_all(prepared, cache, wait_for_locks=lock_timeout is not None)
+        set_lock_timeout(FIRST_LOCK if lock_timeout is None else lock_timeout)
+        return deferred + _apply_all(prepared, cache, wait_for_locks=lock_timeout is not None)
 
 
 def _apply_all(prepared: list[tuple[Job, Work]], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
@@ -121,7 +128,7 @@ def _apply_all(prepared: list[tuple[Job, Work]], cache: AccessCache, wait_for_lo
     ready = [(rows.ids(work.query), job) for job, work in prepared if job not in deferred]
     ready.sort(key=lambda each: each[0])
     for ids, group in groupby(ready, key=lambda each: each[0]):
-        _apply_group([job for _, job in group], rows, ids, is_alone=len(prepared) == 1)
+        deferred += _apply_group([job for _, job in group], rows, ids, is_alone=len(prepared) == 1)
     return deferred
 
 
@@ -134,25 +141,34 @@ def _locked_by_others(prepared: list[tuple[Job, Work]], rows: LockedInstances) -
     return [job for job, work in missing if existing.ids(work.query) != rows.ids(work.query)]
 
 
-def _apply_group(jobs: Sequence[Job], rows: LockedInstances, ids: tuple[UUID, ...], is_alone: bool) -> None:
-    """Apply jobs of the same instances in one savepoint; if that fails, each in its own."""
+def _apply_group(jobs: Sequence[Job], rows: LockedInstances, ids: tuple[UUID, ...], is_alone: bool) -> list[Job]:
+    """Apply jobs of the same instances in one savepoint; if that fails, each in its own.
+
+    Returns the jobs that are left out, as another transaction has locked a row that they write, and those after them.
+    """
     try:
         # a job that is alone in the transaction needs no savepoint: it has no others to protect
         with transaction.atomic(savepoint=not is_alone):
             for job, response in zip(jobs, _responses(jobs, rows), strict=True):
                 job.outcome = response
     except Exception as error:
-        if is_deadlock(error) or is_locked(error):
+        if is_deadlock(error) or (is_alone and is_locked(error)):
             raise
         if is_alone:
             jobs[0].outcome = error
-            return
+            return []
         rows.reload(ids)
+        if is_locked(error):
+            set_lock_timeout(NEXT_LOCK)
+            return list(jobs)
         if len(jobs) == 1:
             jobs[0].outcome = error
-            return
+            return []
+        deferred: list[Job] = []
         for job in jobs:
-            _apply_group([job], rows, ids, is_alone=False)
+            deferred += [job] if deferred else _apply_group([job], rows, ids, is_alone=False)
+        return deferred
+    return []
 
 
 def _responses(jobs: Sequence[Job], rows: LockedInstances) -> list[IngressResponse]:

@@ -103,7 +103,7 @@ class IngressQueue:
         """Run jobs in one transaction, leaving each its outcome. Returns the jobs that are to run alone."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return run_batch(jobs, cache)
+                return run_batch(jobs, cache, waiting=self._locked.waiting())
             except Exception as error:
                 if attempt == ATTEMPTS or not is_retryable(error):
                     return self._failed(jobs, error)
@@ -145,6 +145,8 @@ class KeyedQueues:
         """`run` runs a job in a thread and resolves it; it returns False for a job that is to be run again."""
         self._lock = threading.Lock()
         self._queues: dict[Hashable, deque[Job]] = {}
+        #: The keys whose first job is to be run again.
+        self._waiting: set[Hashable] = set()
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._run = run
 
@@ -155,6 +157,11 @@ class KeyedQueues:
             is_idle = len(queue) == 1
         if is_idle:
             self._threads.submit(self._run_next, key)
+
+    def waiting(self) -> set[Hashable]:
+        """Return the keys whose first job has waited in vain: another job of theirs would wait as well."""
+        with self._lock:
+            return set(self._waiting)
 
     def _run_next(self, key: Hashable) -> None:
         queue = self._queues[key]
@@ -167,6 +174,9 @@ class KeyedQueues:
         with self._lock:
             if is_done:
                 queue.popleft()
+                self._waiting.discard(key)
+            else:
+                self._waiting.add(key)
             if not queue:
                 del self._queues[key]
         if queue:

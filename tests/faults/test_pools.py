@@ -189,6 +189,40 @@ def test_locked_instances_delay_no_other_at_the_ingress(server, background, size
     assert {future.result(20).status for future in waiting} == {201}
 
 
+#: A row that storing a message or an event writes: its table, and the column of its instance.
+ROWS = [("realtime_stream", "instance_id"), ("instances_chat", "instance_id"), ("realtime_burst", "instance_id")]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("table", "column"), ROWS)
+def test_a_row_of_an_instance_that_another_program_locks_delays_no_other_instance(
+    start_server, background, table, column
+):
+    """An operator's psql, for one: it takes no lock of the instance itself."""
+    coalesced = {f"EVENT_COALESCE_{name}_MS": "1" for name in ("CONNECTION_UPDATE", "QRCODE_UPDATED")}
+    server = start_server(LIMIT_LOCK_SECONDS="60", **coalesced)
+    mine, other = server.create(), server.create()
+    state = {"event": "connection.update", "data": {"state": "open"}}
+
+    def report(number: Number) -> None:
+        assert publish(server, number).status == 201
+        assert server.post(server.path("/event/publish", number), state, key=number.token).status == 201
+        assert server.receive(number).status == 200
+
+    report(mine)
+    with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
+        rows = connection.execute(f"SELECT 1 FROM {table} WHERE {column} = %s FOR UPDATE", [mine.id]).fetchall()
+        assert rows
+        waiting = [background(report, mine) for _ in range(20)]
+        for _ in range(10):
+            report(other)
+            assert publish(server, other, "x" * 300_000).status == 201
+        assert not any(future.done() for future in waiting)
+        connection.rollback()
+    for future in waiting:
+        future.result(20)
+
+
 def test_large_bodies_of_one_client_take_turns_with_those_of_others(server, background):
     mine, other = server.create(), server.create()
     waiting = [background(publish, server, mine, "x" * 4_000_000) for _ in range(15)]
@@ -198,6 +232,15 @@ def test_large_bodies_of_one_client_take_turns_with_those_of_others(server, back
     assert {future.result(60).status for future in waiting} == {201}
 
 
+#: Makes each statement that writes an event last until nobody holds the advisory lock 42; it waits for no lock itself.
+SLOW = """
+CREATE FUNCTION wait() RETURNS trigger AS $$ BEGIN
+    WHILE NOT pg_try_advisory_xact_lock_shared(42) LOOP PERFORM pg_sleep(0.05); END LOOP; RETURN NULL;
+END $$ LANGUAGE plpgsql;
+CREATE TRIGGER wait BEFORE INSERT ON realtime_event FOR EACH STATEMENT EXECUTE FUNCTION wait();
+"""
+
+
 @contextmanager
 def writer_blocked(server: Server) -> Iterator[None]:
     """Keep the ingress from writing at all, for any instance."""
@@ -205,10 +248,11 @@ def writer_blocked(server: Server) -> Iterator[None]:
         with locked(server):
             yield
         return
-    with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
-        connection.execute("LOCK TABLE realtime_stream IN EXCLUSIVE MODE")
+    with psycopg.connect(server.environment["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(SLOW)
+        connection.execute("SELECT pg_advisory_lock(42)")
         yield
-        connection.rollback()
+        connection.execute("SELECT pg_advisory_unlock(42)")
 
 
 @pytest.mark.bound("LIMIT_WRITER_LAG")

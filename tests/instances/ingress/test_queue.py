@@ -27,6 +27,7 @@ from instances.ingress.webhooks import EvolutionIngress
 from instances.models import Contact, Instance, Integration, Message
 from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
+from realtime.log.stream import Stream
 from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.in_process import InProcessServer, until
 from tests.server import Number
@@ -389,13 +390,14 @@ def test_access_that_changes_while_a_request_is_prepared_is_checked_again(queue,
 
 @pytest.mark.postgres
 @in_process
-def test_a_lock_on_one_instance_delays_no_other(queue, mine):
+@pytest.mark.parametrize("model", [Instance, Stream])
+def test_a_lock_on_a_row_of_one_instance_delays_no_other(queue, mine, model):
     Instance.objects.create(name="other", number="1002")
     is_locked, may_end = threading.Event(), threading.Event()
 
     def lock() -> None:
         with transaction.atomic():
-            Instance.objects.locked().get(pk=mine.pk)
+            model.objects.select_for_update(no_key=True).get(pk=mine.pk)
             is_locked.set()
             assert may_end.wait(20)
         connection.close()
