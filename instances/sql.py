@@ -19,6 +19,20 @@ def set_lock_timeout(milliseconds: int) -> None:
             cursor.execute(f"SET LOCAL lock_timeout = {int(milliseconds)}")
 
 
+def locked_by_others(rows: models.QuerySet[Any], ids: Collection[Any]) -> set[Any]:
+    """Lock rows until the transaction ends; return the ids of those that other transactions have locked.
+
+    These are not waited for. On SQLite, which has one lock for all, there are none.
+    """
+    if not ids or not connection.features.has_select_for_update_skip_locked:
+        return set()
+    found = rows.filter(pk__in=ids).order_by("pk")
+    locked = set(found.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+    if len(locked) == len(set(ids)):
+        return set()
+    return set(rows.filter(pk__in=set(ids) - locked).values_list("pk", flat=True))  # others are gone
+
+
 def insert(objects: Iterable[models.Model], ignore_conflicts: bool = False) -> None:
     """Insert objects of one model, like `bulk_create`, but set no primary keys on them. Raises IntegrityError."""
     objects = list(objects)

@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -22,10 +22,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from instances.errors import DATABASE_ERRORS
+from instances.models import Subscription
+from instances.sql import locked_by_others
 from realtime.database import Pool, close_kept_connections, database
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
-from realtime.delivery.endpoint_health import disable, failing_endpoints, record_failure, record_success
+from realtime.delivery.endpoint_health import changing, disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, DueEndpoint, State, load_bodies
 from realtime.delivery.transports import retry
@@ -46,6 +48,8 @@ DISABLING = 2.0
 RENEWAL = LEASE / 3
 #: Results that are stored in one transaction, at most.
 BATCH = 200
+#: Seconds until a result is stored whose rows another transaction has locked.
+LOCKED = 1.0
 #: The jitter of retries.
 _random = random.Random()
 
@@ -77,6 +81,8 @@ class Dispatcher:
         self._in_flight: dict[int, Delivery] = {}
         #: Finished attempts whose results are not stored yet, with their slots.
         self._finished: deque[tuple[int, FinishedAttempt]] = deque()
+        #: Those that wait for LOCKED before they are among the finished again.
+        self._locked: list[tuple[int, FinishedAttempt]] = []
         self._has_finished = asyncio.Event()
         #: The task that disables an endpoint, by endpoint.
         self._disabling: dict[int, asyncio.Task[None]] = {}
@@ -102,8 +108,8 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         try:
-            if self._finished:
-                await database(_store_batch, [attempt for _, attempt in self._finished], pool=Pool.DELIVERIES)
+            if finished := [attempt for _, attempt in (*self._finished, *self._locked)]:
+                await database(_store_batch, finished, pool=Pool.DELIVERIES)
             await database(Delivery.objects.release, self._lease, pool=Pool.DELIVERIES)
         except Exception as error:
             logger.error("Deliveries in flight are sent again when their lease ends: %s", error)
@@ -204,16 +210,26 @@ class Dispatcher:
             self._free(slot)
 
     async def _store_results(self, count: int) -> None:
-        """Store the first `count` results in one transaction, and free their slots."""
+        """Store the first `count` results in one transaction, and free their slots; those that are locked wait."""
         batch = [self._finished[number] for number in range(count)]
-        to_disable = await database(_store_batch, [attempt for _, attempt in batch], pool=Pool.DELIVERIES)
-        for slot, _ in batch:
+        stored = await database(_store_batch, [attempt for _, attempt in batch], pool=Pool.DELIVERIES)
+        for slot, attempt in batch:
             self._finished.popleft()
-            self._free(slot)
+            if attempt.delivery.pk in stored.locked:
+                self._locked.append((slot, attempt))
+            else:
+                self._free(slot)
+        if stored.locked:
+            asyncio.get_running_loop().call_later(LOCKED, self._try_locked)
         self._wakeup.set()
-        for endpoint_id, reason in to_disable:
+        for endpoint_id, reason in stored.to_disable:
             if endpoint_id not in self._disabling:
                 self._disabling[endpoint_id] = asyncio.ensure_future(self._disable(endpoint_id, reason))
+
+    def _try_locked(self) -> None:
+        self._finished.extend(self._locked)
+        self._locked.clear()
+        self._has_finished.set()
 
     def _free(self, slot: int) -> None:
         del self._in_flight[slot]
@@ -302,18 +318,37 @@ def _claim_for(due: list[DueEndpoint], lease: str, available: Availability, resu
     result.unclaimable.extend(unclaimable)
 
 
-def _store_batch(batch: list[FinishedAttempt]) -> list[tuple[int, str]]:
-    """Store results and the health of endpoints; returns the endpoints to disable, each with the reason."""
+class StoredBatch(NamedTuple):
+    """The result of storing results."""
+
+    #: The endpoints to disable, each with the reason.
+    to_disable: list[tuple[int, str]]
+    #: The ids of deliveries whose results are not stored, as another transaction has locked their rows.
+    locked: set[int]
+
+
+def _store_batch(batch: list[FinishedAttempt]) -> StoredBatch:
+    """Store results and the health of endpoints, but for those whose rows another transaction has locked."""
+    with transaction.atomic():
+        locked = locked_by_others(Delivery.objects.all(), [attempt.delivery.pk for attempt in batch])
+        results_of = _results_by_endpoint(attempt for attempt in batch if attempt.delivery.pk not in locked)
+        succeeded = {pk for pk, results in results_of.items() if Result.DELIVERED in results}
+        endpoints = locked_by_others(Subscription.objects.all(), changing(succeeded, results_of.keys() - succeeded))
+        locked |= {attempt.delivery.pk for attempt in batch if attempt.delivery.endpoint_id in endpoints}
+        Delivery.objects.store_results([_result(attempt) for attempt in batch if attempt.delivery.pk not in locked])
+        record_success([pk for pk in succeeded if pk not in endpoints])
+        # sorted: all processes lock them in one order
+        failed = sorted(results_of.keys() - succeeded - endpoints)
+        to_disable = [(pk, reason) for pk in failed if (reason := record_failure(pk, results_of[pk]))]
+        return StoredBatch(to_disable, locked)
+
+
+def _results_by_endpoint(attempts: Iterable[FinishedAttempt]) -> dict[int, list[Result]]:
     results_of = defaultdict(list)
-    for attempt in batch:
+    for attempt in attempts:
         if attempt.delivery.endpoint_id > 0:
             results_of[attempt.delivery.endpoint_id].append(attempt.outcome.result)
-    with transaction.atomic():
-        Delivery.objects.store_results([_result(attempt) for attempt in batch])
-        record_success([pk for pk, results in results_of.items() if Result.DELIVERED in results])
-        # sorted: all processes lock them in one order
-        failed = sorted(pk for pk, results in results_of.items() if Result.DELIVERED not in results)
-        return [(pk, reason) for pk in failed if (reason := record_failure(pk, results_of[pk]))]
+    return results_of
 
 
 def _end_without_result(finished: FinishedAttempt) -> None:

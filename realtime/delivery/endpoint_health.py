@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -30,6 +31,12 @@ def failing_endpoints() -> list[int]:
     """Return the ids of enabled endpoints whose last attempt failed."""
     rows = Subscription.objects.endpoints().filter(is_enabled=True).exclude(failing_since=None)
     return list(rows.values_list("pk", flat=True))
+
+
+def changing(succeeded: Collection[int], failed: Collection[int]) -> list[int]:
+    """Return the endpoints whose rows change when these have succeeded and those have failed."""
+    rows = Subscription.objects.filter(pk__in=[*succeeded, *failed]).values_list("pk", "failing_since")
+    return [pk for pk, since in rows if (since is None) == (pk in failed)]
 
 
 def record_success(endpoint_ids: list[int]) -> None:

@@ -93,3 +93,30 @@ def test_joins_with_a_key_that_is_locked_leave_threads_to_others(fresh_server, n
         joined.append(node.connect(f"{server.url}/{other.name}", auth={"apikey": other.token}).connected())
     for client in joined:
         client.disconnect()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("table", ["realtime_delivery", "instances_subscription"])
+def test_a_result_whose_row_is_locked_delays_no_other_instances_deliveries(fresh_server, table):
+    """An operator's psql may keep a row of one tenant locked; its result is stored once it can be."""
+    hanging = threading.Event()
+    with Receiver(lambda request: hanging.wait(60) and 503) as mines, Receiver() as others:
+        server = fresh_server(LIMIT_LOCK_SECONDS="60", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
+        mine, other = server.create(), server.create()
+        add_endpoint(server, mine, mines)
+        add_endpoint(server, other, others)
+        publish(server, mine, 1)
+        until(lambda: mines.requests)
+        with psycopg.connect(server.environment["DATABASE_URL"]) as connection:
+            [[count]] = connection.execute(
+                f"SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE instance_id = %s FOR UPDATE) AS rows", [mine.id]
+            )
+            assert count == 1
+            hanging.set()
+            publish(server, other, *range(100))  # more than an endpoint has slots
+            until(lambda: len(others.requests) == 100)
+            [delivery] = server.get(server.path("/webhook/deliveries", mine)).json["deliveries"]
+            assert delivery["attempts"] == 0
+        until(lambda: server.get(server.path("/webhook/deliveries", mine)).json["deliveries"][0]["attempts"] == 1)
+        [delivery] = server.get(server.path("/webhook/deliveries", mine)).json["deliveries"]
+        assert (delivery["state"], len(mines.requests)) == ("pending", 1)
