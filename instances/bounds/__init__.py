@@ -587,7 +587,7 @@ OWED_DELIVERIES = bound(
     100_000,
     "deliveries",
     Holder.INSTANCE,
-    limits="deliveries to an instance's endpoints that are pending",
+    limits="deliveries to an instance's own endpoints that are pending",
     beyond="429 for what is published, resent or sent as a test; what a provider reports is recorded, its deliveries "
     "are `dropped`, and the event `deliveries.dropped` says so, at most once an hour",
 )
@@ -598,6 +598,24 @@ OWED_BYTES = bound(
     Holder.INSTANCE,
     limits="the bodies of an instance's pending deliveries, each counted once for all of its endpoints",
     beyond="as with `LIMIT_OWED_DELIVERIES`",
+)
+OPERATORS_OWED_DELIVERIES = bound(
+    "LIMIT_OPERATORS_OWED_DELIVERIES",
+    100_000,
+    "deliveries",
+    Holder.INSTANCE,
+    limits="deliveries to the operator's endpoints, which receive the events of all instances, that are pending; an"
+    " instance has at most as many of them as it leaves to the others",
+    beyond="its deliveries to these endpoints alone are `dropped`, and `deliveries.dropped` says so, at most once an"
+    " hour; nothing is refused to it. 429 for what the operator resends to them",
+)
+OPERATORS_OWED_BYTES = bound(
+    "LIMIT_OPERATORS_OWED_BYTES",
+    256 * 1024 * 1024,
+    "bytes",
+    Holder.INSTANCE,
+    limits="the bodies of these deliveries, each counted once for all of the operator's endpoints",
+    beyond="as with `LIMIT_OPERATORS_OWED_DELIVERIES`",
 )
 OFF_HOURS = bound(
     "LIMIT_OFF_HOURS",

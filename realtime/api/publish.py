@@ -117,7 +117,8 @@ class PublishWork(Work):
     def _require_backlog(self, instance: Instance) -> None:
         """Add the deliveries of the events to the instance's backlog. Raises ApiError (429) if they are too many.
 
-        Applied again, after a rollback, it takes those of before out first.
+        Those to the operator's endpoints are left out: they are dropped where they are too many. Applied again, after
+        a rollback, it takes those of before out first.
         """
         if self.reservation is not None:
             self.reservation.cancel()
@@ -128,11 +129,11 @@ class PublishWork(Work):
         by_transport: Counter[str] = Counter()
         for event_type, count in Counter(draft.event_type for draft in self.drafts).items():
             for endpoint in recipients.of(event_type):
-                by_transport[endpoint.transport] += count
-        counts = [count for name, count in by_transport.items() if not off_reason(name)]
+                by_transport[endpoint.transport] += 0 if endpoint.is_operators else count
+        counts = [count for name, count in by_transport.items() if count and not off_reason(name)]
         if counts:
             # the body of a transport is about as large as the request
-            self.reservation = backlog.require(instance.pk, sum(counts), self.size * len(counts))
+            self.reservation = backlog.require(instance.pk, sum(counts), self.size * len(counts), is_operators=False)
 
     def response(self) -> IngressResponse:
         self._store_state()

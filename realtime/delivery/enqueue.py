@@ -45,19 +45,20 @@ class Enqueued(NamedTuple):
 
     #: True if there are deliveries to send.
     has_pending: bool
-    #: The reason why deliveries were dropped, a sentence; empty if none were.
-    dropped: str
+    #: The reasons why deliveries were dropped, a sentence each: of those to the operator's endpoints (True), and of
+    #: those to the instance's own.
+    dropped: Mapping[bool, str]
 
 
 def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[Subscription]) -> Enqueued:
     """Store the deliveries of these events, in the caller's transaction.
 
     `events` (realtime.log.models.Event) belong to one instance, `subscriptions` are all that may want them. Deliveries
-    that are too many for the instance's backlog are stored as dropped, unless it has them already (`is_admitted`).
+    that are too many for a backlog are stored as dropped, unless the instance's has them already (`is_admitted`).
     """
     recipients = Recipients(subscriptions)
     if not recipients:
-        return Enqueued(has_pending=False, dropped="")
+        return Enqueued(has_pending=False, dropped={})
     bodies: list[Body] = []
     deliveries: list[Delivery] = []
     for event in events:
@@ -76,7 +77,8 @@ def enqueue(instance: Instance, events: Iterable[Any], subscriptions: Sequence[S
     insert(deliveries)
     return Enqueued(
         has_pending=any(delivery.state == State.PENDING for delivery in deliveries),
-        dropped=next((delivery.reason for delivery in deliveries if delivery.state == State.DROPPED), ""),
+        # the first of each
+        dropped={each.is_operators: each.reason for each in reversed(deliveries) if each.state == State.DROPPED},
     )
 
 
@@ -125,15 +127,16 @@ def backlog_size(deliveries: Iterable[Delivery]) -> int:
 
 
 def _drop_excess(instance: Instance, deliveries: list[Delivery], is_admitted: bool) -> None:
-    """Drop an event's deliveries if they are too many for the backlog."""
-    pending = [delivery for delivery in deliveries if delivery.state == State.PENDING]
-    if not pending or is_admitted:
-        return
-    try:
-        backlog.reserve(instance.pk, len(pending), backlog_size(pending))
-    except backlog.BacklogFull as full:
-        for delivery in pending:
-            _drop(delivery, str(full))
+    """Drop an event's deliveries if they are too many for the instance's backlog, or for the operator's."""
+    for is_operators in (False, True):
+        pending = [each for each in deliveries if each.state == State.PENDING and each.is_operators is is_operators]
+        if not pending or (is_admitted and not is_operators):
+            continue
+        try:
+            backlog.reserve(instance.pk, len(pending), backlog_size(pending), is_operators)
+        except backlog.BacklogFull as full:
+            for delivery in pending:
+                _drop(delivery, str(full))
 
 
 def _drop(delivery: Delivery, reason: str) -> None:

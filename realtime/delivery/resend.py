@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +18,13 @@ from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.delivery import backlog, wakeup
+from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import backlog_size, new_deliveries
 from realtime.delivery.inline_bodies import share
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.delivery.samples import sample
 from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
-
-#: The lowest id of an endpoint that is the target of one resending; no row's id reaches it.
-ONE_OFF = 2**62
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,18 @@ def resend(
     """Enqueue up to `limit` deliveries again, the oldest first; returns their number. Needs a transaction.
 
     Event ids and bytes stay: the new deliveries share the bodies of the old ones. `asked_by` is recorded with each.
-    Raises ApiError (429) if they are too many for the backlog of an instance.
+    Raises ApiError (429) if they are too many for a backlog.
     """
     # locked, so that they are not pruned meanwhile with the bodies
     found = list(deliveries.order_by("pk").select_for_update().only(*_READ)[:limit])
     if not found:
         return 0
-    for instance_id in {delivery.instance_id for delivery in found}:
-        of_instance = [delivery for delivery in found if delivery.instance_id == instance_id]
-        backlog.require(instance_id, len(of_instance), backlog_size(of_instance))
+    by_backlog = defaultdict(list)
+    for delivery in found:
+        is_operators = override.is_operators if override else delivery.is_operators
+        by_backlog[delivery.instance_id, is_operators].append(delivery)
+    for (instance_id, is_operators), of_backlog in by_backlog.items():
+        backlog.require(instance_id, len(of_backlog), backlog_size(of_backlog), is_operators)
     share(found)
     new = _pending_values(asked_by) | (_target_values(override) if override else {})
     aliases = {f"new_{name}": value for name, value in new.items()}
@@ -70,7 +72,7 @@ def resend(
 
 
 #: The fields of a delivery that resending reads.
-_READ = ("instance_id", "event_id", "seq", "transport", "shared_size", "size")
+_READ = ("instance_id", "event_id", "seq", "transport", "shared_size", "size", "is_operators")
 
 
 def _pending_values(asked_by: str) -> dict[str, Any]:
@@ -109,14 +111,15 @@ def requeue_dead(endpoint_id: int) -> int:
     """Make the dead deliveries of an endpoint pending and due, with all attempts again; returns their number.
 
     Bytes, ids and the records of earlier attempts stay. Deliveries that were resent are left out. Raises ApiError (429)
-    if they are too many for the backlog of an instance.
+    if they are too many for a backlog.
     """
     resent = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
     dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id).exclude(
         pk__in=resent.values("resent_from")
     )
-    for row in dead.order_by().values("instance_id").annotate(count=Count("pk"), total=Sum("size")):
-        backlog.require(row["instance_id"], row["count"], row["total"])
+    counts = dead.order_by().values("instance_id", "is_operators").annotate(count=Count("pk"), total=Sum("size"))
+    for row in counts:
+        backlog.require(row["instance_id"], row["count"], row["total"], row["is_operators"])
     count = dead.update(state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason="")
     transaction.on_commit(wakeup.wake, robust=True)
     return count
@@ -161,7 +164,7 @@ def send_test(
     """
     targets = [Endpoint.of(endpoint, secrets={}) for endpoint in endpoints]
     bodies, deliveries = new_deliveries(instance, 0, sample(instance, event_type), event_type, targets)
-    backlog.require(instance.pk, len(deliveries), backlog_size(deliveries))
+    backlog.require(instance.pk, len(deliveries), backlog_size(deliveries), is_operators=False)
     Body.objects.bulk_create(bodies)
     for delivery in deliveries:
         delivery.is_ordered, delivery.asked_by = False, asked_by  # it must not block ordered deliveries

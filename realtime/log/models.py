@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 #: What the dedupe key of `deliveries.dropped` begins with; the hour follows.
 DROPPED_KEY = "deliveries.dropped"
-#: The hour in which this process knows `deliveries.dropped` to be recorded, by instance: it spares looking it up for
-#: each event.
-_announced: dict[Any, str] = {}
+#: The hour in which this process knows `deliveries.dropped` to be recorded, by instance and whether it is about the
+#: operator's endpoints: it spares looking it up for each event.
+_announced: dict[tuple[Any, bool], str] = {}
 MAX_ANNOUNCED = 10_000
 
 
@@ -188,16 +188,17 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         enqueued = enqueue(instance, events, subscriptions)
         if enqueued.has_pending:
             transaction.on_commit(wakeup.wake, robust=True)
-        if enqueued.dropped:
-            self._announce_dropped(instance, enqueued.dropped)
+        for is_operators, reason in enqueued.dropped.items():
+            self._announce_dropped(instance, reason, is_operators)
         return events
 
-    def _announce_dropped(self, instance: Instance, reason: str) -> None:
-        """Record that deliveries of the instance were dropped, once in each hour."""
+    def _announce_dropped(self, instance: Instance, reason: str, is_operators: bool) -> None:
+        """Record that deliveries of the instance were dropped, once in each hour for each of the two backlogs."""
         hour = f"{timezone.now():%Y-%m-%dT%H}"
-        if _announced.get(instance.pk) == hour:
+        if _announced.get((instance.pk, is_operators)) == hour:
             return
-        draft = EventDraft(EventType.DELIVERIES_DROPPED, {"reason": reason}, f"{DROPPED_KEY} {hour}")
+        key = f"{DROPPED_KEY} {hour}{' operators' if is_operators else ''}"
+        draft = EventDraft(EventType.DELIVERIES_DROPPED, {"reason": reason}, key)
         [recorded] = self.record_all(instance, [draft])
         if not recorded.is_repeat:
             logger.warning("Deliveries of %s are dropped: %s", instance.name, reason)
@@ -205,7 +206,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         def remember() -> None:
             if len(_announced) >= MAX_ANNOUNCED:
                 _announced.clear()
-            _announced[instance.pk] = hour
+            _announced[instance.pk, is_operators] = hour
 
         transaction.on_commit(remember, robust=True)
 

@@ -12,9 +12,9 @@ from django.utils import timezone
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.delivery import wakeup
+from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Delivery, FormerEndpoint, State
-from realtime.delivery.resend import ONE_OFF
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY
 from tests.realtime.api.rows import (

@@ -16,6 +16,7 @@ from realtime.log.retention import prune
 from realtime.log.stream import Stream
 from tests.in_process import until
 from tests.realtime.delivery.deliveries import pending
+from tests.receiver import Receiver
 
 #: A URL that refuses connections; its deliveries stay pending.
 AWAY = "http://127.0.0.1:9/in"
@@ -117,6 +118,73 @@ def test_what_processes_enqueue_at_once_is_bounded_and_others_count_a_second_lat
         responses = list(threads.map(lambda _: publish(servers[0], crowded).status, range(20)))
     assert sorted(responses) == [201] * 3 + [429] * 17
     assert len(deliveries(servers[0], crowded, "pending")) == 6
+
+
+# The operator's endpoints
+
+GLOBAL = {"WEBHOOK_GLOBAL_ENABLED": "true", "WEBHOOK_GLOBAL_URL": AWAY, "WEBHOOK_EVENTS_CALL": "true"}
+
+
+@pytest.mark.bound("LIMIT_OPERATORS_OWED_DELIVERIES")
+def test_what_the_operators_endpoints_owe_is_nobodys_backlog(fresh_server):
+    limits = {"LIMIT_OWED_DELIVERIES": "4", "LIMIT_OPERATORS_OWED_DELIVERIES": "12"}
+    server = fresh_server(**limits, **GLOBAL, WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
+    with Receiver() as receiver:
+        mine, other = server.create(), server.create()
+        body = {"url": receiver.url, "events": ["CALL"]}
+        assert server.post(server.path("/webhook/endpoints", mine), body).status == 201
+        for number in range(1, 11):
+            # of the tenant's own, those that were delivered are counted for a second more
+            until(lambda data=number: publish(server, mine, data).status == 201, 5)
+            until(lambda count=number: len(receiver.requests) == count)
+
+        # an instance has at most as many as it leaves to the others
+        to_operator = [each for each in operators(server, mine) if each["endpoint"] == "0"]
+        assert [each["state"] for each in to_operator] == ["dropped"] * 4 + ["pending"] * 6
+        reason = "6 deliveries of this instance to the operator's endpoints are pending"
+        reason += ": it has at most as many as it leaves of 12"
+        assert {each["reason"] for each in to_operator[:4]} == {reason}
+        [announced] = [event for event in log(server, mine) if event["event"] == "deliveries.dropped"]
+        assert announced["data"] == {"reason": reason}
+        assert server.log.read_text().count(f"Deliveries of {mine.name} are dropped: {reason}") == 1
+
+        # what is the tenant's own is not refused, and neither is another instance
+        own = [each["id"] for each in deliveries(server, mine)]
+        assert len(own) == 10
+        resend = server.path("/webhook/deliveries", mine) + "/resend"
+        assert until(lambda: server.post(resend, {"ids": own[:4]}, key=mine.token).status == 201, 5)
+        assert [publish(server, other).status for _ in range(5)] == [201] * 5
+        assert [each["state"] for each in operators(server, other)] == ["dropped"] * 2 + ["pending"] * 3
+
+        # but what the operator resends there is
+        assert "6 deliveries of this instance to the operator's endpoints" in refused(
+            server.post(resend, {"ids": [to_operator[0]["id"]]})
+        )
+
+
+def operators(server, instance):
+    return server.get(server.path("/webhook/deliveries", instance)).json["deliveries"]
+
+
+@pytest.mark.bound("LIMIT_OPERATORS_OWED_BYTES")
+def test_the_bytes_that_the_operators_endpoints_owe_are_counted_apart(start_server):
+    server = start_server(LIMIT_OPERATORS_OWED_BYTES="200000", LIMIT_OWED_BYTES="100000", **GLOBAL)
+    instance = server.create()
+    for size in (60_000, 60_000, 30_000):
+        assert publish(server, instance, "x" * size).status == 201
+    assert [each["state"] for each in operators(server, instance)] == ["pending", "dropped", "pending"]
+    assert "0.1 MiB of this instance for the operator's endpoints" in operators(server, instance)[1]["reason"]
+
+
+def test_each_of_the_two_backlogs_is_announced(start_server):
+    limits = {"LIMIT_OWED_DELIVERIES": "1", "LIMIT_OPERATORS_OWED_DELIVERIES": "2"}
+    events = {"WEBHOOK_EVENTS_MESSAGES_UPSERT": "true"}
+    server = start_server(**limits, **GLOBAL, **events, WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
+    instance = with_webhooks(server, 1)
+    for number in range(3):
+        assert server.receive(instance, id=f"message-{number}").status in (200, 201)
+    announced = [event for event in log(server, instance) if event["event"] == "deliveries.dropped"]
+    assert sorted("the operator's" in event["data"]["reason"] for event in announced) == [False, True]
 
 
 # Transports that are off
