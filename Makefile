@@ -57,6 +57,10 @@ limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds/
 rights: .venv/requirements.stamp ## write docs/rights.md from instances/access/rights.py
 	@.venv/bin/python -m instances.access.rights > docs/rights.md
 
+compatibility: .venv/requirements.stamp ## write docs/compatibility.md from instances/evolution_routes.py and the URLs
+	@.venv/bin/python manage.py shell --no-imports -c \
+		"from instances.evolution_routes import document; print(document(), end='')" > docs/compatibility.md
+
 setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
@@ -103,4 +107,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits rights setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits rights compatibility setup setup-dev client lock clean

@@ -18,11 +18,14 @@ from rest_framework.response import Response
 
 from instances.bounds import LOCK_SECONDS
 from instances.crypto import UnreadableSecret, mask_keys
+from instances.evolution_routes import is_evolution_route
 
 logger = logging.getLogger(__name__)
 
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
+#: What is said of a route of Evolution API that this server does not have.
+NOT_HERE = "Evolution API has this route, and this server does not: /openapi.json lists those that it has"
 DATABASE_AWAY = "The database does not answer; try again"
 DATABASE_LOCKED = f"Another request or program has kept this locked for {LOCK_SECONDS} seconds; try again"
 
@@ -64,7 +67,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(exc, MethodNotAllowed):
         exc = NotFound(no_such_route(context["request"]))
     elif isinstance(exc, Http404):
-        exc = NotFound(str(exc) or no_such_route(context["request"]))
+        exc = NotFound([str(exc)] if str(exc) else no_such_route(context["request"]))
     elif isinstance(exc, PermissionDenied):
         exc = ApiError(str(exc) or "Forbidden", status.HTTP_403_FORBIDDEN)
     elif isinstance(exc, DATABASE_ERRORS):
@@ -87,7 +90,7 @@ def _message(exc: APIException) -> Any:
         return "Unauthorized"
     if isinstance(exc, ValidationError):
         return [list(_texts(exc.get_full_details(), []))]
-    return [str(exc.detail)]
+    return [str(detail) for detail in exc.detail] if isinstance(exc.detail, list) else [str(exc.detail)]
 
 
 def _texts(details: Any, path: list[str]) -> Iterator[str]:
@@ -118,9 +121,12 @@ def _member(path: list[str]) -> str:
     return member
 
 
-def no_such_route(request: Any) -> str:
-    """Return the message for an unknown route, in Express's words; keys in the query are masked."""
-    return f"Cannot {request.method} {mask_keys(request.get_full_path())}"  # responses may be logged, too
+def no_such_route(request: Any) -> list[str]:
+    """Return the messages for an unknown route, in Express's words; keys in the query are masked."""
+    messages = [f"Cannot {request.method} {mask_keys(request.get_full_path())}"]  # responses may be logged, too
+    if is_evolution_route(request.method, request.path):
+        messages.append(NOT_HERE)
+    return messages
 
 
 def error_response(code: int, message: Any) -> HttpResponse:
@@ -129,7 +135,7 @@ def error_response(code: int, message: Any) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return error_response(404, [no_such_route(request)])
+    return error_response(404, no_such_route(request))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -6,6 +6,7 @@ https://spec.openapis.org/oas/v3.0.3
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, get_args, get_origin, is_typeddict
 
 from django.urls import URLPattern
@@ -33,7 +34,7 @@ class Schema(AutoSchema):
 
     def get_description(self) -> str:  # type: ignore[override]
         """Return the docstring of the method; that of the view class is for readers of the code."""
-        return (getattr(self.view, self.method.lower()).__doc__ or "").strip()
+        return cleandoc(getattr(self.view, self.method.lower()).__doc__ or "")
 
     def map_parsers(self) -> list[str]:
         return ["application/json"]
@@ -46,7 +47,8 @@ class Schema(AutoSchema):
         return dict(sorted(bodies.items()))
 
     def _errors(self) -> dict[int, str]:
-        errors = dict(_ALWAYS)
+        # a stream that cannot begin ends, for its client to come back: an EventSource gives up after an error
+        errors = {} if getattr(self.view, "is_stream", False) else dict(_ALWAYS)
         if self.view.get_authenticators():
             errors |= _KEY
         if "{" in self.path:

@@ -1,0 +1,35 @@
+"""The list of Evolution API's routes: those that are not here say so, and the document lists them all."""
+
+from __future__ import annotations
+
+import pytest
+
+from instances.evolution_routes import ROUTES, document, is_here
+from tests.server import ROOT, Server
+
+pytestmark = pytest.mark.any_database
+
+
+def test_the_document_is_made_from_the_list():
+    assert (ROOT / "docs" / "compatibility.md").read_text() == document(), "run: make compatibility"
+
+
+def test_each_route_is_listed_once():
+    assert len(set(ROUTES)) == len(ROUTES) == 192
+
+
+def test_each_route_is_here_or_says_that_it_is_not(server: Server):
+    for route in ROUTES:
+        path = route.path.format(name="demo", id="1", file="x.js")
+        response = server.request(route.method, path, {} if route.method in ("POST", "PUT") else None)
+        message = response.json["response"]["message"] if response.status == 404 else []
+        if is_here(route):
+            assert message[:1] != [f"Cannot {route.method} {path}"], route
+        else:
+            assert message[0] == f"Cannot {route.method} {path}"
+            assert message[1].startswith("Evolution API has this route, and this server does not"), route
+
+
+@pytest.mark.parametrize("path", ["/chat/findMessages", "/chat/findMessages/a/b", "/chat/findNothing/a", "/license"])
+def test_a_route_that_nobody_has_is_only_unknown(server: Server, path: str):
+    assert server.post(path, {}).json["response"]["message"] == [f"Cannot POST {path}"]
