@@ -40,6 +40,9 @@ PIECE_SIZE, SMALL_PIECE_SIZE = 16 * 1024, 2 * 1024
 #: Bytes of a chunk, besides its data, that do not count as its extension: the digits of its size and two line ends.
 CHUNK_FRAMING = 16
 
+#: Headers that are dropped with an Upgrade that is ignored.
+_UPGRADE_HEADERS = {b"upgrade", b"http2-settings"}
+
 #: Seconds between two checks of a connection, and that the application has to respond before the connection ends.
 CHECK_INTERVAL = 1
 
@@ -175,8 +178,7 @@ class LimitedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[start + upgrade.args[0] :])
-            return len(data)
+            return self._end_head(data, start + upgrade.args[0])
         except httptools.HttpParserError:
             self._refuse_malformed()
             return len(data)
@@ -186,11 +188,27 @@ class LimitedProtocol(HttpToolsProtocol):
             return len(data)
         return start + len(piece)
 
-    def _upgrade(self, early: bytes) -> None:
+    def _end_head(self, data: bytes, end: int) -> int:
+        """Open a websocket, or ignore the Upgrade header of the head that ends at `end`.
+
+        Returns the end of what is parsed.
+        """
         if self._should_upgrade():
-            self._open_websocket(early)
-        else:
-            self._unsupported_upgrade_warning()
+            self._open_websocket(data[end:])
+            return len(data)
+        try:
+            self._parse_without_upgrade()
+        except httptools.HttpParserError:
+            self._refuse_malformed()
+            return len(data)
+        return end
+
+    def _parse_without_upgrade(self) -> None:
+        """Parse the head again as if it had no Upgrade: httptools reads no body after one."""
+        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%b: %b" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
+        self.parser = new_parser(self)
+        self.parser.feed_data(b"\r\n".join([first, *lines, b"", b""]))
 
     def _refuse_malformed(self) -> None:
         if self._head_lines > HEAD_LINES:
@@ -227,8 +245,28 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._body is None:  # a trailer is no header: RFC 9110, section 6.5.1
             super().on_header(name, value)
 
+    def _should_upgrade(self) -> bool:
+        """Return whether the head is a websocket's handshake, be it a valid one; any other Upgrade is ignored.
+
+        RFC 9110, section 7.8: a server may ignore the header. Proxies add it to requests that are no handshakes.
+        """
+        names = {name for name, _ in self.headers}
+        return (
+            not names.isdisjoint((b"sec-websocket-key", b"sec-websocket-version"))
+            and b"websocket" in _tokens(self.headers, b"upgrade")
+            and b"upgrade" in _tokens(self.headers, b"connection")
+        )
+
+    @property
+    def _is_parsed_again(self) -> bool:
+        """True for a head with an Upgrade that is ignored; one for CONNECT is refused by uvicorn: it has no path."""
+        is_connect = self.parser.get_method() == b"CONNECT"
+        return self.parser.should_upgrade() and not is_connect and not self._should_upgrade()
+
     def on_headers_complete(self) -> None:
         self._head_size = self._head_lines = 0
+        if self._is_parsed_again:
+            return
         super().on_headers_complete()  # raises an exception for a malformed URL: then no body is expected
         self._head_since, self._body = None, Transfer(self.loop.time(), BODY_PATIENCE)
         if not self._has_begun:
@@ -245,6 +283,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_size -= CHUNK_FRAMING
 
     def on_message_complete(self) -> None:
+        if self._is_parsed_again:
+            return
         self._head_size = self._head_lines = 0
         self._body, self._is_chunked = None, False
         super().on_message_complete()
@@ -335,6 +375,19 @@ class LimitedProtocol(HttpToolsProtocol):
     def _has_begun(self) -> bool:
         """True once a part of a head was received: uvicorn makes a scope at its first byte, and a cycle at its end."""
         return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
+
+def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """Return a parser with the leniency that uvicorn sets: data after a request with `Connection: close` is ignored."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def _tokens(headers: list[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
+    """Return the comma-separated tokens of all headers of a name, in lower case."""
+    values = (value.lower() for given, value in headers if given == name)
+    return {token.strip() for value in values for token in value.split(b",")}
 
 
 def _address(info: Any) -> tuple[str, int] | None:

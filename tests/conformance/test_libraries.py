@@ -70,7 +70,7 @@ async def test_uvicorn_parses_http_through_the_hooks_that_we_extend():
         *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_header"),
         *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "pause_writing"),
         *("resume_writing", "shutdown", "_start_asgi_task", "_should_upgrade"),
-        *("_unsupported_upgrade_warning", "_unset_keepalive_if_required"),
+        "_unset_keepalive_if_required",
     )
     state = ("parser", "pipeline", "cycle", "scope", "headers", "flow", "connections", "loop", "transport", "logger")
     gone = missing(HttpToolsProtocol, *hooks) + missing(http_protocol(), *state)
@@ -152,6 +152,18 @@ class Parsed:
 
     def on_message_complete(self) -> None:
         self.calls.append("message")
+
+
+def test_httptools_ends_a_request_with_an_upgrade_before_its_body():
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n"
+    parsed = Parsed()
+    parser = httptools.HttpRequestParser(parsed)
+    with pytest.raises(httptools.HttpParserUpgrade) as upgrade:
+        parser.feed_data(head + b"{}")
+    message = has_moved("httptools", "HttpParserUpgrade at the end of a head", "realtime/wire/http.py")
+    assert upgrade.value.args[0] == len(head), message
+    assert parser.should_upgrade(), message
+    assert parsed.calls[-1] == "message", message
 
 
 def test_httptools_says_where_an_upgrade_request_ends():
