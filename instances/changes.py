@@ -56,6 +56,13 @@ class InboundMessage(Change):
     #: True if each message emits upserts of its contact and chat, as Evolution API's channel does.
     always_upserts: bool = False
 
+    @property
+    def named_jid(self) -> str | None:
+        """The address of the person whom `push_name` names, who is the sender; None for the instance itself."""
+        if self.from_me:
+            return None
+        return self.participant or (None if self.remote_jid.endswith("@g.us") else self.remote_jid)
+
     def fields(self) -> dict[str, Any]:
         """Return the fields of the model `Message`."""
         names = ("remote_jid", "participant", "from_me", "push_name", "type", "content", "context", "extra")

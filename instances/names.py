@@ -50,7 +50,18 @@ def jid(number: str) -> str:
     number = re.sub(r"[\s+()]", "", number.partition("@")[0])
     if ("-" in number and len(number) >= 24) or (number.isdecimal() and len(number) >= 18):
         return f"{number}@g.us"
-    return f"{_without_mobile_digit(re.sub(r'[^0-9a-zA-Z_.]', '', number))}@s.whatsapp.net"
+    number = re.sub(r"[^0-9a-zA-Z_.]", "", number)
+    if not re.search("[a-zA-Z_]", number):
+        number = number.replace(".", "")  # +55.11.98888.7777, as some write a phone number
+    return f"{_without_mobile_digit(number)}@s.whatsapp.net"
+
+
+def is_user_id(text: str) -> bool:
+    """Return whether a text is a business-scoped user id, by which Meta names people without a phone number.
+
+    Two letters of a country, then parts of letters and digits: `US.13491208655302741918`, `US.ENT.11815799212886844`.
+    """
+    return re.fullmatch(r"[A-Za-z]{2}(\.[A-Za-z0-9]+){1,2}", text) is not None
 
 
 def _without_mobile_digit(number: str) -> str:

@@ -44,32 +44,55 @@ class Contact(models.Model):
         return {name: value for name, value in data.items() if value is not None}
 
     @classmethod
-    def upsert_from(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Announcement]:
-        """Store the messages' contacts. Return an event to announce for each message, in order."""
-        jids = {inbound.remote_jid for inbound in inbounds}
+    def upsert_from(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Announcement]]:
+        """Store the messages' contacts. Return the events to announce for each message, in order.
+
+        A message has the contact of its chat and, in a group, that of the participant who wrote it, who alone is named
+        by it.
+        """
+        jids = {jid for inbound in inbounds for jid in (inbound.remote_jid, inbound.named_jid) if jid}
         condition = f" AND remote_jid IN ({', '.join(['%s'] * len(jids))})"
         stored = {contact.remote_jid: contact for contact in load(cls, [instance.pk], condition, jids)} if jids else {}
-        new: dict[str, Any] = {}
-        changed: dict[str, Any] = {}
+        upsert = _Upsert(instance, stored)
         announcements = []
         for inbound in inbounds:
-            jid = inbound.remote_jid
-            known = {"push_name": inbound.push_name, "profile_pic_url": inbound.profile_pic_url}
-            known = {name: value for name, value in known.items() if value}
-            contact = stored.get(jid) or new.get(jid)
-            is_new = contact is None
-            if contact is None:
-                contact = new[jid] = cls(instance=instance, remote_jid=jid)
-            elif jid in stored and any(getattr(contact, name) != value for name, value in known.items()):
-                changed[jid] = contact
-            contact.__dict__.update(known)
+            chat, named = inbound.remote_jid, inbound.named_jid
+            name = inbound.push_name if named == chat else None
+            contact, is_new, _ = upsert(chat, push_name=name, profile_pic_url=inbound.profile_pic_url)
             is_upsert = is_new or inbound.always_upserts
             event_type = EventType.CONTACTS_UPSERT if is_upsert else EventType.CONTACTS_UPDATE
-            announcements.append((event_type, contact.as_event()))
-        insert(new.values(), ignore_conflicts=True)
-        for contact in changed.values():
+            announcements.append([(event_type, contact.as_event())])
+            if named and named != chat and inbound.push_name:
+                contact, is_new, is_changed = upsert(named, push_name=inbound.push_name)
+                event_type = EventType.CONTACTS_UPSERT if is_new else EventType.CONTACTS_UPDATE
+                announcements[-1] += [(event_type, contact.as_event())] if is_new or is_changed else []
+        insert(upsert.new.values(), ignore_conflicts=True)
+        for contact in upsert.changed.values():
             contact.save()
         return announcements
+
+
+class _Upsert:
+    """The contacts of a batch of messages: those that are stored, that are new, and that have changed."""
+
+    def __init__(self, instance: Instance, stored: dict[str, Contact]) -> None:
+        self.instance = instance
+        self.stored = stored
+        self.new: dict[str, Contact] = {}
+        self.changed: dict[str, Contact] = {}
+
+    def __call__(self, jid: str, **values: str | None) -> tuple[Contact, bool, bool]:
+        """Set the values that are known; return the contact, and whether it is new or has changed."""
+        known = {name: value for name, value in values.items() if value}
+        contact = self.stored.get(jid) or self.new.get(jid)
+        if contact is None:
+            contact = self.new[jid] = Contact(instance=self.instance, remote_jid=jid, **known)
+            return contact, True, False
+        is_changed = any(getattr(contact, name) != value for name, value in known.items())
+        if is_changed and jid in self.stored:
+            self.changed[jid] = contact
+        contact.__dict__.update(known)
+        return contact, False, is_changed
 
 
 class Chat(models.Model):
@@ -101,7 +124,8 @@ class Chat(models.Model):
             jid = inbound.remote_jid
             is_new = jid not in stored and jid not in new
             if is_new:
-                new[jid] = cls(instance=instance, remote_jid=jid, name=inbound.push_name)
+                name = inbound.push_name if inbound.named_jid == jid else None
+                new[jid] = cls(instance=instance, remote_jid=jid, name=name)
             event_data = {"remoteJid": jid, "instanceId": str(instance.pk)}
             event_types = [EventType.CHATS_UPSERT] if is_new else [EventType.CHATS_UPDATE, EventType.CHATS_UPSERT]
             announcements.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])

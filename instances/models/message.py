@@ -88,7 +88,7 @@ class Message(models.Model):
         contacts, chats = Contact.upsert_from(instance, new), Chat.touch(instance, new)
         for message, inbound, contact, chat in zip(messages, new, contacts, chats, strict=True):
             message._announce_received(inbound)
-            for event_type, event_data in (contact, *chat):
+            for event_type, event_data in (*contact, *chat):
                 announce(event_type, instance, event_data)
 
     @classmethod

@@ -20,7 +20,7 @@ from instances.changes import Change, InboundMessage, Notice, OutgoingText, Stat
 from instances.crypto import MASK, UnreadableSecret
 from instances.events import EventType
 from instances.models import Instance, Integration
-from instances.names import digits, jid
+from instances.names import digits, is_user_id, jid
 from instances.outbound.client import Unreachable, http_client
 from instances.providers.base import InvalidPayload, NotSent, Provider, load_json
 from instances.providers.cloud_api_messages import content_of
@@ -69,7 +69,8 @@ class CloudApi(Provider):
         return changes
 
     def address(self, number: str) -> str:
-        address = jid(number)
+        user = number.strip().removesuffix("@s.whatsapp.net")
+        address = f"{user}@lid" if is_user_id(user) else jid(number)
         if not address.partition("@")[0]:
             raise ValueError("number is not a phone number")
         return address
@@ -147,7 +148,7 @@ class _Value:
         self.value = value
         self.path = path
         contacts = _objects(value.get("contacts"))
-        self.contacts = {_id_or_none(c.get(name)): c for c in contacts for name in ("wa_id", "user_id")}
+        self.contacts = {id: c for c in contacts for name in ("wa_id", "user_id") if (id := _id_or_none(c.get(name)))}
         self.only_contact = contacts[0] if len(contacts) == 1 else None
 
     @property
@@ -191,8 +192,7 @@ class _Value:
         contact = self.contacts.get(self._peer(raw, from_me)) or self.only_contact or {}
         remote_jid, participant = self._chat(raw, from_me)
         extra = content.extra | self._errors(raw)
-        if user := {name: contact[name] for name in ("user_id", "parent_user_id") if contact.get(name)}:
-            extra["contact"] = user
+        extra |= _contact_member(contact)
         return InboundMessage(
             id=_message_id_of(raw),
             remote_jid=remote_jid,
@@ -232,11 +232,12 @@ class _Value:
     def _statuses(self) -> Iterator[Change]:
         for raw in self._items("statuses"):
             if raw.get("type") == "call":
-                yield self._notice(EventType.CALL, _call(raw), of=raw)
+                yield self._notice(EventType.CALL, self._call(raw), of=raw)
                 continue
             recipient = _person(raw, "recipient_id") or self._contact_id() or "unknown"
             is_group = raw.get("recipient_type") == "group"
             participant = _id_or_none(raw.get("recipient_participant_id"))
+            contact = self.contacts.get(participant or recipient) or ({} if is_group else self.only_contact) or {}
             mapped = ("id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id")
             yield StatusReport(
                 id=_message_id_of(raw),
@@ -247,6 +248,7 @@ class _Value:
                     "messageTimestamp": _seconds(raw.get("timestamp")),
                     **{name: value for name, value in raw.items() if name not in mapped},
                     **self._errors(raw),
+                    **_contact_member(contact),
                 },
                 **self._target,
             )
@@ -254,8 +256,15 @@ class _Value:
     def _calls(self) -> Iterator[Change]:
         for raw in self._items("calls"):
             dedupe_key = _short(f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}")
-            data = _call(raw) | self._errors(raw)
+            data = self._call(raw) | self._errors(raw)
             yield Notice(event_type=EventType.CALL, data=data, dedupe_key=dedupe_key, **self._target)
+
+    def _call(self, raw: dict[str, Any]) -> dict[str, Any]:
+        caller = _person(raw, "from") or _person(raw, "recipient_id")
+        people = (_person(raw, name) for name in ("from", "to", "recipient_id"))
+        contact = next((self.contacts[person] for person in people if person in self.contacts), self.only_contact)
+        known = {"chatId": _jid(caller) if caller else None, "status": raw.get("event") or raw.get("status")}
+        return known | raw | _contact_member(contact or {})
 
     def _history(self) -> list[dict[str, Any]]:
         """Return the message objects of the history chunks; a chunk that reports an error stays as it is."""
@@ -318,11 +327,6 @@ def _jid(person: str) -> str:
     return jid(person) if person.lstrip("+").isdecimal() or "@" in person else f"{person}@lid"
 
 
-def _call(raw: dict[str, Any]) -> dict[str, Any]:
-    caller = _person(raw, "from") or _person(raw, "recipient_id")
-    return {"chatId": _jid(caller) if caller else None, "status": raw.get("event") or raw.get("status"), **raw}
-
-
 def _message_id_of(raw: dict[str, Any]) -> str:
     """Return Meta's id or, where it is missing, a digest of the content, which is the same in a repeat."""
     given = raw.get("id")
@@ -339,6 +343,16 @@ def _short(text: Any, limit: int = 240) -> str:
     """Return the text with NUL characters replaced; one over `limit` characters ends in its digest, to stay unique."""
     text = str(text).replace("\x00", "�")
     return text if len(text) <= limit else f"{text[:170]}…{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _contact_member(contact: dict[str, Any]) -> dict[str, Any]:
+    """Return `{"contact": {…}}` with what Meta tells of a person besides name and phone, or {} if that is nothing.
+
+    https://developers.facebook.com/docs/whatsapp/business-scoped-user-ids
+    """
+    profile = {name: value for name, value in _object(contact.get("profile")).items() if name != "name" and value}
+    ids = {name: contact[name] for name in ("user_id", "parent_user_id") if contact.get(name)}
+    return {"contact": profile | ids} if profile or ids else {}
 
 
 def _profile_name(contact: dict[str, Any]) -> str | None:

@@ -62,6 +62,8 @@ def test_any_valid_name_is_a_path_segment_and_a_namespace(name):
     [
         ("5511988887777", "5511988887777@s.whatsapp.net"),
         ("+55 (11) 98888-7777", "5511988887777@s.whatsapp.net"),
+        ("+55.11.98888.7777", "5511988887777@s.whatsapp.net"),
+        ("+55 31 9.8888-7777", "553188887777@s.whatsapp.net"),
         ("972987654321", "972987654321@s.whatsapp.net"),
         ("5511988887777:12@s.whatsapp.net", "5511988887777@s.whatsapp.net"),
         ("5511988887777@c.us", "5511988887777@s.whatsapp.net"),

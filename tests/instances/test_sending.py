@@ -137,7 +137,11 @@ def test_a_quoted_message_and_a_preview_reach_graph(server, graph, cloud):
     [
         ("+55 (11) 98888-7777", ANA, {"to": "5511988887777", "recipient_type": "individual"}),
         ("5511988887777:3@s.whatsapp.net", ANA, {"to": "5511988887777"}),
+        ("+55.11.98888.7777", ANA, {"to": "5511988887777"}),
         ("BR.134912@lid", "BR.134912@lid", {"recipient": "BR.134912"}),
+        ("US.13491208655302741918", "US.13491208655302741918@lid", {"recipient": "US.13491208655302741918"}),
+        ("US.ENT.118157992", "US.ENT.118157992@lid", {"recipient": "US.ENT.118157992"}),
+        ("US.134912@s.whatsapp.net", "US.134912@lid", {"recipient": "US.134912"}),
         ("120363041234567890@g.us", "120363041234567890@g.us", {"to": "120363041234567890", "recipient_type": "group"}),
     ],
 )
@@ -146,6 +150,7 @@ def test_a_number_is_accepted_as_people_and_clients_write_it(server, graph, clou
 
     assert (response.status, response.json["key"]["remoteJid"]) == (201, address)
     assert graph.requests[0].body.items() >= sent.items()
+    assert len({"to", "recipient"} & set(graph.requests[0].body)) == 1
 
 
 @pytest.mark.parametrize("number", ["+", "@s.whatsapp.net", "()", " "])

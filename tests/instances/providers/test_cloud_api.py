@@ -282,7 +282,33 @@ def test_people_without_a_phone_number_have_a_jid_of_their_user_id():
     for message in (named, by_contact):
         assert message.remote_jid == "BR.13491208655302741918@lid"
         assert message.push_name == "Zoë"
-        assert message.extra["contact"] == {"user_id": "BR.13491208655302741918"}
+        assert message.extra["contact"] == {"username": "@zoe", "user_id": "BR.13491208655302741918"}
+
+
+CONTACT = {"username": "@zoe", "user_id": "BR.134", "parent_user_id": "BR.ENT.99"}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"messages": [text()]},
+        {"message_echoes": [text(**{"from": "5511944440000", "to": "5511988887777"})]},
+        {"statuses": [{"id": "wamid.OUT", "status": "delivered", "recipient_id": "5511988887777"}]},
+        {"statuses": [{"id": "wacid.1", "type": "call", "status": "RINGING", "recipient_id": "5511988887777"}]},
+        {"calls": [{"id": "wacid.2", "from": "5511988887777", "event": "connect", "timestamp": "1761057627"}]},
+        {"calls": [{"id": "wacid.3", "from": "5511944440000", "to_user_id": "BR.134", "event": "terminate"}]},
+    ],
+    ids=["a message", "an echo", "a status", "a status of a call", "a call", "a call to a person without a number"],
+)
+def test_usernames_and_user_ids_are_told_in_the_contact(members):
+    profile = {"name": "Zoë", "username": "@zoe"}
+    of_zoe = {"profile": profile, "wa_id": "5511988887777", "user_id": "BR.134", "parent_user_id": "BR.ENT.99"}
+    others = [{"profile": {"name": "Bia", "username": "@bia"}, "wa_id": "5521977776666", "user_id": "BR.777"}]
+
+    [change] = parse(value_with(contacts=[*others, of_zoe], **members))
+
+    data = change.data if isinstance(change, Notice) else change.extra
+    assert data["contact"] == CONTACT
 
 
 def test_a_message_needs_no_contacts_and_no_sender():

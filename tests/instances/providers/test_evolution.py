@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,51 @@ def test_each_message_announces_its_contact_and_chat_anew(server, instance, clie
         *("messages.upsert", "contacts.upsert", "chats.update", "chats.upsert"),
     ]
     assert server.counts(instance)["Contact"] == 1
+
+
+def test_a_message_from_me_does_not_name_the_contact(server, instance, client):
+    server.post("/webhook/evolution", inbound(instance), key=instance.token)
+    for jid in (ANA, "5521977776666@s.whatsapp.net"):
+        mine = inbound(instance, key={"remoteJid": jid, "fromMe": True}, pushName="Loja Centro")
+        server.post("/webhook/evolution", mine, key=instance.token)
+
+    events = received(server, client, instance)
+    contacts = [event["data"].get("pushName") for event in events if event["event"] == "contacts.upsert"]
+    assert contacts == ["Ana Lima", "Ana Lima", None]
+    assert [event["data"]["pushName"] for event in events if event["event"] == "messages.upsert"][1] == "Loja Centro"
+    assert people(server, instance) == {ANA: "Ana Lima", "5521977776666@s.whatsapp.net": None}
+
+
+def people(server: Server, instance: Number) -> dict[str, str | None]:
+    """Return the names of stored contacts and, where they have one, of chats."""
+    code = f"""
+import json
+from instances.models import Chat, Contact
+contacts = dict(Contact.objects.filter(instance_id={instance.id!r}).values_list("remote_jid", "push_name"))
+chats = Chat.objects.filter(instance_id={instance.id!r}).exclude(name=None).values_list("remote_jid", "name")
+assert all(contacts[jid] == name for jid, name in chats), (contacts, list(chats))
+print(json.dumps(contacts))
+"""
+    return json.loads(server.shell(code))
+
+
+def test_a_message_in_a_group_names_its_participant(server, instance, client):
+    group, bruno = "120363040000000000@g.us", "5521977776666@s.whatsapp.net"
+    for participant, name in ((ANA, "Ana Lima"), (bruno, "Bruno"), (ANA, "Ana Lima"), (ANA, "Ana")):
+        key = {"remoteJid": group, "fromMe": False, "participant": participant}
+        server.post("/webhook/evolution", inbound(instance, key=key, pushName=name), key=instance.token)
+    key = {"remoteJid": group, "fromMe": True, "participant": "5511900000001@s.whatsapp.net"}
+    server.post("/webhook/evolution", inbound(instance, key=key, pushName="Loja Centro"), key=instance.token)
+
+    assert people(server, instance) == {group: None, ANA: "Ana", bruno: "Bruno"}
+    events = [event for event in received(server, client, instance) if event["event"].startswith("contacts.")]
+    assert [(event["event"], event["data"]["remoteJid"], event["data"].get("pushName")) for event in events] == [
+        *(("contacts.upsert", group, None), ("contacts.upsert", ANA, "Ana Lima")),
+        *(("contacts.upsert", group, None), ("contacts.upsert", bruno, "Bruno")),
+        ("contacts.upsert", group, None),
+        *(("contacts.upsert", group, None), ("contacts.update", ANA, "Ana")),
+        ("contacts.upsert", group, None),
+    ]
 
 
 def test_repeats_of_one_id_make_one_event(server, instance, client):
