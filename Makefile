@@ -54,6 +54,9 @@ bench-reconnect: .venv/requirements-dev.stamp ## measure how soon 5,000 clients 
 limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds/
 	@.venv/bin/python -m instances.bounds > docs/limits.md
 
+events: .venv/requirements.stamp ## write docs/events.md from instances/events/types.py
+	@.venv/bin/python -m instances.events > docs/events.md
+
 rights: .venv/requirements.stamp ## write docs/rights.md from instances/access/rights.py
 	@.venv/bin/python -m instances.access.rights > docs/rights.md
 
@@ -107,4 +110,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits rights compatibility setup setup-dev client lock clean
+.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits events rights compatibility setup setup-dev client lock clean

@@ -84,7 +84,9 @@ class Server:
     #: The stalls of servers that were stopped.
     unchecked: ClassVar[list[str]] = []
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], root: Path = ROOT) -> None:
+        """`root` is the directory of the code that runs."""
+        self.root = root
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -97,7 +99,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "tests.watched", "serve", str(self.port)]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -149,8 +151,12 @@ class Server:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""
-        command = [sys.executable, "manage.py", *arguments]
-        result = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        return self.python("manage.py", *arguments)
+
+    def python(self, *arguments: str) -> str:
+        """Run Python with these arguments on this server's code and database; returns its output."""
+        options = {"cwd": self.root, "env": self.environment, "capture_output": True, "text": True, "timeout": 60}
+        result = subprocess.run([sys.executable, *arguments], **options)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
@@ -163,7 +169,7 @@ class Server:
             command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", SHELL]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             with self.log.open("ab") as log:
-                self._shell = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=log, **pipes)
+                self._shell = subprocess.Popen(command, cwd=self.root, env=self.environment, stderr=log, **pipes)
         assert self._shell.stdin
         assert self._shell.stdout
         print(json.dumps(code), file=self._shell.stdin, flush=True)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from instances.access.rights import RIGHTS
 from instances.api.webhook import apply_changes
 from instances.crypto import MASK, Secret
-from instances.events import SUBSCRIBABLE
+from instances.events import SUBSCRIBABLE, EventType
 from instances.models import ApiKey, Instance, Integration, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
@@ -168,6 +168,16 @@ class WriteOnly(forms.Textarea):
         return ""
 
 
+class EventCheckboxes(forms.CheckboxSelectMultiple):
+    """Checkboxes of event types, with their descriptions as tooltips."""
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **kwargs)
+        if event_type := EventType.named(value):
+            option["attrs"]["title"] = event_type.label
+        return option
+
+
 class SubscriptionForm(forms.ModelForm):
     transport = forms.ChoiceField(
         choices=[(Subscription.WEBSOCKET, "websocket"), (Subscription.WEBHOOK, "webhook")],
@@ -177,7 +187,7 @@ class SubscriptionForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
         choices=[(name, name) for name in SUBSCRIBABLE],
         required=False,
-        widget=forms.CheckboxSelectMultiple,
+        widget=EventCheckboxes,
         help_text="None selected: all events. Disabled websocket settings keep no events.",
     )
     url = UrlField(help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS.")

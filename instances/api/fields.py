@@ -10,7 +10,7 @@ from django.db.models import TextChoices
 from rest_framework import serializers
 
 from instances.bounds import LIST_ITEMS, TEXT_CHARACTERS
-from instances.events import SUBSCRIBABLE
+from instances.events import SUBSCRIBABLE, EventType
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
 
 #: Characters in a number; leaves room in a column of 255 for the `@s.whatsapp.net` of a JID.
@@ -86,7 +86,9 @@ class EventName(serializers.Field):
         return data
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(SUBSCRIBABLE)}
+        types = map(EventType.named, SUBSCRIBABLE)
+        descriptions = [event_type.label for event_type in types if event_type]
+        return {"type": "string", "enum": list(SUBSCRIBABLE), "x-enum-descriptions": descriptions}
 
 
 class Array(serializers.ListField):

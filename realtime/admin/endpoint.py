@@ -121,7 +121,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         return [path("<path:object_id>/test/", view, name="instances_subscription_test"), *super().get_urls()]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        context["test_event_types"] = [event_type.value for event_type in EventType if event_type.is_subscribable]
+        context["test_event_types"] = [event_type for event_type in EventType if event_type.is_subscribable]
         return super().render_change_form(request, context, *args, **kwargs)
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -3,6 +3,8 @@
 import pytest
 
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
+from instances.events.document import EXAMPLE, document
+from tests.server import ROOT
 
 #: The names that clients subscribe to, and the values that they receive, in Evolution API 2.3.6.
 EVOLUTION = {
@@ -140,3 +142,13 @@ def test_the_keys_of_media_and_polls_stay_in_the_contents_of_messages(event):
 def test_a_message_without_keys_is_unchanged():
     data = {"key": {"id": "A", "fromMe": False}, "message": {"conversation": "my apikey is 5"}, "n": [1, None, True]}
     assert EventType.MESSAGES_UPSERT.scrub(data) == data
+
+
+def test_the_page_of_the_events_is_the_catalogue():
+    assert (ROOT / "docs" / "events.md").read_text() == document(), "run `make events`"
+
+
+@pytest.mark.parametrize("event", EventType)
+def test_every_event_type_has_a_description_and_a_sample_without_secrets(event):
+    assert event.label.endswith(".")
+    assert event.scrub(event.sample(EXAMPLE)) == event.sample(EXAMPLE)

@@ -1,0 +1,105 @@
+"""The event types, and the signal that emits events.
+
+Any Django app in the process may emit an event:
+
+    event_occurred.send(sender=..., instance=instance, event_type="messages.upsert", data={...})
+
+A receiver records it in the caller's transaction; it is delivered to sockets and webhooks after the commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from django.dispatch import Signal
+
+from instances.events.example import Example
+from instances.events.scrubbing import without_keys
+from instances.events.types import GROUP_UPDATE, EventType
+
+__all__ = [
+    "DEFAULT_EVENTS",
+    "GROUP_UPDATE",
+    "SUBSCRIBABLE",
+    "EventType",
+    "Example",
+    "UnknownEvent",
+    "access_changed",
+    "announce",
+    "event_occurred",
+    "is_whole",
+    "parse_events",
+    "without_keys",
+]
+
+#: The signal of an event. Sent with `instance` (Instance), `event_type` (EventType or its value), `data` (JSON-ready)
+#: and, if a repeat must be ignored, `dedupe_key` (a string that is unique to the event within the instance).
+event_occurred = Signal()
+
+#: The signal of a change to any key's access. Sent after the commit, in the process that made the change; other
+#: processes read `AccessRevision.current()`.
+access_changed = Signal()
+
+
+#: The names that clients are shown for `events: []`, which stands for all events: Evolution API 2.4's, in its order.
+DEFAULT_EVENTS = [
+    *("APPLICATION_STARTUP", "QRCODE_UPDATED", "MESSAGES_SET", "MESSAGES_UPSERT", "MESSAGES_EDITED"),
+    *("MESSAGES_UPDATE", "MESSAGES_DELETE", "SEND_MESSAGE", "SEND_MESSAGE_UPDATE", "CONTACTS_SET"),
+    *("CONTACTS_UPSERT", "CONTACTS_UPDATE", "PRESENCE_UPDATE", "CHATS_SET", "CHATS_UPSERT", "CHATS_UPDATE"),
+    *("CHATS_DELETE", "GROUPS_UPSERT", GROUP_UPDATE, "GROUP_PARTICIPANTS_UPDATE", "CONNECTION_UPDATE"),
+    *("LABELS_EDIT", "LABELS_ASSOCIATION", "CALL", "TYPEBOT_START", "TYPEBOT_CHANGE_STATUS"),
+    *("MESSAGING_HISTORY_SET", "REMOVE_INSTANCE", "LOGOUT_INSTANCE", "INSTANCE_CREATE", "INSTANCE_DELETE"),
+    "STATUS_INSTANCE",
+]
+
+#: Every name a subscription may hold.
+SUBSCRIBABLE = [*DEFAULT_EVENTS, *(t.name for t in EventType if t.is_subscribable and t.name not in DEFAULT_EVENTS)]
+
+_SINCE_2_4 = {"MESSAGING_HISTORY_SET"}
+_NOT_MARKED = {"MESSAGES_EDITED", "SEND_MESSAGE_UPDATE", "INSTANCE_CREATE", "INSTANCE_DELETE", "STATUS_INSTANCE"}
+#: The lists by which clients ask for all events: those of Evolution API 2.4 and 2.3, and "Mark all" of its manager.
+_WHOLE_LISTS = (
+    frozenset(DEFAULT_EVENTS),
+    frozenset(DEFAULT_EVENTS) - _SINCE_2_4,
+    frozenset(DEFAULT_EVENTS) - _SINCE_2_4 - _NOT_MARKED,
+)
+
+
+def is_whole(names: Iterable[str]) -> bool:
+    """Return whether a list of names asks for all events, so that an empty list is to be stored for it."""
+    return frozenset(GROUP_UPDATE if name == "GROUPS_UPDATE" else name for name in names) in _WHOLE_LISTS
+
+
+class UnknownEvent(ValueError):
+    """A name that is no event type's; the text names the nearest ones."""
+
+
+def parse_events(names: Sequence[Any]) -> frozenset[EventType]:
+    """Return the event types that are listed by name or value. Raises UnknownEvent for the first that is none."""
+    found = set()
+    for name in names:
+        event_type = EventType.named(name)
+        if event_type is None:
+            raise UnknownEvent(_describe_unknown(name))
+        found.add(event_type)
+    return frozenset(found)
+
+
+def _describe_unknown(name: Any) -> str:
+    text = name[:64] if isinstance(name, str) else type(name).__name__
+    nearest = get_close_matches(re.sub(r"[^A-Z0-9]", "_", text.upper()), SUBSCRIBABLE)
+    if not isinstance(name, str):
+        return f"Events are listed by their names, which are texts; not by a value of type {text}"
+    if nearest:
+        return f'There is no event "{text}"; the nearest are {", ".join(nearest)}'
+    return f'There is no event "{text}"; the events are {", ".join(SUBSCRIBABLE)}'
+
+
+def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:
+    """Send `event_occurred`; to be called in the transaction of the change that the event reports."""
+    event_occurred.send(
+        sender=type(instance), instance=instance, event_type=event_type, data=data, dedupe_key=dedupe_key
+    )
