@@ -22,7 +22,7 @@ from instances.events import EventType
 from instances.models import Instance, Integration
 from instances.names import digits, is_user_id, jid
 from instances.outbound.client import Unreachable, http_client
-from instances.providers.base import InvalidPayload, NotSent, Provider, load_json
+from instances.providers.base import NotSent, Provider, load_json
 from instances.providers.cloud_api_messages import content_of
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 MAX_STATUS_LENGTH = 32
 #: Digits of a phone number; E.164 allows 15.
 MAX_PHONE_LENGTH = 32
+#: Fields whose items are told by their events alone.
+_USUAL_FIELDS = {"", "messages", "message_echoes", "smb_message_echoes", "calls", "history"}
 #: Characters of an error from the Graph API: a sentence or two, but a proxy in between may send a page.
 MAX_EXPLANATION_LENGTH = 1000
 
@@ -55,17 +57,22 @@ class CloudApi(Provider):
             raise ValueError("number is required")
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
-        """Return the changes that all entries report, in Meta's order."""
+        """Return the changes that all entries report, in Meta's order.
+
+        A member that is not as Meta documents it does not keep the others from being announced: Meta would repeat all
+        of them for days. It is announced as business.update where it has an addressee, and counted in the log.
+        """
         payload = load_json(body)
         if payload.get("object") != "whatsapp_business_account":
             return []
         changes: list[Change] = []
-        for position, entry in enumerate(_list(payload, "entry", "entry")):
-            path = f"entry[{position}]"
-            for number, change in enumerate(_list(_require_object(entry, path), "changes", f"{path}.changes")):
-                value_path = f"{path}.changes[{number}]"
-                value = _require_object(_require_object(change, value_path).get("value"), f"{value_path}.value")
-                changes += _Value(entry, str(change.get("field", "")), value, value_path).changes()
+        unread = Unread()
+        for path, entry in unread.objects(payload, "entry", "entry"):
+            reader = _Entry(entry, path)
+            changes += reader.changes()
+            unread.paths += reader.unread.paths
+        if unread.paths:
+            logger.warning("Members of Meta's payload could not be read: %s", unread)
         return changes
 
     def address(self, number: str) -> str:
@@ -135,11 +142,77 @@ def _accepted_id(given: Any) -> str:
     return _short(given)
 
 
+class Unread:
+    """The members of a payload that are not of the types that Meta documents; its text is for the log."""
+
+    #: Paths that are named in the log.
+    SHOWN = 3
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        #: The members, under the names of the lists that they stand in.
+        self.members: dict[str, list[Any]] = {}
+
+    def __str__(self) -> str:
+        more = ", …" if len(self.paths) > self.SHOWN else ""
+        return f"{len(self.paths)} ({', '.join(self.paths[: self.SHOWN])}{more})"
+
+    def add(self, name: str, member: Any, path: str) -> None:
+        self.paths.append(path)
+        self.members.setdefault(name, []).append(member)
+
+    def objects(
+        self, holder: dict[str, Any], name: str, path: str, required: bool = True
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the objects in a list of `holder`, with their paths; whatever is no object is added."""
+        given = holder.get(name)
+        if not isinstance(given, list):
+            if required or given is not None:
+                self.add(name, given, path)
+            return
+        for position, item in enumerate(given):
+            if isinstance(item, dict):
+                yield f"{path}[{position}]", item
+            else:
+                self.add(name, item, f"{path}[{position}]")
+
+
+class _Entry:
+    """An entry of a payload: changes of a business account, or of its numbers."""
+
+    def __init__(self, entry: dict[str, Any], path: str) -> None:
+        self.entry = entry
+        self.path = path
+        self.unread = Unread()
+
+    def changes(self) -> list[Change]:
+        found: list[Change] = []
+        for path, change in self.unread.objects(self.entry, "changes", f"{self.path}.changes"):
+            if not isinstance(change.get("value"), dict):
+                self.unread.add("changes", change, f"{path}.value")
+                continue
+            value = _Value(self.entry, str(change.get("field") or ""), change["value"], f"{path}.value")
+            found += value.changes()
+            self.unread.paths += value.unread.paths
+        if members := self.unread.members:
+            business_id = _id_or_none(self.entry.get("id"))
+            unreadable = {"unreadable": len(members["changes"])}
+            data = {"field": None, "value": members, "businessId": business_id, **unreadable}
+            key = f"{EventType.BUSINESS_UPDATE}:{_digest([self.entry.get('time'), members])}"
+            found.append(
+                Notice(event_type=EventType.BUSINESS_UPDATE, data=data, dedupe_key=key, business_id=business_id)
+            )
+        return found
+
+
 class _Value:
     """A `value` of a payload: the report of a field, for a number or for the entire business account."""
 
     def __init__(self, entry: dict[str, Any], field: str, value: dict[str, Any], path: str) -> None:
+        self.unread = Unread()
         metadata = _object(value.get("metadata"))
+        if value.get("metadata") not in (None, metadata):
+            self.unread.add("metadata", value["metadata"], f"{path}.metadata")
         self.number = _id_or_none(metadata.get("phone_number_id"))
         self.own_phone = digits(str(metadata.get("display_phone_number") or ""))[:MAX_PHONE_LENGTH] or None
         self.business_id = _id_or_none(entry.get("id"))
@@ -147,7 +220,7 @@ class _Value:
         self.field = field
         self.value = value
         self.path = path
-        contacts = _objects(value.get("contacts"))
+        contacts = list(self._items("contacts"))
         self.contacts = {id: c for c in contacts for name in ("wa_id", "user_id") if (id := _id_or_none(c.get(name)))}
         self.only_contact = contacts[0] if len(contacts) == 1 else None
 
@@ -157,11 +230,15 @@ class _Value:
 
     def changes(self) -> list[Change]:
         found = [*self._messages(), *self._echoes(), *self._statuses(), *self._calls()]
-        if "history" in self.value:
-            found.append(self._notice(EventType.MESSAGES_SET, self._history(), of=self.value))
-        if not found:
-            data = {"field": self.field, "value": self.value, "businessId": self.business_id}
-            found.append(self._notice(EventType.BUSINESS_UPDATE, data, of=self.value))
+        history = self._history()
+        if history or self.value.get("history") == []:
+            found.append(self._notice(EventType.MESSAGES_SET, history, of=self.value))
+        unread = {"unreadable": len(self.unread.paths)} if self.unread.paths else {}
+        if unread or not found:
+            # beside others, the unread members alone
+            value = self.unread.members if found else self.value
+            data = {"field": self.field, "value": value, "businessId": self.business_id, **unread}
+            found.append(self._notice(EventType.BUSINESS_UPDATE, data, of=value))
         return found
 
     def _notice(self, event_type: EventType, data: Any, of: Any) -> Notice:
@@ -173,8 +250,8 @@ class _Value:
         return Notice(event_type=event_type, data=data, dedupe_key=f"{event_type}:{digest}", **self._target)
 
     def _items(self, name: str) -> Iterator[dict[str, Any]]:
-        for position, item in enumerate(_list(self.value, name, f"{self.path}.value.{name}", required=False)):
-            yield _require_object(item, f"{self.path}.value.{name}[{position}]")
+        for _, item in self.unread.objects(self.value, name, f"{self.path}.{name}", required=False):
+            yield item
 
     def _messages(self) -> Iterator[Change]:
         for raw in self._items("messages"):
@@ -191,7 +268,7 @@ class _Value:
         content = content_of(raw)
         contact = self.contacts.get(self._peer(raw, from_me)) or self.only_contact or {}
         remote_jid, participant = self._chat(raw, from_me)
-        extra = content.extra | self._errors(raw)
+        extra = content.extra | self._surroundings(raw)
         extra |= _contact_member(contact)
         return InboundMessage(
             id=_message_id_of(raw),
@@ -247,7 +324,7 @@ class _Value:
                 extra={
                     "messageTimestamp": _seconds(raw.get("timestamp")),
                     **{name: value for name, value in raw.items() if name not in mapped},
-                    **self._errors(raw),
+                    **self._surroundings(raw),
                     **_contact_member(contact),
                 },
                 **self._target,
@@ -256,7 +333,7 @@ class _Value:
     def _calls(self) -> Iterator[Change]:
         for raw in self._items("calls"):
             dedupe_key = _short(f"call:{raw.get('id')}:{raw.get('event')}:{raw.get('timestamp')}")
-            data = self._call(raw) | self._errors(raw)
+            data = self._call(raw) | self._surroundings(raw)
             yield Notice(event_type=EventType.CALL, data=data, dedupe_key=dedupe_key, **self._target)
 
     def _call(self, raw: dict[str, Any]) -> dict[str, Any]:
@@ -269,12 +346,13 @@ class _Value:
     def _history(self) -> list[dict[str, Any]]:
         """Return the message objects of the history chunks; a chunk that reports an error stays as it is."""
         messages = []
-        for chunk in self._items("history"):
-            threads = _objects(chunk.get("threads"))
-            if not threads:
+        for path, chunk in self.unread.objects(self.value, "history", f"{self.path}.history", required=False):
+            if not isinstance(chunk.get("threads"), list) or not chunk["threads"]:
                 messages.append(chunk)
-            for thread in threads:
-                messages += [self._past_message(thread, raw) for raw in _objects(thread.get("messages"))]
+                continue
+            for thread_path, thread in self.unread.objects(chunk, "threads", f"{path}.threads"):
+                past = self.unread.objects(thread, "messages", f"{thread_path}.messages", required=False)
+                messages += [self._past_message(thread, raw) for _, raw in past]
         return messages
 
     def _past_message(self, thread: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
@@ -309,11 +387,12 @@ class _Value:
         contact = self.only_contact or {}
         return _id_or_none(contact.get("wa_id")) or _id_or_none(contact.get("user_id"))
 
-    def _errors(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """Return `{"errors": […]}` with the errors of the value and of an item in it, or {} without any."""
+    def _surroundings(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Return what stands around an item: `errors`, its own and those of the value, and a field of another name."""
         given = [errors for errors in (self.value.get("errors"), raw.get("errors")) if errors is not None]
         flat = [error for errors in given for error in (errors if isinstance(errors, list) else [errors])]
-        return {"errors": flat} if given else {}
+        field = {} if self.field in _USUAL_FIELDS else {"field": self.field}
+        return field | ({"errors": flat} if given else {})
 
 
 def _person(raw: dict[str, Any], name: str) -> str | None:
@@ -375,22 +454,3 @@ def _id_or_none(value: Any) -> str | None:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _list(holder: dict[str, Any], name: str, path: str, required: bool = True) -> list[Any]:
-    value = holder.get(name)
-    if value is None and not required:
-        return []
-    if not isinstance(value, list):
-        raise InvalidPayload(f"{path} is not of a type(s) array")
-    return value
-
-
-def _require_object(value: Any, path: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidPayload(f"{path} is not of a type(s) object")
-    return value

@@ -1,4 +1,7 @@
-"""Meta's messages in Evolution API's format. Types without a counterpart stay as they are, as messageType "unknown"."""
+"""Meta's messages in Evolution API's format.
+
+Types without a counterpart stay as they are, as messageType "unknown" beside Meta's own `type`.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,8 @@ def content_of(raw: dict[str, Any]) -> Content:
     if context:
         message = message | {"contextInfo": context}
     extra = {name: value for name, value in raw.items() if name not in _COMMON and name not in (kind, "context")}
+    if message_type == "unknown" and raw.get("type") is not None:
+        extra["type"] = raw["type"]
     return Content(message_type, message, context, extra)
 
 

@@ -254,9 +254,48 @@ def test_a_type_that_evolution_does_not_know_is_kept_completely(every_type, id, 
         assert message.content[member].items() >= known.items()
 
 
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "request_welcome",
+        "unsupported",
+        "system",
+        "order",
+        "ephemeral",
+        "group_invite",
+        "poll",
+        "text",
+        "hologram",
+        ["text"],
+    ],
+)
+def test_the_name_of_a_type_without_a_counterpart_is_announced(type_):
+    [message] = parse(value_with(messages=[text(type=type_, text=None)]))
+    assert (message.type, message.content, message.extra["type"]) == ("unknown", {}, type_)
+    [history] = parse(value_with(history=[{"threads": [{"messages": [text(type=type_, text=None)]}]}]))
+    assert history.data[0]["type"] == type_
+
+
+def test_a_known_type_has_no_name_of_metas(every_type):
+    assert {id for id, message in every_type.items() if "type" in message.extra} == {
+        *("ORDER", "SYSTEM", "UNSUPPORTED", "WELCOME", "FUTURE"),
+    }
+
+
+def test_a_status_and_a_field_that_are_new_are_announced_by_name():
+    [report] = parse(
+        value_with(statuses=[{"id": "wamid.1", "status": "boosted", "type": "payment", "payment": {"x": 1}}])
+    )
+    assert (report.status, report.extra["type"], report.extra["payment"]) == ("BOOSTED", "payment", {"x": 1})
+    changes = parse(value_with(field="standby", messages=[text()], statuses=[{"id": "wamid.2", "status": "sent"}]))
+    assert [change.extra["field"] for change in changes] == ["standby", "standby"]
+    [update] = parse(value_with(field="hologram_update", hologram=1))
+    assert update.data["field"] == "hologram_update"
+
+
 def test_members_besides_the_content_are_kept(every_type):
     assert every_type["AD"].extra["referral"]["source_id"] == "ADID"
-    assert every_type["FUTURE"].extra == {"mood": {"is": "good"}}
+    assert every_type["FUTURE"].extra == {"mood": {"is": "good"}, "type": "hologram"}
     assert every_type["UNSUPPORTED"].extra["errors"][0]["code"] == 131051
 
 
@@ -411,22 +450,91 @@ def test_payloads_of_other_products_are_ignored():
     [
         (b"", "not JSON"),
         (b"[]", "JSON object"),
-        ({"object": "whatsapp_business_account"}, "entry "),
-        ({"object": "whatsapp_business_account", "entry": {}}, "entry "),
-        ({"object": "whatsapp_business_account", "entry": [5]}, "entry[0] "),
-        ({"object": "whatsapp_business_account", "entry": [{}]}, "entry[0].changes "),
-        ({"object": "whatsapp_business_account", "entry": [{"changes": [None]}]}, "entry[0].changes[0] "),
-        ({"object": "whatsapp_business_account", "entry": [{"changes": [{}]}]}, "entry[0].changes[0].value "),
-        (value_with(messages={}), "entry[0].changes[0].value.messages "),
-        (value_with(messages=["hello"]), "entry[0].changes[0].value.messages[0] "),
-        (value_with(statuses=5), "entry[0].changes[0].value.statuses "),
-        (value_with(history="x"), "entry[0].changes[0].value.history "),
     ],
 )
 def test_the_error_of_an_invalid_body_names_the_member(body, named):
     with pytest.raises(InvalidPayload) as refusal:
         parse(body)
     assert named in str(refusal.value)
+
+
+#: Values whose members are partly unreadable: the ids that are read, those members, and their paths in the value.
+PARTLY_READABLE = {
+    "a null": ({"messages": [text("1"), None, text("2")]}, ["1", "2"], {"messages": [None]}, ["messages[1]"]),
+    "all types": (
+        {"messages": [5, "x", [], True, text("1"), 1.5]},
+        ["1"],
+        {"messages": [5, "x", [], True, 1.5]},
+        ["messages[0]", "messages[1]", "messages[2]", "…"],
+    ),
+    "no list": ({"messages": {}, "statuses": [{"id": "1"}]}, ["1"], {"messages": [{}]}, ["messages"]),
+    "statuses": (
+        {"statuses": [None, {"id": "1"}, "x"]},
+        ["1"],
+        {"statuses": [None, "x"]},
+        ["statuses[0]", "statuses[2]"],
+    ),
+    "no statuses": ({"statuses": 5, "messages": [text("1")]}, ["1"], {"statuses": [5]}, ["statuses"]),
+    "contacts": ({"contacts": [None, {}], "messages": [text("1")]}, ["1"], {"contacts": [None]}, ["contacts[0]"]),
+    "no contacts": ({"contacts": "x", "messages": [text("1")]}, ["1"], {"contacts": ["x"]}, ["contacts"]),
+    "echoes": ({"message_echoes": [text("1"), 5]}, ["1"], {"message_echoes": [5]}, ["message_echoes[1]"]),
+}
+
+
+@pytest.mark.parametrize(("value", "ids", "members", "paths"), PARTLY_READABLE.values(), ids=PARTLY_READABLE)
+def test_a_member_that_is_unreadable_keeps_no_other_from_being_announced(caplog, value, ids, members, paths):
+    *read, unread = parse(value_with(**value))
+    count = sum(map(len, members.values()))
+
+    assert [change.id for change in read] == ids
+    assert (unread.event_type, unread.number) == ("business.update", NUMBER)
+    assert unread.data == {"field": "messages", "value": members, "businessId": BUSINESS, "unreadable": count}
+    [line] = caplog.messages
+    named = ", ".join(path if path == "…" else f"entry[0].changes[0].value.{path}" for path in paths)
+    assert line == f"Members of Meta's payload could not be read: {count} ({named})"
+
+
+def test_a_history_that_is_partly_unreadable_is_announced():
+    threads = [None, {"id": "5511988887777", "messages": [text("1"), None]}, {"messages": 5}]
+    history, unread = parse(value_with(history=[5, {"threads": threads}]))
+    assert [message["key"]["id"] for message in history.data] == ["1"]
+    assert unread.data["value"] == {"history": [5], "threads": [None], "messages": [None, 5]}
+    assert unread.data["unreadable"] == 4
+
+
+def test_a_value_without_anything_readable_is_announced_as_it_is():
+    [update] = parse(value_with(messages=[None], errors=[{"code": 1}]))
+    assert (update.data["value"]["messages"], update.data["value"]["errors"]) == ([None], [{"code": 1}])
+    assert update.data["unreadable"] == 1
+
+
+def test_entries_and_changes_that_are_unreadable_keep_no_other_from_being_announced(caplog):
+    good = value_with(messages=[text("1")])["entry"][0]
+    broken = {"id": BUSINESS, "changes": [None, {"field": "account_update", "value": None}, *good["changes"], {}]}
+    entries = [None, 5, broken, {"id": OTHER_BUSINESS}, {"id": "7", "changes": {}}, good]
+
+    message, of_first, of_second, of_third, again = parse({"object": "whatsapp_business_account", "entry": entries})
+
+    assert (message.id, again.id) == ("1", "1")
+    assert (of_first.business_id, of_first.data) == (
+        BUSINESS,
+        {
+            "field": None,
+            "value": {"changes": [None, {"field": "account_update", "value": None}, {}]},
+            "businessId": BUSINESS,
+            "unreadable": 3,
+        },
+    )
+    assert (of_second.business_id, of_second.data["value"]) == (OTHER_BUSINESS, {"changes": [None]})
+    assert (of_third.business_id, of_third.data["value"]) == ("7", {"changes": [{}]})
+    [line] = caplog.messages
+    assert line.endswith(": 7 (entry[0], entry[1], entry[2].changes[0], …)")
+
+
+@pytest.mark.parametrize("entry", [None, {}, 5, "x"])
+def test_a_body_without_entries_is_logged(caplog, entry):
+    assert parse({"object": "whatsapp_business_account", "entry": entry}) == []
+    assert caplog.messages == ["Members of Meta's payload could not be read: 1 (entry)"]
 
 
 # From changes to rows and events
@@ -805,15 +913,37 @@ def test_an_evolution_channel_with_that_number_gets_no_message_of_metas(server):
     assert server.counts(channel) == {"Message": 0, "Contact": 0, "Chat": 0}
 
 
-def test_a_batch_with_one_broken_change_stores_nothing(server, number):
-    body = json.loads(payload("text", number.number))
-    body["entry"][0]["changes"].append({"field": "messages", "value": {"messages": 5}})
+def test_of_a_batch_that_is_partly_unreadable_the_rest_is_stored_and_emitted(server, number, client):
+    """Meta would repeat all of it for days; without a signature of Meta's, nothing of it is taken."""
+    other = server.create(integration="WHATSAPP-BUSINESS")
+    body = value_with(number.number, messages=[text("1"), None, text("2", text={"body": "private"})])
+    body["entry"] += [None, {"id": business_of(number.number), "changes": [None]}]
+    body["entry"] += value_with("999999999999999", messages=[text("3"), None])["entry"]
+    body["entry"] += value_with(other.number, messages=[text("4")], statuses=5)["entry"]
 
-    response = server.post_meta(body)
+    for _ in range(2):
+        response = server.post_meta(body)
+        assert (response.status, response.json) == (200, {"status": "success"})
 
-    assert (response.status, response.json["error"]) == (400, "Bad Request")
-    assert response.json["response"]["message"] == ["entry[0].changes[1].value.messages is not of a type(s) array"]
-    assert server.counts(number)["Message"] == 0
+    events = received(server, client, number)
+    assert [event["data"]["key"]["id"] for event in events if event["event"] == "messages.upsert"] == ["1", "2"]
+    updates = [event["data"] for event in events if event["event"] == "business.update"]
+    assert [(update["value"], update["unreadable"]) for update in updates] == [
+        ({"messages": [None]}, 1),
+        ({"changes": [None]}, 1),
+    ]
+    assert server.counts(number)["Message"] == 2
+    assert server.counts(other)["Message"] == 1
+    lines = [line for line in server.log.read_text().splitlines() if "could not be read: 5 (entry[0]." in line]
+    assert len(lines) == 2  # one for each post
+    assert "private" not in "".join(lines)
+    assert server.request("POST", "/webhook/meta", json.dumps(body).encode(), key=None).status == 401
+
+
+def test_the_name_of_a_new_type_is_emitted(server, number, client):
+    server.post_meta(value_with(number.number, messages=[text("1", type="request_welcome", text=None)]))
+    upsert = received(server, client, number)[0]["data"]
+    assert (upsert["messageType"], upsert["type"], upsert["message"]) == ("unknown", "request_welcome", {})
 
 
 FIXTURES = sorted((ROOT.parent / "shared" / "meta_fixtures").glob("*.json"))
