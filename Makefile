@@ -27,6 +27,10 @@ test: setup-dev ## run the tests, on SQLite and on PostgreSQL: make test ARGS="-
 test-slow: setup-dev ## run the slow tests, which `make test` leaves out
 	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test --slow $(ARGS)
 
+test-docs: setup-dev ## run every snippet and command of the documents, `make run` in a fresh clone too
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest $(ARGS) tests/docs
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest --slow $(ARGS) tests/docs
+
 lint: .venv/requirements-dev.stamp ## check style, types, the walls between rooms, and migrations
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
@@ -110,4 +114,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test lint format bench bench-quick bench-deliveries bench-reconnect limits events rights compatibility setup setup-dev client lock clean
+.PHONY: help run test test-slow test-docs lint format bench bench-quick bench-deliveries bench-reconnect limits events rights compatibility setup setup-dev client lock clean

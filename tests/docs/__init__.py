@@ -1,0 +1,1 @@
+"""The documents: each of their snippets and commands is run as it stands there."""
