@@ -22,7 +22,7 @@ from django.db.backends.sqlite3 import base
 from evoapi.large_values import AT_ONCE, has_large
 
 
-class Cursor(base.SQLiteCursorWrapper):
+class SQLiteCursor(base.SQLiteCursorWrapper):
     """A cursor that has its connection closed at the end of the request once it was given a large value."""
 
     wrapper: DatabaseWrapper
@@ -64,7 +64,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().get_new_connection(conn_params)
 
     def create_cursor(self, name: str | None = None) -> Any:
-        cursor = self.connection.cursor(factory=Cursor)
+        cursor = self.connection.cursor(factory=SQLiteCursor)
         cursor.wrapper = self
         return cursor
 

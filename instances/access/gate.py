@@ -197,17 +197,17 @@ class Gate:
         origin = headers.get("origin")
         if origin is not None:
             origin = origin[: MAX_ORIGIN + 1]  # it is kept as long as the request is served
-        response = Response(scope, origin, send)
+        responder = Responder(scope, origin, send)
         refusal = self._refusal(scope, headers.get("host", ""), origin) if origin is not None else None
         if refusal:
-            await response.refuse(receive, 400, refusal)
+            await responder.refuse(receive, 400, refusal)
         elif _is_preflight(scope, headers):
-            await respond(response.send, 200, [(b"content-length", b"0")])
+            await respond(responder.send, 200, [(b"content-length", b"0")])
         else:
             try:
-                await self.app(scope, receive, response.send)
+                await self.app(scope, receive, responder.send)
             except Exception:
-                await response.fail()
+                await responder.fail()
                 raise
 
     def _refusal(self, scope: Scope, host: str, origin: str) -> str | None:
@@ -227,8 +227,8 @@ def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
     )
 
 
-class Response:
-    """The response to one request; completes its headers, if it is one of HTTP."""
+class Responder:
+    """Sends the response to one request; completes its headers, if it is one of HTTP."""
 
     def __init__(self, scope: Scope, origin: str | None, send: Send) -> None:
         self._scope = scope

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from instances.api.serializers import Body, CreateWebsocketBody, WebsocketBody, validate
+from instances.api.serializers import CreateWebsocketBody, RequestBody, WebsocketBody, validate
 from instances.errors import ApiError
 from instances.events import EventType
 from instances.models import Instance, Subscription
@@ -16,7 +16,7 @@ from instances.models import Instance, Subscription
 MAX_NAME = 255
 
 
-class WrappedRabbitMQ(Body):
+class WrappedRabbitMQ(RequestBody):
     rabbitmq = WebsocketBody()
 
 
@@ -26,7 +26,7 @@ def validate_set(data: Any) -> dict[str, Any]:
     return validate(WrappedRabbitMQ(data={"rabbitmq": data} if is_flat else data))["rabbitmq"]
 
 
-class CreateWithRabbitMQ(Body):
+class CreateWithRabbitMQ(RequestBody):
     rabbitmq = CreateWebsocketBody(required=False)
 
 

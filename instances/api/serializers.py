@@ -25,7 +25,7 @@ from instances.api.fields import (
 from instances.models import ConnectionState, Integration
 
 
-class Body(serializers.Serializer):
+class RequestBody(serializers.Serializer):
     """A JSON object; unknown members are ignored, as clients send many."""
 
     default_error_messages = {"null": "is not of a type(s) object"}
@@ -42,12 +42,12 @@ def validate(body: serializers.BaseSerializer) -> Any:
     return body.validated_data
 
 
-class WebsocketBody(Body):
+class WebsocketBody(RequestBody):
     enabled = Flag()
     events = Distinct(child=EventName(), default=list)
 
 
-class WrappedWebsocket(Body):
+class WrappedWebsocket(RequestBody):
     websocket = WebsocketBody()
 
 
@@ -57,7 +57,7 @@ class CreateWebsocketBody(WebsocketBody):
     enabled = Flag(default=True)
 
 
-class SettingsBody(Body):
+class SettingsBody(RequestBody):
     rejectCall = Flag(default=False)
     msgCall = Text(default="", allow_blank=True, max_length=100)
     groupsIgnore = Flag(default=False)
@@ -68,11 +68,11 @@ class SettingsBody(Body):
     wavoipToken = Text(default="", allow_blank=True, max_length=100)
 
 
-class TokenBody(Body):
+class TokenBody(RequestBody):
     token = Token(required=False, allow_blank=True, max_length=4096)
 
 
-class MintBody(Body):
+class MintBody(RequestBody):
     expiresIn = Seconds(default=300, min_value=1, max_value=86400)
     scopes = Distinct(child=Choice(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
 
@@ -91,11 +91,11 @@ class CreateBody(SettingsBody):
     websocket = CreateWebsocketBody(required=False)
 
 
-class QuotedKey(Body):
+class QuotedKey(RequestBody):
     id = Text(max_length=255)
 
 
-class QuotedBody(Body):
+class QuotedBody(RequestBody):
     key = QuotedKey()
 
 
@@ -113,7 +113,7 @@ class Quoted(Object):
         return {"type": "object", "required": ["key"], "properties": {"key": key}}
 
 
-class TextBody(Body):
+class TextBody(RequestBody):
     """The body of POST /message/sendText and of the socket event send_message."""
 
     number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})

@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from instances.api.fields import Distinct, EventName, Flag, Text
-from instances.api.serializers import Body, validate
+from instances.api.serializers import RequestBody, validate
 from instances.errors import ApiError
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
@@ -56,7 +56,7 @@ class Url(Text):
         return {"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "minLength": 1}
 
 
-class WebhookBody(Body):
+class WebhookBody(RequestBody):
     """The nested form, in which any of the aliases is accepted."""
 
     enabled = Flag()
@@ -70,7 +70,7 @@ class WebhookBody(Body):
         return super().to_internal_value(normalize_aliases(data))
 
 
-class WrappedWebhook(Body):
+class WrappedWebhook(RequestBody):
     webhook = WebhookBody()
 
 
@@ -80,7 +80,7 @@ class CreateWebhookBody(WebhookBody):
     enabled = Flag(default=True)
 
 
-class CreateWithWebhook(Body):
+class CreateWithWebhook(RequestBody):
     webhook = CreateWebhookBody(required=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from instances.api.fields import Distinct, Text
-from instances.api.serializers import Body
+from instances.api.serializers import RequestBody
 from instances.api.webhook import Url
 from instances.bounds import DELIVERY_PAGE, LIST_ITEMS
 from instances.events import EventType
@@ -98,7 +98,7 @@ class DeliveriesQuery(Query):
         return filters
 
 
-class ResendOneBody(Body):
+class ResendOneBody(RequestBody):
     url = Url(required=False)
     secret = SigningSecret(required=False)
 
@@ -111,6 +111,6 @@ class ResendBody(ResendOneBody):
     ids = Distinct(child=RowId(), required=False)
 
 
-class TestBody(Body):
+class TestBody(RequestBody):
     event = SubscribableType()
     endpoint = RowId(required=False)

@@ -16,7 +16,7 @@ from instances.access.rights import MANAGE, READ
 from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done
-from instances.api.serializers import Body, validate
+from instances.api.serializers import RequestBody, validate
 from instances.api.webhook import (
     HeadersField,
     Url,
@@ -49,7 +49,7 @@ class SigningSecret(Text):
         return {"pattern": f"^{PREFIX}[A-Za-z0-9+/]{{32,86}}={{0,2}}$"}
 
 
-class EndpointBody(Body):
+class EndpointBody(RequestBody):
     url = Url()
     headers = HeadersField(required=False)
     events = Distinct(child=EventName(), default=list)

@@ -9,7 +9,7 @@ from django.http import QueryDict
 from rest_framework import serializers
 
 from instances.api.fields import Array, Text
-from instances.api.serializers import Body
+from instances.api.serializers import RequestBody
 from instances.bounds import FIND_EVENTS, PUBLISHED_EVENTS
 from instances.events import EventType, UnknownEvent, parse_events
 
@@ -61,13 +61,13 @@ class AnyJson(serializers.Field):
         return {"description": "Any JSON."}
 
 
-class PublishBody(Body):
+class PublishBody(RequestBody):
     event = PublishedType()
     data = AnyJson()  # type: ignore[assignment]
     dedupeKey = Text(required=False, allow_null=True, max_length=MAX_KEY_LENGTH)
 
 
-class PublishBatch(Body):
+class PublishBatch(RequestBody):
     """The events of one request, which are stored all or none."""
 
     events = Array(child=PublishBody(), allow_empty=False, max_length=PUBLISHED_EVENTS)
@@ -112,7 +112,7 @@ class EventTypes(serializers.Field):
         return {"type": "array", "items": _schema(list(EventType))}
 
 
-class Query(Body):
+class Query(RequestBody):
     """A request's query; unknown fields are ignored."""
 
     @classmethod

@@ -40,7 +40,7 @@ WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
 @dataclass(frozen=True)
-class Response:
+class PollingResponse:
     """A response of status 200."""
 
     body: bytes
@@ -54,7 +54,7 @@ class Response:
         await asgi.respond(send, 200, headers, self.body)
 
 
-OK = Response(b"ok")
+OK = PollingResponse(b"ok")
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,19 @@ class Style:
         names = [item.split(";")[0].strip() for item in accepted.split(",")]
         return cls(jsonp_index, next((name for name in names if name in WINDOW_BITS), None))
 
-    async def response(self, packets: list[Packet]) -> Response:
+    async def response(self, packets: list[Packet]) -> PollingResponse:
         """Return the response that brings these packets."""
         body = SEPARATOR.encode().join(map(packet_text, packets))
-        response = Response(body) if self.jsonp_index is None else _jsonp(self.jsonp_index, body)
+        response = PollingResponse(body) if self.jsonp_index is None else _jsonp(self.jsonp_index, body)
         if self.encoding is None or len(body) < MIN_COMPRESSED:
             return response
-        return Response(await _compressed(response.body, self.encoding), response.content_type, self.encoding)
+        return PollingResponse(await _compressed(response.body, self.encoding), response.content_type, self.encoding)
 
 
-def _jsonp(index: str, body: bytes) -> Response:
+def _jsonp(index: str, body: bytes) -> PollingResponse:
     # old browsers, the only ones that poll so, take these two for line ends
     text = orjson.dumps(body.decode()).replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
-    return Response(b"___eio[%b](%b);" % (index.encode(), text), b"text/javascript; charset=UTF-8")
+    return PollingResponse(b"___eio[%b](%b);" % (index.encode(), text), b"text/javascript; charset=UTF-8")
 
 
 async def _compressed(body: bytes, encoding: str) -> bytes:
@@ -104,7 +104,7 @@ async def _compressed(body: bytes, encoding: str) -> bytes:
 # Requests
 
 
-async def handle(session: EngineSocket, style: Style, method: str, receive: Receive, first: Message) -> Response:
+async def handle(session: EngineSocket, style: Style, method: str, receive: Receive, first: Message) -> PollingResponse:
     """Handle a request to a session; `first` is its first message. Raises EngineError."""
     if method == "POST":
         await handle_post(session, receive, first)

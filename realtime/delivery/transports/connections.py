@@ -52,7 +52,7 @@ def new_session(is_trusted: bool) -> aiohttp.ClientSession:
         connector=connector(Connector, limit=0, keepalive_timeout=KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        response_class=Response,
+        response_class=WebhookResponse,
         auto_decompress=False,
         trust_env=False,
     )
@@ -125,7 +125,7 @@ class Protocol(ResponseHandler):
         return bool(poll.poll(0))
 
 
-class Response(aiohttp.ClientResponse):
+class WebhookResponse(aiohttp.ClientResponse):
     """A response, whose connection waits for the body of the request to be sent."""
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from realtime.delivery.transports.connections import Protocol, Response, new_session
+from realtime.delivery.transports.connections import Protocol, WebhookResponse, new_session
 
 pytestmark = pytest.mark.any_database
 
@@ -59,7 +59,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for cls, names in (
         (Protocol, ("set_response_params", "read", "data_received", "is_connected")),
-        (Response, ("start",)),
+        (WebhookResponse, ("start",)),
     ):
         for name in names:
             record(cls, name)
@@ -104,7 +104,7 @@ async def test_aiohttp_calls_the_overridden_methods_in_order(receiver: str, call
     assert "_writer is Task" in first, (
         f"{VERSION} has no task in ClientResponse._writer while a body is sent; {CONNECTIONS} waits for it"
     )
-    assert first.index("Response.start") < first.index("Protocol.read"), (
+    assert first.index("WebhookResponse.start") < first.index("Protocol.read"), (
         f"{VERSION} reads a response before ClientResponse.start; {CONNECTIONS} sets `upload` in it, for `read`"
     )
     assert first.count("Protocol.read") == 2, (
