@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +23,9 @@ from instances.crypto import UnreadableSecret, mask_keys
 from instances.evolution_routes import is_evolution_route
 
 logger = logging.getLogger(__name__)
+
+#: The directory of the source code, left out of what is shown of an error.
+_ROOT = Path(__file__).resolve().parent.parent
 
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
@@ -57,6 +62,16 @@ def is_lock_timeout(error: Exception) -> bool:
 def database_error(error: Exception) -> ApiError:
     """Return the response to one of DATABASE_ERRORS."""
     return ApiError(DATABASE_LOCKED if is_lock_timeout(error) else DATABASE_AWAY, 503)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's type and place, without its text: that may contain data, and is in the log."""
+    name = type(error).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(_ROOT))]
+    frames = [frame for frame in frames if "site-packages" not in frame.filename]
+    if not frames:
+        return name
+    return f"{name} at {Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}"
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -84,6 +84,22 @@ def members(envelope: bytes) -> dict[str, Any]:
     return {**orjson.loads(first), "data": data, **orjson.loads(last)}
 
 
+#: Bytes up to which a stored envelope is parsed to see that it is JSON; of a longer one its ends are looked at.
+PARSED = 16 * 1024
+
+
+def check(envelope: Any) -> None:
+    """Raise ValueError for stored bytes that are no envelope: one client that parses them would fail with each."""
+    if isinstance(envelope, str):
+        raise ValueError("The envelope is text")
+    if len(envelope) > PARSED:
+        is_sound = bytes(envelope[:1]) == b"{" and bytes(envelope[-1:]) == b"}"
+    else:
+        is_sound = isinstance(orjson.loads(envelope), dict)
+    if not is_sound:
+        raise ValueError("The envelope is no JSON object")
+
+
 #: The beginning of the member `data`, and of the date, which is behind it.
 _DATA, _DATE = b',"data":', b',"date_time":"'
 

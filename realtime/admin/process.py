@@ -9,9 +9,9 @@ from realtime.operation.models import Process
 
 @admin.register(Process)
 class ProcessAdmin(ReadOnlyAdmin):
-    list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error")
+    list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error", "set_aside_count")
     list_display_links = ("command",)
-    fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops")
+    fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops", "shown_set_aside")
     sortable_by = ()
 
     @admin.display(description="last error")
@@ -39,4 +39,21 @@ class ProcessAdmin(ReadOnlyAdmin):
             ),
         )
         head = "<tr><th>Loop</th><th>Since</th><th>Restarts</th><th>Last error</th></tr>"
+        return format_html("<table><thead>" + head + "</thead><tbody>{}</tbody></table>", rows)
+
+    @admin.display(description="set aside")
+    def set_aside_count(self, process: Process) -> int:
+        return len(process.set_aside)
+
+    @admin.display(description="set aside")
+    def shown_set_aside(self, process: Process) -> str:
+        """Return what cannot be read, or fails, and is left out while the loops go on."""
+        if not process.set_aside:
+            return "nothing"
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+            ((each.name, format_time(each.since), each.error) for each in process.set_aside),
+        )
+        head = "<tr><th>What</th><th>Since</th><th>Error</th></tr>"
         return format_html("<table><thead>" + head + "</thead><tbody>{}</tbody></table>", rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from instances.events import EventType
 from realtime.fanout.recovery import Offset
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
-from realtime.log.paging import Page, page_of_all, page_of_instance
+from realtime.log.paging import Page, UnreadableEvent, page_of_all, page_of_instance
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Listener:
     rewinds: int = 0
     #: The access revision under which it was authorized, and under which the instance had the namespace's name.
     revision: int = 0
+    #: Events to send out of order, of a listener that is sent everything by `Relay.replay`; None for one of a socket.
+    late: deque[Event] | None = None
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Feed(ABC):
         """Return whether the event is for this feed's listeners."""
         return True
 
-    def is_last(self, event: Event) -> bool:
+    def is_last(self, event: Event | UnreadableEvent) -> bool:
         """Return whether the feed ends with the event."""
         return False
 
@@ -148,7 +151,7 @@ class InstanceFeed(Feed):
     def includes(self, event: Event) -> bool:
         return event.is_heard
 
-    def is_last(self, event: Event) -> bool:
+    def is_last(self, event: Event | UnreadableEvent) -> bool:
         return event.type == EventType.REMOVE_INSTANCE
 
 

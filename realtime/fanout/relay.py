@@ -2,6 +2,7 @@
 
 The bus hints at events that this process committed; events without a hint are read from the log. A listener that is
 behind is sent the log's pages by a task of its own until it is live: resuming, `since` and slow readers all work so.
+Events that cannot be read are skipped, and sent late (`SkippedEvents`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from instances.bounds import CONCURRENT_REPLAYS, INSTANCE_REPLAYS, REPLAY_PAGE_E
 from realtime.database import Pool, database
 from realtime.fanout.fair_slots import FairSlots
 from realtime.fanout.feeds import Feed, GlobalFeed, InstanceFeed, Listener
+from realtime.fanout.skipped import SkippedEvents, read_again
+from realtime.log import cursor
 from realtime.log.bus import bus
 from realtime.log.models import Event
-from realtime.log.paging import Page
+from realtime.log.paging import Page, UnreadableEvent
 from realtime.log.stream import Stream
 from realtime.wire.turn import turn_of
 
@@ -78,6 +81,7 @@ class Relay:
         self._is_sweep_due = asyncio.Event()
         #: Held while a page is sent, and never while a client is waited for.
         self._sending = asyncio.Lock()
+        self._skipped = SkippedEvents()
         self._replays = FairSlots(CONCURRENT_REPLAYS, INSTANCE_REPLAYS)
         self._reads: dict[tuple[Any, ...], asyncio.Task[Page]] = {}
         #: The pages that are read, or wait for a slot, for listeners that are behind, by feed and position.
@@ -161,9 +165,13 @@ class Relay:
             await self._emit_entry(feed, position, event)
         feed.advance(page.end)
 
-    async def _emit_entry(self, feed: Feed, position: Any, event: Event) -> None:
-        """Emit an event; after an instance's last one disconnect its live listeners."""
-        self._emit(feed, position, event)
+    async def _emit_entry(self, feed: Feed, position: Any, event: Event | UnreadableEvent) -> None:
+        """Emit an event, or skip it; after an instance's last one disconnect its live listeners."""
+        if isinstance(event, UnreadableEvent):
+            feed.advance(position)
+            self._skipped.add(event, [listener for listener in feed.listeners.values() if listener.room])
+        else:
+            self._emit(feed, position, event)
         if feed.is_last(event):
             for listener in list(feed.listeners.values()):
                 if listener.room:  # those behind are disconnected after their own last event
@@ -211,14 +219,53 @@ class Relay:
         while True:
             page = await self._read_page(self.global_feed, self.global_feed.position, None)
             for _, event in page.entries:
-                self._notice(event.instance_id, event.seq, None)
+                if event.instance_id:
+                    self._notice(event.instance_id, event.seq, None)
             await self._emit_page(self.global_feed, page)
             count += len(page.entries)
             if not page.has_more:
                 break
         for feed in list(self.feeds.values()):
             self._ensure_reader(feed)  # a reader that failed left its target
+        await self._send_skipped()
         return count
+
+    async def _send_skipped(self) -> None:
+        """Send the events that were skipped and can be read now to those that they were skipped for."""
+        due = self._skipped.due(self._is_there)
+        if not due:
+            return
+        turn = turn_of(asyncio.get_running_loop())
+        for key, event in (await database(read_again, due, pool=Pool.READS)).items():
+            for listener in self._skipped.pop(key):
+                if turn.is_over:
+                    await asyncio.sleep(0)
+                self._send_late(listener, event)
+            # skipped for nobody, where its instance was not known: its feed may not have come to it
+            self._notice(event.instance_id, event.seq, None)
+
+    def _is_there(self, listener: Listener) -> bool:
+        feed = self._feed(listener)
+        return feed is not None and feed.listeners.get(listener.sid) is listener
+
+    def _send_late(self, listener: Listener, event: Event) -> None:
+        """Send an event out of order; the listener's position, and so the offset that it goes on from, stays."""
+        feed = self._feed(listener)
+        if feed is None or not self._is_there(listener):
+            return
+        if not (feed.includes(event) and listener.audience.wants(event)):
+            return
+        if listener.late is not None:
+            listener.late.append(event)
+            feed.advance(feed.position)  # wakes it
+            return
+        if not self.sockets.takes_more(listener):
+            self._skipped.add(UnreadableEvent(event.pk, event.instance_id, event.seq), [listener])
+            return
+        position = feed.position if listener.room else listener.position
+        offset = feed.offset(listener.audience, position)
+        # if it is dropped from the queue, the log is read again from the same position on
+        self.sockets.emit_event(listener.namespace, listener.sid, event, cursor.after(position), offset)
 
     # Listeners
 
@@ -352,11 +399,15 @@ class Relay:
                     await asyncio.sleep(0)
                 if listener.position != after or listener.sid not in feed.listeners:
                     return False
-                if feed.includes(event) and listener.audience.wants(event):
+                if isinstance(event, UnreadableEvent):
+                    listener.position = after = position
+                    self._skipped.add(event, [listener])
+                elif feed.includes(event) and listener.audience.wants(event):
                     if not self.sockets.takes_more(listener):
                         return False
                     offset = feed.offset(listener.audience, position)
                     listener.position = after = position  # before it is sent: what does not fit sets it back
+                    self._skipped.discard(event, listener)
                     self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
                 else:
                     listener.position = after = position
@@ -392,11 +443,13 @@ class Relay:
         return was_live
 
     async def replay(self, feed: Feed, listener: Listener) -> AsyncIterator[Event]:
-        """Yield the events between the positions of a listener that never becomes live and of its feed.
+        """Yield the late events of a listener that never becomes live, then those up to the position of its feed.
 
         Moves the listener's position along.
         """
         turn = turn_of(asyncio.get_running_loop())
+        while listener.late:
+            yield listener.late.popleft()
         while listener.position != feed.position:
             page = await self._read_replay(feed, listener)
             if page is None:
@@ -405,7 +458,10 @@ class Relay:
                 while turn.is_over:  # noqa: ASYNC110 (nobody sets an event when the loop turns)
                     await asyncio.sleep(0)
                 listener.position = position
-                if feed.includes(event) and listener.audience.wants(event):
+                if isinstance(event, UnreadableEvent):
+                    self._skipped.add(event, [listener])
+                elif feed.includes(event) and listener.audience.wants(event):
+                    self._skipped.discard(event, listener)
                     yield event
             listener.position = page.end
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import deque
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -115,6 +116,7 @@ class EventStream:
         """Send events until the client disconnects, its access ends or the server stops."""
         sid, namespace = f"stream {secrets.token_hex(8)}", f"/{membership.name}"
         listener = membership.listener(sid, namespace, audience)
+        listener.late = deque()
         sender = asyncio.ensure_future(self._send_events(listener, membership.start, send))
         disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
         self.namespaces.add(Member(membership, listener, disconnect=sender.cancel))

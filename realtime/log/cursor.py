@@ -25,3 +25,8 @@ class Cursor(NamedTuple):
 def before(position: Any) -> Any:
     """Return the position directly before another one, a seq or a Cursor."""
     return position._replace(row=position.row - 1) if isinstance(position, Cursor) else position - 1
+
+
+def after(position: Any) -> Any:
+    """Return the position directly after another one, a seq or a Cursor."""
+    return position._replace(row=position.row + 1) if isinstance(position, Cursor) else position + 1

@@ -10,6 +10,7 @@ from django.db.models.functions import Length
 from instances.bounds import FIND_BYTES
 from instances.events import EventType
 from realtime.log.models import Event, EventQuerySet
+from realtime.log.paging import readable_events
 from realtime.log.stream import Stream
 
 
@@ -30,7 +31,10 @@ def page(
     before: int | None = None,
     types: list[EventType] | None = None,
 ) -> HistoryPage:
-    """Return the first events after `after` or, without it, the last ones (before `before`). Bounds are exclusive."""
+    """Return the first events after `after` or, without it, the last ones (before `before`). Bounds are exclusive.
+
+    Events that cannot be read are left out.
+    """
     stream = Stream.objects.state(instance_id)
     upto = stream.last_seq if before is None else min(before - 1, stream.last_seq)
     events = Event.objects.between(instance_id, after or 0, upto).filter(is_heard=True)
@@ -38,7 +42,7 @@ def page(
         events = events.filter(type__in=types)
     seqs, has_more = _first_fitting(events.order_by("-seq") if after is None else events, limit)
     found = events.filter(seq__gte=min(seqs), seq__lte=max(seqs)) if seqs else events.none()
-    envelopes = [bytes(envelope) for envelope in found.values_list("envelope", flat=True)]
+    envelopes = [bytes(event.envelope) for event in readable_events(found.order_by("seq"))]
     return HistoryPage(stream, envelopes, has_more)
 
 

@@ -27,6 +27,14 @@ class LoopState(NamedTuple):
     failed_at: datetime | None
 
 
+class SetAsideState(NamedTuple):
+    """A row, an instance or an endpoint that a process leaves out, as it was last reported."""
+
+    name: str
+    since: datetime
+    error: str
+
+
 class Process(models.Model):
     """A process that runs background loops: a server or `manage.py deliver`."""
 
@@ -68,4 +76,13 @@ class Process(models.Model):
                 datetime.fromisoformat(loop["failed_at"]) if loop["failed_at"] else None,
             )
             for loop in self.loops
+            if "name" in loop
+        ]
+
+    @property
+    def set_aside(self) -> list[SetAsideState]:
+        return [
+            SetAsideState(each["name"], datetime.fromisoformat(each["since"]), each["error"])
+            for item in self.loops
+            for each in item.get("set_aside", ())
         ]

@@ -13,12 +13,15 @@ from typing import Any
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
+from instances.unreadable import unreadable
 from realtime.database import Pool, database
 from realtime.operation.models import INTERVAL, KEPT, Process
-from realtime.operation.supervisor import Supervisor
+from realtime.operation.supervisor import SetAside, Supervisor
 
 #: Seconds between two looks for something to report.
 LOOK = 1.0
+#: Rows and endpoints that are set aside which a report shows.
+MAX_SHOWN = 100
 
 
 class Report:
@@ -38,6 +41,8 @@ class Report:
         loops: Any = None
         reported_at = 0.0
         while True:
+            if unreadable.rows():
+                await database(unreadable.recheck, pool=Pool.UPKEEP)
             if loops != (loops := self._loops()) or time.monotonic() > reported_at + INTERVAL:
                 await self._write(loops)
                 reported_at = time.monotonic()
@@ -57,7 +62,7 @@ class Report:
         await database(self._process.save, pool=Pool.UPKEEP)
 
     def _loops(self) -> list[dict[str, Any]]:
-        return [
+        loops = [
             {
                 "name": loop.name,
                 "since": loop.since.isoformat(),
@@ -67,6 +72,16 @@ class Report:
             }
             for loop in self._supervisor.loops.values()
         ]
+        return [*loops, {"set_aside": _set_aside()}]
+
+
+def _set_aside() -> list[dict[str, str]]:
+    """Return what is left out while the loops go on, for `SetAsideState`: the oldest first."""
+    found = [(row.since, f"row {row.name}", row.cause) for row in unreadable.rows()]
+    for kind in list(SetAside.all):
+        found += [(rest.since, f"{kind.kind} {key}", rest.cause) for key, rest in kind.failing()]
+    found.sort()
+    return [{"name": name, "since": since.isoformat(), "error": cause} for since, name, cause in found[:MAX_SHOWN]]
 
 
 def _delete_old() -> None:

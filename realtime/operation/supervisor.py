@@ -11,17 +11,16 @@ import logging
 import os
 import signal
 import time
-import traceback
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from django.utils import timezone
 
-from instances.errors import DATABASE_ERRORS
+from instances.errors import DATABASE_ERRORS, describe
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +34,6 @@ DATABASE_RETRY, DATABASE_LOG = 1.0, 60.0
 FIRST_REST, MAX_REST = 1.0, 300.0
 #: Keys that are set aside at a time; beyond it the oldest is tried again.
 MAX_SET_ASIDE = 10_000
-
-#: The directory of the source code, left out of what is shown of an error.
-_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass
@@ -129,50 +125,71 @@ class Supervisor:
         return 0
 
 
+@dataclass
+class Rest:
+    """A key that is set aside."""
+
+    #: The number of its failures.
+    failures: int = 0
+    #: The time (time.monotonic) until which it is left alone.
+    until: float = 0.0
+    #: The type and place of the last error; empty before the first one.
+    cause: str = ""
+    #: The time of the first failure.
+    since: datetime = field(default_factory=timezone.now)
+
+
 class SetAside:
     """Rows, instances or endpoints whose work has failed: each is left alone for a while, and the others go on."""
 
+    #: All of this process.
+    all: ClassVar[WeakSet[SetAside]] = WeakSet()
+
     def __init__(self, kind: str) -> None:
         """Take the kind of the keys, for the log: "endpoint"."""
-        self._kind = kind
-        #: The number of failures of each key, and the time (time.monotonic) until which it is set aside.
-        self._keys: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+        self.kind = kind
+        self._keys: OrderedDict[Hashable, Rest] = OrderedDict()
+        self.all.add(self)
 
     def keys(self) -> list[Any]:
         """Return the keys that are set aside now."""
         now = time.monotonic()
-        return [key for key, (_, until) in self._keys.items() if until > now]
+        return [key for key, rest in self._keys.items() if rest.until > now]
+
+    def failing(self) -> list[tuple[Any, Rest]]:
+        """Return the keys that have failed with an error, and not succeeded since."""
+        now = time.monotonic()
+        return [(key, rest) for key, rest in list(self._keys.items()) if rest.cause and rest.until > now - MAX_REST]
 
     def add(self, key: Hashable, error: Exception | None = None) -> None:
         """Set a key aside, longer each time that it fails with an error; without one, it may be tried again soon.
 
-        The first error is logged with its traceback, repeats in a line.
+        An error is logged once for each cause.
         """
-        failures = self._keys.pop(key, (0, 0.0))[0] + (error is not None)
-        rest = min(FIRST_REST * 2 ** max(failures - 1, 0), MAX_REST) if error else FIRST_REST
-        self._keys[key] = failures, time.monotonic() + rest
+        rest = self._keys.pop(key, None) or Rest()
+        self._keys[key] = rest
         if len(self._keys) > MAX_SET_ASIDE:
             self._keys.popitem(last=False)
-        if error is not None:
-            text = "The %s %s is set aside for %d s: %s"
-            logger.error(text, self._kind, key, rest, describe(error), exc_info=error if failures == 1 else None)
+        if error is None:
+            rest.until = time.monotonic() + FIRST_REST
+            return
+        rest.failures += 1
+        seconds = min(FIRST_REST * 2 ** (rest.failures - 1), MAX_REST)
+        rest.until = time.monotonic() + seconds
+        cause = describe(error)
+        if rest.cause != cause:
+            rest.cause = cause
+            text = "The %s %s is set aside, and tried again in %d s and then less often: %s"
+            logger.error(text, self.kind, key, seconds, cause, exc_info=error)
 
     def discard(self, key: Hashable) -> None:
         """Forget the failures of a key, after a success."""
-        self._keys.pop(key, None)
+        rest = self._keys.pop(key, None)
+        if rest and rest.cause:
+            logger.warning("The %s %s goes on", self.kind, key)
 
 
 def is_cancelled() -> bool:
     """Return whether the current task itself is cancelled, rather than something that it waits for."""
     task = asyncio.current_task()
     return bool(task and task.cancelling())
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's type and place, without its text: that may contain data, and is in the log."""
-    name = type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(_ROOT))]
-    frames = [frame for frame in frames if "site-packages" not in frame.filename]
-    if not frames:
-        return name
-    return f"{name} at {Path(frames[-1].filename).relative_to(_ROOT)}:{frames[-1].lineno}"

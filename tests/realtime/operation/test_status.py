@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.test_processes import run
 from tests.in_process import until
-from tests.realtime.operation.test_supervisor import RECORD_UNREADABLE, REPAIR
+from tests.realtime.operation.test_supervisor import BREAK, REPAIR
 from tests.server import ROOT
 
 LOOPS = ("sweep", "access", "coalesced events", "retention", "deliveries", "delivery results", "delivery claims")
@@ -43,12 +43,11 @@ def test_status_shows_the_loops_of_all_processes(fresh_server):
 @pytest.mark.any_database
 def test_status_and_the_admin_show_a_loop_that_fails(fresh_server):
     server = fresh_server()
-    instance = server.create()
-    server.shell(RECORD_UNREADABLE.format(name=instance.name))
-    until(lambda: "The loop 'sweep' has failed" in server.log.read_text())
+    server.shell(BREAK)
+    until(lambda: "The loop 'access' has failed" in server.log.read_text())
 
-    failing = until(lambda: "ValueError at " in (found := status(server)).stdout and found)
-    server.shell(REPAIR.format(id=instance.id.replace("-", "")))
+    failing = until(lambda: "OverflowError at " in (found := status(server)).stdout and found)
+    server.shell(REPAIR)
 
     assert failing.returncode == 1
     assert "Something has failed: see above, and the log" in failing.stderr
@@ -62,7 +61,7 @@ for url in ("/admin/realtime/process/", f"/admin/realtime/process/{pk}/change/")
     print(client.get(url, headers={"host": "127.0.0.1"}).content.decode())
 """.replace("{pk}", "{__import__('realtime.models').models.Process.objects.get().pk}")
     )
-    assert shown.count("ValueError at ") == 2
+    assert shown.count("OverflowError at ") == 2
     assert "<td>delivery claims</td>" in shown
 
 
