@@ -74,7 +74,7 @@ class BrokerUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Route:
+class QueueBinding:
     """The exchange, queue and routing key of an event."""
 
     exchange: str
@@ -82,7 +82,7 @@ class Route:
     key: str
 
     @classmethod
-    def of(cls, type: str, endpoint: Endpoint) -> Route:
+    def of(cls, type: str, endpoint: Endpoint) -> QueueBinding:
         """Return Evolution API's names; the `exchange` of an instance's endpoint is the instance's name."""
         if exchange := endpoint.options.get("exchange"):
             return cls(exchange, f"{exchange}.{type}", type)
@@ -108,7 +108,7 @@ class RabbitMQ(Transport):
         return RenderedBody(encode({name: value for name, value in envelope.items() if name != "prev"}))
 
     def destination(self, event_type: EventType, endpoint: Endpoint) -> str:
-        return str(Route.of(event_type.value, endpoint))
+        return str(QueueBinding.of(event_type.value, endpoint))
 
     def global_endpoints(self) -> list[Endpoint]:
         if not (settings.RABBITMQ_ENABLED and settings.RABBITMQ_GLOBAL_ENABLED):
@@ -118,10 +118,10 @@ class RabbitMQ(Transport):
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         if not settings.RABBITMQ_ENABLED:
             return Outcome(Result.RETRY, error=OFF)
-        route = Route.of(message.type, endpoint)
-        if len(route.queue.encode()) > MAX_NAME:
+        binding = QueueBinding.of(message.type, endpoint)
+        if len(binding.queue.encode()) > MAX_NAME:
             return Outcome(Result.DEAD, error=f"The queue's name would be longer than AMQP's {MAX_NAME} bytes")
-        publishing = asyncio.ensure_future(self._broker.publish(route, message, endpoint.id))
+        publishing = asyncio.ensure_future(self._broker.publish(binding, message, endpoint.id))
         try:
             await asyncio.wait({publishing}, timeout=TIMEOUT)
             return _outcome(publishing)
@@ -186,7 +186,7 @@ class Broker:
         #: The error of the last attempt to connect, and the time (time.monotonic) of the next one.
         self._error, self._reconnect_at = "", 0.0
 
-    async def publish(self, route: Route, message: OutgoingMessage, endpoint_id: int) -> None:
+    async def publish(self, binding: QueueBinding, message: OutgoingMessage, endpoint_id: int) -> None:
         """Publish a message, and return once the broker confirms it.
 
         Raises BrokerUnavailable, aiormq's errors, OSError and RuntimeError.
@@ -195,7 +195,7 @@ class Broker:
         channel = self._channel(endpoint_id)
         channel.users += 1
         try:
-            await channel.publish(connection, route, message)
+            await channel.publish(connection, binding, message)
         finally:
             channel.users -= 1
 
@@ -280,26 +280,26 @@ class EndpointChannel:
         #: Calls of `publish` that are running.
         self.users = 0
         self._channel: Any = None
-        self._declared: set[Route] = set()
+        self._declared: set[QueueBinding] = set()
         self._lock = asyncio.Lock()
 
-    async def publish(self, connection: aiormq.Connection, route: Route, message: OutgoingMessage) -> None:
+    async def publish(self, connection: aiormq.Connection, binding: QueueBinding, message: OutgoingMessage) -> None:
         """Publish a message, and return once the broker confirms it; calls are published in their order."""
         async with self._lock:
             channel = await self._opened(connection)
-            if route not in self._declared:
-                await self._declare(channel, route)
+            if binding not in self._declared:
+                await self._declare(channel, binding)
         try:
             # mandatory: if the queue was deleted, the message is returned, instead of confirmed
             await channel.basic_publish(
                 message.body,
-                exchange=route.exchange,
-                routing_key=route.key,
+                exchange=binding.exchange,
+                routing_key=binding.key,
                 properties=_properties(message),
                 mandatory=True,
             )
         except aiormq.exceptions.PublishError:
-            self._declared.discard(route)
+            self._declared.discard(binding)
             raise
 
     async def _opened(self, connection: aiormq.Connection) -> Any:
@@ -309,16 +309,16 @@ class EndpointChannel:
             self._channel = await connection.channel()
         return self._channel
 
-    async def _declare(self, channel: Any, route: Route) -> None:
+    async def _declare(self, channel: Any, binding: QueueBinding) -> None:
         """Declare exchange, queue and binding with Evolution API's arguments: AMQP refuses others for the same name."""
         try:
-            await channel.exchange_declare(route.exchange, exchange_type="topic", durable=True)
-            await channel.queue_declare(route.queue, durable=True, arguments={"x-queue-type": "quorum"})
-            await channel.queue_bind(route.queue, route.exchange, route.key)
+            await channel.exchange_declare(binding.exchange, exchange_type="topic", durable=True)
+            await channel.queue_declare(binding.queue, durable=True, arguments={"x-queue-type": "quorum"})
+            await channel.queue_bind(binding.queue, binding.exchange, binding.key)
         except BaseException:
             self._channel = None  # the broker or aiormq closes it
             raise
-        self._declared.add(route)
+        self._declared.add(binding)
 
     async def close(self) -> None:
         """Close the channel."""
