@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db.models import TextChoices
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 
 from instances.bounds import LIST_ITEMS, TEXT_CHARACTERS
-from instances.events import SUBSCRIBABLE, EventType
+from instances.events import SUBSCRIBABLE, EventType, describe_unknown_event
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
+from instances.spelling import nearest
 
 #: Characters in a number; leaves room in a column of 255 for the `@s.whatsapp.net` of a JID.
 MAX_NUMBER_LENGTH = 240
@@ -75,6 +78,19 @@ class Object(serializers.Field):
         return {"type": "object"}
 
 
+def unknown_event(message: str, name: Any, known: Sequence[str]) -> serializers.ValidationError:
+    """Return the error for a name that is not among the known ones.
+
+    `message` is Evolution API's text, which lists these; a sentence with the nearest follows it, if any are near.
+    """
+    details = [ErrorDetail(message, "enum")]
+    event_type = EventType.named(name)
+    is_misspelt = event_type is None or event_type.name in known
+    if isinstance(name, str) and is_misspelt and nearest(name, known):
+        details.append(ErrorDetail(describe_unknown_event(name, known), "invalid"))
+    return serializers.ValidationError(details)
+
+
 class EventName(serializers.Field):
     """The name of an event type that clients can subscribe to, such as MESSAGES_UPSERT."""
 
@@ -82,7 +98,7 @@ class EventName(serializers.Field):
 
     def to_internal_value(self, data: Any) -> str:
         if data not in SUBSCRIBABLE:
-            self.fail("enum")
+            raise unknown_event(str(self.error_messages["enum"]), data, SUBSCRIBABLE)
         return data
 
     def schema(self) -> dict[str, Any]:

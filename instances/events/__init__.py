@@ -9,9 +9,7 @@ A receiver records it in the caller's transaction; it is delivered to sockets an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from django.dispatch import Signal
@@ -19,6 +17,7 @@ from django.dispatch import Signal
 from instances.events.example import Example
 from instances.events.scrubbing import without_keys
 from instances.events.types import GROUP_UPDATE, EventType
+from instances.spelling import describe_unknown
 
 __all__ = [
     "DEFAULT_EVENTS",
@@ -29,6 +28,7 @@ __all__ = [
     "UnknownEvent",
     "access_changed",
     "announce",
+    "describe_unknown_event",
     "event_occurred",
     "is_whole",
     "parse_events",
@@ -81,21 +81,18 @@ def parse_events(names: Sequence[Any]) -> frozenset[EventType]:
     """Return the event types that are listed by name or value. Raises UnknownEvent for the first that is none."""
     found = set()
     for name in names:
-        event_type = EventType.named(name)
+        event_type = EventType.named(name.strip() if isinstance(name, str) else name)
         if event_type is None:
-            raise UnknownEvent(_describe_unknown(name))
+            raise UnknownEvent(describe_unknown_event(name))
         found.add(event_type)
     return frozenset(found)
 
 
-def _describe_unknown(name: Any) -> str:
-    text = name[:64] if isinstance(name, str) else type(name).__name__
-    nearest = get_close_matches(re.sub(r"[^A-Z0-9]", "_", text.upper()), SUBSCRIBABLE)
+def describe_unknown_event(name: Any, known: Iterable[str] = SUBSCRIBABLE) -> str:
+    """Return a sentence about a value that is no event's name, with the nearest of the known names, or with all."""
     if not isinstance(name, str):
-        return f"Events are listed by their names, which are texts; not by a value of type {text}"
-    if nearest:
-        return f'There is no event "{text}"; the nearest are {", ".join(nearest)}'
-    return f'There is no event "{text}"; the events are {", ".join(SUBSCRIBABLE)}'
+        return f"Events are listed by their names, which are texts; not by a value of type {type(name).__name__}"
+    return describe_unknown("event", name, known)
 
 
 def announce(event_type: EventType, instance: Any, data: Any, dedupe_key: str | None = None) -> None:

@@ -90,8 +90,8 @@ class DeliveriesQuery(Query):
     limit = QueryInteger(default=100, min_value=1, max_value=DELIVERY_PAGE)
 
     def validate(self, filters: dict[str, Any]) -> dict[str, Any]:
-        if "type__in" in filters:
-            filters["type__in"] = [event_type.value for event_type in filters["type__in"]]
+        if "type__in" in filters and filters["type__in"] is None:  # none is listed
+            del filters["type__in"]
         epoch, _, number = filters.get("event_id", "").rpartition(".")
         if epoch not in ("", "test") and is_id(number):
             filters["seq"] = int(number)  # which has an index, unlike event_id

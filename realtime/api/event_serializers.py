@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Self
 
 from django.http import QueryDict
 from rest_framework import serializers
 
-from instances.api.fields import Array, Text
+from instances.api.fields import Array, Text, unknown_event
 from instances.api.serializers import RequestBody
 from instances.bounds import FIND_EVENTS, PUBLISHED_EVENTS
-from instances.events import EventType, UnknownEvent, parse_events
+from instances.events import EventType
+from realtime.fanout.offset import Offset
+from realtime.fanout.options import InvalidOption, parse_event_filter, parse_number, parse_since
 
 #: Characters of a dedupe key.
 MAX_KEY_LENGTH = 255
@@ -35,8 +36,9 @@ class EventTypeField(serializers.Field):
 
     def to_internal_value(self, data: Any) -> EventType:
         event_type = EventType.named(data)
-        if event_type not in self.allowed:
-            self.fail("enum")
+        if event_type is None or event_type not in self.allowed:
+            names = [allowed.name for allowed in self.allowed]
+            raise unknown_event(str(self.error_messages["enum"]), data, names)
         return event_type
 
     def schema(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class PublishBatch(RequestBody):
 
 
 class QueryInteger(serializers.Field):
-    """An integer in a query: decimal digits without spaces, underscores or a plus sign, which int() accepts."""
+    """A whole number in a query, however it is spelled."""
 
     default_error_messages = {
         "type": "is not of a type(s) integer",
@@ -87,41 +89,72 @@ class QueryInteger(serializers.Field):
         self.min_value, self.max_value = min_value, max_value
 
     def to_internal_value(self, data: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,20}", data):
+        number = parse_number(data)
+        if number is None and (positive := parse_number(data.strip().removeprefix("-"))):
+            number = -positive
+        if number is None:
             self.fail("type")
-        if int(data) < self.min_value:
+        if number < self.min_value:
             self.fail("min_value", limit=self.min_value)
-        if int(data) > self.max_value:
+        if number > self.max_value:
             self.fail("max_value", limit=self.max_value)
-        return int(data)
+        return number
 
     def schema(self) -> dict[str, Any]:
         return {"type": "integer", "minimum": self.min_value, "maximum": self.max_value}
 
 
-class EventTypes(serializers.Field):
-    """Event types by value or name, in a repeated field or separated by commas; repeats count once."""
+class Position(serializers.Field):
+    """The position after which events are wanted, as sockets and streams take it: a seq or an offset."""
 
-    def to_internal_value(self, data: list[str]) -> list[EventType]:
+    def to_internal_value(self, data: str) -> int | Offset | None:
         try:
-            return sorted(parse_events([name for value in data for name in value.split(",")]))
-        except UnknownEvent as error:
+            return parse_since(str(self.field_name), data)
+        except InvalidOption as error:
             raise serializers.ValidationError(str(error)) from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+
+
+class EventTypes(serializers.Field):
+    """Event types by value or name, in a repeated field or separated by commas; repeats count once, none means all."""
+
+    def to_internal_value(self, data: list[str]) -> list[str] | None:
+        try:
+            types = parse_event_filter(str(self.field_name), ",".join(filter(None, data)))
+        except InvalidOption as error:
+            raise serializers.ValidationError(str(error)) from None
+        return sorted(types) if types else None
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": _schema(list(EventType))}
 
 
+#: The fields of queries that may be repeated.
+_LISTS = ("type", "events")
+
+
 class Query(RequestBody):
-    """A request's query; unknown fields are ignored."""
+    """A request's query; unknown fields are refused with the nearest names."""
 
     @classmethod
     def of(cls, query: QueryDict) -> Self:
-        return cls(data={name: query.getlist(name) if name == "type" else query[name] for name in query})
+        return cls(data={name: query.getlist(name) if name in _LISTS else query[name] for name in query})
 
 
 class FindQuery(Query):
+    """`since` and `events` mean what they do for sockets and streams; `after` and `type` are their former names."""
+
+    since = Position(required=False)
     after = QueryInteger(required=False, max_value=2**63 - 1)
     before = QueryInteger(required=False, max_value=2**63 - 1)
     limit = QueryInteger(default=100, min_value=1, max_value=FIND_EVENTS)
+    events = EventTypes(required=False)
     type = EventTypes(required=False)
+
+    def validate(self, filters: dict[str, Any]) -> dict[str, Any]:
+        for name, former in (("since", "after"), ("events", "type")):
+            if name in filters and former in filters:
+                raise serializers.ValidationError(f"{former} is another name of {name}: send one of them")
+        return filters

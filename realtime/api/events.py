@@ -10,8 +10,13 @@ from rest_framework.views import APIView
 from instances.access.rights import READ
 from instances.api.request import InstanceRequest
 from instances.api.serializers import validate
+from instances.errors import ApiError
+from instances.models import Instance
 from realtime.api.event_serializers import FindQuery
 from realtime.api.responses import FoundEvents
+from realtime.fanout.offset import Offset
+from realtime.fanout.options import SINCE_FORM
+from realtime.fanout.recovery import ReplayRange, Since
 from realtime.log import history
 
 
@@ -24,7 +29,9 @@ class FindEvents(APIView):
     def get(self, request: InstanceRequest, name: str) -> Response:
         """List the events that its sockets received, in order: the last ones, or those after a sequence number."""
         filters = validate(FindQuery.of(request.query_params))
-        types = filters.pop("type", None)
+        types = filters.pop("events", filters.pop("type", None))
+        if (since := filters.pop("since", None)) is not None:
+            filters["after"] = _after(request.instance, since)
         page = history.page(request.instance.pk, types=types, **filters)
         return Response(
             {
@@ -35,3 +42,11 @@ class FindEvents(APIView):
                 "hasMore": page.has_more,
             }
         )
+
+
+def _after(instance: Instance, since: int | Offset) -> int:
+    """Return the seq after which a client wants events, as sockets understand it. Raises ApiError."""
+    result, position = ReplayRange.of_instances([instance.pk])[instance.pk].find(since)
+    if result is Since.OTHER:
+        raise ApiError(f"since is an offset in the stream of all instances: here it is {SINCE_FORM}")
+    return position

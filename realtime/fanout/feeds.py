@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from instances.events import EventType
-from realtime.fanout.recovery import Offset
+from realtime.fanout.offset import Offset
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
 from realtime.log.paging import Page, UnreadableEvent, page_of_all, page_of_instance

@@ -16,10 +16,11 @@ from django.conf import settings
 from django.utils import timezone
 from socketio.exceptions import ConnectionRefusedError
 
+from instances import errors
 from instances.access.rate_limit import client_events
 from instances.api.serializers import TextBody, validate
 from instances.errors import ApiError
-from instances.events import UnknownEvent, access_changed
+from instances.events import access_changed
 from instances.models import AccessRevision
 from instances.providers.base import NotSent
 from instances.sending import Sending
@@ -35,7 +36,8 @@ from realtime.fanout.authorization import (
     still_authorized_or_ending,
 )
 from realtime.fanout.feeds import Audience, Listener
-from realtime.fanout.recovery import ResumeRequest
+from realtime.fanout.options import InvalidOption
+from realtime.fanout.recovery import ResumeRequest, Since, beyond, require_position
 from realtime.fanout.relay import Relay
 from realtime.socketio.handshake import Handshake
 from realtime.socketio.server import Server, TryLater
@@ -91,13 +93,15 @@ class Namespaces(socketio.AsyncNamespace):
         return await super().trigger_event(event, *args)
 
     async def on_connect(self, namespace: str, sid: str, handshake: Handshake, auth: Any = None) -> None:
-        resume = ResumeRequest.from_auth(auth)
+        # keys first: others learn nothing, not even how their options are spelled
         grant = await self.grant(namespace, Credentials.from_handshake(handshake, auth))
         try:
-            audience = Audience(wants_offsets=resume.recover, events=resume.event_filter())
-        except UnknownEvent as error:
-            raise ConnectionRefusedError(f"auth.events: {error}") from None
-        membership = grant.join(resume)
+            resume = ResumeRequest.from_auth(auth)
+            membership = grant.join(resume)
+            require_position("auth.since", membership.start)
+        except InvalidOption as error:
+            raise ConnectionRefusedError(str(error)) from None
+        audience = Audience(wants_offsets=resume.recover, events=resume.events)
         listener = membership.listener(sid, namespace, audience)
         self.add(Member(membership, listener))
         if membership.start.pid:
@@ -138,6 +142,11 @@ class Namespaces(socketio.AsyncNamespace):
     async def on_joined(self, namespace: str, sid: str) -> None:
         """Start to send a client events; the server calls it once the client's CONNECT packet is queued."""
         member = self.members.get(sid)
+        if member and member.membership.start.since is Since.AHEAD:
+            await self.server.emit_error(
+                errors.body(400, [beyond("auth.since", member.membership.start)]), sid, namespace
+            )
+            member = self.members.get(sid)
         is_silent = namespace == "/" and not settings.WEBSOCKET_GLOBAL_EVENTS
         if member and not is_silent and sid not in self.following:
             self._follow(member.listener)

@@ -8,7 +8,6 @@ hours later.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,45 +17,20 @@ from uuid import UUID
 
 from django.core.signing import BadSignature, Signer
 
-from instances.bounds import LIST_ITEMS
-from instances.events import UnknownEvent, parse_events
 from instances.models import Instance
+from realtime.fanout.offset import MAX_LENGTH, Offset
+from realtime.fanout.options import (
+    GLOBAL_SINCE_FORM,
+    SINCE_FORM,
+    InvalidOption,
+    parse_event_filter,
+    parse_flag,
+    parse_since,
+)
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 from realtime.wire.random_bytes import random_bytes
-
-#: Maximum length of a pid or an offset, in characters.
-MAX_LENGTH = 300
-
-#: The epochs that streams have.
-EPOCH = re.compile("[0-9a-f]{16}")
-
-
-@dataclass(frozen=True)
-class Offset:
-    """A position in a stream, in one epoch of it: a seq, or a cursor in the stream of all instances."""
-
-    epoch: str
-    position: int | Cursor
-
-    def __str__(self) -> str:
-        numbers = self.position if isinstance(self.position, Cursor) else (self.position,)
-        return f"{self.epoch}.{'-'.join(map(str, numbers))}"
-
-    @classmethod
-    def parse(cls, text: Any) -> Offset | None:
-        """Return the offset that a text stands for; None for anything that is not `str()` of an offset."""
-        if not isinstance(text, str) or len(text) > MAX_LENGTH:
-            return None
-        epoch, _, position = text.partition(".")
-        numbers = position.split("-")
-        if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
-            return None
-        values = [int(number) for number in numbers]
-        if len(values) == 1:
-            return cls(epoch, values[0])
-        return cls(epoch, Cursor(*values)) if len(values) == 3 else None
 
 
 @dataclass(frozen=True)
@@ -89,33 +63,30 @@ def _signer() -> Signer:
 
 @dataclass(frozen=True)
 class ResumeRequest:
-    """The options that a client sends in `auth` beside its keys. Values that make no sense count as absent."""
+    """The options that a client sends in `auth` beside its keys."""
 
     recover: bool = False
+    #: The pid and the offset that official clients send back by themselves. Those of another server are no mistake: the
+    #: session then begins anew, and the client is told by its new pid.
     pid: Any = None
     offset: Any = None
-    since: Any = None
-    events: Any = None
+    #: The position after which the client wants all events; None to begin now.
+    since: int | Offset | None = None
+    #: The values of the event types that the client wants; None for all.
+    events: frozenset[str] | None = None
 
     @classmethod
     def from_auth(cls, auth: Any) -> ResumeRequest:
+        """Return the options in `auth`, whose other members are the application's. Raises InvalidOption."""
         if not isinstance(auth, dict):
             return cls()
         return cls(
-            recover=auth.get("recover") is True,
+            recover=parse_flag("auth.recover", auth.get("recover")),
             pid=auth.get("pid"),
             offset=auth.get("offset"),
-            since=auth.get("since"),
-            events=auth.get("events"),
+            since=parse_since("auth.since", auth.get("since")),
+            events=parse_event_filter("auth.events", auth.get("events")),
         )
-
-    def event_filter(self) -> frozenset[str] | None:
-        """Return the values of the listed event types; None, for all, where none are listed. Raises UnknownEvent."""
-        if self.events is None or self.events == []:
-            return None
-        if not isinstance(self.events, list) or len(self.events) > LIST_ITEMS:
-            raise UnknownEvent(f'Events are a list of names, such as ["MESSAGES_UPSERT"], {LIST_ITEMS} at most')
-        return frozenset(event_type.value for event_type in parse_events(self.events))
 
 
 @dataclass(frozen=True)
@@ -171,7 +142,7 @@ class ReplayRange:
             position = self._resume_position(resume)
             if position is not None:
                 return StartPosition(position, resume.pid)
-        since, position = self._since_position(resume.since)
+        since, position = self.find(resume.since)
         offset = Offset(self.epoch, position)
         pid = RecoveryToken(self.stream, offset).pid() if resume.recover else None
         return StartPosition(offset.position, pid, since)
@@ -189,20 +160,17 @@ class ReplayRange:
             position = max(position, offset.position)
         return position if self.contains(position) else None
 
-    def _since_position(self, since: Any) -> tuple[Since, Any]:
-        """Return what a `since`, an offset or a seq, stands for, and the position to start from."""
-        if since is None or since == "":
+    def find(self, since: int | Offset | None) -> tuple[Since, Any]:
+        """Look up the position after which a client wants events; returns the result and the position to start from."""
+        if since is None:
             return Since.FOUND, self.head
-        if isinstance(since, int) and not isinstance(since, bool) and isinstance(self.head, int):
-            offset: Offset | None = Offset(self.epoch, since)
-        else:
-            offset = Offset.parse(since)
-        if offset is None or type(offset.position) is not type(self.head):
-            return Since.UNKNOWN, self.head
+        offset = since if isinstance(since, Offset) else Offset(self.epoch, since)
+        if type(offset.position) is not type(self.head):
+            return Since.OTHER, self.head
         if offset.epoch != self.epoch:  # of an instance that was deleted, or of the database before a backup
-            return (Since.PRUNED, self.oldest) if EPOCH.fullmatch(offset.epoch) else (Since.UNKNOWN, self.head)
+            return Since.PRUNED, self.oldest
         if not self._has_been(offset.position):
-            return Since.UNKNOWN, self.head
+            return Since.AHEAD, self.head
         return (Since.FOUND, offset.position) if self._is_kept(offset.position) else (Since.PRUNED, self.oldest)
 
     @property
@@ -218,8 +186,10 @@ class Since(Enum):
     FOUND = auto()
     #: One from which on events are missing: the client starts with the oldest that is kept.
     PRUNED = auto()
-    #: None of this stream: the client starts now.
-    UNKNOWN = auto()
+    #: One beyond the last event of this stream: the client starts now.
+    AHEAD = auto()
+    #: One of another kind of stream, an instance's or that of all: the client is refused.
+    OTHER = auto()
 
 
 @dataclass(frozen=True)
@@ -230,3 +200,17 @@ class StartPosition:
     #: The pid for CONNECT: the client's own if it resumes, a new one if it may later, else None.
     pid: str | None
     since: Since = Since.FOUND
+
+
+def require_position(member: str, start: StartPosition) -> None:
+    """Raise InvalidOption where the option `member` named a position of another kind of stream."""
+    if start.since is Since.OTHER:
+        is_global = isinstance(start.position, Cursor)
+        form = GLOBAL_SINCE_FORM if is_global else f"{SINCE_FORM} of this instance"
+        raise InvalidOption(f"{member} is a position in another kind of stream: here it is {form}")
+
+
+def beyond(member: str, start: StartPosition) -> str:
+    """Return the sentence about a position beyond the last event (Since.AHEAD) in the option `member`."""
+    last = "" if isinstance(start.position, Cursor) else f", whose seq is {start.position}"
+    return f"{member} is beyond the last event{last}: only events from now on are sent"

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,13 +25,17 @@ from instances import errors
 from instances.access.gate import Caller
 from instances.asgi import AsgiHeaders, Receive, Scope, Send, respond
 from instances.bounds import QUERY_FIELDS
-from instances.events import EventType, UnknownEvent
+from instances.events import EventType
+from instances.spelling import describe_unknown
 from realtime.database import database
-from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership
+from realtime.fanout.authorization import UNAUTHORIZED, Credentials, Membership, NamespaceGrant
 from realtime.fanout.feeds import Audience, Feed, Listener
 from realtime.fanout.namespaces import Member, Namespaces
-from realtime.fanout.recovery import ResumeRequest, Since, StartPosition
+from realtime.fanout.offset import Offset
+from realtime.fanout.options import SINCE_FORM, InvalidOption, parse_event_filter, parse_since, single
+from realtime.fanout.recovery import ResumeRequest, Since, StartPosition, beyond
 from realtime.fanout.relay import Relay
+from realtime.log.cursor import Cursor
 from realtime.log.models import Event
 from realtime.socketio.handshake import MAX_KEYS
 from realtime.socketio.server import TryLater
@@ -46,12 +51,58 @@ HEARTBEAT = 15
 #: not all come at once.
 RETRY_DELAY, RETRY_JITTER = 3000, 5000
 
-UNKNOWN_POSITION = b": Last-Event-ID or since is no position in this stream, which begins now\n\n"
-
 #: The event that tells a client that events before the next one are no longer kept.
 GAP = "gap"
+#: The event that tells a client which of its options could not be followed; the stream begins now.
+ERROR = "error"
+
+#: The fields of the query. `_` is what some libraries add so that no cache answers.
+FIELDS = ("since", "events", "token", "lastEventId", "_")
 
 HEADERS = [(b"content-type", b"text/event-stream")]
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """The options of a request for a stream: what the options of sockets are."""
+
+    #: The position after which it wants all events; None to begin now.
+    since: int | Offset | None
+    #: The name of the option that this is from.
+    member: str
+    #: The values of the event types that it wants; None for all.
+    events: frozenset[str] | None
+    #: The sentence about a Last-Event-ID that cannot be read, or an empty text.
+    complaint: str = ""
+
+    @classmethod
+    def of(cls, query: dict[str, list[str]], last_event_id: str | None) -> StreamRequest:
+        """Read the query and the header. Raises InvalidOption.
+
+        A Last-Event-ID that cannot be read is no reason to refuse: browsers send it by themselves, and after an error
+        never again.
+        """
+        for name in query:
+            if name not in FIELDS:
+                raise InvalidOption(describe_unknown("parameter", name, FIELDS[:3]))
+        since = _since("since", single("since", query.get("since", ())))
+        events = parse_event_filter("events", ",".join(filter(None, query.get("events", ()))))
+        # polyfills of EventSource that can set no header have a field of this name
+        last_event_id = last_event_id or single("lastEventId", query.get("lastEventId", ()))
+        try:
+            last = _since("Last-Event-ID", last_event_id)
+        except InvalidOption as error:
+            start = "at the position of since" if since is not None else "now"
+            return cls(since, "since", events, f"{error}. The stream begins {start}")
+        return cls(since, "since", events) if last is None else cls(last, "Last-Event-ID", events)
+
+
+def _since(member: str, value: str | None) -> int | Offset | None:
+    """Return the position that an option names. Raises InvalidOption, also for one in the stream of all instances."""
+    since = parse_since(member, value)
+    if isinstance(since, Offset) and isinstance(since.position, Cursor):
+        raise InvalidOption(f"{member} is an offset in the stream of all instances: here it is {SINCE_FORM}")
+    return since
 
 
 class EventStream:
@@ -69,9 +120,10 @@ class EventStream:
             return
         try:
             query = _query(scope["query_string"])
-            membership = await self._authorize(scope, query)
-            audience = Audience(events=ResumeRequest(events=_split(query.get("events", []))).event_filter())
-        except UnknownEvent as error:
+            grant = await self._authorize(scope, query)
+            request = StreamRequest.of(query, AsgiHeaders(scope["headers"]).get("last-event-id"))
+            membership = grant.join(ResumeRequest(since=request.since))
+        except InvalidOption as error:  # a client that came back by itself would ask for the same
             await _respond_error(send, 400, [str(error)])
             return
         except errors.ApiError as error:
@@ -88,9 +140,9 @@ class EventStream:
             logger.exception("A stream could not be authorised; its client reconnects")
             await _respond_later(send, "The server has failed")
             return
-        await self._serve(membership, audience, receive, send)
+        await self._serve(membership, request, receive, send)
 
-    async def _authorize(self, scope: Scope, query: dict[str, list[str]]) -> Membership:
+    async def _authorize(self, scope: Scope, query: dict[str, list[str]]) -> NamespaceGrant:
         """Authorize a request; raises ApiError as a REST route would, TryLater and django.db.Error."""
         name = scope["path"].removeprefix(PATH)
         keys = tuple(value.decode(errors="replace") for header, value in scope["headers"] if header == b"apikey")
@@ -98,12 +150,8 @@ class EventStream:
         if len(keys) + len(tokens) > MAX_KEYS:
             raise errors.ApiError(f"The header and the query have over {MAX_KEYS} keys and tokens: send one", 431)
         credentials = Credentials(keys, tokens, Caller.of(scope))
-        last_event_id = AsgiHeaders(scope["headers"]).get("last-event-id")
-        since = query.get("since", [""])[0]
-        seq_or_offset = int(since) if since.isdecimal() and len(since) < 19 else since
-        resume = ResumeRequest(since=seq_or_offset if last_event_id is None else last_event_id)
         try:
-            return (await self.namespaces.grant(f"/{name}", credentials)).join(resume)
+            return await self.namespaces.grant(f"/{name}", credentials)
         except ConnectionRefusedError as error:
             if error.error_args == {"message": UNAUTHORIZED}:
                 raise errors.ApiError("Unauthorized", 401) from None
@@ -112,12 +160,12 @@ class EventStream:
                 raise errors.ApiError(f'The "{name}" instance does not exist', 404) from None
             raise errors.ApiError("Unauthorized", 401) from None
 
-    async def _serve(self, membership: Membership, audience: Audience, receive: Receive, send: Send) -> None:
+    async def _serve(self, membership: Membership, request: StreamRequest, receive: Receive, send: Send) -> None:
         """Send events until the client disconnects, its access ends or the server stops."""
         sid, namespace = f"stream {secrets.token_hex(8)}", f"/{membership.name}"
-        listener = membership.listener(sid, namespace, audience)
+        listener = membership.listener(sid, namespace, Audience(events=request.events))
         listener.late = deque()
-        sender = asyncio.ensure_future(self._send_events(listener, membership.start, send))
+        sender = asyncio.ensure_future(self._send_events(listener, membership.start, request, send))
         disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
         self.namespaces.add(Member(membership, listener, disconnect=sender.cancel))
         self._senders.add(sender)
@@ -139,14 +187,15 @@ class EventStream:
         for sender in self._senders:
             sender.cancel()
 
-    async def _send_events(self, listener: Listener, start: StartPosition, send: Send) -> None:
+    async def _send_events(self, listener: Listener, start: StartPosition, request: StreamRequest, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         await send({"type": "http.response.body", "body": b": welcome\n\n", "more_body": True})
-        if start.since is Since.UNKNOWN:
-            await send({"type": "http.response.body", "body": UNKNOWN_POSITION, "more_body": True})
         feed = await self.relay.add_listener(listener)
+        if complaint := beyond(request.member, start) if start.since is Since.AHEAD else request.complaint:
+            error = _encode_notice(feed, listener, ERROR, errors.body(400, [complaint]))
+            await send({"type": "http.response.body", "body": error, "more_body": True})
         if start.since is Since.PRUNED:
-            gap = _encode_gap(feed, listener)
+            gap = _encode_notice(feed, listener, GAP, {"first": listener.position + 1})
             await send({"type": "http.response.body", "body": gap, "more_body": True})
         while True:
             async for event in self.relay.replay(feed, listener):
@@ -161,10 +210,10 @@ def _encode(feed: Feed, listener: Listener, event: Event) -> bytes:
     return _encoded(feed, listener, event.type, bytes(event.envelope))
 
 
-def _encode_gap(feed: Feed, listener: Listener) -> bytes:
-    """Return the event GAP. It has an id, so that a client which reconnects then gets it once."""
-    gap = {"event": GAP, "instance": listener.namespace.removeprefix("/"), "data": {"first": listener.position + 1}}
-    return _encoded(feed, listener, GAP, orjson.dumps(gap))
+def _encode_notice(feed: Feed, listener: Listener, name: str, data: dict[str, Any]) -> bytes:
+    """Return an event of the stream itself. It has an id, so that a client which reconnects then gets it once."""
+    notice = {"event": name, "instance": listener.namespace.removeprefix("/"), "data": data}
+    return _encoded(feed, listener, name, orjson.dumps(notice))
 
 
 def _encoded(feed: Feed, listener: Listener, event_type: str, data: bytes) -> bytes:
@@ -178,10 +227,6 @@ def _query(text: bytes) -> dict[str, list[str]]:
         return parse_qs(text.decode(errors="replace"), keep_blank_values=True, max_num_fields=QUERY_FIELDS)
     except ValueError:
         raise errors.ApiError(f"The query has over {QUERY_FIELDS} fields") from None
-
-
-def _split(values: list[str]) -> list[str]:
-    return [item for value in values if value for item in value.split(",")]
 
 
 def _message(error: errors.ApiError) -> Any:

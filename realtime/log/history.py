@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models.functions import Length
 
 from instances.bounds import FIND_BYTES
-from instances.events import EventType
 from realtime.log.models import Event, EventQuerySet
 from realtime.log.paging import readable_events
 from realtime.log.stream import Stream
@@ -29,7 +29,7 @@ def page(
     limit: int,
     after: int | None = None,
     before: int | None = None,
-    types: list[EventType] | None = None,
+    types: Collection[str] | None = None,
 ) -> HistoryPage:
     """Return the first events after `after` or, without it, the last ones (before `before`). Bounds are exclusive.
 

@@ -349,9 +349,13 @@ class Server(socketio.AsyncServer):
             logger.exception("The handler of a client's event failed")
             await self._send_error(errors.body(500, "Internal Server Error"), sid, eio_sid, namespace, id)
 
+    async def emit_error(self, error: dict[str, Any], sid: str, namespace: str) -> None:
+        """Emit the event `error` to one client. `error`: in REST's shape."""
+        await self.emit("error", error, room=sid, namespace=namespace, ignore_queue=True)
+
     async def _send_error(self, error: dict[str, Any], sid: str, eio_sid: str, namespace: str, id: int | None) -> None:
         if id is None:
-            await self.emit("error", error, room=sid, namespace=namespace, ignore_queue=True)
+            await self.emit_error(error, sid, namespace)
         else:
             ack = self.packet_class(packet.ACK, namespace=namespace, id=id, data=[error])
             await self._send_packet(eio_sid, ack)

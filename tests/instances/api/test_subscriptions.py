@@ -121,8 +121,9 @@ def test_an_error_in_a_body_names_the_member_and_nothing_changes(server, instanc
 def test_an_unknown_event_is_refused_with_the_list_of_known_ones(server, instance, event):
     response = set_websocket(server, instance, {"websocket": {"enabled": True, "events": ["CALL", event]}})
 
-    [[message]] = response.json["response"]["message"]
+    [[message, *nearest]] = response.json["response"]["message"]
     assert response.status == 400
+    assert bool(nearest) is (event == "messages.upsert")
     assert message.startswith("websocket.events[1] is not one of enum values: " + ",".join(DEFAULT_EVENTS))
     assert find(server, instance).json is None
 

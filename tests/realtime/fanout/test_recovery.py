@@ -338,17 +338,6 @@ def test_since_an_offset_from_before_what_is_kept_begins_with_the_oldest(fresh_s
     client.close()
 
 
-@pytest.mark.parametrize("since", [-1, 10**30, 99999, "x", True, None, [], {}, 1.5], ids=repr)
-def test_an_invalid_since_starts_now(server, raw, instance, since):
-    server.receive(instance, "past")
-    client = raw()
-    kind, _ = client.join(f"/{instance.name}", {"apikey": instance.token, "since": since})
-
-    assert kind == "0"
-    server.receive(instance, "live")
-    assert client.event()[1]["data"]["message"]["conversation"] == "live"
-
-
 @pytest.mark.parametrize("names", [["CHATS_UPSERT"], ["chats.upsert"], ["chats.upsert", "CHATS_UPSERT"]], ids=repr)
 def test_a_client_can_choose_event_types(server, raw, instance, names):
     server.receive(instance, "past")
@@ -378,7 +367,7 @@ def test_an_empty_list_of_event_types_is_no_filter_live_and_on_replay(server, ra
         (["call", "Messages.Upsert"], 'There is no event "Messages.Upsert"; the nearest are MESSAGES_UPSERT, '),
         (["nothing like it"], 'There is no event "nothing like it"; the events are APPLICATION_STARTUP, '),
         (["call", 5], "Events are listed by their names"),
-        ("call", 'Events are a list of names, such as ["MESSAGES_UPSERT"]'),
+        ("calls", 'There is no event "calls"; the nearest is CALL'),
         (["call"] * 1001, "Events are a list of names"),
         (["x" * 100_000], 'There is no event "' + "x" * 64 + '"; '),
     ],

@@ -109,10 +109,8 @@ def test_pages_cover_the_complete_log_in_both_directions(server, filled):
                 *(
                     "x",
                     "",
-                    "1.0",
+                    "1.5",
                     "1e3",
-                    "+1",
-                    "%201",
                     "1_0",
                     "%D9%A3",
                     "0x1",
@@ -138,12 +136,12 @@ def test_invalid_numbers_are_refused(server, filled, query, message):
     assert response.json == {"status": 400, "error": "Bad Request", "response": {"message": [[message]]}}
 
 
-@pytest.mark.parametrize("query", ["type=", "type=nope", "type=call,", "type=call&type=%00", "type=Call"])
+@pytest.mark.parametrize("query", ["type=,", "type=nope", "type=call&type=%00", "type=Call"])
 def test_an_unknown_type_is_refused_with_the_list_of_known_types(server, filled, query):
     response = find(server, filled, f"?{query}")
     [[message]] = response.json["response"]["message"]
     assert response.status == 400
-    assert message.startswith('There is no event "')
+    assert message.startswith("type cannot be read: " if query == "type=," else 'type: There is no event "')
     assert "CALL" in message or "nearest" in message
 
 
