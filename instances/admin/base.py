@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from django import forms
 from django.contrib import admin
-from django.core.exceptions import FieldDoesNotExist
-from django.db.models import BinaryField, Model
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import BinaryField, Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
 from instances.fields import EncryptedField, JsonField
+from instances.models import Instance, Subscription
 
 #: Characters of one JSON text to show; longer ones, such as media in base64, make browsers slow.
 MAX_SHOWN = 100_000
@@ -57,10 +62,76 @@ class ClosedAdmin(admin.ModelAdmin):
         return not is_hidden and super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
 
+class InstanceSelect(AutocompleteSelect):
+    """The admin's select box of instances, outside of a ModelAdmin. It searches; there may be any number of them."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(Subscription._meta.get_field("instance"), admin.site, attrs)
+
+    def optgroups(self, name: str, value: Sequence[str], attr: dict[str, Any] | None = None) -> list[Any]:
+        """Render no option for a value that is not a UUID, for which Django's lookup raises."""
+        try:
+            return super().optgroups(name, value, attr)
+        except ValidationError:
+            return super().optgroups(name, [], attr)
+
+
+class InstanceFilter(admin.SimpleListFilter):
+    """Filter by instance, with a select box that searches: a list of all would grow with their number."""
+
+    title = "instance"
+    parameter_name = "instance_id"
+    template = "admin/instances/instance_filter.html"
+
+    def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
+        super().__init__(request, params, *args)
+        self._may_select = request.user.has_perm("instances.view_instance")  # its search demands it
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return self._may_select
+
+    def get_facet_counts(self, pk_attname: str, filtered_qs: QuerySet) -> dict[str, Any]:
+        return {}
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Yield one choice: the form, with the other parameters of the list as hidden fields."""
+        select = InstanceSelect({"id": "filter-instance", "data-placeholder": "All"})
+        select.is_required = False
+        select.choices = forms.ModelChoiceField(Instance.objects.all()).choices
+        yield {
+            "select": select.render(self.parameter_name, self.value()),
+            "others": [
+                (name, value)
+                for name, values in changelist.filter_params.items()
+                if name != self.parameter_name
+                for value in values
+            ],
+            "query": changelist.query,
+            "is_filtered": self.value() is not None,
+            "all": changelist.get_query_string(remove=[self.parameter_name]),
+        }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        if not self.value():
+            return queryset
+        try:
+            return queryset.filter(instance_id=UUID(self.value()))
+        except ValueError:
+            return queryset.none()
+
+
 class ReadOnlyAdmin(ClosedAdmin):
     """Base class for rows that providers and the log write: many, and never edited by hand."""
 
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each counts all rows for each choice
+
+    @property
+    def media(self) -> forms.Media:
+        return super().media + InstanceSelect().media
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

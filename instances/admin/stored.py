@@ -9,23 +9,16 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 
-from instances.admin.base import ReadOnlyAdmin, format_time, pretty_json
+from instances.admin.base import InstanceFilter, ReadOnlyAdmin, format_time, pretty_json
 from instances.events import without_keys
-from instances.models import Chat, Contact, Instance, Message
-
-
-class InstanceFilter(admin.RelatedFieldListFilter):
-    """Filter by instance, loading only the names for the choices."""
-
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        return list(Instance.objects.order_by("name").values_list("pk", "name"))
+from instances.models import Chat, Contact, Message
 
 
 @admin.register(Message)
 class MessageAdmin(ReadOnlyAdmin):
     list_display = ("sent_at", "instance", "direction", "remote_jid", "push_name", "type", "status", "wa_id")
     list_display_links = ("sent_at", "wa_id")
-    list_filter = (("instance", InstanceFilter), "from_me", "created_at")
+    list_filter = (InstanceFilter, "from_me", "created_at")
     search_fields = ("wa_id", "remote_jid", "push_name")
     fields = (
         *("instance", "wa_id", "request_id", "remote_jid", "participant", "direction", "push_name", "type", "status"),
@@ -69,12 +62,12 @@ def _scrubbed_json(data: Any) -> str:
 @admin.register(Contact)
 class ContactAdmin(ReadOnlyAdmin):
     list_display = ("remote_jid", "push_name", "instance", "updated_at")
-    list_filter = (("instance", InstanceFilter),)
+    list_filter = (InstanceFilter,)
     search_fields = ("remote_jid", "push_name")
 
 
 @admin.register(Chat)
 class ChatAdmin(ReadOnlyAdmin):
     list_display = ("remote_jid", "name", "instance", "updated_at")
-    list_filter = (("instance", InstanceFilter),)
+    list_filter = (InstanceFilter,)
     search_fields = ("remote_jid", "name")

@@ -5,6 +5,7 @@ from realtime.admin.delivery import DeliveryAdmin
 from realtime.admin.endpoint import EndpointSubscriptionAdmin
 from realtime.admin.instance import LoggedInstanceAdmin
 from realtime.admin.log import EventAdmin, StreamAdmin
+from realtime.admin.message import LoggedMessageAdmin
 from realtime.admin.process import ProcessAdmin
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EndpointSubscriptionAdmin",
     "EventAdmin",
     "LoggedInstanceAdmin",
+    "LoggedMessageAdmin",
     "ProcessAdmin",
     "StreamAdmin",
 ]

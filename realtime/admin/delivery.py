@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,13 +19,14 @@ from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
 from instances.admin import admin_url, format_time, pretty_json
-from instances.admin.base import MAX_SHOWN
+from instances.admin.base import MAX_SHOWN, InstanceFilter
 from instances.bounds import RESENT
 from instances.errors import ApiError
 from instances.models import Subscription
 from instances.outbound.webhook_urls import masked_url
 from realtime.admin.base import LongListAdmin, TypeFilter, actor
 from realtime.admin.forms import RangeForm, SelectedForm
+from realtime.admin.links import link, search
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
 from realtime.api.responses import masked_body, masked_headers
@@ -34,7 +34,7 @@ from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Attempt, Delivery, State, load_bodies
 from realtime.delivery.resend import resend
 from realtime.delivery.transports.base import off_reason, transports
-from realtime.log.stream import Stream
+from realtime.log.models import Event
 
 
 class TransportFilter(admin.SimpleListFilter):
@@ -56,9 +56,9 @@ RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 class DeliveryAdmin(LongListAdmin):
     list_display = ("name", "seq", "type", "state", "attempts", "shown_time", "shown_destination")
     list_display_links = ("name", "seq")
-    list_filter = ("state", TransportFilter, TypeFilter)
+    list_filter = (InstanceFilter, "state", TransportFilter, TypeFilter)
     search_fields = ("name",)
-    search_help_text = "Instance name, or the id of an event"
+    search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "body"
     hidden_columns = ("destination",)
     actions = ("send_selected_again", "send_selected_to_url")
@@ -70,7 +70,7 @@ class DeliveryAdmin(LongListAdmin):
                     "name",
                     "type",
                     "seq",
-                    "event_id",
+                    "shown_event",
                     "state",
                     "attempts",
                     "shown_time",
@@ -107,14 +107,7 @@ class DeliveryAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Delivery], bool]:
-        """Search by event id or instance name, through the streams: one row per instance, and indexed deliveries."""
-        term = search_term.strip()
-        if event := re.fullmatch(r"([0-9a-f]{16})\.([0-9]{1,18})", term):
-            streams = Stream.objects.filter(epoch=event[1])
-            queryset = queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]), event_id=term)
-        elif term:
-            queryset = queryset.filter(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk"))
-        return queryset, False
+        return search(queryset, search_term), False
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # by id, not by number: the numbers start again when a dead delivery is sent again
@@ -145,16 +138,21 @@ class DeliveryAdmin(LongListAdmin):
         """Return in words what became of it, as the event's page does."""
         return f"Its endpoint {status(delivery, Attempt.last_of([delivery]).get(delivery.pk))}."
 
+    @admin.display(description="event")
+    def shown_event(self, delivery: Delivery) -> str:
+        event = Event.objects.filter(instance_id=delivery.instance_id, seq=delivery.seq).defer("envelope").first()
+        return link(Event, event.pk, delivery.event_id) if event else f"{delivery.event_id} (no longer kept)"
+
     @admin.display(description="resent from")
     def shown_resent_from(self, delivery: Delivery) -> str:
-        return _link(Delivery, delivery.resent_from, delivery.resent_from) if delivery.resent_from else "-"
+        return link(Delivery, delivery.resent_from, delivery.resent_from) if delivery.resent_from else "-"
 
     @admin.display(description="endpoint")
     def endpoint(self, delivery: Delivery) -> str:
         if delivery.endpoint_id <= 0:
             return "for all instances, set in the environment"
         found = Subscription.objects.select_related("instance").defer("secrets").filter(pk=delivery.endpoint_id).first()
-        return _link(Subscription, found.pk, found) if found else "deleted"
+        return link(Subscription, found.pk, found) if found else "deleted"
 
     @admin.display(description="headers")
     def shown_headers(self, delivery: Delivery) -> str:
@@ -260,7 +258,3 @@ class DeliveryAdmin(LongListAdmin):
             text = f"Not sent, because the endpoint is off or deleted: {skipped}."
             self.message_user(request, text, messages.ERROR)
         self.message_user(request, f"Sent again: {count}.", messages.SUCCESS if count else messages.WARNING)
-
-
-def _link(model: Any, pk: int, text: Any) -> str:
-    return format_html('<a href="{}">{}</a>', admin_url("change", model, pk), text)

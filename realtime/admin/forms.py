@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
+from instances.admin.base import InstanceSelect
 from instances.admin.forms import UrlField, WriteOnly
-from instances.models import Instance, Subscription
+from instances.models import Instance
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_secrets import check_secret
 from realtime.api.delivery_serializers import MAX_IDS
@@ -88,20 +87,6 @@ class SelectedForm(TargetOverrideForm):
     def subjects(self) -> list[Any]:
         """Return the objects whose history in the admin records the sending."""
         return list(self.deliveries.defer("body"))
-
-
-class InstanceSelect(AutocompleteSelect):
-    """The admin's select box of instances, outside of a ModelAdmin."""
-
-    def __init__(self) -> None:
-        super().__init__(Subscription._meta.get_field("instance"), admin.site)
-
-    def optgroups(self, name: str, value: Sequence[str], attr: dict[str, Any] | None = None) -> list[Any]:
-        """Render no option for a value that is not a UUID, for which Django's lookup raises."""
-        try:
-            return super().optgroups(name, value, attr)
-        except ValidationError:
-            return super().optgroups(name, [], attr)
 
 
 class RangeForm(TargetOverrideForm):

@@ -8,10 +8,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
-from instances.admin import ReadOnlyAdmin, format_time, pretty_json
-from instances.models import Instance
+from instances.admin import ReadOnlyAdmin, admin_url, format_time, pretty_json
+from instances.admin.base import InstanceFilter
+from instances.models import Instance, Message
 from realtime.admin.base import LongListAdmin, TypeFilter
+from realtime.admin.links import event_id_of, link, message_of, search
 from realtime.api.explain import explain
+from realtime.delivery.models import Delivery
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 
@@ -20,25 +23,46 @@ from realtime.log.stream import Stream
 class EventAdmin(LongListAdmin):
     list_display = ("name", "seq", "type", "is_heard", "recorded_at")
     list_display_links = ("name", "seq")
-    list_filter = (TypeFilter, "is_heard")
+    list_filter = (InstanceFilter, TypeFilter, "is_heard")
     search_fields = ("name",)
-    search_help_text = "Instance name"
+    search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "envelope"
-    fields = ("name", "instance_id", "seq", "type", "is_heard", "recorded_at", "recipients", "shown_envelope")
+    fields = (
+        *("name", "instance_id", "seq", "event_id", "type", "is_heard", "recorded_at", "message", "deliveries"),
+        *("recipients", "shown_envelope"),
+    )
 
     def get_fields(self, request: HttpRequest, obj: Event | None = None) -> Any:
-        """Leave out the recipients, with their last errors, for users who may not see deliveries."""
-        is_shown = request.user.has_perms(("instances.view_subscription", "realtime.view_delivery"))
-        return [name for name in self.fields if name != "recipients" or is_shown]
+        """Leave out what users may not see: recipients, with their last errors, deliveries, and messages."""
+        may_see = request.user.has_perm
+        hidden = set()
+        if not may_see("realtime.view_delivery"):
+            hidden |= {"deliveries", "recipients"}
+        if not may_see("instances.view_subscription"):
+            hidden.add("recipients")
+        if not may_see("instances.view_message"):
+            hidden.add("message")
+        return [name for name in self.fields if name not in hidden]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Event], bool]:
-        """Search by instance name through the streams, one row per instance: the log has no index on names."""
-        if search_term:
-            found = Stream.objects.filter(name__icontains=search_term)
-            queryset = queryset.filter(instance_id__in=found.values("pk"))
-        return queryset, False
+        return search(queryset, search_term), False
+
+    @admin.display(description="id")
+    def event_id(self, event: Event) -> str:
+        return event_id_of(event) or "-"
+
+    @admin.display(description="message")
+    def message(self, event: Event) -> str:
+        found = message_of(event)
+        return link(Message, found.pk, found.wa_id) if found else "-"
+
+    @admin.display(description="deliveries")
+    def deliveries(self, event: Event) -> str:
+        count = Delivery.objects.filter(instance_id=event.instance_id, seq=event.seq).count()
+        url = admin_url("changelist", Delivery, instance_id=event.instance_id, seq=event.seq)
+        return format_html('<a href="{}">{}</a>', url, count)
 
     @admin.display(description="recorded at")
     def recorded_at(self, event: Event) -> str:

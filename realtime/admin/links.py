@@ -1,0 +1,94 @@
+"""From a message to its events, from an event to its deliveries, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db.models import Model, Q, QuerySet
+from django.utils.html import format_html
+
+from instances.admin import admin_url
+from instances.models import Message
+from realtime.log.models import DedupeKey, Event
+from realtime.log.stream import Stream
+
+#: Statuses of which events tell, by the names that providers' modules give them.
+STATUSES = (
+    "PENDING",
+    "SERVER_ACK",
+    "SENT",
+    "DELIVERY_ACK",
+    "DELIVERED",
+    "READ",
+    "PLAYED",
+    "ERROR",
+    "FAILED",
+    "DELETED",
+)
+#: Events that are listed for one WhatsApp id, at most.
+MAX_EVENTS = 100
+
+_EVENT_ID = re.compile(r"([0-9a-f]{16})\.([0-9]{1,18})")
+
+
+def link(model: type[Model], pk: Any, text: Any) -> str:
+    """Return a link to the page of a row."""
+    return format_html('<a href="{}">{}</a>', admin_url("change", model, pk), text)
+
+
+def search(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """Search events or deliveries by the id of an event, a `seq`, a WhatsApp id or an instance's name.
+
+    Each is looked up in an index: by streams, one for an instance, or by messages and dedupe keys.
+    """
+    term = term.strip()
+    if not term:
+        return queryset
+    if event := _EVENT_ID.fullmatch(term):
+        streams = Stream.objects.filter(epoch=event[1])
+        return queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]))
+    if places := list(_places(term)):
+        return queryset.filter(reduce(or_, (Q(instance_id=pk, seq=seq) for pk, seq in places)))
+    name, _, number = term.rpartition(" ")
+    if re.fullmatch("[0-9]{1,18}", number):
+        streams = Stream.objects.filter(name__icontains=name) if name else Stream.objects.all()
+        by_seq = Q(instance_id__in=streams.values("pk"), seq=int(number))
+        return queryset.filter(by_seq | Q(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk")))
+    return queryset.filter(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk"))
+
+
+def _places(wa_id: str) -> Iterator[tuple[Any, int | None]]:
+    """Yield instance and `seq` of the events about a message, by its WhatsApp id."""
+    messages = Message.objects.filter(instance_id__in=Stream.objects.values("pk"), wa_id=wa_id)
+    for message in messages.order_by().only("instance_id", "wa_id", "remote_jid", "participant")[:MAX_EVENTS]:
+        keys = [f"message:{wa_id}", f"sent:{wa_id}"]
+        for jid in {message.remote_jid, message.participant or message.remote_jid}:
+            keys += [f"status:{wa_id}:{status}:{jid}" for status in STATUSES]
+        found = DedupeKey.objects.filter(instance_id=message.instance_id, key__in=keys).exclude(seq=None)
+        yield from found.values_list("instance_id", "seq")[:MAX_EVENTS]
+
+
+def event_id_of(event: Event) -> str:
+    """Return the id of an event, as clients receive it; "" for one whose stream was begun anew since."""
+    stream = Stream.objects.filter(pk=event.instance_id).first()
+    return f"{stream.epoch}.{event.seq}" if stream else ""
+
+
+def message_of(event: Event) -> Message | None:
+    """Return the message that an event is about, if it is stored."""
+    try:
+        data = json.loads(bytes(event.envelope)).get("data")
+    except ValueError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    key = data.get("key")
+    wa_id = key.get("id") if isinstance(key, dict) else data.get("keyId")
+    if not isinstance(wa_id, str):
+        return None
+    return Message.objects.filter(instance_id=event.instance_id, wa_id=wa_id).first()
