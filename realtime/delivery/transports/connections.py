@@ -7,6 +7,8 @@ Classes of aiohttp (3.14) are extended here where it has no option. What they us
 - `ResponseHandler.set_response_params`, `read`, `data_received`, `is_connected`, `should_close` and `force_close`:
   aiohttp calls the first before each request, the second for each response of it, interim ones included, and the
   fourth before it reuses a connection.
+- `ResponseHandler.feed_data`, which is called for each head once it is parsed, and `exception`, which is set once bytes
+  are no HTTP. Without them, a success is lost with bytes that follow it in the same piece.
 - `ClientResponse.start`, which is called when the request is under way, and `ClientResponse._writer`, the task that
   sends the body. Without it, a success counts that was sent before the event was received.
 
@@ -24,6 +26,7 @@ from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 
 from instances.outbound import ssrf_guard
 
@@ -81,20 +84,45 @@ class Protocol(ResponseHandler):
         super().__init__(loop)
         self._is_used = False
         self._received = self._responses = 0
+        #: The payload of the final response, once its head is parsed.
+        self._content: aiohttp.StreamReader | None = None
+        #: True once bytes were received after the head of a final response that are not what it announced.
+        self.is_garbled = False
         #: The task that sends the body of the request; None if the body is sent, or there is none.
         self.upload: asyncio.Task[None] | None = None
 
     def set_response_params(self, **options: Any) -> None:
         """Start a request."""
         self._is_used, self._received, self._responses, self.upload = True, 0, 0, None
+        self._content, self.is_garbled = None, False
         super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received <= MAX_RECEIVED:
-            super().data_received(data)
-        else:
+        if self._received > MAX_RECEIVED:
             cast(asyncio.Transport, self.transport).abort()  # the reader gets a ClientPayloadError
+            return
+        # line by line up to the end of the head: a piece that turns out to be no HTTP takes a head in it along
+        while data and self._content is None and self.exception() is None:
+            end = data.find(b"\n") + 1 or len(data)
+            super().data_received(data[:end])
+            data = data[end:]
+        if data and self.exception() is None:
+            super().data_received(data)
+        if self._content is not None and isinstance(self.exception(), HttpProcessingError):
+            self.is_garbled = True
+            if not self._content.is_eof():  # aiohttp would let its reader wait
+                self._content.feed_eof()
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take the head of a response, and its payload."""
+        message, content = data
+        if message.code == 101 or not 100 <= message.code < 200:
+            self._content = content
+        announced = message.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in message.headers
+        if message.code == 204 and announced:
+            self.force_close()  # a body follows all the same, and must not become the next response
+        super().feed_data(data, size)
 
     async def read(self) -> Any:
         """Return the next response, interim ones included, and its payload; a success when the body is sent.
@@ -128,6 +156,14 @@ class Protocol(ResponseHandler):
 class WebhookResponse(aiohttp.ClientResponse):
     """A response, whose connection waits for the body of the request to be sent."""
 
+    _received_by: Protocol
+
+    @property
+    def is_garbled(self) -> bool:
+        """True once bytes were received after its head that are not what it announced."""
+        return self._received_by.is_garbled
+
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        connection.protocol.upload = self._writer
+        self._received_by = connection.protocol
+        self._received_by.upload = self._writer
         return await super().start(connection)

@@ -146,8 +146,7 @@ class Webhook(Transport):
         try:
             received.status = response.status
             received.retry_after = response.headers.get("Retry-After")
-            while chunk := await response.content.read(MAX_RESPONSE - len(received.body)):
-                received.body += chunk
+            await _read_body(response, received)
             if upload and 200 <= response.status < 300:
                 await upload.upload_complete  # raises UploadAbortedError
         finally:
@@ -229,6 +228,23 @@ def _stored_headers(endpoint: Endpoint) -> CIMultiDict[str]:
 
 
 # The response
+
+
+async def _read_body(response: Any, received: _Received) -> None:
+    """Read the beginning of a body into `received`.
+
+    Of a success, one that is garbled ends there: the receiver has the event, and would be sent it again. Raises
+    aiohttp.ClientError for one that breaks off, as the receiver may have, too.
+    """
+    is_success = 200 <= response.status < 300
+    try:
+        while chunk := await response.content.read(MAX_RESPONSE - len(received.body)):
+            received.body += chunk
+        if response.is_garbled and not is_success:
+            raise aiohttp.ClientPayloadError
+    except aiohttp.ClientPayloadError:
+        if not (response.is_garbled and is_success):
+            raise
 
 
 @dataclass

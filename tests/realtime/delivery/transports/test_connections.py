@@ -58,7 +58,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(cls, name, called)
 
     for cls, names in (
-        (Protocol, ("set_response_params", "read", "data_received", "is_connected")),
+        (Protocol, ("set_response_params", "read", "data_received", "feed_data", "is_connected")),
         (WebhookResponse, ("start",)),
     ):
         for name in names:
@@ -71,7 +71,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         (
             ResponseHandler,
-            ("set_response_params", "read", "data_received", "is_connected", "should_close", "force_close"),
+            (
+                *("set_response_params", "read", "data_received", "feed_data", "exception"),
+                *("is_connected", "should_close", "force_close"),
+            ),
         ),
         (aiohttp.ClientResponse, ("start", "_writer")),
     ],
@@ -112,6 +115,9 @@ async def test_aiohttp_calls_the_overridden_methods_in_order(receiver: str, call
     )
     assert "Protocol.data_received" in first, (
         f"{VERSION} does not receive by ResponseHandler.data_received; {CONNECTIONS} limits the bytes there"
+    )
+    assert first.count("Protocol.feed_data") == 2, (
+        f"{VERSION} does not pass each head to ResponseHandler.feed_data; {CONNECTIONS} notes the final one there"
     )
     assert "Protocol.is_connected" in second, (
         f"{VERSION} does not ask is_connected before it reuses a connection; {CONNECTIONS} checks it there"

@@ -196,7 +196,9 @@ BROKEN = {
     "has headers without end": flood(b"HTTP/1.1 200 OK\r\n", b"X-A: abcdefghijkl\r\n" * 100),
     "has two lengths": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
     "has a negative length": then_close(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok"),
-    "has garbage for chunks": then_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
+    "has garbage in an error": then_close(b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"),
+    "has garbage after a hint": then_close(b"HTTP/1.1 103 Early Hints\r\n\r\nHello!\r\n\r\n"),
+    "closes after chunks": then_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"),
     "is still at it, for ever": flood(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 100),
     "switches protocols": then_close(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello"),
 }
@@ -216,6 +218,56 @@ async def test_a_broken_response_is_an_outcome(webhook, receiver, response, capl
     assert not caplog.records
     receiver.response = OK
     assert (await send(webhook, receiver)).result is Result.DELIVERED
+
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Responses whose head says that the event was taken, and that are malformed from there on: status and excerpt.
+GARBLED = {
+    "204 with a body": (NO_CONTENT + b'\r\n{"ok": true}', 204, ""),
+    "204 with a length": (NO_CONTENT + b"Content-Length: 2\r\n\r\nok", 204, ""),
+    "204 with chunks": (NO_CONTENT + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 204, ""),
+    "204 with much": (NO_CONTENT + b"\r\n" + b"x" * 500_000, 204, ""),
+    "204 with a length of zero": (NO_CONTENT + b"Content-Length: 0\r\n\r\n{}", 204, ""),
+    "204 after an interim response": (b"HTTP/1.1 102 Processing\r\n\r\n" + NO_CONTENT + b"\r\nok", 204, ""),
+    "204 in single line feeds": (b"HTTP/1.1 204 No Content\nX: a\n\nok", 204, ""),
+    "more than its length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, thank you\r\n", 200, "ok"),
+    "garbage for chunks": (CHUNKED + b"zz\r\nhello\r\n", 200, ""),
+    "garbage after a chunk": (CHUNKED + b"2\r\nok\r\n!\r\nhello\r\n", 200, "ok"),
+    "garbage after chunks": (CHUNKED + b"2\r\nok\r\n0\r\n\r\n{}\r\n", 200, "ok"),
+}
+
+
+@pytest.mark.parametrize("size", [None, 1, 1000])
+@pytest.mark.parametrize(("response", "status", "excerpt"), GARBLED.values(), ids=GARBLED)
+async def test_a_success_counts_whatever_follows_it(webhook, receiver, caplog, response, status, excerpt, size):
+    """The receiver has taken the event, and would get it ten times, and then nothing any more."""
+
+    async def in_pieces(_, writer):
+        for start in range(0, len(response), size):
+            if writer.transport.is_closing():
+                break
+            writer.write(response[start : start + size])
+            await asyncio.sleep(0.001)
+
+    receiver.response = in_pieces if size and len(response) < 1000 * size else response
+    for _ in range(3):
+        outcome = await send(webhook, receiver)
+        assert (outcome.result, outcome.status, outcome.error) == (Result.DELIVERED, status, "")
+        assert outcome.excerpt == excerpt
+        assert await receiver.is_disconnected()
+    assert not [record for record in caplog.records if record.name != "asyncio"]
+    receiver.response = OK
+    assert (await send(webhook, receiver)).excerpt == "ok"
+
+
+async def test_a_garbled_success_before_the_event_is_sent_does_not_count(webhook):
+    async def garble(_, writer, __):
+        writer.write(b"no HTTP\r\n\r\n")
+
+    async with responds_first(garble) as url:
+        outcome = await webhook.send(outgoing(b"x" * 50_000_000), endpoint(url, id=0))
+    assert outcome.result is Result.RETRY
 
 
 @pytest.mark.parametrize(
