@@ -200,6 +200,11 @@ class SubscriptionForm(forms.ModelForm):
     ordered = forms.BooleanField(
         required=False, help_text="Send an event only when all earlier events are delivered or given up. Slower."
     )
+    follow_redirects = forms.BooleanField(
+        required=False,
+        help_text="Follow a 302 or 303 once, by GET without headers and body; a 2xx there counts. Such as Google Apps "
+        "Script answers.",
+    )
     headers = forms.CharField(
         required=False,
         max_length=64 * 1024,
@@ -228,6 +233,7 @@ class SubscriptionForm(forms.ModelForm):
         options = self.instance.options
         stored = {"url": self._shown(options.get("url", "")), "by_events": options.get("byEvents", False)}
         stored |= {name: options.get(name, False) for name in ("base64", "ordered")}
+        stored["follow_redirects"] = options.get("followRedirects", False)
         self.initial = {**stored, **self.initial}
         if "transport" in self.fields and not self.may_add_webhook:
             field: Any = self.fields["transport"]
@@ -304,6 +310,7 @@ class SubscriptionForm(forms.ModelForm):
     def _apply_options(self, endpoint: Subscription) -> None:
         cleaned = self.cleaned_data
         changes = {"url": cleaned["url"], "byEvents": cleaned["by_events"]}
+        changes["followRedirects"] = cleaned["follow_redirects"]
         changes |= {name: cleaned[name] for name in ("base64", "ordered")}
         if cleaned["headers"] is not None:
             changes["headers"] = cleaned["headers"]

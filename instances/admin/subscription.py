@@ -60,7 +60,8 @@ class SubscriptionAdmin(SecretAdmin):
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        general, webhook = ["instance", "transport", "is_enabled"], ["url", "by_events", "base64", "ordered"]
+        general = ["instance", "transport", "is_enabled"]
+        webhook = ["url", "by_events", "base64", "ordered", "follow_redirects"]
         if obj is None:
             return [
                 (None, {"fields": (*general, "events")}),

@@ -18,6 +18,9 @@ from instances.outbound.webhook_secrets import new_secret
 
 MAX_URL_LENGTH = 2048
 
+#: The names of an endpoint's options.
+OPTIONS = ("url", "byEvents", "base64", "ordered", "followRedirects")
+
 #: Aliases of members, by our names: those of v1.x and v2.0.x, and those that n8n's node puts into the nested form.
 ALIASES = {
     "byEvents": ("byEvents", "webhookByEvents", "webhook_by_events"),
@@ -154,7 +157,7 @@ def set_webhook(instance: Instance, validated: Mapping[str, Any]) -> Subscriptio
 
 def new_endpoint(instance: Instance, secret: str = "") -> Subscription:
     """Return an unsaved endpoint without a URL, signed with the given or a generated secret."""
-    options = {"url": "", "byEvents": False, "base64": False, "ordered": False}
+    options = dict.fromkeys(OPTIONS, False) | {"url": ""}
     endpoint = Subscription(instance=instance, transport=Subscription.WEBHOOK, options=options)
     endpoint.keep_secrets(signing=[secret or new_secret()])
     return endpoint
@@ -165,7 +168,7 @@ def apply_changes(endpoint: Subscription, validated: Mapping[str, Any]) -> None:
 
     The caller saves the endpoint.
     """
-    options = {name: validated[name] for name in ("url", "byEvents", "base64", "ordered") if name in validated}
+    options = {name: validated[name] for name in OPTIONS if name in validated}
     endpoint.options = endpoint.options | options
     if "headers" in validated:
         endpoint.keep_secrets(headers=validated["headers"] or {})

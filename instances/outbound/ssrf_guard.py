@@ -88,6 +88,13 @@ class BlockedAddress(OSError):
         super().__init__("The URL leads to an address that is not public")
 
 
+class PlainTextAddress(BlockedAddress):
+    """Raised instead of a connection without TLS to an address outside of WEBHOOK_ALLOWED_NETWORKS."""
+
+    def __init__(self) -> None:
+        OSError.__init__(self, "The URL is http, which is for hosts in WEBHOOK_ALLOWED_NETWORKS alone")
+
+
 # Addresses
 
 
@@ -108,8 +115,11 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
 
 def is_allowed(address: str) -> bool:
     """Return whether a URL from outside may connect to this address: it is public or in WEBHOOK_ALLOWED_NETWORKS."""
-    if is_public(address):
-        return True
+    return is_public(address) or is_in_allowed_network(address)
+
+
+def is_in_allowed_network(address: str) -> bool:
+    """Return whether an address is in WEBHOOK_ALLOWED_NETWORKS; False for text that is no address."""
     try:
         unmapped = _unmapped(ip_address(address))
     except ValueError:
@@ -197,6 +207,13 @@ def connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options
     return kind(resolver=Resolver(), socket_factory=_socket, **options)
 
 
+def plain_text_connector(
+    kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any
+) -> aiohttp.TCPConnector:
+    """Return a connector for a session without TLS, which connects to WEBHOOK_ALLOWED_NETWORKS alone."""
+    return kind(resolver=Resolver(), socket_factory=_plain_text_socket, **options)
+
+
 def trusting_connector(kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any) -> aiohttp.TCPConnector:
     """Return a connector for a session that requests URLs from the environment, which may be private."""
     return kind(resolver=Resolver(), **options)
@@ -211,6 +228,13 @@ def _socket(info: tuple[Any, ...]) -> socket.socket:
     if not is_allowed(address[0]):
         raise BlockedAddress
     return socket.socket(family, kind, protocol)
+
+
+def _plain_text_socket(info: tuple[Any, ...]) -> socket.socket:
+    """Open a socket for an address, as `_socket` does; raises PlainTextAddress too."""
+    if is_allowed(info[4][0]) and not is_in_allowed_network(info[4][0]):
+        raise PlainTextAddress
+    return _socket(info)
 
 
 class Resolver(AbstractResolver):

@@ -57,6 +57,7 @@ class EndpointBody(RequestBody):
     byEvents = Flag(required=False)
     base64 = Flag(required=False)
     ordered = Flag(required=False)
+    followRedirects = Flag(required=False, help_text="Follow a 302 or 303 once, by GET without headers and body.")
     secret = SigningSecret(required=False)
 
     def to_internal_value(self, data: Any) -> Any:

@@ -61,6 +61,7 @@ class EndpointRow(TypedDict):
     byEvents: bool
     base64: bool
     ordered: bool
+    followRedirects: bool
     secrets: list[str]
     failingSince: str | None
     disabledReason: str | None
@@ -79,6 +80,7 @@ def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
         "byEvents": endpoint.options.get("byEvents", False),
         "base64": endpoint.options.get("base64", False),
         "ordered": endpoint.options.get("ordered", False),
+        "followRedirects": endpoint.options.get("followRedirects", False),
         "secrets": signing if access.may(MANAGE) else [MASK] * len(signing),
         "failingSince": iso(endpoint.failing_since) if endpoint.failing_since else None,
         "disabledReason": endpoint.disabled_reason or None,

@@ -33,6 +33,8 @@ from instances.outbound import ssrf_guard
 #: Seconds for which a connection waits for the next event. Many receivers close theirs after five, and one that is
 #: closed while an event is sent on it costs an attempt.
 KEEP_ALIVE = 4
+#: Statuses of redirects that an endpoint may have followed: they ask for a GET of another URL.
+FOLLOWED = frozenset((302, 303))
 #: Responses that are read for one request, at most: the final one, and interim ones (1xx) before it.
 MAX_RESPONSES = 16
 #: Bytes that are received for one request, however few of them are the response's body.
@@ -44,13 +46,20 @@ RECEIVE_BUFFER = 16 * 1024
 AddressInfo = tuple[Any, ...]
 
 
+#: Functions that make a connector: those of the SSRF guard.
+NewConnector = Callable[..., aiohttp.TCPConnector]
+
+
 def new_session(is_trusted: bool) -> aiohttp.ClientSession:
+    """Return a session; unless `is_trusted`, it connects to public addresses only."""
+    return session_with(ssrf_guard.trusting_connector if is_trusted else ssrf_guard.connector)
+
+
+def session_with(connector: NewConnector) -> aiohttp.ClientSession:
     """Return a session that sends no cookies, and no proxies or passwords of the environment.
 
-    It limits neither time nor the number of connections: the transport and the dispatcher do. Unless `is_trusted`, it
-    connects to public addresses only.
+    It limits neither time nor the number of connections: the transport and the dispatcher do.
     """
-    connector = ssrf_guard.trusting_connector if is_trusted else ssrf_guard.connector
     return aiohttp.ClientSession(
         connector=connector(Connector, limit=0, keepalive_timeout=KEEP_ALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -125,7 +134,7 @@ class Protocol(ResponseHandler):
         super().feed_data(data, size)
 
     async def read(self) -> Any:
-        """Return the next response, interim ones included, and its payload; a success when the body is sent.
+        """Return the next response, also an interim one, and its payload; a success or redirect when the body is sent.
 
         aiohttp stops sending when it has a final response, and a receiver may respond before it has read the event.
         Raises ClientPayloadError after MAX_RESPONSES.
@@ -134,10 +143,10 @@ class Protocol(ResponseHandler):
         if self._responses > MAX_RESPONSES:
             raise aiohttp.ClientPayloadError("Too many interim responses")
         message, payload = await super().read()
-        if 200 <= message.code < 300:
-            if self.upload is not None:
-                await asyncio.wait([self.upload])
-        elif message.code == 101 or not 100 <= message.code < 200:
+        is_success, is_interim = 200 <= message.code < 300, 100 <= message.code < 200 and message.code != 101
+        if self.upload is not None and (is_success or message.code in FOLLOWED):
+            await asyncio.wait([self.upload])
+        if not is_success and not is_interim:
             # a success that is sent after it must not become the response to the next event
             self.force_close()
         return message, payload

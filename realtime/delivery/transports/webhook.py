@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from realtime.delivery.transports.base import (
     Result,
     Transport,
 )
-from realtime.delivery.transports.connections import new_session
+from realtime.delivery.transports.connections import FOLLOWED, NewConnector, session_with
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
 
@@ -51,6 +52,9 @@ HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "evoapi-webhook/1",
 }
+
+#: The headers of a request that follows a redirect.
+GET_HEADERS = {name: value for name, value in HEADERS.items() if name != "Content-Type"}
 
 #: Stored headers that are not secret.
 _NOT_SECRET = {"content-type", "accept", "user-agent"}
@@ -68,8 +72,9 @@ _SHOWN_ERRORS = {
 class Webhook(Transport):
     """The webhook transport.
 
-    An endpoint's `options` are `url`, `byEvents`, `base64` and `ordered`; its `secrets` are `headers` and `signing`
-    (the newest first). `base64` asks for media inside the event; no event has any yet, so it is not read.
+    An endpoint's `options` are `url`, `byEvents`, `base64`, `ordered` and `followRedirects`; its `secrets` are
+    `headers` and `signing` (the newest first). `base64` asks for media inside the event; no event has any yet, so it is
+    not read.
     """
 
     name = "webhook"
@@ -81,7 +86,7 @@ class Webhook(Transport):
                 check_secret(settings.WEBHOOK_GLOBAL_SECRET)
             except ValueError as error:
                 raise ImproperlyConfigured(f"WEBHOOK_GLOBAL_SECRET: {error}") from None
-        self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[asyncio.AbstractEventLoop, NewConnector], aiohttp.ClientSession] = {}
         self._turns: dict[asyncio.AbstractEventLoop, Turns] = {}
 
     def global_endpoints(self) -> list[Endpoint]:
@@ -111,7 +116,11 @@ class Webhook(Transport):
             headers = _stored_headers(endpoint)
             headers.update(await self._signature(message, endpoint))
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
-                await self._post(_url(_target(message.type, endpoint)), message, headers, endpoint, received)
+                url = _url(_target(message.type, endpoint))
+                await self._post(url, message, headers, endpoint, received)
+                if received.status in FOLLOWED and endpoint.options.get("followRedirects"):
+                    received.followed = _Received()
+                    await self._follow(url, received.location, received.followed)
         except Exception as failure:
             error = _describe(failure, received)
             _drop_tracebacks(failure)
@@ -138,27 +147,39 @@ class Webhook(Transport):
         self, url: URL, message: OutgoingMessage, headers: CIMultiDict[str], endpoint: Endpoint, received: _Received
     ) -> None:
         """Send the request, and fill in `received` part by part: what was received counts even if the rest is not."""
-        session = self._session(endpoint.is_trusted)
+        session = self._session(ssrf_guard.trusting_connector if endpoint.is_trusted else ssrf_guard.connector)
         # a small body is written at once; of a large one, some receivers respond without having read it
         upload = aiohttp.UploadTracker() if len(message.payload) > MAX_SINGLE_WRITE else None
         data = Pieces(message.payload) if upload else message.body
         response = await session.post(url, data=data, headers=headers, allow_redirects=False, upload_tracker=upload)
         try:
             received.status = response.status
-            received.retry_after = response.headers.get("Retry-After")
+            received.retry_after, received.location = (response.headers.get(n) for n in ("Retry-After", "Location"))
             await _read_body(response, received)
-            if upload and 200 <= response.status < 300:
+            if upload and (200 <= response.status < 300 or response.status in FOLLOWED):
                 await upload.upload_complete  # raises UploadAbortedError
         finally:
             if not response.closed:  # the rest is not read, so the connection cannot be reused
                 response.close()
 
-    def _session(self, is_trusted: bool) -> aiohttp.ClientSession:
-        """Return the event loop's session for URLs of tenants, or for trusted ones."""
-        key = asyncio.get_running_loop(), is_trusted
+    async def _follow(self, url: URL, location: str | None, received: _Received) -> None:
+        """GET the URL that a receiver redirects to, without what is the endpoint's own, and fill in the status.
+
+        The SSRF guard checks it whoever the endpoint's URL is of: it comes from outside. Raises ValueError for one that
+        is not followed.
+        """
+        target = _redirect(url, location)
+        guard = ssrf_guard.connector if target.scheme == "https" else ssrf_guard.plain_text_connector
+        response = await self._session(guard).get(target, headers=GET_HEADERS, allow_redirects=False)
+        received.status = response.status
+        response.close()
+
+    def _session(self, connector: NewConnector) -> aiohttp.ClientSession:
+        """Return the event loop's session with connections of that guard."""
+        key = asyncio.get_running_loop(), connector
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = new_session(is_trusted)
+            session = self._sessions[key] = session_with(connector)
         return session
 
     async def close(self) -> None:
@@ -190,8 +211,12 @@ class Pieces(aiohttp.Payload):
 
 
 def _target(event_type: str, endpoint: Endpoint) -> str:
+    """Return the URL of a delivery; with `byEvents`, its path is extended by the type: query and fragment stay."""
     url = endpoint.options["url"]
-    return f"{url}/{_slug(event_type)}" if endpoint.options.get("byEvents") else url
+    if not endpoint.options.get("byEvents"):
+        return url
+    path = re.split("[?#]", url, maxsplit=1)[0]
+    return f"{path.removesuffix('/')}/{_slug(event_type)}{url[len(path) :]}"
 
 
 def _slug(event_type: str) -> str:
@@ -204,6 +229,25 @@ def _url(url: str) -> URL:
     if parsed.scheme not in ("http", "https"):
         raise ValueError("Neither http nor https")
     return parsed
+
+
+class RedirectError(ValueError):
+    """Raised for a redirect that is not followed; its text is for people."""
+
+
+def _redirect(url: URL, location: str | None) -> URL:
+    """Return the URL of a redirect. Raises RedirectError."""
+    if not location:
+        raise RedirectError("It has no Location")
+    try:
+        target = url.join(URL(location, encoded=location.isascii()))  # as it is: it may be signed
+    except ValueError:  # its text might repeat the URL
+        raise RedirectError("The URL is not valid") from None
+    try:
+        ssrf_guard.check_url(str(target))
+    except ValueError as error:
+        raise RedirectError(str(error)) from None
+    return target
 
 
 def _without_password(url: str) -> str:
@@ -253,17 +297,26 @@ class _Received:
 
     status: int | None = None
     retry_after: str | None = None
+    location: str | None = None
     body: bytes = b""
+    #: The response of the URL that it redirects to, if that was requested; its body is not read.
+    followed: _Received | None = None
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
     """Return the outcome; a 2xx with an incomplete response is retried: the event may not have been processed."""
     status = received.status
     result = Result.RETRY if status is None else retry.result_of_status(status)
-    if result is Result.DELIVERED:
+    if received.followed and received.followed.is_success:
+        result, status, excerpt = Result.DELIVERED, received.followed.status, ""
+    elif result is Result.DELIVERED:
         result = Result.RETRY if error else result
     elif status is not None and 300 <= status < 400:
-        error = error or "The answer is a redirect, and redirects are not followed"
+        error = _describe_redirect(status, received.followed, error)
     elif status is not None and not 200 <= status < 600:
         error = error or f"The answer has no status that ends a request: {status:03}"
     return Outcome(
@@ -273,6 +326,22 @@ def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
         error=error,
         retry_after=None if result is Result.DELIVERED else retry.retry_after(received.retry_after, datetime.now(UTC)),
     )
+
+
+def _describe_redirect(status: int, followed: _Received | None, error: str) -> str:
+    """Return a sentence about a redirect that did not end in a success, and what to do."""
+    if followed is None and status in FOLLOWED:
+        return error or f"{_REDIRECT}: the endpoint's option followRedirects follows a {status} once, by GET"
+    if followed is None:
+        return error or f"{_REDIRECT}: a {status} never is, so give the endpoint the URL that it leads to"
+    if error:
+        return f"The answer is a redirect, and following it failed. {error}"
+    is_redirect = followed.status is not None and 300 <= followed.status < 400
+    again = "is a redirect, too" if is_redirect else f"has the status {followed.status}"
+    return f"The answer is a redirect, and that of the URL that it leads to {again}"
+
+
+_REDIRECT = "The answer is a redirect, which is not followed"
 
 
 def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
@@ -293,7 +362,10 @@ def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
 
 def _describe(failure: Exception, received: _Received) -> str:
     """Return a sentence for people, without addresses of our network and details of the receiver."""
+    received = received.followed or received
     match failure:
+        case RedirectError():
+            return str(failure)
         case TimeoutError():
             missing = "answer" if received.status is None else "complete answer"
             return f"There was no {missing} within {settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000:g} seconds"

@@ -22,7 +22,8 @@ pytest_plugins = ("tests.rest",)
 pytestmark = pytest.mark.any_database
 
 ENDPOINT_ROW = [
-    *("id", "url", "headers", "events", "enabled", "byEvents", "base64", "ordered", "secrets"),
+    *("id", "url", "headers", "events", "enabled", "byEvents", "base64", "ordered", "followRedirects"),
+    "secrets",
     *("failingSince", "disabledReason", "createdAt", "updatedAt"),
 ]
 
@@ -60,6 +61,7 @@ def test_an_instance_may_have_several_endpoints(call, set_webhook):
         ({"headers": {"c": "d"}}, {"headers": {"c": "d"}}),
         ({"headers": None}, {"headers": {}}),
         ({"byEvents": True, "base64": True, "ordered": True}, {"byEvents": True, "base64": True, "ordered": True}),
+        ({"followRedirects": True}, {"followRedirects": True}),
         ({"id": "77", "instanceId": "x", "transport": "rabbitmq", "createdAt": 5}, {}),
     ],
 )
@@ -79,6 +81,7 @@ def test_a_patch_changes_only_its_members(call, members, changed):
         ({"url": None}, "url is not of a type(s) string"),
         ({"enabled": 1}, "enabled is not of a type(s) boolean"),
         ({"enabled": None}, "enabled is not of a type(s) boolean"),
+        ({"followRedirects": "x"}, "followRedirects is not of a type(s) boolean"),
         ({"ordered": "x"}, "ordered is not of a type(s) boolean"),
         ({"rotateSecret": "x"}, "rotateSecret is not of a type(s) boolean"),
         ({"events": "CALL"}, "events is not of a type(s) array"),

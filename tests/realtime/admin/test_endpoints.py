@@ -37,7 +37,9 @@ def test_a_new_webhook_has_the_values_of_the_form_and_a_secret_that_is_shown_onc
 
     stored = Subscription.objects.get()
     assert (stored.instance, stored.transport, stored.is_enabled, stored.events) == (loja, "webhook", True, ["CALL"])
-    assert stored.options == {"url": URL, "byEvents": True, "base64": False, "ordered": True}
+    assert stored.options == {
+        **{"url": URL, "byEvents": True, "base64": False, "ordered": True, "followRedirects": False},
+    }
     assert stored.secret("headers") == json.loads(headers)
     [secret] = stored.secret("signing")
     assert response.url == at("secret", Subscription, stored.pk)
@@ -138,11 +140,15 @@ def test_switching_an_endpoint_on_in_the_form_resets_its_failures(admin_client, 
 
 def test_saving_a_failing_endpoint_does_not_reset_its_failures(admin_client, loja):
     subscription = create_endpoint(loja, failing_since=timezone.now())
-    admin_client.post(at("change", Subscription, subscription.pk), {"is_enabled": "on", "url": URL, "ordered": "on"})
+    admin_client.post(
+        at("change", Subscription, subscription.pk),
+        {"is_enabled": "on", "url": URL, "ordered": "on", "follow_redirects": "on"},
+    )
 
     changed = Subscription.objects.get()
     assert changed.failing_since == subscription.failing_since
     assert changed.options["ordered"] is True
+    assert changed.options["followRedirects"] is True
 
 
 def test_a_rotated_secret_is_kept_beside_the_previous_one_and_shown_once(admin_client, loja):

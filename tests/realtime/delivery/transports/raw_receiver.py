@@ -39,7 +39,7 @@ class Receiver:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
                 request = Request(head, writer.get_extra_info("peername"))
-                request.body = await reader.readexactly(int(request.headers["content-length"]))
+                request.body = await reader.readexactly(int(request.headers.get("content-length", 0)))
                 self.requests.append(request)
                 if callable(self.response):
                     await self.response(reader, writer)
