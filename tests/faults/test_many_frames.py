@@ -63,3 +63,8 @@ def test_frames_in_one_piece_delay_nobody(watched_server, kind):
         for done in [threads.submit(flood, watched_server.port, *FLOODS[kind], size) for size in sizes]:
             done.result()
     assert bystander.growth < 50_000_000
+
+
+def test_megabytes_of_empty_frames_delay_nobody(watched_server):
+    """So many that the kernel has the next piece before the last one is read."""
+    flood(watched_server.port, *FLOODS["empty continuations"], 4_000_000)

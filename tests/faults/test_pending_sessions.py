@@ -91,12 +91,15 @@ def test_websockets_and_waiting_polls_keep_nothing_of_large_heads(fresh_server):
 
 
 @pytest.mark.slow
+@pytest.mark.bound("LIMIT_PENDING_SESSIONS_PER_ADDRESS")
 def test_ten_thousand_sessions_of_one_address_are_open_at_once_and_take_two_kilobytes_each(fresh_server):
     server = fresh_server(LIMIT_JOIN_SECONDS="100")
     open_sessions(server, 500)
     with Bystander(server) as bystander:
         sids = open_sessions(server, 10_000, {"apikey": "k" * 500})
     assert all(are_open(server, sids))
+    more = open_sessions(server, 10)
+    assert are_open(server, sids[:10] + more) == [False] * 10 + [True] * 10
     assert bystander.growth < 30_000_000
 
 

@@ -14,16 +14,22 @@ from tests.in_process import until
 from tests.instances.whole_lists import ALL_OF_2_3, ALL_OF_2_4, MARKED
 from tests.receiver import Receiver
 
+#: Prints the URLs that a message was enqueued for.
+ENDPOINTS = """
+from realtime.delivery.models import Delivery
+print(sorted(set(Delivery.objects.filter(type="messages.upsert").values_list("destination", flat=True))))
+"""
+
 
 def test_an_enabled_subscription_without_a_list_receives_types_of_our_own(server, node):
     """Meta reports a change of the account, which Evolution API has no event for."""
     business = str(secrets.randbelow(10**15))
     instance = server.create(integration="WHATSAPP-BUSINESS", businessId=business)
     settings = {"websocket": {"enabled": True, "events": []}}
-    assert server.post(server.path("/websocket/set", instance), settings).json["events"] == ALL_OF_2_4
+    shown = [server.post(server.path("/websocket/set", instance), settings).json["events"]]
     with Receiver() as receiver:
         webhook = {"webhook": {"enabled": True, "url": receiver.url, "events": MARKED}}
-        assert server.post(server.path("/webhook/set", instance), webhook).json["events"] == ALL_OF_2_4
+        shown.append(server.post(server.path("/webhook/set", instance), webhook).json["events"])
         client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
 
         value = {"message_template_id": 1, "new_category": "MARKETING"}
@@ -35,6 +41,7 @@ def test_an_enabled_subscription_without_a_list_receives_types_of_our_own(server
         until(lambda: receiver.requests)
         [request] = receiver.requests
         assert request.json["event"] == "business.update"
+    assert shown == [ALL_OF_2_4] * 2
     client.disconnect()
 
 
@@ -45,6 +52,18 @@ def test_a_disabled_subscription_without_a_list_receives_nothing(server):
     server.receive(instance)
 
     assert server.get(server.path("/event/find", instance), key=GLOBAL_KEY).json["events"][1:] == []
+
+
+@pytest.mark.parametrize("switches", [{}, {"WEBHOOK_EVENTS_MESSAGES_UPSERT": "true"}], ids=["none", "one"])
+def test_switches_in_the_environment_are_no_list_and_none_is_nothing(fresh_server, switches):
+    operators, own = "http://127.0.0.1:9/operator", "http://127.0.0.1:9/own"
+    server = fresh_server(WEBHOOK_GLOBAL_ENABLED="true", WEBHOOK_GLOBAL_URL=operators, **switches)
+    instance = server.create()
+    webhook = {"webhook": {"enabled": True, "url": own, "events": []}}
+    assert server.post(server.path("/webhook/set", instance), webhook).status == 201
+    server.receive(instance)
+
+    assert server.shell(ENDPOINTS) == f"{sorted([own, *[operators] * len(switches)])}\n"
 
 
 @pytest.mark.parametrize("names", [ALL_OF_2_4, ALL_OF_2_3, MARKED, [*MARKED, "CALL"]], ids=len)

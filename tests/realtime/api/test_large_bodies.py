@@ -71,6 +71,13 @@ def test_twice_the_structure_is_refused(server, instance, part):
     assert str(JSON_STRUCTURE) in json.dumps(response.json)
 
 
+@pytest.mark.parametrize("part", [b",1", b",{}", b',{"a":1}'])
+def test_a_lone_surrogate_in_much_structure_stalls_nobody(server, instance, part):
+    """orjson refuses it, and other parsers take long, with the GIL kept."""
+    body = body_of(rb'["\ud83d"' + part * (SIZE // len(part)) + b"]")
+    assert server.post(server.path("/event/publish", instance), body, key=instance.token).status == 400
+
+
 @pytest.mark.slow
 @pytest.mark.stall(300)  # CPU time of all threads, of which several work on 16 MB
 @pytest.mark.parametrize("kind", ["base64", "commas", "members", "lone surrogates"])
