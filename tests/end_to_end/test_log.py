@@ -31,7 +31,7 @@ FORGED = "2026-11-28 12:00:00,000 ERROR evoapi: forged"
 def test_a_path_makes_no_line_of_its_own(without_instances, method, path):
     server, log = without_instances
     before = len(log.read_text())
-    name = "x%0A%0D%1B[2J%E2%80%AE" + FORGED.replace(" ", "%20")
+    name = "x%1B[2J%E2%80%AE%0D%0A" + FORGED.replace(" ", "%20")
     server.request(method, path.format(name), {} if method == "POST" else None)
 
     written = log.read_text()[before:]

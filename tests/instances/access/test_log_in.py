@@ -181,7 +181,8 @@ def test_few_log_ins_wait_and_nobody_else_waits_for_them(short_queue):
         wait(log_ins, return_when=FIRST_COMPLETED)  # those that are refused
         assert short_queue.get("/instance/fetchInstances", key=GLOBAL_KEY).status == 200
         assert staff.get("/admin/").status == 200
-        assert not all(each.done() for each in log_ins)
+        hashed = [each for each in log_ins if each.done() and each.result().status == 200]
+    assert len(hashed) < 2 + 4
     responses = [each.result() for each in log_ins]
     statuses = Counter(response.status for response in responses)
     assert set(statuses) == {200, 429}
