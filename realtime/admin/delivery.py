@@ -32,7 +32,7 @@ from realtime.api.explain import status
 from realtime.api.responses import masked_body, masked_headers
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Attempt, Delivery, State, load_bodies
-from realtime.delivery.resend import resend
+from realtime.delivery.resend import Resent, send_again
 from realtime.delivery.transports.base import off_reason, transports
 from realtime.log.models import Event
 
@@ -232,24 +232,23 @@ class DeliveryAdmin(LongListAdmin):
                 ids = deliveries.order_by().values_list("endpoint_id", flat=True).distinct()
                 usable = list(endpoints_of(set(ids)))
                 off = [name for name in transports() if off_reason(name)]
-                deliveries = deliveries.exclude(state=State.PENDING).filter(endpoint_id__in=usable)
-                deliveries = deliveries.exclude(transport__in=off)
-            count = resend(deliveries, RESENT, actor(request), override)
+                deliveries = deliveries.filter(endpoint_id__in=usable).exclude(transport__in=off)
+            resent = send_again(deliveries, RESENT, actor(request), override)
             target = f" to {urlsplit(override.url).hostname}" if override else ""
-            LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, f"Sent again{target}: {count}.")  # type: ignore[arg-type]
-        more = " There are more: submit the form again to send the rest." if count == RESENT else ""
-        self.message_user(
-            request, f"Sent again{target}: {count}.{more}", messages.SUCCESS if count else messages.WARNING
-        )
+            text = f"{resent}.".replace("Sent again", f"Sent again{target}")
+            LogEntry.objects.log_actions(request.user.pk, form.subjects, CHANGE, text)  # type: ignore[arg-type]
+        more = " There are more: submit the form again to send the rest." if resent.has_more else ""
+        self.message_user(request, f"{text}{more}", _level(resent))
 
     def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
-        """Send again those deliveries with a usable endpoint; skip pending ones, which are sent anyway."""
+        """Send again those deliveries with a usable endpoint, pending ones at once."""
         usable = endpoints_of({delivery.endpoint_id for delivery in deliveries})
         usable = {pk: endpoint for pk, endpoint in usable.items() if not off_reason(endpoint.transport)}
-        sendable = [d for d in deliveries if d.endpoint_id in usable and d.state != State.PENDING]
+        sendable = [delivery for delivery in deliveries if delivery.endpoint_id in usable]
         try:
             with transaction.atomic():
-                count = resend(Delivery.objects.filter(pk__in=[d.pk for d in sendable]), RESENT, actor(request))
+                rows = Delivery.objects.filter(pk__in=[delivery.pk for delivery in sendable])
+                resent = send_again(rows, RESENT, actor(request))
                 LogEntry.objects.log_actions(request.user.pk, sendable, CHANGE, "Sent again.")  # type: ignore[arg-type]
         except ApiError as error:  # too many are pending
             self.message_user(request, f"Nothing was sent again. {error.detail}.", messages.ERROR)
@@ -257,4 +256,8 @@ class DeliveryAdmin(LongListAdmin):
         if skipped := sum(delivery.endpoint_id not in usable for delivery in deliveries):
             text = f"Not sent, because the endpoint is off or deleted: {skipped}."
             self.message_user(request, text, messages.ERROR)
-        self.message_user(request, f"Sent again: {count}.", messages.SUCCESS if count else messages.WARNING)
+        self.message_user(request, f"{resent}.", _level(resent))
+
+
+def _level(resent: Resent) -> int:
+    return messages.SUCCESS if resent.copied or resent.due else messages.WARNING

@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
 
 from instances.admin.base import InstanceSelect
 from instances.admin.forms import UrlField, WriteOnly
@@ -16,7 +15,7 @@ from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_secrets import check_secret
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.endpoints import is_id
-from realtime.delivery.models import Delivery, State
+from realtime.delivery.models import Delivery, DeliveryQuerySet, State
 from realtime.delivery.resend import TargetOverride, in_range
 
 
@@ -80,7 +79,7 @@ class SelectedForm(TargetOverrideForm):
         return [int(pk) for pk in ids]
 
     @property
-    def deliveries(self) -> QuerySet[Delivery]:
+    def deliveries(self) -> DeliveryQuerySet:
         return Delivery.objects.filter(pk__in=self.cleaned_data["ids"])
 
     @property
@@ -96,10 +95,10 @@ class RangeForm(TargetOverrideForm):
     since = MomentField(help_text="Deliveries created at or after this time, in UTC. Empty: from the first one.")
     until = MomentField(help_text="Deliveries created before this time, in UTC. Empty: until now.")
     state = forms.MultipleChoiceField(
-        choices=[choice for choice in State.choices if choice[0] != State.PENDING],
+        choices=State.choices,
         initial=[State.DEAD],
         widget=forms.CheckboxSelectMultiple,
-        help_text="Deliveries that were sent again already are left out.",
+        help_text="Deliveries that were sent again already are left out. Pending ones are sent now instead of later.",
     )
     endpoint = forms.IntegerField(
         required=False,
@@ -109,7 +108,7 @@ class RangeForm(TargetOverrideForm):
     )
 
     @property
-    def deliveries(self) -> QuerySet[Delivery]:
+    def deliveries(self) -> DeliveryQuerySet:
         limits = {name: self.cleaned_data[name] for name in ("since", "until", "state", "endpoint")}
         return in_range(Delivery.objects.all(), self.cleaned_data["instance"].pk, **limits)
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import models, transaction
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
@@ -33,14 +33,14 @@ from realtime.api.responses import (
     delivery_detail,
     delivery_row,
 )
-from realtime.delivery.models import Attempt, Delivery, load_bodies
-from realtime.delivery.resend import TargetOverride, in_range, live_endpoints, resend, send_test
+from realtime.delivery.models import Attempt, Delivery, DeliveryQuerySet, load_bodies
+from realtime.delivery.resend import TargetOverride, in_range, live_endpoints, send_again, send_test
 from realtime.delivery.transports.base import off_reason
 
 logger = logging.getLogger(__name__)
 
 
-def visible_deliveries(request: InstanceRequest) -> models.QuerySet[Delivery]:
+def visible_deliveries(request: InstanceRequest) -> DeliveryQuerySet:
     """Return the instance's deliveries; those to the operator's URLs only for keys of all instances."""
     deliveries = Delivery.objects.filter(instance_id=request.instance.pk)
     return deliveries if request.auth.is_for_all else deliveries.filter(is_operators=False)
@@ -90,9 +90,12 @@ class ResendOne(APIView):
 
     scope = MANAGE
 
-    @extend_schema(request=ResendOneBody, responses={201: DeliveryRow, 409: Error, 429: Error})
+    @extend_schema(request=ResendOneBody, responses={200: DeliveryRow, 201: DeliveryRow, 409: Error, 429: Error})
     def post(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """Resend the same bytes under the same id, to its endpoint or, given a url and a secret, to another URL."""
+        """Resend the same bytes under the same id, to its endpoint or, given a url and a secret, to another URL.
+
+        Without a url a pending delivery is sent now instead of later, and answered with 200.
+        """
         validated = validate(ResendOneBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
@@ -102,7 +105,12 @@ class ResendOne(APIView):
                 raise ApiError(f"{reason}; give a url to send it to", 409)
             if override is None and delivery.endpoint_id not in live_endpoints(instance, request.auth.is_for_all):
                 raise ApiError("Its endpoint is disabled or deleted; give a url to send it to", 409)
-            resend(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
+            resent = send_again(Delivery.objects.filter(pk=delivery.pk), 1, request.auth.actor, override)
+            if resent.in_flight:
+                raise ApiError("It is being sent at this moment", 409)
+            if not resent.copied:
+                delivery.refresh_from_db(fields=("state", "due_at"))
+                return Response(delivery_row(delivery, Attempt.last_of([delivery]).get(delivery.pk), request.auth))
             new = Delivery.objects.filter(resent_from=delivery.pk, instance_id=instance.pk).latest("pk")
         return Response(delivery_row(new, None, request.auth), status=201)
 
@@ -114,7 +122,10 @@ class Resend(APIView):
 
     @extend_schema(request=ResendBody, responses={201: Resent, 429: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Resend deliveries by id or within a time range, by default the dead ones; skip those resent before."""
+        """Resend deliveries by id or within a time range, by default the dead ones; skip those resent before.
+
+        Pending ones are not copied but sent now: `dueAtOnce` counts them.
+        """
         validated = validate(ResendBody(data=request.data))
         with transaction.atomic():
             instance = lock_instance(request)
@@ -129,8 +140,10 @@ class Resend(APIView):
             override = _override(request, validated)
             if override is None:
                 wanted = wanted.filter(endpoint_id__in=live_endpoints(instance, request.auth.is_for_all))
-            count = resend(wanted, RESENT, request.auth.actor, override)
-        return Response({"count": count, "hasMore": "ids" not in validated and count == RESENT}, status=201)
+            resent = send_again(wanted, RESENT, request.auth.actor, override)
+        has_more = "ids" not in validated and resent.has_more
+        counts = {"count": resent.copied, "dueAtOnce": resent.due, "beingSent": resent.in_flight, "hasMore": has_more}
+        return Response(counts, status=201)
 
 
 def _override(request: InstanceRequest, validated: dict[str, Any]) -> TargetOverride | None:

@@ -139,9 +139,14 @@ class DeliveriesPage(TypedDict):
 
 
 class Resent(TypedDict):
-    """`hasMore`: the limit of a call was reached; repeat the call to continue."""
+    """`count`: deliveries that were enqueued again. Pending ones are not: `dueAtOnce` counts those that are sent now
+    instead of later, `beingSent` those that are being sent at this moment. `hasMore`: the limit of a call was reached;
+    repeat the call to continue.
+    """
 
     count: int
+    dueAtOnce: int
+    beingSent: int
     hasMore: bool
 
 

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection, models, transaction
-from django.db.models import CharField, Count, DateTimeField, F, Sum, Value
+from django.db.models import CharField, Count, DateTimeField, F, Q, Sum, Value
 from django.utils import timezone
 
 from instances.crypto import Secret
@@ -22,7 +22,7 @@ from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import backlog_size, new_deliveries
 from realtime.delivery.inline_bodies import share
-from realtime.delivery.models import Delivery, FormerEndpoint, State
+from realtime.delivery.models import Delivery, DeliveryQuerySet, FormerEndpoint, State
 from realtime.delivery.samples import sample
 from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
 
@@ -36,6 +36,47 @@ class TargetOverride:
     secret: str
     #: True if the operator asks for it; the URL is then shown to the operator only.
     is_operators: bool
+
+
+class Resent(NamedTuple):
+    """The result of a request to send deliveries again."""
+
+    #: Deliveries that were enqueued again.
+    copied: int
+    #: Pending deliveries that are due at once, and were not copied: they are sent anyway.
+    due: int = 0
+    #: Pending deliveries that are being sent at this moment, and were left alone.
+    in_flight: int = 0
+    #: True if there may be others, because a limit was reached.
+    has_more: bool = False
+
+    def __str__(self) -> str:
+        """Return the numbers in words: "Sent again: 2, due at once: 1"."""
+        due = f", due at once: {self.due}" if self.due else ""
+        in_flight = f", being sent at this moment: {self.in_flight}" if self.in_flight else ""
+        return f"Sent again: {self.copied}{due}{in_flight}"
+
+
+def send_again(
+    deliveries: DeliveryQuerySet, limit: int, asked_by: str, override: TargetOverride | None = None
+) -> Resent:
+    """Enqueue up to `limit` deliveries again, but make as many pending ones due at once. Needs a transaction.
+
+    With another target the pending ones are enqueued for it too, and stay what they are for their own. Raises ApiError
+    (429) if they are too many for a backlog.
+    """
+    if override is not None:
+        copied = resend(deliveries, limit, asked_by, override)
+        return Resent(copied, has_more=copied == limit)
+    pending = deliveries.pending()
+    copied = resend(deliveries.exclude(state=State.PENDING), limit, asked_by)
+    now = timezone.now()
+    due = pending.filter(due_at__lte=now).count()
+    hastened = pending.filter(lease=None, due_at__gt=now).order_by("pk").unlocked(limit).update(due_at=now)
+    in_flight = pending.filter(due_at__gt=now).exclude(lease=None).count()
+    if due + hastened:
+        transaction.on_commit(wakeup.wake, robust=True)
+    return Resent(copied, due + hastened, in_flight, has_more=limit in (copied, hastened))
 
 
 def resend(
@@ -126,22 +167,23 @@ def requeue_dead(endpoint_id: int) -> int:
 
 
 def in_range(
-    deliveries: models.QuerySet[Delivery],
+    deliveries: DeliveryQuerySet,
     instance_id: Any,
     since: datetime | None = None,
     until: datetime | None = None,
     state: Collection[str] = (State.DEAD.value,),
     endpoint: int | None = None,
-) -> models.QuerySet[Delivery]:
+) -> DeliveryQuerySet:
     """Return an instance's deliveries that were created from `since` until before `until` and were not resent.
 
-    A resent delivery is a delivery of its own: if it ended in one of these states, it is among them.
+    A resent delivery is a delivery of its own: if it ended in one of these states, it is among them. So are pending
+    ones, which are not resent, but sent at once.
     """
     optional = {"created_at__gte": since, "created_at__lt": until, "endpoint_id": endpoint}
     resent = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
     found = deliveries.filter(instance_id=instance_id, state__in=state)
     found = found.filter(**{name: value for name, value in optional.items() if value is not None})
-    return found.exclude(pk__in=resent.values("resent_from"))
+    return found.exclude(~Q(state=State.PENDING) & Q(pk__in=resent.values("resent_from")))
 
 
 def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:

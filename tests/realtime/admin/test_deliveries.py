@@ -136,12 +136,14 @@ def test_selected_deliveries_are_sent_again_if_their_endpoint_is_on(
     dead, delivered, pending = (
         create_delivery(on, 1),
         create_delivery(on, 2, State.DELIVERED),
-        create_delivery(on, 3, State.PENDING),
+        create_delivery(on, 3, State.PENDING, due_at=timezone.now() + timedelta(hours=3)),
     )
     with django_capture_on_commit_callbacks(execute=True):
         page = act(admin_client, Delivery, "send_selected_again", dead, delivered, pending, create_delivery(off, 4))
 
-    assert "Sent again: 2." in page
+    assert "Sent again: 2, due at once: 1." in page
+    pending.refresh_from_db()
+    assert pending.due_at <= timezone.now()
     assert "Not sent, because the endpoint is off or deleted: 1." in page
     assert woken
     new = Delivery.objects.exclude(resent_from=None).order_by("seq")
@@ -180,6 +182,7 @@ def test_the_send_again_button_redirects_to_the_new_delivery(admin_client, loja)
     page = admin_client.get(response.url).content.decode()
     assert f'<a href="{at("change", Delivery, dead.pk)}">{dead.pk}</a>' in page
     assert "Send again" not in page  # it is pending
+    assert "Send now" in page
     assert LogEntry.objects.get().change_message == "Sent again."
 
 
@@ -221,6 +224,8 @@ def test_a_range_sends_deliveries_that_were_not_sent_again_yet(
     assert (entry.change_message, entry.object_id) == ("Sent again: 1.", str(loja.pk))
     # the whole range, after which nothing is left to send
     admin_client.post(at("resend", Delivery), resend_form(loja, endpoint=on.pk))
+    page = admin_client.post(at("resend", Delivery), resend_form(loja, state=["pending"]), follow=True).content.decode()
+    assert "Sent again: 0, due at once: 3." in page
     page = admin_client.post(at("resend", Delivery), resend_form(loja), follow=True).content.decode()
     assert "Sent again: 0." in page
     assert set(Delivery.objects.filter(pk__gt=newest).values_list("resent_from", flat=True)) == {dead.pk, old.pk}
@@ -254,7 +259,7 @@ def test_selected_deliveries_are_sent_to_another_url_without_the_headers_of_thei
         ({"instance": ""}, "This field is required."),
         ({"instance": "x"}, "is not a valid UUID"),
         ({"since": "yesterday"}, "Enter a valid date/time."),
-        ({"state": ["pending"]}, "pending is not one of the available choices."),
+        ({"state": ["lost"]}, "lost is not one of the available choices."),
         ({"state": []}, "This field is required."),
         ({"endpoint": "x"}, "Enter a whole number."),
         ({"endpoint": str(10**30)}, "less than or equal"),

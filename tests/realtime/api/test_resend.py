@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -17,6 +18,7 @@ from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Delivery, FormerEndpoint, State
 from realtime.log.models import Event
 from tests.environment import GLOBAL_KEY
+from tests.in_process import until
 from tests.realtime.api.rows import (
     OTHER,
     ROW,
@@ -31,8 +33,13 @@ from tests.realtime.api.rows import (
     record,
 )
 from tests.realtime.delivery.deliveries import payload
+from tests.receiver import Receiver
 
 pytest_plugins = ("tests.rest",)
+
+
+#: The response to a request to resend that found nothing.
+COUNTS = {"count": 0, "dueAtOnce": 0, "beingSent": 0, "hasMore": False}
 
 
 # Resending
@@ -54,9 +61,45 @@ def test_a_delivery_is_resent_under_its_id_and_with_its_bytes(call, endpoint):
     assert new.due_at <= timezone.now()
     old.refresh_from_db()
     assert (old.state, old.attempts) == (State.DEAD, 9)
-    # in any state
+    # in any state, but a pending one is not copied
+    Delivery.objects.filter(pk=new.pk).update(state=State.DELIVERED)
     assert call("POST", f"/webhook/deliveries/loja/{old.pk}/resend", {})[0] == 201
     assert call("POST", f"/webhook/deliveries/loja/{row['id']}/resend")[0] == 201
+
+
+def test_a_pending_delivery_is_sent_now_and_not_copied(call, endpoint):
+    due_at = timezone.now() + timedelta(hours=3)
+    pending = a_delivery(endpoint, attempts=4, due_at=due_at)
+    in_flight = a_delivery(endpoint, lease="of another", due_at=timezone.now() + timedelta(seconds=15))
+
+    status, row = call("POST", f"/webhook/deliveries/loja/{pending.pk}/resend", {})
+
+    assert (status, list(row), row["id"], row["attempts"]) == (200, ROW, str(pending.pk), 4)
+    pending.refresh_from_db()
+    assert (pending.state, pending.due_at <= timezone.now()) == (State.PENDING, True)
+    assert call("POST", f"/webhook/deliveries/loja/{pending.pk}/resend", {})[0] == 200
+    status, content = call("POST", f"/webhook/deliveries/loja/{in_flight.pk}/resend", {})
+    assert (status, message(content)) == (409, ["It is being sent at this moment"])
+    Delivery.objects.filter(pk=pending.pk).update(due_at=due_at)
+    for body in ({"state": ["pending", "dead"]}, {"ids": [pending.pk, in_flight.pk]}):
+        counts = {"count": 0, "dueAtOnce": 1, "beingSent": 1, "hasMore": False}
+        assert call("POST", "/webhook/deliveries/loja/resend", body) == (201, counts)
+    assert Delivery.objects.count() == 2
+
+    # another target gets a copy, because the pending one is for its own
+    body = {"url": OTHER, "secret": SECRET}
+    assert call("POST", f"/webhook/deliveries/loja/{pending.pk}/resend", body)[0] == 201
+    assert call("POST", "/webhook/deliveries/loja/resend", {"state": "pending"})[1]["dueAtOnce"] == 1
+    assert Delivery.objects.count() == 3
+
+
+@pytest.mark.bound("LIMIT_RESENT")
+def test_many_pending_deliveries_take_several_calls(call, endpoint, monkeypatch):
+    monkeypatch.setattr("realtime.api.deliveries.RESENT", 2)
+    for _ in range(3):
+        a_delivery(endpoint, due_at=timezone.now() + timedelta(hours=1))
+    contents = [call("POST", "/webhook/deliveries/loja/resend", {"state": "pending"})[1] for _ in range(2)]
+    assert [(content["dueAtOnce"], content["hasMore"]) for content in contents] == [(2, True), (3, False)]
 
 
 def test_resending_wakes_the_dispatchers_after_the_commit(client, loja, endpoint, django_capture_on_commit_callbacks):
@@ -82,7 +125,7 @@ def test_nothing_is_resent_to_a_disabled_or_deleted_endpoint(call, endpoint):
     for _ in range(2):
         status, content = call("POST", f"/webhook/deliveries/loja/{delivery.pk}/resend", {})
         assert (status, message(content)) == (409, ["Its endpoint is disabled or deleted; give a url to send it to"])
-        assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 0, "hasMore": False}
+        assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == COUNTS
         Subscription.objects.all().delete()
     assert Delivery.objects.count() == 1
 
@@ -104,13 +147,12 @@ def test_a_range_is_resent_in_order_and_by_default_the_dead(call, loja, other, e
         ({"state": ["delivered", "dropped"]}, [1, 5]),
         ({"state": "dead"}, []),
         ({"ids": [made[2].pk, str(made[0].pk), 10**17]}, [0, 2]),
-        ({"ids": [made[3].pk], "state": "dead"}, [3]),
         ({"ids": []}, []),
     ]:
         last = Delivery.objects.order_by("pk").last().pk
         status, content = call("POST", path, body)
         new = list(Delivery.objects.filter(pk__gt=last).order_by("pk"))
-        assert (status, content) == (201, {"count": len(expected), "hasMore": False}), body
+        assert (status, content) == (201, COUNTS | {"count": len(expected)}), body
         assert [delivery.seq for delivery in new] == expected
         assert [delivery.resent_from for delivery in new] == [made[n].pk for n in expected]
         Delivery.objects.filter(pk__in=[delivery.pk for delivery in new]).update(state=State.PENDING)
@@ -123,16 +165,16 @@ def test_a_long_range_takes_several_calls_and_nothing_is_resent_twice(call, endp
     made = [a_delivery(endpoint, state=State.DEAD) for _ in range(5)]
     contents = [call("POST", "/webhook/deliveries/loja/resend", {})[1] for _ in range(4)]
     assert contents == [
-        {"count": 2, "hasMore": True},
-        {"count": 2, "hasMore": True},
-        {"count": 1, "hasMore": False},
-        {"count": 0, "hasMore": False},
+        COUNTS | {"count": 2, "hasMore": True},
+        COUNTS | {"count": 2, "hasMore": True},
+        COUNTS | {"count": 1},
+        COUNTS,
     ]
     again = Delivery.objects.exclude(resent_from=None).order_by("pk")
     assert list(again.values_list("resent_from", flat=True)) == [delivery.pk for delivery in made]
     # a resent delivery that died can be resent in turn
     again.filter(resent_from=made[0].pk).update(state=State.DEAD)
-    assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == {"count": 1, "hasMore": False}
+    assert call("POST", "/webhook/deliveries/loja/resend", {})[1] == COUNTS | {"count": 1}
 
 
 def test_another_url_is_guarded_gets_no_headers_and_is_signed_with_the_given_secret(call, endpoint, caplog):
@@ -313,3 +355,22 @@ def test_a_test_event_does_not_delay_ordered_deliveries(call, loja):
     Delivery.objects.filter(seq=0).update(due_at=timezone.now() + timedelta(hours=1), attempts=3)
     [claimed] = Delivery.objects.claim_first(endpoint.pk, 10, "a lease")
     assert (claimed.seq, claimed.is_ordered) == (2, True)
+
+
+# Through the real server, to a real receiver
+
+
+def test_what_is_pending_is_sent_at_once_and_only_once(fresh_server):
+    server = fresh_server(WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="3600", WEBHOOK_RETRY_MAX_DELAY_SECONDS="3600")
+    statuses = defaultdict(lambda: iter([500]))
+    with Receiver(lambda request: next(statuses[request.id], 200)) as receiver:
+        instance = server.create(webhook={"url": receiver.url, "events": ["CALL"]})
+        path = server.path("/webhook/deliveries", instance)
+        server.post(server.path("/event/publish", instance), [{"event": "call", "data": {}}] * 5)
+        until(lambda: all(row["attempts"] for row in server.get(path).json["deliveries"]) and len(statuses) == 5)
+
+        response = server.post(f"{path}/resend", {"state": "pending"})
+
+        assert (response.status, response.json) == (201, COUNTS | {"dueAtOnce": 5})
+        until(lambda: {row["state"] for row in server.get(path).json["deliveries"]} == {"delivered"})
+        assert (len(server.get(path).json["deliveries"]), len(receiver.requests)) == (5, 10)
