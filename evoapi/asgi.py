@@ -14,7 +14,7 @@ from instances.bounds import PASSWORD_HASHES, REST_THREADS, SENDING_THREADS
 from instances.ingress.admission import Admission
 from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
-from instances.ingress.webhooks import EvolutionIngress, MetaIngress
+from instances.providers import ingress_endpoints
 from realtime.api.publish import PublishIngress
 from realtime.asgi import SocketIO
 
@@ -45,5 +45,5 @@ def _threads_for(method: str, path: str) -> Application:
     return views
 
 
-router = IngressRouter([EvolutionIngress(), MetaIngress(), PublishIngress()], in_threads)
+router = IngressRouter([*ingress_endpoints(), PublishIngress()], in_threads)
 application = SocketIO(BodyLimit(router, Admission(router)))

@@ -256,10 +256,11 @@ if RABBITMQ_ENABLED:
 
 # Extension points: a new provider or transport is a file and a line here
 
+#: In the order in which clients are shown them.
 PROVIDERS = [
-    "instances.providers.evolution.EvolutionChannel",
-    "instances.providers.cloud_api.CloudApi",
     "instances.providers.whatsapp_web.WhatsAppWeb",
+    "instances.providers.cloud_api.CloudApi",
+    "instances.providers.evolution.EvolutionChannel",
 ]
 
 #: True if the server sends deliveries itself; otherwise `manage.py deliver` must run.

@@ -8,6 +8,10 @@ from typing import Any, Protocol
 from instances.events import EventType
 
 
+class InvalidPayload(ValueError):
+    """Raised by a provider for an invalid body, naming the field; answered with 400."""
+
+
 class Addressee(Protocol):
     """The attributes of an instance by which a change finds it."""
 

@@ -13,7 +13,7 @@ from instances.changes import OutgoingText
 from instances.errors import ApiError, NotFound, is_lock_timeout
 from instances.models import Instance, Message, SendUnderWay
 from instances.outbound.client import http_client
-from instances.providers import providers
+from instances.providers import provider_of
 from instances.providers.base import NotSent
 
 #: Attempts to store a sent message while another transaction keeps its instance locked.
@@ -24,9 +24,9 @@ class Sending:
     """One text that is being sent. `begin`, `finish` and `fail` use the database, `deliver` the network."""
 
     def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
-        """Take the validated data of `TextBody`. Raises ApiError for an invalid number."""
+        """Take the validated data of `TextBody`. Raises ApiError for an invalid number, or without a provider."""
         self.instance = instance
-        self.provider = providers()[instance.integration]
+        self.provider = provider_of(instance)
         try:
             remote_jid = self.provider.address(validated["number"])
         except ValueError as error:

@@ -2,7 +2,7 @@ from django.urls import path
 
 from instances.api import instances, messages, subscriptions
 from instances.ingress.view import IngressView
-from instances.ingress.webhooks import EvolutionIngress, MetaIngressView
+from instances.providers import ingress_endpoints
 
 urlpatterns = [
     path("", instances.Welcome.as_view()),
@@ -20,6 +20,5 @@ urlpatterns = [
     path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
     path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
-    path("webhook/evolution", IngressView.as_view(endpoint=EvolutionIngress())),
-    path("webhook/meta", MetaIngressView.as_view()),
+    *(path(each.path.lstrip("/"), IngressView.as_view(endpoint=each)) for each in ingress_endpoints()),
 ]

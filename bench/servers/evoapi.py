@@ -25,7 +25,7 @@ from bench.servers import control
 from evoapi.asgi import application
 from instances.crypto import Secret, digest
 from instances.events import EventType
-from instances.models import ApiKey, Instance, Integration, Message
+from instances.models import ApiKey, Instance, Message
 from realtime.database import database
 from realtime.envelope import EventNumber, render
 from realtime.log.models import Event
@@ -40,8 +40,8 @@ def prepare(config: dict[str, Any]) -> None:
     call_command("migrate", verbosity=0)
     with transaction.atomic():
         for number, name in enumerate(config["instances"]):
-            _create(name, config, integration=Integration.EVOLUTION, number=str(5511000000000 + number))
-        _create(config["meta"], config, integration=Integration.CLOUD_API, number=config["meta_number"])
+            _create(name, config, integration="EVOLUTION", number=str(5511000000000 + number))
+        _create(config["meta"], config, integration="WHATSAPP-BUSINESS", number=config["meta_number"])
         for key, scope in config["keys"].items():
             if scope == "*":
                 fields = {"prefix": key[:12], "scopes": [ApiKey.Scope.LISTEN], "all_instances": True}

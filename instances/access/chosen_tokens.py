@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q
 
 from instances.access.rate_limit import failed_authentications
 from instances.crypto import digest, digests, is_same
 from instances.errors import ApiError
-from instances.models import ApiKey, Instance, Integration
+from instances.integrations import shared_credentials
+from instances.models import ApiKey, Instance
 from instances.models.instance import MIN_TOKEN_LENGTH
 
 #: One sentence for weak tokens and for tokens that exist: it must not tell whether a guess is somebody's key.
@@ -28,7 +28,7 @@ def count_as_guess(address: str) -> None:
 def check_chosen_token(instance: Instance, token: str) -> None:
     """Raise ApiError for a token that is weak or that another key has; call it in the transaction that stores it.
 
-    Instances of the Cloud API may share one: it is often the Graph token of a business with several numbers.
+    Instances may share one that is their provider's credential: the Graph token of a business with several numbers.
     """
     if connection.vendor == "postgresql":
         # of two tenants that choose the same token at once, the second one waits here for the first one's commit
@@ -36,8 +36,8 @@ def check_chosen_token(instance: Instance, token: str) -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int(digest(token)[:15], 16)])
     candidates = digests(token)
     others = Instance.objects.filter(token_digest__in=candidates).exclude(pk=instance.pk)
-    if instance.integration == Integration.CLOUD_API:
-        others = others.filter(~Q(integration=Integration.CLOUD_API))
+    if instance.provider.token_is_credential:
+        others = others.exclude(integration__in=shared_credentials())
     is_taken = (
         is_same(token, settings.AUTHENTICATION_API_KEY)
         or ApiKey.objects.filter(digest__in=candidates).exists()

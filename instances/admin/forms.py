@@ -14,14 +14,16 @@ from django.utils import timezone
 from instances.access.rights import RIGHTS
 from instances.api.webhook import apply_changes
 from instances.crypto import MASK, Secret
+from instances.errors import ApiError
 from instances.events import SUBSCRIBABLE, EventType
-from instances.models import ApiKey, Instance, Integration, Subscription
+from instances.integrations import MEMBERS, described, integration_of, integrations
+from instances.models import ApiKey, Instance, Subscription
 from instances.names import is_number
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import check_headers
 from instances.outbound.webhook_secrets import new_secret
 from instances.outbound.webhook_urls import is_same_origin, masked_url
-from instances.providers import providers
+from instances.providers import provider_of
 
 
 class UrlField(forms.CharField):
@@ -32,8 +34,22 @@ class UrlField(forms.CharField):
         super().__init__(label="URL", required=False, max_length=2048, widget=widget, **options)
 
 
+#: The fields of the forms for members of POST /instance/create; the token's is not the model's, which no form shows.
+_FIELDS = MEMBERS | {"token": "own_token"}
+
+
 class NumberForm(forms.ModelForm):
     """Validation of the number, for the forms that add and change instances."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for member, name in MEMBERS.items():
+            if name in self.fields:
+                self.fields[name].help_text = self.description(member)
+
+    def description(self, member: str) -> str:
+        """Return what a member of the instance is for its integration."""
+        return self.instance.provider.members.get(member, "")
 
     def clean_number(self) -> str | None:
         number = self.cleaned_data["number"]
@@ -44,14 +60,23 @@ class NumberForm(forms.ModelForm):
     def check_with_provider(self) -> None:
         """Add the error of the provider, if it has one, to the field that is missing."""
         try:
-            providers()[self.instance.integration].check_new(self.instance)
+            provider_of(self.instance).check_new(self.instance)
+        except ApiError as error:
+            self.add_error(None, str(error.detail))
         except ValueError as error:
-            # the error begins with the name of the missing field
-            name = str(error).partition(" ")[0].replace("token", "own_token")
+            # the error begins with the name of the missing member
+            name = _FIELDS.get(str(error).partition(" ")[0])
             self.add_error(name if name in self.fields else None, str(error))
 
 
+def _integration_choices() -> list[tuple[str, str]]:
+    return [(name, integration.label) for name, integration in integrations().items()]
+
+
 class NewInstanceForm(NumberForm):
+    integration = forms.ChoiceField(
+        choices=_integration_choices, initial=Instance._meta.get_field("integration").default
+    )
     #: A field besides the model's `token`, whose value no form may show.
     own_token = forms.CharField(
         label="Token",
@@ -59,11 +84,11 @@ class NewInstanceForm(NumberForm):
         max_length=4096,
         # a PasswordInput is not filled in again when another field has an error
         widget=forms.PasswordInput(attrs={"class": "vTextField", "autocomplete": "off"}),
-        help_text="The instance's own key. Empty: it is generated. Cloud API: the Graph API's access token, required.",
+        help_text="The instance's own key. Empty: it is generated.",
     )
 
     #: True if the user may choose the instance's own token, with which all scopes come. Otherwise it is generated, and
-    #: a Cloud API instance's token is the Graph API's alone.
+    #: the token is the provider's credential alone, where it has one.
     may_choose_token = False
 
     class Meta:
@@ -72,12 +97,17 @@ class NewInstanceForm(NumberForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not self.may_choose_token:
-            self.fields["own_token"].help_text = "Cloud API: the Graph API's access token. Otherwise leave it empty."
+        own = self.fields["own_token"]
+        own_key = str(own.help_text) if self.may_choose_token else "Leave it empty, unless your provider needs one."
+        own.help_text = " ".join(filter(None, [own_key, described("token")]))
+
+    def description(self, member: str) -> str:
+        return described(member)
 
     def clean_own_token(self) -> str:
         token = self.cleaned_data["own_token"]
-        if token and not self.may_choose_token and self.cleaned_data.get("integration") != Integration.CLOUD_API:
+        integration = integration_of(self.cleaned_data.get("integration", ""))
+        if token and not self.may_choose_token and not integration.token_is_credential:
             raise ValidationError("You cannot choose an instance's own key: docs/rights.md says who can.")
         return token
 
@@ -87,12 +117,13 @@ class NewInstanceForm(NumberForm):
         if self.errors:
             return
         instance = self.instance
-        instance.integration, instance.number = self.cleaned_data["integration"], self.cleaned_data["number"]
-        instance.connection_state = providers()[instance.integration].initial_state
+        for name in ("integration", "number", "business_id"):
+            setattr(instance, name, self.cleaned_data[name])
+        instance.connection_state = instance.provider.initial_state
         if token := self.cleaned_data["own_token"]:
             if self.may_choose_token:
                 instance.give_token(token)
-            if instance.integration == Integration.CLOUD_API:
+            if instance.provider.token_is_credential:
                 instance.provider_token = Secret(token)
         self.check_with_provider()
 
@@ -119,11 +150,11 @@ class InstanceForm(NumberForm):
 
     def clean(self) -> None:
         super().clean()
-        if "number" in self.changed_data and not self.errors:
-            self.instance.number = self.cleaned_data["number"]
+        changed = {"number", "business_id"}.intersection(self.changed_data)
+        if changed and not self.errors:
+            for name in changed:
+                setattr(self.instance, name, self.cleaned_data[name])
             self.check_with_provider()
-            # Django skips this constraint, as it includes the integration, which is not in this form
-            self.instance.validate_constraints()
 
 
 #: The meanings of scopes, by scope.

@@ -19,8 +19,22 @@ from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
 from instances.crypto import is_same
+from instances.integrations import integrations
 from instances.models import Instance, Message, Subscription
 from instances.models.instance import MIN_TOKEN_LENGTH
+
+
+class IntegrationFilter(admin.SimpleListFilter):
+    """Filter by integration; the choices are the providers, as a DISTINCT would read all instances."""
+
+    title = "integration"
+    parameter_name = "integration"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, integration.label) for name, integration in integrations().items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(integration=self.value()) if self.value() else queryset
 
 
 class WebsocketFilter(admin.SimpleListFilter):
@@ -60,13 +74,22 @@ class TokenFilter(admin.SimpleListFilter):
 class InstanceAdmin(SecretAdmin):
     """The page of instances; `realtime` registers a subclass with columns of the log."""
 
-    list_display = ("name", "integration", "number", "state", "websocket", "stored_messages")
-    list_filter = ("integration", "connection_state", WebsocketFilter, TokenFilter)
+    list_display = ("name", "shown_integration", "number", "state", "websocket", "stored_messages")
+    list_filter = (IntegrationFilter, "connection_state", WebsocketFilter, TokenFilter)
     search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
     hidden_columns = ("token_digest",)
     form = InstanceForm
     readonly_fields = (
-        *("name", "integration", "token_strength", "websocket", "shown_settings", "id", "created_at", "updated_at"),
+        *(
+            "name",
+            "shown_integration",
+            "token_strength",
+            "websocket",
+            "shown_settings",
+            "id",
+            "created_at",
+            "updated_at",
+        ),
     )
     secret_name = "Token"  # noqa: S105
     secret_note = "It gives full access to this instance."  # noqa: S105
@@ -76,7 +99,7 @@ class InstanceAdmin(SecretAdmin):
             return [(None, {"fields": ("name", "integration", "number", "business_id", "own_token")})]
         profile = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url")
         return [
-            (None, {"fields": ("name", "integration", "connection_state", "token_strength", "websocket")}),
+            (None, {"fields": ("name", "shown_integration", "connection_state", "token_strength", "websocket")}),
             ("WhatsApp", {"fields": profile}),
             ("More", {"fields": ("shown_settings", "id", "created_at", "updated_at"), "classes": ("collapse",)}),
         ]
@@ -107,6 +130,10 @@ class InstanceAdmin(SecretAdmin):
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
         changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
         return changelist
+
+    @admin.display(description="integration", ordering="integration")
+    def shown_integration(self, instance: Instance) -> str:
+        return instance.provider.label
 
     @admin.display(description="state", ordering="connection_state")
     def state(self, instance: Instance) -> str:

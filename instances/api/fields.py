@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db.models import TextChoices
@@ -13,6 +13,7 @@ from rest_framework.exceptions import ErrorDetail
 
 from instances.bounds import LIST_ITEMS, TEXT_CHARACTERS
 from instances.events import SUBSCRIBABLE, EventType, describe_unknown_event
+from instances.integrations import integrations
 from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
 from instances.spelling import nearest
 
@@ -105,6 +106,24 @@ class EventName(serializers.Field):
         types = map(EventType.named, SUBSCRIBABLE)
         descriptions = [event_type.label for event_type in types if event_type]
         return {"type": "string", "enum": list(SUBSCRIBABLE), "x-enum-descriptions": descriptions}
+
+
+class IntegrationName(serializers.Field):
+    """The integration of one of the providers in settings.PROVIDERS."""
+
+    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: {names}")
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or data not in integrations():
+            self.fail("enum")
+        return data
+
+    def fail(self, key: str, **kwargs: Any) -> NoReturn:
+        super().fail(key, names=",".join(integrations()), **kwargs)
+
+    def schema(self) -> dict[str, Any]:
+        labels = [f"* `{name}` - {integration.label}" for name, integration in integrations().items()]
+        return {"type": "string", "enum": list(integrations()), "description": "\n".join(labels)}
 
 
 class Array(serializers.ListField):

@@ -46,8 +46,9 @@ from instances.api.webhook import (
 )
 from instances.crypto import Secret
 from instances.errors import ApiError, NotFound
-from instances.models import Instance, Integration, Subscription
-from instances.providers import providers
+from instances.integrations import MEMBERS, described, integration_of
+from instances.models import Instance, Subscription
+from instances.providers import provider_of
 
 
 class Welcome(APIView):
@@ -84,6 +85,13 @@ class CreateInstanceBody(CreateBody):
     webhook = CreateWebhookBody(required=False)
     rabbitmq = CreateWebsocketBody(required=False)
 
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields with descriptions by the providers."""
+        fields: dict[str, Any] = super().get_fields()
+        for member in MEMBERS:
+            fields[member].help_text = described(member)
+        return fields
+
 
 class CreateInstance(APIView):
     permission_classes = (GlobalKeyOnly,)
@@ -96,16 +104,16 @@ class CreateInstance(APIView):
         if validated["webhook"] and needs_url_check(validated["webhook"]):
             check_public_url(validated["webhook"]["url"])
         validated["rabbitmq"] = rabbitmq_settings.validate_create(request.data)
-        provider = providers()[validated["integration"]]
-        instance = self._new_instance(validated, provider.initial_state)
+        instance = self._new_instance(validated)
         try:
-            provider.check_new(instance)
+            provider_of(instance).check_new(instance)
         except ValueError as error:
             raise ApiError(str(error)) from None
         self._store(instance, validated)
         return Response(self._response_body(instance, validated), status=201)
 
-    def _new_instance(self, validated: dict[str, Any], initial_state: str) -> Instance:
+    def _new_instance(self, validated: dict[str, Any]) -> Instance:
+        integration = integration_of(validated["integration"])
         instance = Instance(
             name=validated["instanceName"],
             integration=validated["integration"],
@@ -114,14 +122,14 @@ class CreateInstance(APIView):
             owner_jid=validated.get("ownerJid") or None,
             profile_name=validated.get("profileName") or None,
             profile_pic_url=validated.get("profilePicUrl") or None,
-            connection_state=initial_state,
+            connection_state=integration.initial_state,
             settings={name: validated[name] for name in map(str, SettingsBody().fields)},
         )
-        if validated["integration"] != Integration.WHATSAPP_WEB:
-            instance.connection_state = validated.get("status") or initial_state
+        if integration.takes_state:
+            instance.connection_state = validated.get("status") or integration.initial_state
         if token := validated.get("token"):
             instance.give_token(token)
-            if validated["integration"] == Integration.CLOUD_API:
+            if integration.token_is_credential:
                 instance.provider_token = Secret(token)  # Evolution's clients give the Graph token by this name
         return instance
 
@@ -141,7 +149,7 @@ class CreateInstance(APIView):
         except IntegrityError:
             if Instance.objects.filter(name=instance.name).exists():
                 raise in_use_error("name", instance.name) from None
-            raise in_use_error("number", str(instance.number)) from None
+            raise in_use_error(instance.provider.unique, str(instance.unique_key)) from None
 
     def _response_body(self, instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
         return {

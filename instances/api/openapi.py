@@ -55,7 +55,7 @@ class Schema(AutoSchema):
             errors[404] = "It does not exist. Keys that are not for all instances get 401 for an unknown instance."
         if self.method in ("POST", "PATCH") or self.get_override_parameters():
             errors |= _REFUSED
-        return errors
+        return errors | getattr(self.view, "errors", {}).get(self.method, {})
 
     def _get_response_for_code(self, serializer: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Accept a TypedDict in place of a serializer, and register it as a named component."""

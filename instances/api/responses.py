@@ -11,7 +11,7 @@ from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
 from instances.crypto import MASK, UnreadableSecret
-from instances.models import Instance, Integration, Subscription
+from instances.models import Instance, Subscription
 from instances.outbound.webhook_urls import masked_url
 
 logger = logging.getLogger(__name__)
@@ -73,16 +73,16 @@ class Identity(TypedDict):
 def identity(instance: Instance, is_for_operator: bool) -> Identity:
     """Return the members that accompany an instance's token in a response.
 
-    The verify token of Meta's webhook is the operator's, and masked for others.
+    The verify token of a platform's webhook, such as Meta's, is the operator's, and masked for others.
     """
-    is_cloud_api = instance.integration == Integration.CLOUD_API
-    verify_token = settings.WA_BUSINESS_TOKEN_WEBHOOK if is_for_operator else MASK
+    path = instance.provider.callback_path
+    verify_token = instance.provider.verify_token if is_for_operator else MASK
     return {
         "instanceName": instance.name,
         "instanceId": str(instance.pk),
         "integration": instance.integration,
-        "webhookWaBusiness": f"{settings.SERVER_URL}/webhook/meta" if is_cloud_api else None,
-        "accessTokenWaBusiness": verify_token if is_cloud_api else "",
+        "webhookWaBusiness": f"{settings.SERVER_URL}{path}" if path else None,
+        "accessTokenWaBusiness": verify_token if path else "",
         "status": instance.connection_state,
     }
 

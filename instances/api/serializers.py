@@ -13,6 +13,7 @@ from instances.api.fields import (
     Distinct,
     EventName,
     Flag,
+    IntegrationName,
     MessageText,
     Milliseconds,
     Name,
@@ -22,7 +23,7 @@ from instances.api.fields import (
     Text,
     Token,
 )
-from instances.models import ConnectionState, Integration
+from instances.models import ConnectionState
 
 
 class RequestBody(serializers.Serializer):
@@ -79,7 +80,7 @@ class MintBody(RequestBody):
 
 class CreateBody(SettingsBody):
     instanceName = Name()
-    integration = Choice(Integration)
+    integration = IntegrationName()
     token = Token(required=False, allow_blank=True, max_length=4096)
     number = PhoneNumber(required=False, allow_blank=True, allow_null=True, max_length=255)
     businessId = Text(required=False, allow_blank=True, allow_null=True, max_length=255)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Self
 
 import orjson
+from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException
 from rest_framework.views import APIView
 
@@ -76,6 +77,10 @@ class IngressEndpoint(ABC):
         Returns the work to do in a transaction, or the response if there is none. Raises APIException to refuse the
         request.
         """
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Respond to a GET request to the path, by which some platforms verify it. Raises Http404 unless overridden."""
+        raise Http404
 
     def match(self, path: str) -> str | None:
         """Return the name in a path, "" for an endpoint without one, or None if the path is not this endpoint's."""

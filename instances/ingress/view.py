@@ -27,6 +27,9 @@ class IngressView(View):
         view.openapi_view = initkwargs.get("endpoint", cls.endpoint).openapi_view  # type: ignore[attr-defined] # a function's
         return view
 
+    def get(self, request: HttpRequest, name: str = "") -> HttpResponse:
+        return self.endpoint.get(request)
+
     def post(self, http_request: HttpRequest, name: str = "") -> HttpResponse:
         peer = http_request.META.get("REMOTE_ADDR", "")
         request = IngressRequest(self.endpoint, http_request.path, name, http_request.headers, peer, http_request.body)

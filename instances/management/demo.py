@@ -1,11 +1,13 @@
 """Two demo instances, created by the first run."""
 
-from instances.models import ConnectionState, Integration
+from instances.models import ConnectionState
+from instances.providers.cloud_api import CloudApi
+from instances.providers.evolution import EvolutionChannel
 
 DEMO = [
     {
         "name": "demo",
-        "integration": Integration.EVOLUTION,
+        "integration": EvolutionChannel.integration,
         "number": "550000000001",
         "owner_jid": "5511999990000@s.whatsapp.net",
         "profile_name": "Demo",
@@ -13,7 +15,7 @@ DEMO = [
     },
     {
         "name": "demo-cloud",
-        "integration": Integration.CLOUD_API,
+        "integration": CloudApi.integration,
         "number": "100000000000001",
         "business_id": "200000000000002",
         "owner_jid": "5511999990001@s.whatsapp.net",

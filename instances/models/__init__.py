@@ -4,7 +4,7 @@ from instances.models.access_revision import AccessRevision
 from instances.models.api_key import ApiKey
 from instances.models.contact import Chat, Contact
 from instances.models.fingerprint import Fingerprint
-from instances.models.instance import ConnectionState, Instance, Integration
+from instances.models.instance import ConnectionState, Instance
 from instances.models.message import Message, SendUnderWay
 from instances.models.subscription import Subscription
 
@@ -16,7 +16,6 @@ __all__ = [
     "Contact",
     "Fingerprint",
     "Instance",
-    "Integration",
     "Message",
     "SendUnderWay",
     "Subscription",

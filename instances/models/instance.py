@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
 from django.db.models.expressions import RawSQL
@@ -15,14 +16,9 @@ from django.db.models.lookups import LessThanOrEqual
 from instances.crypto import Secret, digest, digests
 from instances.events import EventType, announce
 from instances.fields import EncryptedField, JsonField, PlainField
+from instances.integrations import MAX_INTEGRATION_LENGTH, MEMBERS, Integration, integration_of, shared_credentials
 from instances.models.access_revision import AccessRevision
 from instances.names import MAX_NAME_LENGTH, digits, validate_name
-
-
-class Integration(models.TextChoices):
-    WHATSAPP_WEB = "WHATSAPP-BAILEYS", "WhatsApp Web"
-    CLOUD_API = "WHATSAPP-BUSINESS", "WhatsApp Cloud API"
-    EVOLUTION = "EVOLUTION", "Evolution channel"
 
 
 class ConnectionState(models.TextChoices):
@@ -39,6 +35,9 @@ _WEAK_CIPHER_LENGTH = 100
 
 #: Columns that decide which keys open an instance.
 KEY_COLUMNS = frozenset(("name", "token", "token_digest"))
+
+#: Columns that integrations make `unique_key` of.
+UNIQUE_COLUMNS = frozenset(("integration", *MEMBERS.values()))
 
 
 def new_token() -> str:
@@ -60,14 +59,14 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
     def with_token_strength(self) -> InstanceQuerySet:
         """Annotate each instance with `has_short_token` and `has_shared_token`; no token is decrypted for it.
 
-        A shared one is also another instance's, or a key. Instances of the Cloud API may share their token among
-        themselves: it is often a business's Graph token.
+        A shared one is also another instance's, or a key. Where it is the provider's credential, too, instances may
+        share it among themselves: it is often a business's token of the Graph API.
         """
         keys = apps.get_model("instances", "ApiKey").objects.values("digest")
         is_key = Q(token_digest__in=digests(settings.AUTHENTICATION_API_KEY)) | Q(token_digest__in=keys)
         others = Instance.objects.filter(token_digest=OuterRef("token_digest")).exclude(pk=OuterRef("pk"))
-        is_cloud_api = Q(integration=Integration.CLOUD_API)
-        is_shared = is_key | Q(Exists(others.exclude(is_cloud_api))) | (~is_cloud_api & Exists(others))
+        may_share = Q(integration__in=shared_credentials())
+        is_shared = is_key | Q(Exists(others.exclude(may_share))) | (~may_share & Exists(others))
         return self.annotate(
             has_short_token=LessThanOrEqual(Length("token"), _WEAK_CIPHER_LENGTH),
             has_shared_token=ExpressionWrapper(is_shared, models.BooleanField()),
@@ -83,11 +82,18 @@ class Instance(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=MAX_NAME_LENGTH, unique=True, validators=[validate_name])
-    integration = models.CharField(max_length=32, choices=Integration, default=Integration.EVOLUTION)
+    #: The name of a provider in settings.PROVIDERS; not a choice of the model, so that a new one needs no migration.
+    integration = models.CharField(max_length=MAX_INTEGRATION_LENGTH, default="EVOLUTION")
     number = models.CharField(
-        max_length=255, null=True, blank=True, help_text="Cloud API: the phone number id. Evolution channel: numberId."
+        max_length=255, null=True, blank=True, help_text="The number by which the provider knows the instance."
     )
     business_id = models.CharField(max_length=255, null=True, blank=True, help_text="WhatsApp business account id.")
+    unique_key = models.CharField(
+        max_length=255,
+        null=True,
+        editable=False,
+        help_text="What no other instance of this integration may have. Filled by the provider; empty: it may repeat.",
+    )
     owner_jid = models.CharField("owner JID", max_length=255, null=True, blank=True)
     profile_name = PlainField(max_length=255, null=True, blank=True)
     profile_pic_url = models.TextField("profile picture URL", null=True, blank=True)
@@ -116,11 +122,10 @@ class Instance(models.Model):
             models.Index(fields=("business_id",), name="instance_business_id"),
         )
         constraints = (
-            # an inbound payload names only the number, so a number must identify one instance
+            # an inbound payload names only the number, so a number must identify one instance; null may repeat
             models.UniqueConstraint(
-                fields=("integration", "number"),
-                condition=Q(integration__in=(Integration.CLOUD_API, Integration.EVOLUTION), number__isnull=False),
-                name="instance_number_is_unique",
+                fields=("integration", "unique_key"),
+                name="instance_unique_key",
                 violation_error_message="This number is already in use.",
             ),
         )
@@ -135,6 +140,9 @@ class Instance(models.Model):
         state = self.__dict__.get("connection_state")
         update_fields = kwargs.get("update_fields")
         keys = KEY_COLUMNS if update_fields is None else KEY_COLUMNS.intersection(update_fields)
+        if update_fields is None or UNIQUE_COLUMNS.intersection(update_fields):
+            self.fill_unique_key()
+            kwargs["update_fields"] = None if update_fields is None else {*update_fields, "unique_key"}
         with transaction.atomic():
             is_access_change = bool(keys) and not self._state.adding and self._changes_access(keys)
             super().save(*args, **kwargs)
@@ -145,6 +153,19 @@ class Instance(models.Model):
             if getattr(self, "_announced_state", state) != state:
                 announce(EventType.CONNECTION_UPDATE, self, self._connection_update())
         self._announced_state = state
+
+    def fill_unique_key(self) -> None:
+        """Set the column of the unique constraint, as the integration declares it."""
+        self.unique_key = self.provider.unique_key(self)
+
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
+        """Validate the constraints, also that of `unique_key`, which Django skips in forms: they do not have it."""
+        self.fill_unique_key()
+        others = Instance.objects.filter(integration=self.integration, unique_key=self.unique_key).exclude(pk=self.pk)
+        if self.unique_key and others.exists():
+            member = self.provider.unique
+            raise ValidationError({MEMBERS[member]: f"This {member} is already in use."})
+        super().validate_constraints(exclude=exclude)
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Instance:
@@ -199,13 +220,16 @@ class Instance(models.Model):
         self.save(update_fields=["token", "token_digest", "updated_at"])
 
     @property
+    def provider(self) -> Integration:
+        """The integration of the instance, as its provider declares it."""
+        return integration_of(self.integration)
+
+    @property
     def phone(self) -> str | None:
         """The instance's own phone number in digits, where it is known."""
-        return digits(self.owner_jid or "") or (
-            self.number if self.integration == Integration.EVOLUTION and self.number else None
-        )
+        return digits(self.owner_jid or "") or (self.number if self.provider.number_is_phone and self.number else None)
 
     @property
     def sender(self) -> str | None:
         """The JID that events name as `sender`; like Evolution API's, only WhatsApp Web's events have one."""
-        return self.owner_jid if self.integration == Integration.WHATSAPP_WEB else None
+        return self.owner_jid if self.provider.names_sender else None

@@ -1,18 +1,16 @@
-"""The base class of providers."""
+"""The base class of providers: a subclass is a file of its own, and a line in settings.PROVIDERS."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from instances import json_body
-from instances.changes import Change, OutgoingText
+from instances.changes import Change, InvalidPayload, OutgoingText
+from instances.ingress.endpoint import IngressEndpoint
+from instances.integrations import MEMBERS, Integration
 from instances.models import Instance
-
-
-class InvalidPayload(ValueError):
-    """Raised by `Provider.parse` for an invalid body, naming the field; answered with 400."""
 
 
 class NotSent(Exception):
@@ -24,14 +22,16 @@ class NotSent(Exception):
         self.status = status
 
 
-class Provider(ABC):
-    """A connection to WhatsApp. Subclasses set `integration` and override the methods they support."""
+class Provider(Integration, ABC):
+    """A connection to WhatsApp. Subclasses declare an integration and override the methods they support."""
 
-    integration: ClassVar[str]
-    #: The connection state of a new instance.
-    initial_state: ClassVar[str] = "open"
     #: The status of a message once WhatsApp has accepted it, if the provider reports statuses.
     sent_status: ClassVar[str | None] = None
+
+    @property
+    def endpoints(self) -> Sequence[IngressEndpoint]:
+        """The endpoints that take its payloads, such as a `ProviderIngress`; each describes itself for OpenAPI."""
+        return ()
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
         """Return the changes that a request's body reports, in order; pure. Raises InvalidPayload, naming the field."""
@@ -49,7 +49,10 @@ class Provider(ABC):
         """
 
     def check_new(self, instance: Instance) -> None:
-        """Raise ValueError, with an error text for the client, if a new instance lacks a required field."""
+        """Raise ValueError, with an error text for the client, if a new instance lacks a required member."""
+        for member in self.required:
+            if not getattr(instance, MEMBERS[member]):
+                raise ValueError(f"{member} is required")
 
 
 def load_json(body: bytes) -> dict[str, Any]:

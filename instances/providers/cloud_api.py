@@ -7,7 +7,6 @@ members without a counterpart in Evolution API keep Meta's names.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,12 @@ from django.conf import settings
 from instances.changes import Change, InboundMessage, Notice, OutgoingText, StatusReport
 from instances.crypto import MASK, UnreadableSecret
 from instances.events import EventType
-from instances.models import Instance, Integration
+from instances.ingress.endpoint import IngressEndpoint
+from instances.models import Instance
 from instances.names import digits, is_user_id, jid
 from instances.outbound.client import Unreachable, http_client
 from instances.providers.base import NotSent, Provider, load_json
+from instances.providers.cloud_api_ingress import MetaIngress
 from instances.providers.cloud_api_messages import content_of
 
 logger = logging.getLogger(__name__)
@@ -37,24 +38,27 @@ _USUAL_FIELDS = {"", "messages", "message_echoes", "smb_message_echoes", "calls"
 MAX_EXPLANATION_LENGTH = 1000
 
 
-def is_signed(body: bytes, signature: str, app_secret: str) -> bool:
-    """Return whether X-Hub-Signature-256 is Meta's signature of these bytes: HMAC-SHA-256 keyed with the app secret.
-
-    https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads
-    """
-    expected = "sha256=" + hmac.new(app_secret.encode(), body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
-
-
 class CloudApi(Provider):
-    integration = Integration.CLOUD_API
+    integration = "WHATSAPP-BUSINESS"
+    label = "WhatsApp Cloud API"
+    members = {
+        "token": "the access token of the Graph API",
+        "number": "the phone number id",
+        "businessId": "the id of the business account",
+    }
+    required = ("token", "number")
+    unique = "number"
+    token_is_credential = True
+    callback_path = MetaIngress.path
     sent_status = "PENDING"
 
-    def check_new(self, instance: Instance) -> None:
-        if not instance.provider_token:
-            raise ValueError("token is required")
-        if not instance.number:
-            raise ValueError("number is required")
+    @property
+    def verify_token(self) -> str:
+        return settings.WA_BUSINESS_TOKEN_WEBHOOK
+
+    @property
+    def endpoints(self) -> list[IngressEndpoint]:
+        return [MetaIngress(self)]
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
         """Return the changes that all entries report, in Meta's order.

@@ -7,19 +7,41 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from instances.changes import Change, InboundMessage, OutgoingText
-from instances.models import Instance, Integration
-from instances.providers.base import InvalidPayload, Provider, load_json
+from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.views import APIView
+
+from instances.access.access import Access
+from instances.access.cache import AccessCache
+from instances.access.client_address import is_within
+from instances.changes import Change, InboundMessage, InvalidPayload, OutgoingText
+from instances.errors import ApiError
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse
+from instances.ingress.webhooks import SUCCESS, ProviderIngress, ProviderWork
+from instances.models import Instance
+from instances.providers.base import Provider, load_json
 
 #: Widths of the columns for ids and addresses, and for message types.
 MAX_ID_LENGTH = 255
 MAX_TYPE_LENGTH = 64
 #: Characters of a picture's URL; WhatsApp signs them at length.
 MAX_URL_LENGTH = 8192
+#: The pattern of texts that fit a column, in the OpenAPI document.
+NO_NUL = r"^[^\x00]*$"
 
 
 class EvolutionChannel(Provider):
-    integration = Integration.EVOLUTION
+    integration = "EVOLUTION"
+    label = "Evolution channel"
+    members = {"number": "`numberId` of its payloads, the phone number"}
+    unique = "number"
+    number_is_phone = True
+
+    @property
+    def endpoints(self) -> list[IngressEndpoint]:
+        return [EvolutionIngress(self)]
 
     def parse(self, body: bytes, headers: Mapping[str, str]) -> list[Change]:
         """Return the one message of a body, which has the shape of Evolution API's POST /webhook/evolution."""
@@ -85,3 +107,77 @@ def _text(holder: dict[str, Any], name: str, path: str = "") -> str:
     if not value:
         raise InvalidPayload(f'instance requires property "{path}{name}"')
     return value
+
+
+# The endpoint
+
+
+class EvolutionKey(serializers.Serializer):
+    remoteJid = serializers.RegexField(NO_NUL, max_length=MAX_ID_LENGTH)
+    id = serializers.RegexField(NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_ID_LENGTH)
+    fromMe = serializers.BooleanField(required=False)
+    participant = serializers.RegexField(
+        NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_ID_LENGTH
+    )
+
+
+class EvolutionPayload(serializers.Serializer):
+    """A payload, described for the OpenAPI document; the provider validates it."""
+
+    numberId = serializers.RegexField(NO_NUL, max_length=MAX_ID_LENGTH)
+    key = EvolutionKey()
+    message = serializers.DictField(required=False, allow_null=True)
+    pushName = serializers.RegexField(NO_NUL, required=False, allow_null=True, allow_blank=True)
+    messageType = serializers.RegexField(
+        NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_TYPE_LENGTH
+    )
+    profilePicUrl = serializers.RegexField(
+        NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_URL_LENGTH
+    )
+
+
+class EvolutionWebhook(APIView):
+    """Describes `EvolutionIngress` in the OpenAPI document."""
+
+    @extend_schema(request=EvolutionPayload, responses={200: OpenApiTypes.ANY})
+    def post(self, request: Any) -> None:
+        """Receive messages from an engine of the Evolution channel.
+
+        The response to an unknown number has an empty body.
+        """
+
+
+class EvolutionIngress(ProviderIngress):
+    """POST /webhook/evolution: the payloads of the engine behind an instance of the Evolution channel."""
+
+    path = "/webhook/evolution"
+    openapi_view = EvolutionWebhook
+
+    def authorize(self, request: IngressRequest, cache: AccessCache) -> Access | None:
+        if "apikey" in request.headers or not _is_open_to(request):
+            return super().authorize(request, cache)
+        if not _is_json(request):
+            raise ApiError("Without a key the Content-Type must be application/json", 415)
+        return None
+
+    def prepare(self, request: IngressRequest, cache: AccessCache) -> EvolutionWork:
+        access = self.authorize(request, cache)
+        return EvolutionWork(self.provider.integration, self.parse(request), access, cache)
+
+
+def _is_open_to(request: IngressRequest) -> bool:
+    """Return whether EVOLUTION_INGRESS_OPEN lets the client post without a key."""
+    allowed, caller = settings.EVOLUTION_INGRESS_OPEN, request.caller
+    is_allowed = allowed if isinstance(allowed, bool) else is_within(caller.address, allowed)
+    return is_allowed and caller.may_be_keyless
+
+
+def _is_json(request: IngressRequest) -> bool:
+    """Return whether the body is declared as JSON: browsers send that for no page of another origin without asking."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+class EvolutionWork(ProviderWork):
+    def response(self) -> IngressResponse:
+        # clients recognize an unknown number by the empty response
+        return IngressResponse(200, SUCCESS if self.has_instances or not self.changes else b"")

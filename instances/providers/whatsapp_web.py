@@ -7,13 +7,16 @@ closed and send nothing.
 from __future__ import annotations
 
 from instances.changes import OutgoingText
-from instances.models import ConnectionState, Instance, Integration
+from instances.models import ConnectionState, Instance
 from instances.providers.base import NotSent, Provider
 
 
 class WhatsAppWeb(Provider):
-    integration = Integration.WHATSAPP_WEB
-    initial_state = ConnectionState.CLOSE
+    integration = "WHATSAPP-BAILEYS"
+    label = "WhatsApp Web"
+    initial_state = ConnectionState.CLOSE.value
+    takes_state = False
+    names_sender = True
 
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
         raise NotSent(f'The "{instance.name}" instance is not connected')

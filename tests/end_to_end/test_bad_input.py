@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from instances.errors import no_such_route
 from instances.events import event_occurred
 from instances.ingress.body_limit import BodyLimit
-from instances.models import Instance, Integration, Message, Subscription
+from instances.models import Instance, Message, Subscription
 from realtime.log.models import Event
 from tests.environment import APP_SECRET, GLOBAL_KEY
 from tests.server import Number, Server
@@ -73,7 +73,7 @@ def instance(server) -> Number:
 
 @pytest.fixture
 def rows(db) -> Instance:
-    return Instance.objects.create(name="loja", integration=Integration.EVOLUTION, number="1001")
+    return Instance.objects.create(name="loja", integration="EVOLUTION", number="1001")
 
 
 members = st.sampled_from(

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from instances.changes import OutgoingText
 from instances.crypto import Secret
-from instances.models import Instance, Integration
+from instances.models import Instance
 from instances.providers.base import NotSent
 from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
@@ -312,7 +312,7 @@ async def test_a_request_to_graph_is_aborted_at_the_deadline(graph, monkeypatch,
     monkeypatch.setattr("instances.outbound.client.DEADLINE", 0.2)
     settings.WA_BUSINESS_URL = graph.url
     release = graph.held()
-    instance = Instance(integration=Integration.CLOUD_API, number="123", provider_token=Secret("graph-token"))
+    instance = Instance(integration="WHATSAPP-BUSINESS", number="123", provider_token=Secret("graph-token"))
 
     with pytest.raises(NotSent) as raised:
         await CloudApi().send_text(instance, OutgoingText(remote_jid=ANA, text="hello"))
@@ -326,7 +326,7 @@ async def test_a_request_to_graph_is_aborted_at_the_deadline(graph, monkeypatch,
 async def test_a_token_that_no_header_can_hold_is_not_sent(graph, settings, token):
     settings.WA_BUSINESS_URL = graph.url
     secret = None if token is None else Secret(token)
-    instance = Instance(integration=Integration.CLOUD_API, number="123", provider_token=secret)
+    instance = Instance(integration="WHATSAPP-BUSINESS", number="123", provider_token=secret)
 
     with pytest.raises(NotSent):
         await CloudApi().send_text(instance, OutgoingText(remote_jid=ANA, text="hello"))

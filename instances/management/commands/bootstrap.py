@@ -42,6 +42,6 @@ class Command(BaseCommand):
             return
         for fields in DEMO:
             instance = Instance(**fields)
-            if instance.integration == "WHATSAPP-BUSINESS":
+            if instance.provider.token_is_credential:
                 instance.provider_token = Secret("none: this is a demo")
             instance.save()

@@ -11,7 +11,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from instances.crypto import UnreadableSecret
-from instances.models import Instance, Integration
+from instances.models import Instance
+from instances.providers.cloud_api import CloudApi
+from instances.providers.evolution import EvolutionChannel
 
 TEXT = """
 evoapi
@@ -54,7 +56,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         url = settings.SERVER_URL or f"http://{_shown_host()}:{settings.SERVER_PORT}"
         instances = list(Instance.objects.all()[:20])
-        first = next((i for i in instances if i.integration == Integration.EVOLUTION and i.number), None)
+        first = next((i for i in instances if i.integration == EvolutionChannel.integration and i.number), None)
         rows = [f'  Instance "{i.name}"  {i.integration}, token {_shown(i)}' for i in instances]
         if first is None:
             rows.append("  (no instance of the Evolution channel yet: POST /instance/create)")
@@ -68,7 +70,7 @@ class Command(BaseCommand):
                 name=first.name if first else "<instance name>",
                 token=_shown(first) if first else "<its token>",
                 inbound=orjson.dumps(_inbound(first)).decode(),
-                meta=_meta(url, next((i for i in instances if i.integration == Integration.CLOUD_API), None)),
+                meta=_meta(url, next((i for i in instances if i.integration == CloudApi.integration), None)),
             )
         )
 

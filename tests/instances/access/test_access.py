@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from instances.crypto import Secret
-from instances.models import ApiKey, Instance, Integration
+from instances.models import ApiKey, Instance
 from tests.environment import GLOBAL_KEY
 
 pytestmark = pytest.mark.any_database
@@ -171,9 +171,7 @@ def test_only_a_key_with_the_manage_scope_reads_the_token(call, mine):
 
 
 def test_the_graph_token_is_no_key_when_the_instance_has_its_own_token(call, db):
-    whatsapp = Instance(
-        name="minha loja", integration=Integration.CLOUD_API, number="1", provider_token=Secret("graph")
-    )
+    whatsapp = Instance(name="minha loja", integration="WHATSAPP-BUSINESS", number="1", provider_token=Secret("graph"))
     whatsapp.give_token("own-token")
     whatsapp.save()
     assert call("connectionState", "own-token").status_code == 200

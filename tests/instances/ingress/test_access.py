@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from instances.access.cache import AccessCache
-from instances.models import ApiKey, Instance, Integration, Subscription
+from instances.models import ApiKey, Instance, Subscription
 from tests.in_process import until
 from tests.server import Number, Response, Server
 
@@ -17,7 +17,7 @@ in_process = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def mine(db) -> Instance:
-    return Instance.objects.create(name="mine", integration=Integration.EVOLUTION, number="1001")
+    return Instance.objects.create(name="mine", integration="EVOLUTION", number="1001")
 
 
 def publish(server: Server, instance: Number, key: str) -> Response:

@@ -23,8 +23,8 @@ from instances.ingress.asgi import IngressRouter
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse
 from instances.ingress.queue import LARGE_BODY, IngressQueue
-from instances.ingress.webhooks import EvolutionIngress
-from instances.models import Contact, Instance, Integration, Message
+from instances.models import Contact, Instance, Message
+from instances.providers.evolution import EvolutionChannel, EvolutionIngress
 from realtime.api.publish import PublishIngress
 from realtime.log.models import Event
 from realtime.log.stream import Stream
@@ -48,7 +48,7 @@ def queue(short_connections) -> IngressQueue:
 
 @pytest.fixture
 def mine(db) -> Instance:
-    return Instance.objects.create(name="mine", integration=Integration.EVOLUTION, number="1001")
+    return Instance.objects.create(name="mine", integration="EVOLUTION", number="1001")
 
 
 def published(
@@ -67,7 +67,8 @@ def message(text: str, number: str = "1001") -> dict[str, Any]:
 
 def received(text: str, number: str = "1001", key: str = GLOBAL_KEY) -> IngressRequest:
     body = json.dumps(message(text, number)).encode()
-    return IngressRequest(EvolutionIngress(), "/webhook/evolution", "", {"apikey": key}, "127.0.0.1", body)
+    endpoint = EvolutionIngress(EvolutionChannel())
+    return IngressRequest(endpoint, "/webhook/evolution", "", {"apikey": key}, "127.0.0.1", body)
 
 
 class Blocker(IngressEndpoint):
@@ -156,7 +157,7 @@ def transactions(receiver) -> list[list[str]]:
 
 @in_process
 def test_requests_that_wait_together_share_a_transaction(queue, mine, transactions):
-    other = Instance.objects.create(name="other", integration=Integration.EVOLUTION, number="1002")
+    other = Instance.objects.create(name="other", integration="EVOLUTION", number="1002")
     first, last = ([received(f"text {n}", "1002") for n in numbers] for numbers in (range(10), range(10, 20)))
 
     outcomes = together(queue, [*first, *(published(n) for n in range(30)), *last])
@@ -330,7 +331,7 @@ def test_one_bad_request_among_fifty_over_http_is_the_only_one_that_fails(mine, 
 
     receiver(fail)
     with InProcessServer() as inside, ThreadPoolExecutor(25) as pool:
-        inside.application.other = BodyLimit(IngressRouter([EvolutionIngress()], other))
+        inside.application.other = BodyLimit(IngressRouter([EvolutionIngress(EvolutionChannel())], other))
         client = node.connect(f"{inside.url}/mine", auth={"apikey": GLOBAL_KEY}).connected()
         posted = pool.map(lambda text: post(inside.url, text), [*(f"good {n}" for n in range(49)), "bad"])
         assert list(posted) == [200] * 49 + [500]

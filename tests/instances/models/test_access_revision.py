@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from instances.access.access import Access
 from instances.events import access_changed
-from instances.models import AccessRevision, ApiKey, Instance, Integration, Subscription
+from instances.models import AccessRevision, ApiKey, Instance, Subscription
 from tests.environment import GLOBAL_KEY
 from tests.instances.providers.test_cloud_api import post, text, value_with
 from tests.threads import errors_in_threads
@@ -160,7 +160,7 @@ def test_minting_a_token_does_not_bump_it(mine):
 
 
 def test_inbound_messages_and_statuses_do_not_bump_it(db):
-    mine = Instance.objects.create(name="minha loja", number="1001", integration=Integration.CLOUD_API)
+    mine = Instance.objects.create(name="minha loja", number="1001", integration="WHATSAPP-BUSINESS")
     metadata = {"phone_number_id": "1001", "display_phone_number": "5511"}
     messages = value_with(metadata=metadata, messages=[text("ABC")])
     statuses = value_with("1001", statuses=[{"id": "ABC", "status": "read", "recipient_id": "5511988887777"}])

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from instances.changes import InboundMessage, Notice
 from instances.crypto import Secret
 from instances.events import event_occurred
-from instances.models import Chat, Contact, Instance, Integration, Message
+from instances.models import Chat, Contact, Instance, Message
 from instances.providers.base import InvalidPayload
-from instances.providers.cloud_api import CloudApi, is_signed
+from instances.providers.cloud_api import CloudApi
+from instances.providers.cloud_api_ingress import is_signed
 from realtime.log.models import Event
 from tests.clients.node import NodeSocket
 from tests.environment import APP_SECRET, VERIFY_TOKEN
@@ -544,7 +545,7 @@ def test_a_body_without_entries_is_logged(caplog, entry):
 def instance(db) -> Instance:
     return Instance.objects.create(
         name="loja",
-        integration=Integration.CLOUD_API,
+        integration="WHATSAPP-BUSINESS",
         number=NUMBER,
         business_id=BUSINESS,
         provider_token=Secret("graph-token"),
@@ -662,12 +663,12 @@ def test_the_instances_own_phone_is_stored(instance):
 
 def test_a_business_update_is_announced_for_all_numbers_of_the_business_and_no_other(instance):
     second = Instance.objects.create(
-        name="filial", integration=Integration.CLOUD_API, number=OTHER_NUMBER, business_id=BUSINESS
+        name="filial", integration="WHATSAPP-BUSINESS", number=OTHER_NUMBER, business_id=BUSINESS
     )
     others = [
-        Instance.objects.create(name="alheia", integration=Integration.CLOUD_API, number="1", business_id="2"),
-        Instance.objects.create(name="sem", integration=Integration.CLOUD_API, number="2"),
-        Instance.objects.create(name="evolution", integration=Integration.EVOLUTION, number="3", business_id=BUSINESS),
+        Instance.objects.create(name="alheia", integration="WHATSAPP-BUSINESS", number="1", business_id="2"),
+        Instance.objects.create(name="sem", integration="WHATSAPP-BUSINESS", number="2"),
+        Instance.objects.create(name="evolution", integration="EVOLUTION", number="3", business_id=BUSINESS),
     ]
 
     post(payload("account"))
@@ -678,7 +679,7 @@ def test_a_business_update_is_announced_for_all_numbers_of_the_business_and_no_o
 
 
 def test_a_change_without_a_number_and_a_business_is_dropped(db):
-    lone = Instance.objects.create(name="sem", integration=Integration.CLOUD_API, number=NUMBER)
+    lone = Instance.objects.create(name="sem", integration="WHATSAPP-BUSINESS", number=NUMBER)
     body = value_with(messages=[text()])
     body["entry"].append({"changes": [{"field": "account_update", "value": {"event": "DISABLED_UPDATE"}}]})
     post(body)
