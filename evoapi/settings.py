@@ -12,13 +12,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from evoapi import database_url
 from evoapi.private_files import SQLITE_SUFFIXES, make_private
 from evoapi.secrets import SecretsFile, token
 from instances import bounds
@@ -50,11 +50,16 @@ def _events(prefix: str) -> frozenset[str]:
     return frozenset(name.removeprefix(prefix) for name in names if env.bool(name))
 
 
+def _url(name: str, default: str = "") -> str:
+    """Return a URL without the quotes that some ways of setting variables leave around it."""
+    return database_url.unquoted(env.str(name, default="")) or default
+
+
 # Address of the server
 
 SERVER_HOST = env.str("SERVER_HOST", default="127.0.0.1")
 SERVER_PORT = env.int("SERVER_PORT", default=8080)
-SERVER_URL = env.str("SERVER_URL", default="").rstrip("/")
+SERVER_URL = _url("SERVER_URL").rstrip("/")
 _server = urlsplit(SERVER_URL)
 if SERVER_URL and not (_server.scheme in ("http", "https") and _server.hostname):
     raise ImproperlyConfigured("SERVER_URL must be an http or https URL, such as https://evo.example.com")
@@ -99,8 +104,9 @@ TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
 
 # Database
 
-_database_url = env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
-_database: dict[str, Any] = environ.Env.db_url_config(_database_url)
+_database, _ignored_options = database_url.parse(
+    _url("DATABASE_URL") or f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
+)
 IS_SQLITE = "sqlite" in _database["ENGINE"]
 if IS_SQLITE:
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -179,7 +185,7 @@ def _generated_by_bootstrap(name: str) -> str:
 
 WA_BUSINESS_TOKEN_WEBHOOK = _generated_by_bootstrap("WA_BUSINESS_TOKEN_WEBHOOK")
 WA_BUSINESS_APP_SECRET = _generated_by_bootstrap("WA_BUSINESS_APP_SECRET")
-WA_BUSINESS_URL = env.str("WA_BUSINESS_URL", default="https://graph.facebook.com").rstrip("/")
+WA_BUSINESS_URL = _url("WA_BUSINESS_URL", default="https://graph.facebook.com").rstrip("/")
 WA_BUSINESS_VERSION = env.str("WA_BUSINESS_VERSION", default="v20.0")
 
 # The admin's first login
@@ -235,7 +241,7 @@ DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", def
 # RabbitMQ
 
 RABBITMQ_ENABLED = env.bool("RABBITMQ_ENABLED", default=False)
-RABBITMQ_URI = env.str("RABBITMQ_URI", default="")
+RABBITMQ_URI = _url("RABBITMQ_URI")
 #: The exchange for the events of all instances; those of one instance are published to an exchange of its name.
 RABBITMQ_EXCHANGE_NAME = env.str("RABBITMQ_EXCHANGE_NAME", default="") or "evolution_exchange"
 #: Prefix of the names of the queues for the events of all instances.
@@ -312,7 +318,7 @@ WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = _statuses("WEBHOOK_RETRY_NON_RETRYABL
 
 #: The global webhook, which receives the events of all instances. Its URL is the operator's, and may be private.
 WEBHOOK_GLOBAL_ENABLED = env.bool("WEBHOOK_GLOBAL_ENABLED", default=False)
-WEBHOOK_GLOBAL_URL = env.str("WEBHOOK_GLOBAL_URL", default="")
+WEBHOOK_GLOBAL_URL = _url("WEBHOOK_GLOBAL_URL")
 WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS = env.bool("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", default=False)
 #: The secret that its deliveries are signed with; if it is empty, they are not signed.
 WEBHOOK_GLOBAL_SECRET = env.str("WEBHOOK_GLOBAL_SECRET", default="")
@@ -423,3 +429,7 @@ logging.config.dictConfig(
         },
     }
 )
+if _ignored_options:
+    logging.getLogger("evoapi.settings").warning(
+        "DATABASE_URL has options without effect: %s", ", ".join(_ignored_options)
+    )
