@@ -103,9 +103,13 @@ class EventName(serializers.Field):
         return data
 
     def schema(self) -> dict[str, Any]:
-        types = map(EventType.named, SUBSCRIBABLE)
-        descriptions = [event_type.label for event_type in types if event_type]
-        return {"type": "string", "enum": list(SUBSCRIBABLE), "x-enum-descriptions": descriptions}
+        # one spelling of each: generators of clients make one member of two
+        names: dict[EventType, str] = {}
+        for name in SUBSCRIBABLE:
+            if event_type := EventType.named(name):
+                names.setdefault(event_type, name)
+        descriptions = [event_type.label for event_type in names]
+        return {"type": "string", "enum": list(names.values()), "x-enum-descriptions": descriptions}
 
 
 class IntegrationName(serializers.Field):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import instances.urls
 import realtime.api.urls
 from evoapi.openapi import document
 from instances.api.openapi import Generator
+from instances.events import EventType
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
@@ -47,6 +49,42 @@ def test_the_schema_of_a_response_is_that_of_its_type(described):
     row = described["components"]["schemas"]["DeliveryRow"]
     assert row["properties"]["resentFrom"] == {"type": "string", "nullable": True}
     assert set(row["required"]) == set(row["properties"])
+
+
+def enums(part: Any) -> Iterator[list[Any]]:
+    """Yield every enum in a part of the document."""
+    if isinstance(part, dict):
+        if "enum" in part:
+            yield part["enum"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from enums(each)
+
+
+@pytest.mark.any_database
+def test_an_enum_has_one_spelling_of_each_value(described):
+    """Generators of clients make a member of each value, named in capitals, and stop at two of one name."""
+    found = list(enums(described))
+    assert any("messages.upsert" in enum for enum in found)
+    assert any("MESSAGES_UPSERT" in enum for enum in found)
+    for enum in found:
+        members = [re.sub(r"[^A-Z0-9]+", "_", str(value).upper()) for value in enum]
+        types = [event_type for value in enum if (event_type := EventType.named(value))]
+        assert len(set(members)) == len(members), enum
+        assert len(set(types)) == len(types), enum
+
+
+def test_both_spellings_of_an_event_are_taken(server: Server):
+    instance = server.create()
+    for name in ("messages.upsert", "MESSAGES_UPSERT"):
+        published = server.post(server.path("/event/publish", instance), {"event": name, "data": {}})
+        assert published.status == 201
+        found = server.get(server.path("/event/find", instance) + f"?type={name}")
+        assert {event["event"] for event in found.json["events"]} == {"messages.upsert"}
+    for name in ("GROUP_UPDATE", "GROUPS_UPDATE"):
+        settings = {"websocket": {"enabled": True, "events": [name]}}
+        assert server.post(server.path("/websocket/set", instance), settings).status == 201
 
 
 @pytest.mark.any_database
