@@ -82,6 +82,38 @@ def test_a_page_joins_with_a_minted_token(server, demo):
         receive_until(server, demo, program, "messages.upsert")
 
 
+PRINT = """
+for (const [name, socket] of Object.entries({ sales, office })) {
+    socket.on("connect", () => console.log(name, "joined"));
+    socket.on("connect_error", (error) => console.log(name, error.message));
+}
+setTimeout(() => console.log("connections", new Set([sales.io, office.io]).size), 100);
+"""
+
+
+def two_instances(server):
+    """Return the snippet of two instances on one page, for instances of this server, and their tokens."""
+    code = re.sub(r"https://evo\.example\.com", server.url, snippet("docs/clients.md", "js", "<the token of sales>"))
+    for name in ("sales", "office"):
+        instance = server.create()
+        code = code.replace(f"{server.url}/{name}", f"{server.url}/{instance.name}")
+        code = code.replace(f"<the token of {name}>", instance.token)
+    return f'const {{ io }} = require("socket.io-client");\n{code}\n{PRINT}'
+
+
+def test_two_instances_with_keys_in_auth_share_a_connection(server):
+    with node(two_instances(server)) as program:
+        until(lambda: {"sales joined\n", "office joined\n", "connections 1\n"} <= set(program.lines), 20)
+
+
+def test_of_two_instances_with_keys_in_the_query_the_second_is_refused_unless_forced_apart(server):
+    code = two_instances(server).replace("auth:", "query:")
+    with node(code) as program:
+        until(lambda: {"sales joined\n", "office Invalid namespace\n"} <= set(program.lines), 20)
+    with node(code.replace("query:", "forceNew: true, query:")) as program:
+        until(lambda: {"sales joined\n", "office joined\n", "connections 2\n"} <= set(program.lines), 20)
+
+
 def test_a_client_that_recovers_is_told_offsets(server, demo):
     code = adapted(snippet("docs/clients.md", "js", "recovered"), server, demo)
     with node(f'const {{ io }} = require("socket.io-client");\n{code}') as program:
