@@ -8,11 +8,12 @@ import logging
 from contextlib import suppress
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from instances import errors
 from instances.access.gate import Gate
 from instances.asgi import Application, Receive, Scope, Send, respond
+from instances.bounds.bound import bounds_of_proxies
+from instances.ingress.held_bytes import RETRY_AFTER
 from instances.ingress.memory import return_large_blocks
 from instances.outbound.client import http_client
 from realtime.database import check_database, database
@@ -24,6 +25,7 @@ from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
+from realtime.operation.lifespan import Lifespan, NotStarted
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
 from realtime.socketio.server import Server
@@ -41,7 +43,8 @@ class SocketIO:
     """The ASGI application: serves `/socket.io/`, its client's JavaScript, event streams and `lifespan`; `other` serves
     the rest.
 
-    Used alone, or in Channels' ProtocolTypeRouter under "http", "websocket" and "lifespan".
+    Used alone, or in Channels' ProtocolTypeRouter under "http", "websocket" and "lifespan". Where no lifespan comes,
+    the first request starts what runs beside them.
     """
 
     def __init__(self, other: Application | None = None) -> None:
@@ -53,17 +56,24 @@ class SocketIO:
         self.server.register_namespace(self.namespaces)
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
+        self.lifespan = Lifespan(self.start, self.stop)
         self.supervisor = Supervisor()
         self.report: Report | None = None
         self.dispatcher: Dispatcher | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self.lifespan.serve(receive, send)
         else:
             await self.gate(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.lifespan.is_running:
+            try:
+                await self.lifespan.ensure_running()
+            except NotStarted as error:
+                await _refuse(scope, receive, send, str(error))
+                return
         if scope["type"] == "http" and scope["path"].startswith(sse.PATH):
             await self.stream(scope, receive, send)
         elif not settings.WEBSOCKET_ENABLED or not f"{scope['path']}/".startswith(PATH):
@@ -77,8 +87,7 @@ class SocketIO:
         if self.other and scope["type"] == "http":
             await self.other(scope, receive, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close"})
+            await _close(receive, send)
         else:
             await _respond(send, 404, errors.error_response(404, [f"Cannot {scope['method']} {scope['path']}"]).content)
 
@@ -90,25 +99,6 @@ class SocketIO:
             await _respond(send, 404, errors.error_response(404, [missing]).content)
         else:
             await _respond(send, 200, installed[name].read_bytes(), "application/javascript; charset=utf-8")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            event = await receive()
-            if event["type"] == "lifespan.startup":
-                try:
-                    await self.start()
-                except ImproperlyConfigured as error:
-                    await send({"type": "lifespan.startup.failed", "message": f"The server cannot start. {error}"})
-                    return
-                except Exception as error:
-                    logger.exception("The server cannot start")
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
     def close_transports(self) -> None:
         """Close all connections once their queued packets are sent; the clients reconnect to any running server."""
@@ -129,6 +119,12 @@ class SocketIO:
         server.has_failed.add(self._has_failed)
         _tune_gc()
         _tune_malloc()
+        if not server.has_bounds():
+            bounds = ", ".join(f"{bound.variable} ({bound.amount})" for bound in bounds_of_proxies())
+            text = (
+                "Connections are bounded by `manage.py serve` alone. Under this server a proxy in front has to set %s"
+            )
+            logger.warning(text, bounds)
 
     def _has_failed(self) -> bool:
         return self.supervisor.has_failed
@@ -153,6 +149,7 @@ class SocketIO:
             await self.dispatcher.stop()
         if self.report:
             await self.report.end()
+        self.dispatcher = self.report = None
         await self.relay.stop()
         await self.server.shutdown()
         await http_client.stop()
@@ -171,6 +168,23 @@ def _tune_malloc() -> None:
     """
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1024 * 1024)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, reason: str) -> None:
+    """Refuse a request to a server that is not running, so that the client tries again."""
+    if scope["type"] == "websocket":
+        await _close(receive, send)
+    elif scope["path"].startswith(sse.PATH):
+        await sse.respond_later(send, reason)
+    else:
+        content = errors.error_response(503, [reason]).content
+        headers = [(b"content-type", b"application/json"), (b"retry-after", str(RETRY_AFTER).encode())]
+        await respond(send, 503, headers, content)
+
+
+async def _close(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 async def _respond(send: Send, status: int, body: bytes, content_type: str = "application/json") -> None:

@@ -100,6 +100,10 @@ class Server:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "tests.watched", "serve", str(self.port)]
             self.process = subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=log, stderr=log)
+        self._wait_for_port()
+
+    def _wait_for_port(self) -> None:
+        assert self.process
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
             try:

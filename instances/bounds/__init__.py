@@ -16,6 +16,7 @@ MAX_BODY_BYTES = bound(
     Holder.STRANGER,
     limits="the body of a request",
     beyond="413, before more of it is read",
+    needs_serve=True,
 )
 PROXY_HOPS = bound(
     "LIMIT_PROXY_HOPS",
@@ -56,6 +57,7 @@ HEAD_BYTES = bound(
     Holder.STRANGER,
     limits="the head of a request; its trailers and chunk extensions together may have as many again",
     beyond="431, and the connection is closed",
+    needs_serve=True,
 )
 HEAD_LINES = bound(
     "LIMIT_HEAD_LINES",
@@ -64,6 +66,7 @@ HEAD_LINES = bound(
     Holder.STRANGER,
     limits="the lines of a head, and of trailers",
     beyond="431, and the connection is closed",
+    needs_serve=True,
 )
 HEAD_SECONDS = bound(
     "LIMIT_HEAD_SECONDS",
@@ -72,6 +75,7 @@ HEAD_SECONDS = bound(
     Holder.STRANGER,
     limits="time for the head of a request, from the start of the connection or from its first byte",
     beyond="408, and the connection is closed",
+    needs_serve=True,
 )
 RESPONSE_SECONDS = bound(
     "LIMIT_RESPONSE_SECONDS",
@@ -80,6 +84,7 @@ RESPONSE_SECONDS = bound(
     Holder.STRANGER,
     limits="time in which a client reads nothing of a response, and that it takes beyond what 4 kB a second need",
     beyond="the connection is aborted",
+    needs_serve=True,
 )
 HANDSHAKE_BYTES = bound(
     "LIMIT_HANDSHAKE_BYTES",
@@ -256,6 +261,7 @@ BODY_PATIENCE = bound(
     Holder.STRANGER,
     limits="a pause within a body, and the time that a body may take beyond that of its bytes at LIMIT_BODY_RATE",
     beyond="408",
+    needs_serve=True,
 )
 BODY_RATE = bound(
     "LIMIT_BODY_RATE",

@@ -39,29 +39,53 @@ class Bound:
     limits: str
     #: The consequence for whoever goes beyond it, and for the others.
     beyond: str
+    #: True if `manage.py serve` keeps it for each connection; under any other server a proxy has to.
+    needs_serve: bool
+    #: Its value in this process.
+    value: int
+
+    @property
+    def amount(self) -> str:
+        """The value with its unit, as the server logs it."""
+        return f"{self.value:,} {self.unit}"
 
 
 #: All bounds, by their variable.
 TABLE: dict[str, Bound] = {}
 
 
-def bound(variable: str, default: int, unit: str, holder: Holder, *, limits: str, beyond: str, least: int = 1) -> int:
+def bound(
+    variable: str,
+    default: int,
+    unit: str,
+    holder: Holder,
+    *,
+    limits: str,
+    beyond: str,
+    least: int = 1,
+    needs_serve: bool = False,
+) -> int:
     """Declare a bound; returns its value in this process: its variable's, or the default.
 
     Raises ImproperlyConfigured for a variable that is no whole number or below `least`.
     """
-    TABLE[variable] = Bound(variable, default, unit, holder, limits, beyond)
-    text = _env.str(variable, default="").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
-        raise ImproperlyConfigured(f"{variable} takes a whole number of {unit}, {least} or more; not {text!r}")
-    return int(text)
+    value, text = default, _env.str(variable, default="").strip()
+    if text:
+        if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
+            raise ImproperlyConfigured(f"{variable} takes a whole number of {unit}, {least} or more; not {text!r}")
+        value = int(text)
+    TABLE[variable] = Bound(variable, default, unit, holder, limits, beyond, needs_serve, value)
+    return value
 
 
 def unknown_variables(environment: Iterable[str] = os.environ) -> list[str]:
     """Return the names that begin as a bound's variable, and are none: most likely misspelt."""
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in TABLE)
+
+
+def bounds_of_proxies() -> list[Bound]:
+    """Return the bounds that a proxy has to set under any server but `manage.py serve`."""
+    return [bound for bound in TABLE.values() if bound.needs_serve]
 
 
 def document() -> str:
@@ -71,9 +95,14 @@ def document() -> str:
         rows = [bound for bound in TABLE.values() if bound.holder is holder]
         if rows:
             lines += [f"## {holder.value}\n", "| Bound | Variable | Default | Beyond |", "|---|---|---|---|"]
-            lines += [f"| {row.limits} | `{row.variable}` | {_amount(row)} | {row.beyond} |" for row in rows]
+            lines += [_row(bound) for bound in rows]
             lines.append("")
     return "\n".join(lines)
+
+
+def _row(bound: Bound) -> str:
+    star = " *" if bound.needs_serve else ""
+    return f"| {bound.limits} | `{bound.variable}`{star} | {_amount(bound)} | {bound.beyond} |"
 
 
 def _amount(bound: Bound) -> str:
@@ -90,6 +119,9 @@ What a client, a key, an instance or the process may hold or cost, so that nobod
 environment variable: set it to a whole number of the unit that its default has, bytes where it is a size, and restart
 all processes. The defaults serve an honest load many times over; the last column says what happens beyond, so that it
 can be recognised.
+
+Those with a star are kept by `manage.py serve` alone. Under any other server (Daphne, Hypercorn, uvicorn's own command)
+a proxy in front of it has to set them.
 
 This page is made from `instances/bounds/` by `make limits`.
 """

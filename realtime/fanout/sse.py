@@ -130,15 +130,15 @@ class EventStream:
             await _respond_error(send, error.status_code, _message(error))
             return
         except TryLater:
-            await _respond_later(send, "The access could not be checked now")
+            await respond_later(send, "The access could not be checked now")
             return
         except DatabaseError as error:
             logger.error("A stream could not be authorised, its client reconnects: %s", error)
-            await _respond_later(send, "The database does not answer")
+            await respond_later(send, "The database does not answer")
             return
         except Exception:
             logger.exception("A stream could not be authorised; its client reconnects")
-            await _respond_later(send, "The server has failed")
+            await respond_later(send, "The server has failed")
             return
         await self._serve(membership, request, receive, send)
 
@@ -243,7 +243,7 @@ async def _respond_error(send: Send, status: int, message: Any) -> None:
     await respond(send, status, [(b"content-type", b"application/json")], body)
 
 
-async def _respond_later(send: Send, reason: str) -> None:
+async def respond_later(send: Send, reason: str) -> None:
     """Respond with a stream that ends at once, so that the client reconnects by itself."""
     delay = RETRY_DELAY + secrets.randbelow(RETRY_JITTER)
     await respond(send, 200, HEADERS, f": {reason}; reconnect\nretry: {delay}\n\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -18,6 +19,11 @@ before_shutdown: set[Callable[[], object]] = set()
 
 #: Called for a signal: returns True if this process has sent it to itself, because it cannot go on.
 has_failed: set[Callable[[], bool]] = set()
+
+
+def has_bounds() -> bool:
+    """Return whether this process bounds its connections: if uvicorn was given our protocol class, which it imports."""
+    return "realtime.wire.http" in sys.modules
 
 
 class GracefulServer(uvicorn.Server):

@@ -345,9 +345,12 @@ async def test_lines_of_one_name_are_joined_once_for_django():
     assert turns.longest < 1
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_lines_of_one_name_are_joined_once_for_engine_io():
+    application = SocketIO()
+    await application.lifespan.ensure_running()
     async with Turns() as turns:
-        sent = await messages_for(SocketIO(), "/socket.io/", b"EIO=4&transport=polling", [LINE] * 60_000)
+        sent = await messages_for(application, "/socket.io/", b"EIO=4&transport=polling", [LINE] * 60_000)
     assert sent[0]["status"] == 200
     assert turns.longest < 1
 

@@ -58,6 +58,7 @@ def test_no_other_file_is_served(server, name):
     assert "Traceback" not in server.log.read_text()[before:]
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_the_error_for_a_missing_package_says_how_to_install_it(settings, tmp_path):
     settings.SOCKET_IO_CLIENT = tmp_path / "not" / "installed"
     sent = []

@@ -52,7 +52,7 @@ def uvicorn_config(host: str, port: int, workers: int) -> uvicorn.Config:
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # costs more than small events save
         ws_ping_interval=None,  # Engine.IO has a heartbeat of its own
-        lifespan="on",
+        lifespan="auto",  # a router may pass none on
         log_config=None,
         access_log=False,  # the query may contain a key
         server_header=False,
