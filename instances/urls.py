@@ -1,6 +1,7 @@
 from django.urls import path
 
 from instances.api import instances, messages, subscriptions
+from instances.api.transports import declared_transports
 from instances.ingress.view import IngressView
 from instances.providers import ingress_endpoints
 
@@ -17,8 +18,8 @@ urlpatterns = [
     path("websocket/token/<str:name>", subscriptions.MintToken.as_view()),
     path("webhook/set/<str:name>", subscriptions.SetWebhook.as_view()),
     path("webhook/find/<str:name>", subscriptions.FindWebhook.as_view()),
-    path("rabbitmq/set/<str:name>", subscriptions.SetRabbitMQ.as_view()),
-    path("rabbitmq/find/<str:name>", subscriptions.FindRabbitMQ.as_view()),
+    *(path(f"{each.name}/set/<str:name>", subscriptions.set_view(each).as_view()) for each in declared_transports()),
+    *(path(f"{each.name}/find/<str:name>", subscriptions.find_view(each).as_view()) for each in declared_transports()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
     *(path(each.path.lstrip("/"), IngressView.as_view(endpoint=each)) for each in ingress_endpoints()),
 ]

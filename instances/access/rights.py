@@ -60,7 +60,11 @@ class Action(Enum):
 
     SHOW_TOKEN = "show an instance's token, or choose that of a new one", (MANAGE,), ()
     SHOW_CREDENTIALS = "show what the query of an endpoint's URL holds", (MANAGE,), ()
-    ADD_WEBHOOK = "add a webhook, to which events are sent", (LISTEN,), ("instances.add_subscription",)
+    ADD_WEBHOOK = (
+        "add an endpoint, to which events are sent",
+        (LISTEN,),
+        ("instances.add_subscription",),
+    )
     ROTATE_SECRET = "rotate an endpoint's signing secret, which shows the new one", (MANAGE,), ()
     SEND_TEST = "send a test event to an endpoint", (), ("instances.change_subscription",)
     RESEND = "send deliveries again to their own endpoints", (), ("realtime.change_delivery",)

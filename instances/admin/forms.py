@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -12,6 +13,9 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from instances.access.rights import RIGHTS
+from instances.admin import transport_fields
+from instances.admin.transport_fields import OptionsForm, WriteOnly
+from instances.api.transports import TransportSettings, registered_transports
 from instances.api.webhook import apply_changes
 from instances.crypto import MASK, Secret
 from instances.errors import ApiError
@@ -192,13 +196,6 @@ class ApiKeyForm(forms.ModelForm):
             self.add_error("instances", "Choose the instances that this key gives access to, or all instances.")
 
 
-class WriteOnly(forms.Textarea):
-    """A text area whose value is never rendered, not even when another field has an error."""
-
-    def format_value(self, value: Any) -> str:
-        return ""
-
-
 class EventCheckboxes(forms.CheckboxSelectMultiple):
     """Checkboxes of event types, with their descriptions as tooltips."""
 
@@ -209,9 +206,19 @@ class EventCheckboxes(forms.CheckboxSelectMultiple):
         return option
 
 
+def _transport_choices() -> list[tuple[str, str]]:
+    return [(name, name) for name in (Subscription.WEBSOCKET, *registered_transports())]
+
+
+REMOVED_HEADERS = "The stored headers are removed, because the URL leads to another host: set them again."
+REMOVED_SECRETS = "The stored secrets are removed, because other options have changed: set them again."
+
+
 class SubscriptionForm(forms.ModelForm):
+    """The form of a subscription; `subscription_form` adds the options that transports declare."""
+
     transport = forms.ChoiceField(
-        choices=[(Subscription.WEBSOCKET, "websocket"), (Subscription.WEBHOOK, "webhook")],
+        choices=_transport_choices,
         required=False,
         initial=Subscription.WEBSOCKET,
     )
@@ -247,10 +254,12 @@ class SubscriptionForm(forms.ModelForm):
 
     #: True if the user may see what the query of the URL holds.
     may_show_credentials = False
-    #: True if the user may add a webhook.
+    #: True if the user may add a webhook or another endpoint.
     may_add_webhook = False
-    #: True if saving has removed the stored headers, because the URL leads elsewhere.
-    are_headers_removed = False
+    #: A sentence if saving has removed stored secrets, because they would be sent elsewhere.
+    removed_secrets = ""
+    #: The options of a transport that declares them.
+    options: OptionsForm | None = None
 
     class Meta:
         model = Subscription
@@ -260,16 +269,18 @@ class SubscriptionForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "instance" in self.fields:
-            self.fields["instance"].help_text = "Empty: all instances; only for webhooks."
+            names = [name for name, each in registered_transports().items() if each.takes_all_instances]
+            self.fields["instance"].help_text = f"Empty: all instances; only for {', '.join(names)}."
         options = self.instance.options
         stored = {"url": self._shown(options.get("url", "")), "by_events": options.get("byEvents", False)}
         stored |= {name: options.get(name, False) for name in ("base64", "ordered")}
         stored["follow_redirects"] = options.get("followRedirects", False)
+        stored |= transport_fields.initial(self.instance)
         self.initial = {**stored, **self.initial}
         if "transport" in self.fields and not self.may_add_webhook:
             field: Any = self.fields["transport"]
-            field.choices = [choice for choice in field.choices if choice[0] != Subscription.WEBHOOK]
-            field.help_text = "To add a webhook, you need to have the events yourself: docs/rights.md says how."
+            field.choices = [choice for choice in field.choices if choice[0] == Subscription.WEBSOCKET]
+            field.help_text = "To add an endpoint, you need to have the events yourself: docs/rights.md says how."
 
     def _shown(self, url: str) -> str:
         return url if self.may_show_credentials else masked_url(url)
@@ -313,6 +324,21 @@ class SubscriptionForm(forms.ModelForm):
             self._check_websocket()
         elif self.transport_name == Subscription.WEBHOOK:
             self._check_url()
+        elif transport := transport_fields.transport_of(self.transport_name):
+            self._check_declared(transport)
+
+    def _check_declared(self, transport: TransportSettings) -> None:
+        instance = self.cleaned_data.get("instance") or self.instance.instance
+        if instance is None and not transport.takes_all_instances and "instance" in self.fields:
+            self.add_error("instance", "This field is required.")
+            return
+        if self.cleaned_data.get("is_enabled"):
+            try:
+                transport.check(instance)
+            except ValueError as error:
+                self.add_error("is_enabled", f"{error}.")
+        self.options = OptionsForm(transport, self.instance, self.cleaned_data)
+        self.options.validate(self.add_error)
 
     def _check_websocket(self) -> None:
         if not self.instance._state.adding or "instance" in self.errors:
@@ -336,6 +362,11 @@ class SubscriptionForm(forms.ModelForm):
     def save(self, commit: bool = True) -> Any:
         if self.transport_name == Subscription.WEBHOOK:
             self._apply_options(self.instance)
+        elif self.options is not None:
+            self.options.save()
+            self.removed_secrets = REMOVED_SECRETS if self.options.removes_secrets else ""
+            if self.cleaned_data["is_enabled"] and self.changed_data:
+                self.instance.failing_since, self.instance.disabled_reason = None, ""
         return super().save(commit)
 
     def _apply_options(self, endpoint: Subscription) -> None:
@@ -347,9 +378,15 @@ class SubscriptionForm(forms.ModelForm):
             changes["headers"] = cleaned["headers"]
         elif endpoint.secret("headers") and not is_same_origin(endpoint.options.get("url", ""), cleaned["url"]):
             # who changes the URL may not know them, unlike a key with the scope `manage`, and its receiver is not to
-            changes["headers"], self.are_headers_removed = {}, True
+            changes["headers"], self.removed_secrets = {}, REMOVED_HEADERS
         if cleaned["is_enabled"] and not {"is_enabled", "url"}.isdisjoint(self.changed_data):
             changes["enabled"] = True  # resets the failures: it gets another chance
         apply_changes(endpoint, changes)
         if not endpoint.secret("signing"):
             endpoint.keep_secrets(signing=[new_secret()])
+
+
+@cache
+def subscription_form() -> type[SubscriptionForm]:
+    """Return the form with the fields of all registered transports."""
+    return type("SubscriptionForm", (SubscriptionForm,), dict(transport_fields.form_fields()))

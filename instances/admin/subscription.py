@@ -15,8 +15,10 @@ from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
 from instances.admin.base import format_time, pretty_json
-from instances.admin.forms import SubscriptionForm
+from instances.admin.forms import subscription_form
 from instances.admin.secret import SecretAdmin, explain_unreadable
+from instances.admin.transport_fields import field_names, transport_of
+from instances.api.transports import declared_transports, registered_transports
 from instances.crypto import MASK, UnreadableSecret
 from instances.models import Subscription
 from instances.outbound.ssrf_guard import check_url
@@ -41,16 +43,30 @@ class SubscriptionStateFilter(admin.SimpleListFilter):
         return queryset
 
 
+class SubscriptionTransportFilter(admin.SimpleListFilter):
+    """Filter by transport; the choices are the registered ones, as a DISTINCT would read all subscriptions."""
+
+    title = "transport"
+    parameter_name = "transport"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in (Subscription.WEBSOCKET, *registered_transports())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(transport=self.value()) if self.value() else queryset
+
+
 @admin.register(Subscription)
 class SubscriptionAdmin(SecretAdmin):
     """The page of subscriptions; `realtime` registers a subclass with columns of deliveries."""
 
     list_display = ("instance_name", "transport", "is_enabled", "state", "destination", "shown_events")
-    list_filter = (SubscriptionStateFilter, "transport")
+    list_filter = (SubscriptionStateFilter, SubscriptionTransportFilter)
     list_select_related = ("instance",)
     search_fields = ("instance__name",)
     search_help_text = "Instance name"
-    form = SubscriptionForm
+    # its fields depend on the transports that are registered
+    form = property(lambda self: subscription_form())
     autocomplete_fields = ("instance",)
     actions: tuple[str, ...] = ("switch_on",)
     secret_name = "Signing secret"  # noqa: S105
@@ -59,18 +75,30 @@ class SubscriptionAdmin(SecretAdmin):
         "It is not shown again."
     )
 
+    class Media:
+        js = ("instances/subscription.js",)
+
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         general = ["instance", "transport", "is_enabled"]
         webhook = ["url", "by_events", "base64", "ordered", "follow_redirects"]
         if obj is None:
             return [
                 (None, {"fields": (*general, "events")}),
-                ("Webhook", {"fields": (*webhook, "headers"), "classes": ("of-webhooks",)}),
+                ("Webhook", {"fields": (*webhook, "headers"), "classes": ("of-transport", "of-webhook")}),
+                *(
+                    (each.title, {"fields": [*names.values()], "classes": ("of-transport", f"of-{each.name}")})
+                    for each in declared_transports()
+                    if (names := field_names(each))
+                ),
             ]
         general += ["state", "events"] if obj.is_endpoint else ["events"]
         fieldsets: list[Any] = [(None, {"fields": general})]
         if obj.transport == Subscription.WEBHOOK and self.has_change_permission(request, obj):
             fieldsets.append(("Webhook", {"fields": (*webhook, "stored_headers", "headers")}))
+        elif (
+            (transport := transport_of(obj.transport)) and transport.fields and self.has_change_permission(request, obj)
+        ):
+            fieldsets.append((transport.title, {"fields": [*field_names(transport).values()]}))
         elif obj.is_endpoint:
             fieldsets.append((obj.transport.capitalize(), {"fields": ("shown_options", "stored_headers")}))
         return fieldsets
@@ -113,9 +141,9 @@ class SubscriptionAdmin(SecretAdmin):
 
     @admin.display(description="destination")
     def destination(self, subscription: Subscription) -> str:
-        """Return the URL of a webhook without credentials, or the exchange of a RabbitMQ endpoint."""
-        target = subscription.options.get("url") or subscription.options.get("exchange") or ""
-        return Truncator(masked_url(str(target))).chars(60)
+        """Return where it sends to, without credentials."""
+        transport = registered_transports().get(subscription.transport)
+        return Truncator(transport.target(subscription.options) if transport else "").chars(60)
 
     @admin.display(description="state")
     def state(self, subscription: Subscription) -> str:
@@ -150,9 +178,8 @@ class SubscriptionAdmin(SecretAdmin):
         """Store websocket settings by `set_websocket`, which implements Evolution's rules."""
         if obj.instance is None or obj.transport != Subscription.WEBSOCKET:
             super().save_model(request, obj, form, change)
-            if form.are_headers_removed:
-                text = "The stored headers are removed, because the URL leads to another host: set them again."
-                self.message_user(request, text, messages.WARNING)
+            if form.removed_secrets:
+                self.message_user(request, form.removed_secrets, messages.WARNING)
             return
         stored = Subscription.set_websocket(obj.instance, obj.is_enabled, obj.events)
         obj.__dict__.update(stored.__dict__)
@@ -193,9 +220,11 @@ class SubscriptionAdmin(SecretAdmin):
         self.message_user(request, f"Switched on: {count}.", messages.SUCCESS if count else messages.WARNING)
 
     def _switch_on(self, request: HttpRequest, endpoint: Subscription) -> None:
-        """Enable an endpoint and reset its failures. Raises ValueError if its URL cannot be used."""
+        """Enable an endpoint and reset its failures. Raises ValueError if it cannot be used."""
         if endpoint.transport == Subscription.WEBHOOK:
             check_url(endpoint.options.get("url", ""))
+        elif transport := transport_of(endpoint.transport):
+            transport.check(endpoint.instance)
         endpoint.is_enabled, endpoint.failing_since, endpoint.disabled_reason = True, None, ""
         endpoint.save(update_fields=["is_enabled", "failing_since", "disabled_reason", "updated_at"])
         self.log_change(request, endpoint, "Switched on again.")

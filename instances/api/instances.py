@@ -15,7 +15,6 @@ from rest_framework.views import APIView
 from instances.access.chosen_tokens import check_chosen_token, count_as_guess
 from instances.access.rest import GlobalKeyOnly, address_of
 from instances.access.rights import MANAGE, READ
-from instances.api import rabbitmq as rabbitmq_settings
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     ConnectionStateAnswer,
@@ -37,6 +36,8 @@ from instances.api.serializers import (
     TokenBody,
     validate,
 )
+from instances.api.transports import create_body_of, declared_transports, set_endpoint
+from instances.api.transports import validate_create as validate_endpoint
 from instances.api.webhook import (
     CreateWebhookBody,
     check_public_url,
@@ -83,11 +84,11 @@ class CreateInstanceBody(CreateBody):
 
     websocket = CreateWebsocketBody(required=False)
     webhook = CreateWebhookBody(required=False)
-    rabbitmq = CreateWebsocketBody(required=False)
 
     def get_fields(self) -> dict[str, Any]:
-        """Return the fields with descriptions by the providers."""
+        """Return the fields with descriptions by the providers, and a member for each transport."""
         fields: dict[str, Any] = super().get_fields()
+        fields |= {transport.name: create_body_of(transport)(required=False) for transport in declared_transports()}
         for member in MEMBERS:
             fields[member].help_text = described(member)
         return fields
@@ -103,7 +104,11 @@ class CreateInstance(APIView):
         validated["webhook"] = validate_create(request.data)
         if validated["webhook"] and needs_url_check(validated["webhook"]):
             check_public_url(validated["webhook"]["url"])
-        validated["rabbitmq"] = rabbitmq_settings.validate_create(request.data)
+        validated["endpoints"] = [
+            (transport, settings)
+            for transport in declared_transports()
+            if (settings := validate_endpoint(transport, request.data)) is not None
+        ]
         instance = self._new_instance(validated)
         try:
             provider_of(instance).check_new(instance)
@@ -141,8 +146,8 @@ class CreateInstance(APIView):
                 # endpoints before the instance, so that they receive instance.create
                 if (webhook := validated["webhook"]) is not None:
                     set_webhook(instance, webhook)
-                if (rabbitmq := validated["rabbitmq"]) is not None:
-                    rabbitmq_settings.set_rabbitmq(instance, rabbitmq["enabled"], rabbitmq["events"])
+                for transport, endpoint in validated["endpoints"]:
+                    set_endpoint(transport, instance, endpoint)
                 instance.save(force_insert=True)
                 if (websocket := validated.get("websocket")) is not None:
                     Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
@@ -157,9 +162,8 @@ class CreateInstance(APIView):
             "hash": instance.token.reveal(),
             "webhook": self._webhook(validated["webhook"]),
             "websocket": {"enabled": validated["websocket"]["enabled"]} if "websocket" in validated else {},
-            "rabbitmq": {"enabled": validated["rabbitmq"]["enabled"]} if validated["rabbitmq"] else {},
-            "nats": {},
-            "sqs": {},
+            **{name: {} for name in ("rabbitmq", "nats", "sqs")},
+            **{transport.name: {"enabled": endpoint["enabled"]} for transport, endpoint in validated["endpoints"]},
             "settings": instance.settings,
         }
 

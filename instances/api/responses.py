@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from django.conf import settings
 
 from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
+from instances.api.transports import declared_transports
 from instances.crypto import MASK, UnreadableSecret
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_urls import masked_url
@@ -220,11 +221,11 @@ def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> 
     """
     may_read_token = access.may(MANAGE) and instance.token_digest not in beyond
     oldest_first = sorted(instance.subscriptions.all(), key=lambda subscription: subscription.pk)
-    websocket, rabbitmq = (
-        next((subscription_row(row) for row in oldest_first if row.transport == transport), None)
-        for transport in (Subscription.WEBSOCKET, Subscription.RABBITMQ)
-    )
-    return {
+    endpoints = {
+        name.capitalize(): next((subscription_row(row) for row in oldest_first if row.transport == name), None)
+        for name in (Subscription.WEBSOCKET, *(transport.name for transport in declared_transports()))
+    }
+    row: InstanceRow = {
         "id": str(instance.pk),
         "name": instance.name,
         "connectionStatus": instance.connection_state,
@@ -243,13 +244,14 @@ def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> 
         "updatedAt": iso(instance.updated_at),
         "Chatwoot": None,
         "Proxy": None,
-        "Rabbitmq": rabbitmq,
+        "Rabbitmq": None,
         "Nats": None,
         "Sqs": None,
-        "Websocket": websocket,
+        "Websocket": None,
         "Setting": _settings(instance, access),
         "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
     }
+    return cast(InstanceRow, row | endpoints)  # also of transports that Evolution API does not have
 
 
 def _token(instance: Instance) -> str | None:

@@ -1,17 +1,20 @@
-"""Routes that set the events which an instance's sockets, webhook and RabbitMQ exchange receive."""
+"""Routes that set the events which an instance's sockets, webhook and other endpoints receive."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
+from typing import Any, TypedDict, get_type_hints
 
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
+from rest_framework.serializers import Field, IntegerField
 from rest_framework.views import APIView
 
 from instances.access.minted_tokens import Mintable
 from instances.access.rights import LISTEN, MANAGE, READ
-from instances.api import rabbitmq as rabbitmq_settings
+from instances.api.fields import Flag
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     Minted,
@@ -22,6 +25,14 @@ from instances.api.responses import (
 )
 from instances.api.serializers import MintBody, WrappedWebsocket, validate
 from instances.api.timestamps import iso
+from instances.api.transports import (
+    TransportSettings,
+    first_endpoint,
+    set_endpoint,
+    shown_options,
+    wrapped_body_of,
+)
+from instances.api.transports import validate_set as validate_transport
 from instances.api.webhook import (
     WrappedWebhook,
     check_public_url,
@@ -89,29 +100,62 @@ class FindWebhook(APIView):
         return Response(webhook_row(endpoint, request.auth) if endpoint else None)
 
 
-class SetRabbitMQ(APIView):
-    scope = MANAGE
+@cache
+def set_view(transport: TransportSettings) -> type[APIView]:
+    """Return the view of POST /<transport>/set/<name>, by the transport's declaration."""
 
-    @extend_schema(request=rabbitmq_settings.WrappedRabbitMQ, responses={201: SubscriptionRow})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """Set the events that are published to the exchange with the instance's name; an empty list means all.
+    class SetEndpoint(APIView):
+        scope = MANAGE
 
-        The members of `rabbitmq` may also be sent at the top level.
+        @extend_schema(request=wrapped_body_of(transport), responses={201: _row_of(transport)})
+        def post(self, request: InstanceRequest, name: str) -> Response:
+            validated = validate_transport(transport, request.data)
+            with transaction.atomic():
+                endpoint = set_endpoint(transport, lock_instance(request), validated)
+            return Response(_endpoint_row(transport, endpoint), status=201)
+
+        post.__doc__ = f"""Set {transport.description}; an empty list means all.
+
+        The members of `{transport.name}` may also be sent at the top level.
         """
-        validated = rabbitmq_settings.validate_set(request.data)
-        with transaction.atomic():
-            endpoint = rabbitmq_settings.set_rabbitmq(lock_instance(request), validated["enabled"], validated["events"])
-        return Response(subscription_row(endpoint), status=201)
+
+    SetEndpoint.__name__ = f"Set{transport.title}"
+    return SetEndpoint
 
 
-class FindRabbitMQ(APIView):
-    scope = READ
+@cache
+def find_view(transport: TransportSettings) -> type[APIView]:
+    """Return the view of GET /<transport>/find/<name>, by the transport's declaration."""
 
-    @extend_schema(responses={200: SubscriptionRow | None})
-    def get(self, request: InstanceRequest, name: str) -> Response:
-        """Return the RabbitMQ settings, or null where none are set."""
-        endpoint = rabbitmq_settings.first_rabbitmq(request.instance.subscriptions.all())
-        return Response(subscription_row(endpoint) if endpoint else None)
+    class FindEndpoint(APIView):
+        scope = READ
+
+        @extend_schema(responses={200: _row_of(transport) | None})
+        def get(self, request: InstanceRequest, name: str) -> Response:
+            endpoint = first_endpoint(transport, request.instance.subscriptions.all())
+            return Response(_endpoint_row(transport, endpoint) if endpoint else None)
+
+        get.__doc__ = f"Return the {transport.title} settings, or null where none are set."
+
+    FindEndpoint.__name__ = f"Find{transport.title}"
+    return FindEndpoint
+
+
+def _endpoint_row(transport: TransportSettings, endpoint: Subscription) -> dict[str, Any]:
+    return {**subscription_row(endpoint), **shown_options(transport, endpoint)}
+
+
+@cache
+def _row_of(transport: TransportSettings) -> Any:
+    """Return the type of the row that `_endpoint_row` returns, for the OpenAPI document."""
+    if not transport.shown_names:
+        return SubscriptionRow
+    options = {name: _type_of(transport.fields[name]) | None for name in transport.shown_names}
+    return TypedDict(f"{transport.title}Row", get_type_hints(SubscriptionRow) | options)  # type: ignore[operator]
+
+
+def _type_of(field: Field) -> Any:
+    return bool if isinstance(field, Flag) else int if isinstance(field, IntegerField) else str
 
 
 class MintToken(APIView):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.any_database
 EVENT_TYPE = """
     ORDER_PLACED = _type(
         "order.placed",
-        "A customer has placed an order.",
+        "Ours: a customer has placed an order.",
         lambda example: {"remoteJid": ANA, "total": 42, "token": "removed"},
     )
 """
@@ -82,14 +82,14 @@ def test_a_new_event_type_is_in_the_documents_and_in_the_admin(with_new_type):
     webhook = with_new_type.get("/openapi.json").json["components"]["schemas"]["WebhookBodyRequest"]
     events = webhook["properties"]["events"]["items"]
     described = dict(zip(events["enum"], events["x-enum-descriptions"], strict=True))
-    assert described["ORDER_PLACED"] == "A customer has placed an order."
+    assert described["ORDER_PLACED"] == "Ours: a customer has placed an order."
 
     page = Staff(with_new_type, is_superuser=True).get(url("add", "instances_subscription")).body.decode()
     assert 'value="ORDER_PLACED" id=' in page
-    assert 'title="A customer has placed an order."' in page
+    assert 'title="Ours: a customer has placed an order."' in page
 
     document = with_new_type.python("-m", "instances.events")
-    assert "| `ORDER_PLACED` | `order.placed` | A customer has placed an order. |" in document
+    assert "| `ORDER_PLACED` | `order.placed` | Ours: a customer has placed an order. |" in document
     assert "### order.placed" in document
 
 

@@ -10,12 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
-from django.conf import settings
-from django.utils.module_loading import import_string
-
+from instances.api.transports import TransportSettings, registered_transports
 from instances.crypto import UnreadableSecret
 from instances.events import EventType
 from instances.models import Subscription
@@ -127,11 +124,11 @@ class OutgoingMessage:
         return bytes(self.payload)
 
 
-class Transport(ABC):
-    """A way to send messages to endpoints; `settings.EVENT_TRANSPORTS` lists the classes."""
+class Transport(TransportSettings, ABC):
+    """A way to send messages to endpoints; `settings.EVENT_TRANSPORTS` lists the classes.
 
-    #: The value of `Subscription.transport`.
-    name: ClassVar[str]
+    Subclasses declare what their subscriptions are set to, and override the methods that send.
+    """
 
     @property
     def off_reason(self) -> str:
@@ -176,11 +173,9 @@ class Transport(ABC):
         """Close the connections of the running event loop; called when the dispatcher stops."""
 
 
-@cache
 def transports() -> dict[str, Transport]:
     """Return the registered transports by name."""
-    registered = [import_string(path)() for path in settings.EVENT_TRANSPORTS]
-    return {transport.name: transport for transport in registered}
+    return cast(dict[str, Transport], registered_transports())
 
 
 def off_reason(name: str) -> str:

@@ -25,7 +25,7 @@ from yarl import URL
 
 from instances.bounds import RABBITMQ_CHANNELS
 from instances.events import EventType
-from instances.models import Subscription
+from instances.models import Instance, Subscription
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, RenderedBody, Result, Transport
 from realtime.envelope import encode
 
@@ -95,6 +95,9 @@ class QueueBinding:
 
 class RabbitMQ(Transport):
     name = Subscription.RABBITMQ
+    title = "RabbitMQ"
+    description = "the events that are published to the exchange with the instance's name"
+    takes_all_instances = False  # only the environment has an exchange for all
 
     def __init__(self) -> None:
         self._broker = Broker()
@@ -102,6 +105,27 @@ class RabbitMQ(Transport):
     @property
     def off_reason(self) -> str:
         return "" if settings.RABBITMQ_ENABLED else OFF
+
+    @property
+    def is_offered(self) -> bool:
+        return settings.RABBITMQ_ENABLED
+
+    def check(self, instance: Instance | None) -> None:
+        if not settings.RABBITMQ_ENABLED:
+            raise ValueError("RabbitMQ is disabled on this server: RABBITMQ_ENABLED is not true")
+        name = instance.name if instance else ""
+        if name.startswith("amq.") or name == settings.RABBITMQ_EXCHANGE_NAME:
+            raise ValueError(
+                f'An instance named "{name}" cannot have an exchange: RabbitMQ or this server uses that name'
+            )
+        if len(name.encode()) + 1 + max(map(len, EventType.values)) > MAX_NAME:
+            raise ValueError(f'"{name}" is too long for a queue name')
+
+    def initial_options(self, instance: Instance | None) -> dict[str, Any]:
+        return {"exchange": instance.name} if instance else {}
+
+    def target(self, options: Mapping[str, Any]) -> str:
+        return str(options.get("exchange", ""))
 
     def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
         """Render the envelope without `prev`, which is the previous event that sockets received."""

@@ -22,9 +22,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from instances.events import EventType
+from instances.models import Subscription
 from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
+from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports import masking, retry, signing
 from realtime.delivery.transports.base import (
@@ -77,7 +79,9 @@ class Webhook(Transport):
     not read.
     """
 
-    name = "webhook"
+    name = Subscription.WEBHOOK
+    title = "Webhook"
+    has_own_routes = True
 
     def __init__(self) -> None:
         """Raise ImproperlyConfigured for a WEBHOOK_GLOBAL_SECRET that cannot sign."""
@@ -88,6 +92,9 @@ class Webhook(Transport):
                 raise ImproperlyConfigured(f"WEBHOOK_GLOBAL_SECRET: {error}") from None
         self._sessions: dict[tuple[asyncio.AbstractEventLoop, NewConnector], aiohttp.ClientSession] = {}
         self._turns: dict[asyncio.AbstractEventLoop, Turns] = {}
+
+    def target(self, options: Mapping[str, Any]) -> str:
+        return masked_url(str(options.get("url", "")))
 
     def global_endpoints(self) -> list[Endpoint]:
         if not settings.WEBHOOK_GLOBAL_ENABLED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from instances.models import ApiKey, Instance, Message
+from instances.models import ApiKey, Instance, Message, Subscription
 from realtime.log.models import Event
 from tests.instances.admin.pages import at
 
@@ -96,3 +96,12 @@ def test_a_received_message_and_its_event_can_be_read(admin_page, server):
     expect(types).to_have_text(["messages.upsert"])
     admin_page.get_by_role("link", name=instance.name).click()
     expect(admin_page.locator("pre")).to_contain_text('"event": "messages.upsert",\n')
+
+
+def test_the_options_of_a_transport_show_when_it_is_chosen(admin_page):
+    admin_page.goto(at("add", Subscription))
+    expect(admin_page.get_by_label("URL:")).to_be_hidden()
+    admin_page.get_by_label("Transport:").select_option("webhook")
+    expect(admin_page.get_by_label("URL:")).to_be_visible()
+    admin_page.get_by_label("Transport:").select_option("rabbitmq")
+    expect(admin_page.get_by_label("URL:")).to_be_hidden()

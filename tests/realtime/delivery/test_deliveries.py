@@ -15,13 +15,14 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from instances.api.transports import registered_transports
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from realtime.delivery import wakeup
 from realtime.delivery.concurrency import MAX_PER_ENDPOINT
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
-from realtime.delivery.transports.base import Outcome, Result, transports
+from realtime.delivery.transports.base import Outcome, Result
 from realtime.delivery.transports.webhook import Webhook
 from realtime.log.retention import prune
 from tests.in_process import InProcessServer, until
@@ -293,10 +294,10 @@ class Faulty(Webhook):
 @pytest.fixture
 def faulty(settings):
     settings.EVENT_TRANSPORTS = [f"{__name__}.Faulty"]
-    transports.cache_clear()
+    registered_transports.cache_clear()
     Faulty.poison, Faulty.failures = [], []
     yield Faulty
-    transports.cache_clear()
+    registered_transports.cache_clear()
 
 
 def test_a_result_that_cannot_be_stored_ends_its_delivery_in_words_and_delays_no_other(loja, faulty):
