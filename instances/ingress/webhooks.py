@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol, Self
 
@@ -74,6 +74,8 @@ class ProviderWork(Work):
         self.cache = cache
         #: True once applied, if an instance has one of the numbers or business ids.
         self.has_instances = False
+        #: The messages that were stored before, once applied.
+        self.repeats: list[InboundMessage] = []
         self.query = InstanceQuery(
             integration=integration,
             numbers=frozenset(change.number for change in self.changes if change.number),
@@ -100,10 +102,14 @@ class ProviderWork(Work):
             work.authorize(instances)
             work.has_instances = bool(instances)
         changes = [change for work in works for change in work.changes]
+        repeats: set[int] = set()
         for instance in instances:
             of_instance = (change for change in changes if change.belongs_to(instance))
             for change_class, group in groupby(of_instance, key=lambda change: change.__class__):
-                APPLY[change_class](instance, list(group))
+                repeats.update(map(id, APPLY[change_class](instance, list(group)) or ()))
+        for work in works:
+            of_messages = (change for change in work.changes if isinstance(change, InboundMessage))
+            work.repeats = [message for message in of_messages if id(message) in repeats]
         for change in changes:
             if not any(change.belongs_to(instance) for instance in instances):
                 logger.info("No instance has the number %r", change.number or f"of business {change.business_id}")
@@ -123,7 +129,8 @@ def _announce_notices(instance: Instance, notices: Sequence[Notice]) -> None:
 
 
 #: Functions that store and announce changes of a class: several of one instance, in order, in the caller's transaction.
-APPLY: dict[type[Change], Callable[[Instance, list[Any]], None]] = {
+#: They return the repeats among them.
+APPLY: dict[type[Change], Callable[[Instance, list[Any]], Collection[Change] | None]] = {
     InboundMessage: Message.receive,
     StatusReport: _report_statuses,
     Notice: _announce_notices,

@@ -74,10 +74,10 @@ class Message(models.Model):
         return data | self.extra | data  # in Evolution's order, and `extra` overrides none of its members
 
     @classmethod
-    def receive(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> None:
+    def receive(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[InboundMessage]:
         """Store and announce messages, with their contacts and chats; a repeat of a WhatsApp id changes nothing.
 
-        Call it in a transaction.
+        Returns the repeats. Ids are unique within an instance, whatever their chats. Call it in a transaction.
         """
         for own_phone in (inbound.own_phone for inbound in inbounds if inbound.own_phone and not instance.owner_jid):
             instance.owner_jid = f"{own_phone}@s.whatsapp.net"
@@ -90,6 +90,8 @@ class Message(models.Model):
             message._announce_received(inbound)
             for event_type, event_data in (*contact, *chat):
                 announce(event_type, instance, event_data)
+        stored = set(map(id, new))
+        return [inbound for inbound in inbounds if id(inbound) not in stored]
 
     @classmethod
     def _store_new(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[Self]:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -143,7 +144,7 @@ class EvolutionWebhook(APIView):
     def post(self, request: Any) -> None:
         """Receive messages from an engine of the Evolution channel.
 
-        The response to an unknown number has an empty body.
+        The response to an unknown number has an empty body; that to a repeat of a `key.id` has `isRepeat`.
         """
 
 
@@ -179,5 +180,13 @@ def _is_json(request: IngressRequest) -> bool:
 
 class EvolutionWork(ProviderWork):
     def response(self) -> IngressResponse:
-        # clients recognize an unknown number by the empty response
-        return IngressResponse(200, SUCCESS if self.has_instances or not self.changes else b"")
+        """Return Evolution's response, by whose empty body clients recognize an unknown number, or that to a repeat."""
+        if not self.has_instances and self.changes:
+            return IngressResponse(200, b"")
+        if not self.repeats:
+            return IngressResponse(200, SUCCESS)
+        said = (
+            f'The message "{self.repeats[0].id}" is a repeat: this instance has one with that key.id, which is unique '
+            "within an instance, whatever the chat. Nothing was changed."
+        )
+        return IngressResponse(200, orjson.dumps({"status": "success", "isRepeat": True, "message": said}))

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.any_database
 #: The languages of snippets that tests run, and of drawings, which nobody runs.
 LANGUAGES = {"sh", "js", "python", "http", "json", "text", "nginx", "caddy", "yaml"}
 
+#: The number of the instance in the documents.
+NUMBER = "5511944440000"
+
 
 @pytest.fixture
 def demo(server: Server) -> Number:
@@ -29,7 +32,9 @@ def demo(server: Server) -> Number:
 def adapted(text: str, server: Server, demo: Number) -> str:
     """Return a snippet for this server and instance: what a reader puts in, and nothing else, is replaced."""
     text = re.sub(r"https?://(?:127\.0\.0\.1:8080|evo\.example\.com)", server.url, text)
-    return re.sub(r"\bdemo\b", demo.name, text.replace("<the instance's token>", demo.token))
+    return re.sub(r"\bdemo\b", demo.name, text.replace("<the instance's token>", demo.token)).replace(
+        NUMBER, demo.number or ""
+    )
 
 
 def receive_until(server: Server, demo: Number, program: Program, text: str) -> None:

@@ -139,11 +139,14 @@ def test_a_message_in_a_group_names_its_participant(server, instance, client):
     ]
 
 
-def test_repeats_of_one_id_make_one_event(server, instance, client):
+def test_repeats_of_one_id_make_one_event_and_are_answered_as_repeats(server, instance, client):
     body = inbound(instance)
-    for _ in range(3):
-        assert server.post("/webhook/evolution", body, key=instance.token).json == {"status": "success"}
+    first, *repeats = (server.post("/webhook/evolution", body, key=instance.token).json for _ in range(3))
 
+    assert first == {"status": "success"}
+    for repeat in repeats:
+        assert (repeat["status"], repeat["isRepeat"]) == ("success", True)
+        assert repeat["message"].startswith(f'The message "{body["key"]["id"]}" is a repeat')
     assert names(received(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
 
 
@@ -152,8 +155,26 @@ def test_repeats_that_arrive_at_once_make_one_event(server, instance, client):
     with ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: server.post("/webhook/evolution", body, key=instance.token), range(8)))
 
-    assert [response.json for response in responses] == [{"status": "success"}] * 8
+    assert {response.status for response in responses} == {200}
+    assert sorted("isRepeat" in response.json for response in responses) == [False] + [True] * 7
     assert names(received(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
+
+
+def test_an_id_in_another_chat_is_a_repeat(server, instance, client):
+    """Ids are unique within an instance, as WhatsApp's are."""
+    for number, chat in enumerate((ANA, "5521977776666@s.whatsapp.net", "120363040000000000@g.us")):
+        key = {"remoteJid": chat, "fromMe": False, "id": "1"}
+        answer = server.post("/webhook/evolution", inbound(instance, key=key), key=instance.token).json
+        assert ("isRepeat" in answer) == (number > 0)
+    assert names(received(server, client, instance)) == ["messages.upsert", "contacts.upsert", "chats.upsert"]
+
+
+def test_a_message_without_an_id_is_never_a_repeat(server, instance):
+    for id in ({}, {"id": None}, {"id": ""}):
+        for _ in range(2):
+            body = inbound(instance, key={"remoteJid": ANA, "fromMe": False} | id)
+            assert server.post("/webhook/evolution", body, key=instance.token).json == {"status": "success"}
+    assert server.counts(instance)["Message"] == 6
 
 
 def test_one_id_at_two_instances_is_two_messages(server, instance):
