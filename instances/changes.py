@@ -36,6 +36,10 @@ class Change:
         return self.business_id is not None and self.business_id == instance.business_id
 
 
+#: The beginning of the callback data that this server gives WhatsApp with a message, and finds again in its reports.
+CALLBACK_PREFIX = "evoapi:"
+
+
 @dataclass(frozen=True, kw_only=True)
 class InboundMessage(Change):
     """A message of a chat, of either side."""
@@ -59,6 +63,8 @@ class InboundMessage(Change):
     key_extra: dict[str, Any] = field(default_factory=dict)
     #: True if each message emits upserts of its contact and chat, as Evolution API's channel does.
     always_upserts: bool = False
+    #: The callback data that the message was sent with, if this server sent it.
+    callback_data: str | None = None
 
     @property
     def named_jid(self) -> str | None:
@@ -83,6 +89,8 @@ class StatusReport(Change):
     participant: str | None = None
     #: Members of `data` besides Evolution API's: errors, pricing, timestamp.
     extra: dict[str, Any] = field(default_factory=dict)
+    #: The callback data that the message was sent with, if this server sent it.
+    callback_data: str | None = None
 
     @property
     def dedupe_key(self) -> str:
@@ -117,6 +125,8 @@ class OutgoingText:
     quoted: dict[str, Any] | None = None
     #: The client's own id of its request, by which a repeat returns the result of the first.
     request_id: str | None = None
+    #: Text that comes back in WhatsApp's reports on the message, where the provider can do that.
+    callback_data: str | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the content in the form of a WhatsApp message."""

@@ -45,11 +45,12 @@ class NotFound(APIException):
 
 
 class ApiError(APIException):
-    """An error response with a status and a message of one line."""
+    """An error response with a status and a message of one line; `details` are members of `response` beside it."""
 
-    def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST) -> None:
+    def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST, **details: Any) -> None:
         super().__init__(message)
         self.status_code = status_code
+        self.details = details
 
 
 def is_lock_timeout(error: Exception) -> bool:
@@ -97,7 +98,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 def error_body(exc: APIException) -> dict[str, Any]:
     """Return the body of the response to an exception, for REST and for sockets."""
-    return body(exc.status_code, _message(exc))
+    content = body(exc.status_code, _message(exc))
+    content["response"] |= getattr(exc, "details", {})
+    return content
 
 
 def _message(exc: APIException) -> Any:

@@ -1,27 +1,37 @@
 """Sending of a text, for REST and sockets alike: claim it, send it to WhatsApp, announce it.
 
-The claim and the announcement are transactions of their own; nothing is locked during the request to WhatsApp.
+The claim and its result are transactions of their own; nothing is locked during the request to WhatsApp.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from django.db import IntegrityError, OperationalError, close_old_connections, connection
+from django.db import IntegrityError, close_old_connections, connection
 
 from instances.changes import OutgoingText
-from instances.errors import ApiError, NotFound, is_lock_timeout
-from instances.models import Instance, Message, SendUnderWay
+from instances.errors import DATABASE_ERRORS, ApiError, NotFound, database_error, is_lock_timeout
+from instances.models import Instance, Message, SendOutcomeUnknown, SendUnderWay
 from instances.outbound.client import http_client
 from instances.providers import provider_of
-from instances.providers.base import NotSent
+from instances.providers.base import NotSent, OutcomeUnknown, SendError
 
-#: Attempts to store a sent message while another transaction keeps its instance locked.
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: Attempts to store the result of a send while another transaction keeps its instance locked.
 LOCK_ATTEMPTS = 6
+#: Minutes after which a send of unknown outcome may be repeated.
+MINUTES = int(Message.SENDING.total_seconds() // 60)
 
 
 class Sending:
-    """One text that is being sent. `begin`, `finish` and `fail` use the database, `deliver` the network."""
+    """One text that is being sent. `begin` and `finish` use the database, `deliver` the network."""
 
     def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
         """Take the validated data of `TextBody`. Raises ApiError for an invalid number, or without a provider."""
@@ -31,6 +41,7 @@ class Sending:
             remote_jid = self.provider.address(validated["number"])
         except ValueError as error:
             raise ApiError(str(error)) from None
+        self.retry_unknown: bool = validated["retryUnknown"]
         self.text = OutgoingText(
             remote_jid=remote_jid,
             text=validated["text"],
@@ -42,54 +53,106 @@ class Sending:
     def begin(self) -> None:
         """Claim the text.
 
-        Raises ApiError (409) while an earlier request with the same id is being sent, and NotFound if the instance was
-        deleted.
+        Raises ApiError while an earlier request with the same id is being sent (409), or if it is not known whether
+        it was sent (the error that it was answered), and NotFound if the instance was deleted.
         """
         try:
-            self.message = Message.claim(self.instance, self.text)
+            self.message = Message.claim(self.instance, self.text, self.provider.reports_early, self.retry_unknown)
         except SendUnderWay:
             raise ApiError(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
+        except SendOutcomeUnknown as error:
+            raise _unknown_error(error.message, error.status) from None
         except Instance.DoesNotExist:
             raise self._is_gone() from None
+        self.text = replace(self.text, callback_data=self.message.callback_data)
 
     @property
     def is_repeat(self) -> bool:
         """True if the text was sent by an earlier request with the same id."""
         return self.message.wa_id is not None
 
-    async def deliver(self) -> str:
-        """Send the text to WhatsApp and return the id of its message; raises NotSent."""
-        return await self.provider.send_text(self.instance, self.text)
+    async def deliver(self) -> str | SendError:
+        """Send the text to WhatsApp; return the id of its message, or the error if it was not accepted."""
+        try:
+            return await self.provider.send_text(self.instance, self.text)
+        except SendError as error:
+            return error
+        except Exception as error:
+            logger.exception("A message could not be sent")
+            return OutcomeUnknown(f"The server failed ({type(error).__name__})", status=500)
 
-    def finish(self, wa_id: str) -> dict[str, Any]:
-        """Store and announce the sent message; returns Evolution API's message object.
+    def finish(self, result: str | SendError) -> dict[str, Any]:
+        """Store the result of `deliver` and announce a message that was sent; returns Evolution API's message object.
 
         What is sent must be stored, so locks are waited for several times as long as by other requests. Raises NotFound
-        if the instance was deleted meanwhile, and ApiError (502) for the id of another message.
+        if the instance was deleted meanwhile, and ApiError for a message that was not accepted, as far as is known.
+        """
+        if isinstance(result, str):
+            return self._finish_sent(result)
+        if not isinstance(result, NotSent):
+            return self._finish_unknown(result)
+        settled = self._store_failure(self.message.release_claim)
+        if settled is None:
+            raise ApiError(result.message, result.status)
+        return settled
+
+    def _finish_unknown(self, error: SendError) -> dict[str, Any]:
+        text = self._describe_unknown(error.message)
+        settled = self._store_failure(self.message.record_unknown, error.status, text)
+        if settled is None:
+            raise _unknown_error(text, error.status)
+        return settled
+
+    def _store_failure(self, store: Callable[..., dict[str, Any] | None], *args: Any) -> dict[str, Any] | None:
+        """Store that a text was not accepted; the sender is answered so even where that fails.
+
+        Returns the message object if a report has proved meanwhile that WhatsApp has it.
         """
         try:
-            return self._record_sent(wa_id).as_event()
+            return self._store(store, *args)
+        except DATABASE_ERRORS as error:
+            logger.error("The failure of a send could not be stored: %s", error)
+            return None
+
+    def _finish_sent(self, wa_id: str) -> dict[str, Any]:
+        try:
+            return self._store(self.message.record_sent, wa_id, self.provider.sent_status)
         except Instance.DoesNotExist:
             raise self._is_gone() from None
         except IntegrityError:
-            raise ApiError(f'WhatsApp answered with the id of another message, "{wa_id}"', status_code=502) from None
+            text = f'WhatsApp answered with the id of another message, "{wa_id}"'
+            return self._finish_unknown(OutcomeUnknown(text, status=502))
+        except DATABASE_ERRORS as error:
+            logger.error("The message %s was sent, and could not be stored: %s", wa_id, error)
+            text = (
+                f'WhatsApp has accepted the message as "{wa_id}", but it is not stored. {database_error(error).detail}'
+            )
+            raise ApiError(text, status_code=503, outcome="sent") from None
 
-    def _record_sent(self, wa_id: str) -> Message:
+    def _store(self, store: Callable[..., T], *args: Any) -> T:
         for _ in range(LOCK_ATTEMPTS - 1):
             try:
-                return self.message.record_sent(wa_id, self.provider.sent_status)
-            except OperationalError as error:
+                return store(*args)
+            except DATABASE_ERRORS as error:
                 if not is_lock_timeout(error) or connection.in_atomic_block:
                     raise
-        return self.message.record_sent(wa_id, self.provider.sent_status)
+        return store(*args)
 
     def _is_gone(self) -> NotFound:
         return NotFound(f'The "{self.instance.name}" instance does not exist')
 
-    def fail(self, error: NotSent) -> ApiError:
-        """Release the claim; returns the error for the client."""
-        self.message.release_claim()
-        return ApiError(error.message, status_code=error.status)
+    def _describe_unknown(self, cause: str) -> str:
+        cause = f"{cause.rstrip('.')}. It is not known whether the message was sent"
+        if self.text.request_id is None:
+            return f"{cause}: sending it again may send it twice. A request with an id can be repeated safely"
+        return (
+            f'{cause}. A request with the id "{self.text.request_id}" sends it again after {MINUTES} minutes, and '
+            'before that only with "retryUnknown": true; it may then be sent twice'
+        )
+
+
+def _unknown_error(message: str, status: int) -> ApiError:
+    return ApiError(message, status, outcome="unknown")
 
 
 def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +167,7 @@ def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
     if not connection.in_atomic_block:
         close_old_connections()  # returns the connection to the pool during the request to WhatsApp
     try:
-        wa_id = http_client.run(sending.deliver())
-    except NotSent as error:
-        raise sending.fail(error) from None
-    return sending.finish(wa_id)
+        result = http_client.run(sending.deliver())
+    except CancelledError:
+        result = OutcomeUnknown("The server was stopped", status=503)
+    return sending.finish(result)

@@ -18,7 +18,12 @@ from instances.sending import send_text
 class SendText(APIView):
     scope = SEND
 
-    @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error})
+    @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error, 504: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Send a text message and return it as Evolution API's message object."""
+        """Send a text message and return it as Evolution API's message object.
+
+        An `id` of your own makes a repeat safe: it returns the first result, or 409 while that is under way. An error
+        whose `response.outcome` is `unknown` (502, 504) says that WhatsApp may have the message and may not; then a
+        repeat within two minutes returns the same error, unless it has `retryUnknown`, by which it is sent again.
+        """
         return Response(send_text(request.instance, validate(TextBody(data=request.data))), status=201)

@@ -123,3 +123,9 @@ class TextBody(RequestBody):
     quoted = Quoted(required=False, allow_null=True)
     delay = Milliseconds(required=False)
     id = Text(required=False, allow_null=True, max_length=255)
+    retryUnknown = Flag(default=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["retryUnknown"] and attrs.get("id") is None:
+            raise serializers.ValidationError('retryUnknown requires property "id"')
+        return attrs

@@ -345,6 +345,14 @@ SENDING_THREADS = bound(
     limits="threads that send messages, most of which wait for WhatsApp",
     beyond="requests wait for a thread",
 )
+SEND_SECONDS = bound(
+    "LIMIT_SEND_SECONDS",
+    20,
+    "seconds",
+    Holder.PROCESS,
+    limits="the time that the Graph API may take to answer a request that sends a message; two minutes are too long",
+    beyond="504: it is not known whether the message was sent",
+)
 QUEUE_SECONDS = bound(
     "LIMIT_QUEUE_SECONDS",
     30,
@@ -587,6 +595,15 @@ ENDPOINTS = bound(
     Holder.INSTANCE,
     limits="webhook endpoints of an instance",
     beyond="409 for another one",
+)
+EARLY_STATUSES = bound(
+    "LIMIT_EARLY_STATUSES",
+    1000,
+    "statuses",
+    Holder.INSTANCE,
+    limits="statuses that WhatsApp reports for a message before it has answered the request that sends it, if it may"
+    " be that one: they wait for the answer, for 12 minutes at most",
+    beyond="a status is announced at once, without `messageId`, and is not stored",
 )
 OWED_DELIVERIES = bound(
     "LIMIT_OWED_DELIVERIES",

@@ -3,9 +3,11 @@
 from instances.models.access_revision import AccessRevision
 from instances.models.api_key import ApiKey
 from instances.models.contact import Chat, Contact
+from instances.models.early_status import EarlyStatus
 from instances.models.fingerprint import Fingerprint
 from instances.models.instance import ConnectionState, Instance
-from instances.models.message import Message, SendUnderWay
+from instances.models.message import Message, SendOutcomeUnknown, SendUnderWay
+from instances.models.message_states import MessageState
 from instances.models.subscription import Subscription
 
 __all__ = [
@@ -14,9 +16,12 @@ __all__ = [
     "Chat",
     "ConnectionState",
     "Contact",
+    "EarlyStatus",
     "Fingerprint",
     "Instance",
     "Message",
+    "MessageState",
+    "SendOutcomeUnknown",
     "SendUnderWay",
     "Subscription",
 ]

@@ -50,11 +50,14 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         """Annotate each instance with `message_count`, `contact_count` and `chat_count`."""
 
         # raw SQL: compiling the expressions costs Django more than all the rest of fetchInstances
-        def count(model: str) -> Any:
-            query = f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id"  # noqa: S608
+        def count(model: str, condition: str = "") -> Any:
+            query = (
+                f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id{condition}"  # noqa: S608
+            )
             return RawSQL(f"({query})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
 
-        return self.annotate(message_count=count("message"), contact_count=count("contact"), chat_count=count("chat"))
+        messages = count("message", " AND c.wa_id IS NOT NULL")  # without sends that have no result
+        return self.annotate(message_count=messages, contact_count=count("contact"), chat_count=count("chat"))
 
     def with_token_strength(self) -> InstanceQuerySet:
         """Annotate each instance with `has_short_token` and `has_shared_token`; no token is decrypted for it.

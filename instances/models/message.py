@@ -5,25 +5,37 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
 
-from django.db import models, transaction
+from django.core.signing import BadSignature, Signer
+from django.db import IntegrityError, models, transaction
+from django.db.models import Q
 from django.utils import timezone
 
-from instances.changes import InboundMessage, OutgoingText, StatusReport
+from instances.changes import CALLBACK_PREFIX, InboundMessage, OutgoingText, StatusReport
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
 from instances.models.contact import Chat, Contact
+from instances.models.early_status import EarlyStatus
 from instances.models.instance import Instance
+from instances.models.message_states import MessageState, is_step, reported_state
 from instances.sql import insert, select
 
-#: Delivery statuses in order. A report that arrives late does not set a message back.
-STATUS_ORDER = ["PENDING", "SERVER_ACK", "SENT", "DELIVERY_ACK", "DELIVERED", "READ", "PLAYED"]
+#: Digits at the end of a phone number by which WhatsApp's form of it is compared with the sender's.
+_COMPARED_DIGITS = 8
+
+_signer = Signer(salt="instances.models.message")
 
 
 class Message(models.Model):
-    """A message of an instance, in either direction."""
+    """A message of an instance, in either direction, or a send without a result, which has no `wa_id`.
 
-    #: Age from which a claim without a result is abandoned, as by a server that died: a repeat is a new attempt.
+    A send is stored before WhatsApp is asked: a repeat of its request finds it, and so do reports that come before the
+    answer. Its state changes by the table in `message_states`.
+    """
+
+    #: Age from which the outcome of a send without a result is unknown, and its request may be sent again.
     SENDING = timedelta(minutes=2)
+    #: Age up to which status reports wait for the result of a send.
+    SETTLING = SENDING + timedelta(minutes=10)
 
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="messages")
     wa_id = models.CharField(
@@ -43,7 +55,7 @@ class Message(models.Model):
     timestamp = models.BigIntegerField(help_text="Seconds since 1970, as reported by WhatsApp.")
     source = models.CharField(max_length=16, default="unknown")
     status = models.CharField(max_length=32, null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(auto_now_add=True)  # of a send that is repeated, the time of the repeat
 
     class Meta:
         ordering = ("-id",)
@@ -51,7 +63,10 @@ class Message(models.Model):
             models.UniqueConstraint(fields=("instance", "wa_id"), name="message_is_stored_once"),
             models.UniqueConstraint(fields=("instance", "request_id"), name="message_is_sent_once"),
         )
-        indexes = (models.Index(fields=("instance", "remote_jid", "-timestamp")),)
+        indexes = (
+            models.Index(fields=("instance", "remote_jid", "-timestamp")),
+            models.Index(fields=("created_at",), condition=Q(wa_id=None), name="message_without_result"),
+        )
 
     def __str__(self) -> str:
         return f"{self.type} {self.wa_id}"
@@ -82,6 +97,9 @@ class Message(models.Model):
         for own_phone in (inbound.own_phone for inbound in inbounds if inbound.own_phone and not instance.owner_jid):
             instance.owner_jid = f"{own_phone}@s.whatsapp.net"
             instance.save(update_fields=["owner_jid", "updated_at"])
+        for inbound in inbounds:
+            if send := cls._find_by_callback_data(instance, inbound.callback_data):
+                send._settle(inbound.id, MessageState.PENDING)  # an echo of it; it is known from here on
         messages = cls._store_new(instance, inbounds)
         firsts = {inbound.id: inbound for inbound in reversed(inbounds)}
         new = [firsts[str(message.wa_id)] for message in messages]
@@ -111,70 +129,299 @@ class Message(models.Model):
         event_data["key"] |= inbound.key_extra
         announce(EventType.MESSAGES_UPSERT, self.instance, event_data, dedupe_key=f"message:{self.wa_id}")
 
-    @classmethod
-    def claim(cls, instance: Instance, text: OutgoingText) -> Message:
-        """Return the message that this request is to send or, if it is a repeat, has sent already.
+    # States
 
-        Raises SendUnderWay while an earlier request with the same id is not done, and Instance.DoesNotExist.
+    @property
+    def state(self) -> MessageState:
+        if self.wa_id is not None:
+            return reported_state(self.status)
+        is_over = self.created_at is not None and self.created_at < timezone.now() - self.SENDING
+        return MessageState.UNKNOWN if is_over or self.status == MessageState.UNKNOWN else MessageState.SENDING
+
+    def _take_status(self, word: str) -> bool:
+        """Set a reported status if it is a step from the present one; return whether it is."""
+        if not is_step(self.state, reported_state(word)):
+            return False
+        self.status = word
+        return True
+
+    # Sends
+
+    @classmethod
+    def claim(
+        cls, instance: Instance, text: OutgoingText, is_stored: bool = True, retry_unknown: bool = False
+    ) -> Message:
+        """Return the send of a request: a new one or, for a repeat of a request, the message that it has sent.
+
+        With `retry_unknown`, or once it is older than SENDING, a send of unknown outcome is begun again. One without a
+        request id is stored if `is_stored`. Raises SendUnderWay while the first request has no result,
+        SendOutcomeUnknown, and Instance.DoesNotExist.
         """
-        fields: dict[str, Any] = {
-            "remote_jid": text.remote_jid,
-            "from_me": True,
-            "type": "conversation",
-            "content": text.content(),
-            "timestamp": int(time.time()),
-        }
+        content, timestamp = text.content(), int(time.time())
+        message = cls(
+            instance=instance,
+            request_id=text.request_id,
+            remote_jid=text.remote_jid,
+            from_me=True,
+            type="conversation",
+            content=content,
+            timestamp=timestamp,
+            status=MessageState.SENDING,
+        )
         if text.request_id is None:
-            return cls(instance=instance, **fields)
+            if is_stored:
+                message._insert()
+            return message
         with transaction.atomic():
             Instance.objects.locked().get(pk=instance.pk)
-            known, is_new = cls.objects.get_or_create(instance=instance, request_id=text.request_id, defaults=fields)
-            if is_new or known.wa_id:
+            known = cls.objects.filter(instance=instance, request_id=text.request_id).first()
+            if known is None:
+                message.save()
+                return message
+            if known.wa_id:
                 return known
-            # of several requests that find an abandoned claim, one takes it over
-            abandoned = cls.objects.filter(pk=known.pk, wa_id=None, created_at__lt=timezone.now() - cls.SENDING)
-            if not abandoned.update(created_at=timezone.now(), **fields):
-                raise SendUnderWay
-            known.refresh_from_db()
+            known._require_repeatable(retry_unknown)
+            if (known.remote_jid, known.content) != (text.remote_jid, content):
+                known.delete()  # what WhatsApp may still report on it is no report on this text
+                message.save()
+                return message
+            known.status, known.extra = MessageState.SENDING, {}
+            known.timestamp, known.created_at = timestamp, timezone.now()
+            known.save()
         return known
 
-    def record_sent(self, wa_id: str, status: str | None) -> Message:
-        """Store the id that WhatsApp gave the message, and announce send.message.
+    def _insert(self) -> None:
+        try:
+            self.save()
+        except IntegrityError:
+            raise Instance.DoesNotExist from None
 
-        Raises Instance.DoesNotExist if the instance was deleted meanwhile.
+    def _require_repeatable(self, retry_unknown: bool) -> None:
+        """Raise SendUnderWay or SendOutcomeUnknown unless the request may be sent again."""
+        if not is_step(self.state, MessageState.SENDING):
+            raise SendUnderWay
+        if self.created_at > timezone.now() - self.SENDING and not retry_unknown:
+            raise SendOutcomeUnknown(**self.extra["error"])
+
+    @property
+    def callback_data(self) -> str | None:
+        """Text for WhatsApp to return in its reports, by which they find this send before its id is known."""
+        if self.pk is None or self.request_id is None:
+            return None
+        return CALLBACK_PREFIX + _signer.sign(f"{self.instance_id}:{self.pk}")
+
+    @classmethod
+    def _find_by_callback_data(cls, instance: Instance, data: str | None) -> Message | None:
+        """Return the send without a result that the callback data was given for."""
+        if data is None or not data.startswith(CALLBACK_PREFIX):
+            return None
+        try:
+            instance_id, _, pk = _signer.unsign(data.removeprefix(CALLBACK_PREFIX)).partition(":")
+        except BadSignature:
+            return None
+        if instance_id != str(instance.pk):
+            return None
+        send = cls.objects.filter(instance=instance, pk=int(pk), wa_id=None).first()
+        if send:
+            send.instance = instance
+        return send
+
+    def record_sent(self, wa_id: str, status: str | None) -> dict[str, Any]:
+        """Store the id that WhatsApp gave the message, and announce send.message; then what was reported before.
+
+        Returns the data of send.message. Raises Instance.DoesNotExist if the instance was deleted meanwhile, and
+        IntegrityError for the id of another message.
         """
         with transaction.atomic():
             Instance.objects.locked().get(pk=self.instance_id)  # before its stream: everywhere in this order
-            self.wa_id = wa_id
-            self.status = status
-            self.save()
-            announce(EventType.SEND_MESSAGE, self.instance, self.as_event(), dedupe_key=f"sent:{wa_id}")
-        return self
+            stored = self._stored()
+            if stored and stored.wa_id == wa_id:
+                return stored.as_event()  # a report has settled it
+            if stored and stored.wa_id is None:
+                return stored._settle(wa_id, status)
+            # not stored yet; or the request was sent again meanwhile, and WhatsApp has accepted both
+            return (self if self.pk is None else self._without_request())._settle(wa_id, status)
 
-    def release_claim(self) -> None:
-        """Delete the claim of a message that WhatsApp refused, so that a request with the same id may try again."""
-        if self.pk:
-            self.delete()
+    def _stored(self) -> Message | None:
+        """Return the row of this send as it is now; a report, or a repeat of the request, may have changed it."""
+        stored = Message.objects.filter(pk=self.pk).first() if self.pk else None
+        if stored:
+            stored.instance = self.instance
+        return stored
+
+    def _without_request(self) -> Message:
+        """Return a new send like this one that is no request's."""
+        names = ("instance", "remote_jid", "from_me", "type", "content", "timestamp")
+        return Message(**{name: getattr(self, name) for name in names}, status=MessageState.SENDING)
+
+    def _settle(self, wa_id: str, status: str | None) -> dict[str, Any]:
+        """Store the result of a send, and announce it; the instance is locked. Returns the data of send.message."""
+        echo = Message.objects.filter(instance=self.instance, wa_id=wa_id, from_me=True, request_id=None).first()
+        message = self
+        if echo and echo.content.get("conversation") == self.content["conversation"]:
+            # WhatsApp has shown the message, as one of this number, before it has answered
+            message, echo.request_id = echo, self.request_id
+            if self.pk:
+                self.delete()
+        state, message.wa_id = message.state, wa_id
+        if is_step(state, reported_state(status)):
+            message.status, message.extra = status, ({} if message is self else message.extra)
+        message.save()
+        event_data = message.as_event()
+        announce(EventType.SEND_MESSAGE, message.instance, event_data, dedupe_key=f"sent:{wa_id}")
+        for early in EarlyStatus.objects.filter(instance=message.instance, wa_id=wa_id):
+            message._take_report(early.parsed())
+            early.delete()
+        Message._release_early_statuses(message.instance)
+        return event_data
+
+    def record_unknown(self, status: int, message: str) -> dict[str, Any] | None:
+        """Store that it is not known whether WhatsApp has the message, with the error that the sender is answered.
+
+        Returns the message object instead if a report has settled it meanwhile. A send without a request id, which
+        nothing could settle, is deleted.
+        """
+        with transaction.atomic():
+            stored = self._locked_row()
+            if stored is None:
+                return None
+            if stored.wa_id is not None:
+                return stored.as_event()
+            if stored.request_id is None:
+                stored.delete()
+                self._release_early_statuses(self.instance)
+            elif stored.created_at == self.created_at:  # else another request has begun it again
+                stored.status, stored.extra = MessageState.UNKNOWN, {"error": {"status": status, "message": message}}
+                stored.save(update_fields=["status", "extra"])
+        return None
+
+    def release_claim(self) -> dict[str, Any] | None:
+        """Delete a send that WhatsApp refused, so that a request with the same id may try again.
+
+        Returns the message object instead if a report has settled it meanwhile.
+        """
+        with transaction.atomic():
+            stored = self._locked_row()
+            if stored is None:
+                return None
+            if stored.wa_id is not None:
+                return stored.as_event()
+            if stored.created_at == self.created_at:  # else another request has begun it again
+                stored.delete()
+                self._release_early_statuses(self.instance)
+        return None
+
+    def _locked_row(self) -> Message | None:
+        """Lock the instance, and return the row of this send, if both still exist."""
+        if self.pk is None or not Instance.objects.locked().filter(pk=self.instance_id).exists():
+            return None
+        return self._stored()
+
+    # Status reports
 
     @classmethod
     def record_status(cls, instance: Instance, report: StatusReport) -> None:
-        """Announce a status report, and store the most advanced status; the message itself may not be stored."""
+        """Announce a status report, and store the status if it is a step forward; the message itself may not be stored.
+
+        A report on a message that may be one of a send without a result waits for that. Call it with the instance
+        locked.
+        """
         with transaction.atomic():
-            message = cls.objects.filter(instance=instance, wa_id=report.id).first()
-            if message and _is_further(report.status, message.status):
-                message.status = report.status
-                message.save(update_fields=["status"])
-            event_data = report.as_event() | {"instanceId": str(instance.pk)}
-            if message:
-                event_data["messageId"] = str(message.pk)
-            announce(EventType.MESSAGES_UPDATE, instance, event_data, dedupe_key=report.dedupe_key)
+            is_known = cls.objects.filter(instance=instance, wa_id=report.id).exists()
+            if not is_known and (send := cls._find_by_callback_data(instance, report.callback_data)):
+                send._settle(report.id, MessageState.PENDING)
+                is_known = True
+            is_early = not is_known and cls._may_be_of_a_send(instance, report.remote_jid)
+            if not (is_early and EarlyStatus.keep(instance, report)):
+                cls._take_due_report(instance, report)
 
+    @classmethod
+    def _take_due_report(cls, instance: Instance, report: StatusReport) -> None:
+        """Announce a report that waits for nothing, and store its status if its message is stored."""
+        message = cls.objects.filter(instance=instance, wa_id=report.id).first()
+        if message is None:
+            _announce_report(instance, report)
+            return
+        message.instance = instance
+        message._take_report(report)
 
-def _is_further(status: str, than: str | None) -> bool:
-    if status not in STATUS_ORDER or than not in STATUS_ORDER:
+    def _take_report(self, report: StatusReport) -> None:
+        """Announce a report on this message, and store its status if it is a step forward."""
+        if self._take_status(report.status):
+            self.save(update_fields=["status"])
+        _announce_report(self.instance, report, self)
+
+    @classmethod
+    def _may_be_of_a_send(cls, instance: Instance, remote_jid: str) -> bool:
+        """Return whether a send to this address may still get a result."""
+        user, _, server = remote_jid.partition("@")
+        is_to = Q(remote_jid=remote_jid)
+        if server == "s.whatsapp.net":
+            # a sender may write the number in another form, or know the person by a user id alone
+            is_to |= Q(remote_jid__contains=user[-_COMPARED_DIGITS:]) | Q(remote_jid__endswith="@lid")
+        elif server == "lid":
+            is_to |= Q(remote_jid__endswith="@s.whatsapp.net")
+        now = timezone.now()
+        is_in_time = Q(created_at__gt=now - cls.SENDING) | Q(
+            created_at__gt=now - cls.SETTLING, request_id__isnull=False
+        )
+        return cls.objects.filter(is_to, is_in_time, instance=instance, wa_id=None).exists()
+
+    @classmethod
+    def _release_early_statuses(cls, instance: Instance) -> None:
+        """Announce the reports that wait for no send any more: other programs may send from the same number."""
+        is_awaited: dict[str, bool] = {}
+        expired_at = timezone.now() - cls.SETTLING
+        for early in EarlyStatus.objects.filter(instance=instance):
+            report = early.parsed()
+            if report.remote_jid not in is_awaited:
+                is_awaited[report.remote_jid] = cls._may_be_of_a_send(instance, report.remote_jid)
+            if early.created_at < expired_at or not is_awaited[report.remote_jid]:
+                cls._take_due_report(instance, report)
+                early.delete()
+
+    @classmethod
+    def release_expired_statuses(cls) -> bool:
+        """Announce the reports of one instance that have waited for too long; return whether there may be others.
+
+        Call it in a transaction.
+        """
+        early = EarlyStatus.objects.filter(created_at__lt=timezone.now() - cls.SETTLING).first()
+        if early is None:
+            return False
+        instance = Instance.objects.locked().filter(pk=early.instance_id).first()
+        if instance:
+            cls._release_early_statuses(instance)
         return True
-    return STATUS_ORDER.index(status) > STATUS_ORDER.index(than)
+
+    @classmethod
+    def delete_unsettled(cls, limit: int, before: Any) -> bool:
+        """Delete up to `limit` sends that have no result and will get none; return whether there may be others.
+
+        Those of requests with an id, which a late report may still settle, are kept until `before`.
+        """
+        settling = timezone.now() - cls.SETTLING
+        is_over = Q(request_id=None, created_at__lt=settling) | Q(created_at__lt=min(before, settling))
+        ids = list(cls.objects.filter(is_over, wa_id=None).order_by("created_at").values_list("pk", flat=True)[:limit])
+        cls.objects.filter(pk__in=ids, wa_id=None).delete()
+        return len(ids) == limit
+
+
+def _announce_report(instance: Instance, report: StatusReport, message: Message | None = None) -> None:
+    event_data = report.as_event() | {"instanceId": str(instance.pk)}
+    if message:
+        event_data["messageId"] = str(message.pk)
+    announce(EventType.MESSAGES_UPDATE, instance, event_data, dedupe_key=report.dedupe_key)
 
 
 class SendUnderWay(Exception):
     """Raised for a request that repeats another one which is not done yet."""
+
+
+class SendOutcomeUnknown(Exception):
+    """Raised for a request that repeats another one of unknown outcome; has the error that the first was answered."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message

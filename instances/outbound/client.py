@@ -11,16 +11,29 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from instances.bounds import SEND_SECONDS
+
 T = TypeVar("T")
 
 #: Seconds from the first packet of a request to the last byte of its response.
-DEADLINE = 20.0
+DEADLINE = float(SEND_SECONDS)
 #: Bytes of a response's body that are read; a longer one is truncated, and is then no valid JSON.
 MAX_RESPONSE_BYTES = 1024 * 1024
 
 
 class Unreachable(Exception):
-    """Raised when a request got no response in time, got one that is not HTTP, or could not be made at all."""
+    """Raised when a request got no response in time, got one that is not HTTP, or could not be made at all.
+
+    `is_sent` is False if no byte of it can have arrived; then it may be made again without harm.
+    """
+
+    def __init__(self, cause: str, is_sent: bool) -> None:
+        super().__init__(cause)
+        self.is_sent = is_sent
+
+
+class NoResponse(Unreachable):
+    """Raised when the deadline passed."""
 
 
 class HttpClient:
@@ -58,15 +71,34 @@ class HttpClient:
 
 
 def _new_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE))
+    tracing = aiohttp.TraceConfig()
+    for signal in (tracing.on_connection_create_end, tracing.on_connection_reuseconn):
+        signal.append(_note_connection)
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE), trace_configs=[tracing])
+
+
+async def _note_connection(session: aiohttp.ClientSession, trace: Any, parameters: Any) -> None:
+    trace.trace_request_ctx.is_connected = True
+
+
+class _Attempt:
+    """A request, which may have arrived from the moment it has a connection."""
+
+    is_connected = False
 
 
 async def _post(session: aiohttp.ClientSession, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
+    attempt = _Attempt()
     try:
-        async with session.post(url, json=json, headers=headers, allow_redirects=False) as response:
+        async with session.post(
+            url, json=json, headers=headers, allow_redirects=False, trace_request_ctx=attempt
+        ) as response:
             return response.status, await _read_body(response)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise Unreachable(type(error).__name__) from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raised = NoResponse if isinstance(error, TimeoutError) else Unreachable
+        raise raised(type(error).__name__, attempt.is_connected) from error
+    except ValueError as error:  # a header that cannot be written
+        raise Unreachable(type(error).__name__, is_sent=False) from error
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -13,8 +13,8 @@ from instances.integrations import MEMBERS, Integration
 from instances.models import Instance
 
 
-class NotSent(Exception):
-    """Raised when WhatsApp did not accept a message. `status` is the HTTP status of our response."""
+class SendError(Exception):
+    """Raised when a message was not accepted by WhatsApp. `status` is the HTTP status of our response."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -22,11 +22,21 @@ class NotSent(Exception):
         self.status = status
 
 
+class NotSent(SendError):
+    """Raised when WhatsApp has refused a message, or cannot have received it."""
+
+
+class OutcomeUnknown(SendError):
+    """Raised when WhatsApp may have accepted a message, and may not."""
+
+
 class Provider(Integration, ABC):
     """A connection to WhatsApp. Subclasses declare an integration and override the methods they support."""
 
     #: The status of a message once WhatsApp has accepted it, if the provider reports statuses.
     sent_status: ClassVar[str | None] = None
+    #: True if statuses may be reported before `send_text` returns: a send is stored before it is begun.
+    reports_early: ClassVar[bool] = False
 
     @property
     def endpoints(self) -> Sequence[IngressEndpoint]:
@@ -43,7 +53,7 @@ class Provider(Integration, ABC):
 
     @abstractmethod
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """Send the text through WhatsApp and return the message's WhatsApp id. Raises NotSent.
+        """Send the text through WhatsApp and return the message's WhatsApp id. Raises NotSent and OutcomeUnknown.
 
         Runs on the server's event loop, outside of any transaction; `instance` has no deferred fields.
         """

@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from instances.changes import Change, InboundMessage, Notice, OutgoingText, StatusReport
+from instances.changes import CALLBACK_PREFIX, Change, InboundMessage, Notice, OutgoingText, StatusReport
 from instances.crypto import MASK, UnreadableSecret
 from instances.events import EventType
 from instances.ingress.endpoint import IngressEndpoint
 from instances.models import Instance
 from instances.names import digits, is_user_id, jid
-from instances.outbound.client import Unreachable, http_client
-from instances.providers.base import NotSent, Provider, load_json
+from instances.outbound.client import NoResponse, Unreachable, http_client
+from instances.providers.base import NotSent, OutcomeUnknown, Provider, SendError, load_json
 from instances.providers.cloud_api_ingress import MetaIngress
 from instances.providers.cloud_api_messages import content_of
 
@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 #: Width of the column; Meta's statuses are much shorter.
 MAX_STATUS_LENGTH = 32
+#: The member of a message that Meta returns in its statuses.
+CALLBACK_DATA = "biz_opaque_callback_data"
+#: The code of an error that the Graph API knows nothing about, itself.
+#: https://developers.facebook.com/docs/graph-api/guides/error-handling
+UNKNOWN_ERROR = 1
 #: Digits of a phone number; E.164 allows 15.
 MAX_PHONE_LENGTH = 32
 #: Fields whose items are told by their events alone.
@@ -51,6 +56,7 @@ class CloudApi(Provider):
     token_is_credential = True
     callback_path = MetaIngress.path
     sent_status = "PENDING"
+    reports_early = True
 
     @property
     def verify_token(self) -> str:
@@ -101,13 +107,15 @@ class CloudApi(Provider):
         try:
             status, response = await http_client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
         except Unreachable as error:
-            raise NotSent(f"The Graph API did not answer ({error})", status=502) from None
+            raised = OutcomeUnknown if error.is_sent else NotSent
+            http_status = 504 if error.is_sent and isinstance(error, NoResponse) else 502
+            raise raised(f"The Graph API did not answer ({error})", http_status) from None
         try:
             return _message_id(status, response)
-        except NotSent as error:
+        except SendError as error:
             # the Graph API repeats an invalid token in its error message
             explanation = error.message.replace(token, MASK)[:MAX_EXPLANATION_LENGTH]
-            raise NotSent(explanation, error.status) from None
+            raise type(error)(explanation, error.status) from None
 
 
 def _text_message(text: OutgoingText) -> dict[str, Any]:
@@ -122,11 +130,17 @@ def _text_message(text: OutgoingText) -> dict[str, Any]:
     }
     if text.quoted:
         message["context"] = {"message_id": text.quoted["key"]["id"]}
+    if text.callback_data:
+        message[CALLBACK_DATA] = text.callback_data
     return message
 
 
 def _message_id(status: int, response: bytes) -> str:
-    """Return the message id in a response of the Graph API. Raises NotSent with the Graph API's own error text."""
+    """Return the message id in a response of the Graph API.
+
+    Raises NotSent with the Graph API's own error text, and OutcomeUnknown for what is neither an id nor a refusal, such
+    as the page of a proxy that lost its connection to it.
+    """
     try:
         content = orjson.loads(response)
         if status < 300:
@@ -136,7 +150,11 @@ def _message_id(status: int, response: bytes) -> str:
         message = f"{error.get('message', 'refused')} (code {error.get('code')})" + (f": {details}" if details else "")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         logger.warning("The Graph API answered %s with something unexpected", status)
-        raise NotSent(f"The Graph API answered {status} with something unexpected", status=502) from None
+        is_refused = 300 <= status < 500 and status != 303
+        raised = NotSent if is_refused else OutcomeUnknown
+        raise raised(f"The Graph API answered {status} with something unexpected", status=502) from None
+    if status >= 500 and error.get("code") == UNKNOWN_ERROR:
+        raise OutcomeUnknown(message, status=502)
     raise NotSent(message, status=502 if status >= 500 else 400)
 
 
@@ -272,8 +290,9 @@ class _Value:
         content = content_of(raw)
         contact = self.contacts.get(self._peer(raw, from_me)) or self.only_contact or {}
         remote_jid, participant = self._chat(raw, from_me)
-        extra = content.extra | self._surroundings(raw)
-        extra |= _contact_member(contact)
+        callback_data = _callback_data(raw) if from_me else None
+        extra = {name: value for name, value in content.extra.items() if not callback_data or name != CALLBACK_DATA}
+        extra |= self._surroundings(raw) | _contact_member(contact)
         return InboundMessage(
             id=_message_id_of(raw),
             remote_jid=remote_jid,
@@ -286,6 +305,7 @@ class _Value:
             timestamp=_seconds(raw.get("timestamp")),
             own_phone=self.own_phone,
             extra=extra,
+            callback_data=callback_data,
             **self._target,
         )
 
@@ -319,7 +339,9 @@ class _Value:
             is_group = raw.get("recipient_type") == "group"
             participant = _id_or_none(raw.get("recipient_participant_id"))
             contact = self.contacts.get(participant or recipient) or ({} if is_group else self.only_contact) or {}
-            mapped = ("id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id")
+            callback_data = _callback_data(raw)
+            mapped = {"id", "status", "timestamp", "recipient_id", "recipient_type", "recipient_participant_id"}
+            mapped |= {CALLBACK_DATA} if callback_data else set()
             yield StatusReport(
                 id=_message_id_of(raw),
                 remote_jid=f"{recipient}@g.us" if is_group else _jid(recipient),
@@ -331,6 +353,7 @@ class _Value:
                     **self._surroundings(raw),
                     **_contact_member(contact),
                 },
+                callback_data=callback_data,
                 **self._target,
             )
 
@@ -426,6 +449,12 @@ def _short(text: Any, limit: int = 240) -> str:
     """Return the text with NUL characters replaced; one over `limit` characters ends in its digest, to stay unique."""
     text = str(text).replace("\x00", "�")
     return text if len(text) <= limit else f"{text[:170]}…{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _callback_data(raw: dict[str, Any]) -> str | None:
+    """Return the callback data of a message that this server sent; that of other programs is theirs."""
+    given = raw.get(CALLBACK_DATA)
+    return given if isinstance(given, str) and given.startswith(CALLBACK_PREFIX) else None
 
 
 def _contact_member(contact: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from instances.api.serializers import TextBody, validate
 from instances.errors import ApiError
 from instances.events import access_changed
 from instances.models import AccessRevision
-from instances.providers.base import NotSent
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
 from realtime.fanout.authorization import (
@@ -260,11 +259,7 @@ class Namespaces(socketio.AsyncNamespace):
         sending = await in_pool(self._begin_sending, membership, dict(body))
         if sending.is_repeat:
             return sending.message.as_event()
-        try:
-            wa_id = await sending.deliver()
-        except NotSent as error:
-            raise await in_pool(sending.fail, error) from None
-        return await in_pool(sending.finish, wa_id)
+        return await in_pool(sending.finish, await sending.deliver())
 
     def _begin_sending(self, membership: Membership, body: dict[str, Any]) -> Sending:
         instance = membership.sending_instance(body.pop("instance", None))

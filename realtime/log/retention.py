@@ -18,7 +18,7 @@ from django.db.models import DateTimeField, Exists, OuterRef, Q, QuerySet, Subqu
 from django.utils import timezone
 
 from instances.errors import DATABASE_ERRORS, is_lock_timeout
-from instances.models import Instance
+from instances.models import Instance, Message
 from instances.sql import set_lock_timeout
 from realtime.database import Pool, database
 from realtime.delivery.bodies import Body
@@ -67,6 +67,8 @@ class Pruning:
             yield from self._batches(f"events of instance {instance_id}", partial(self._prune_stream, instance_id))
             yield True
         yield from self._batches("dedupe keys", self._prune_keys)
+        yield from self._batches("statuses that wait for a send", _release_statuses)
+        yield from self._batches("sends without a result", partial(Message.delete_unsettled, BATCH, self.keys_before))
         yield from self._batches("deliveries", self._prune_deliveries)
         for endpoint_id, reason in waiting_endpoints().items():
             logger.warning("Deliveries to endpoint %s wait, until they are too old: %s", endpoint_id, reason)
@@ -189,6 +191,13 @@ def _delete_bodies(deleted: Sequence[Delivery]) -> None:
     for transport in {transport for _, transport in keys}:
         of_transport = [event_id for event_id, name in keys if name == transport]
         Body.objects.filter(transport=transport, event_id__in=of_transport).delete()
+
+
+def _release_statuses() -> bool:
+    """Announce the statuses of an instance that have waited for too long; return whether there may be others."""
+    with transaction.atomic():
+        set_lock_timeout(LOCK_TIMEOUT)
+        return Message.release_expired_statuses()
 
 
 def _give_up_old(endpoint_id: int, reason: str) -> bool:

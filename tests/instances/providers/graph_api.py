@@ -87,13 +87,14 @@ class Graph:
         for answer in answers:
             self.answers.append(answer if callable(answer) else _always(answer))
 
-    def held(self) -> Callable[[], None]:
+    def held(self, answer: Answering | web.StreamResponse | None = None) -> Callable[[], None]:
         """Make the next request wait; returns a function that lets it proceed."""
         gate = asyncio.Event()
+        answering = self.take if answer is None else answer if callable(answer) else _always(answer)
 
         async def wait(request: web.Request) -> web.StreamResponse:
             await gate.wait()
-            return await self.take(request)
+            return await answering(request)
 
         self.next(wait)
         return lambda: self.loop.call_soon_threadsafe(gate.set)
