@@ -10,22 +10,27 @@ import os
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 from evoapi import database_url
 from evoapi.private_files import SQLITE_SUFFIXES, make_private
 from evoapi.secrets import SecretsFile, token
+from evoapi.variables import Variables
 from instances import bounds
+from instances.bounds.bound import ERRORS, TABLE
+from instances.events import GROUP_UPDATE, EventType
+from instances.outbound.webhook_secrets import check_secret
 
-env = environ.Env()
+VARIABLES = Variables(os.environ)
+VARIABLES.known |= TABLE.keys()
+VARIABLES.errors += ERRORS
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+DATA_DIR = Path(VARIABLES.plain("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 os.umask(0o077)  # before the first file: database and secrets are their owner's alone
 
 #: Keys that Evolution API published as its default and its sample, and that are therefore no secrets.
@@ -35,39 +40,26 @@ PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
 EVOLUTION_VERSION = "2.3.6"
 
 
-def networks(name: str) -> list[IPv4Network | IPv6Network]:
-    """Return the addresses and CIDRs in a comma-separated variable; `*` is refused, as it would allow every client."""
-    values = [value.strip() for value in env.list(name, default=[]) if value.strip()]
-    try:
-        return [ip_network(value, strict=False) for value in values]
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} takes addresses and CIDRs, separated by commas: {error}") from None
-
-
 def _events(prefix: str) -> frozenset[str]:
     """Return the names of the events whose variable is true, such as WEBHOOK_EVENTS_MESSAGES_UPSERT=true."""
-    names = [name for name in os.environ if name.startswith(prefix)]
-    return frozenset(name.removeprefix(prefix) for name in names if env.bool(name))
-
-
-def _url(name: str, default: str = "") -> str:
-    """Return a URL without the quotes that some ways of setting variables leave around it."""
-    return database_url.unquoted(env.str(name, default="")) or default
+    names = [GROUP_UPDATE, *EventType.names]
+    return frozenset(name for name in names if VARIABLES.flag(prefix + name, default=False))
 
 
 # Address of the server
 
-SERVER_HOST = env.str("SERVER_HOST", default="127.0.0.1")
-SERVER_PORT = env.int("SERVER_PORT", default=8080)
-SERVER_URL = _url("SERVER_URL").rstrip("/")
+SERVER_HOST = VARIABLES.plain("SERVER_HOST", default="127.0.0.1")
+SERVER_PORT = VARIABLES.whole("SERVER_PORT", default=8080, low=0, high=65535, unit="a port")
+SERVER_URL = VARIABLES.url("SERVER_URL", example="https://evo.example.com").rstrip("/")
 _server = urlsplit(SERVER_URL)
-if SERVER_URL and not (_server.scheme in ("http", "https") and _server.hostname):
-    raise ImproperlyConfigured("SERVER_URL must be an http or https URL, such as https://evo.example.com")
 
-DEBUG = env.bool("DEBUG", default=False)
+DEBUG = VARIABLES.flag("DEBUG", default=False)
 DEFAULT_EXCEPTION_REPORTER = "evoapi.debug.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "evoapi.debug.ReporterFilter"
-ALLOWED_HOSTS: list[str] = ["localhost", "127.0.0.1", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
+ALLOWED_HOSTS: list[str] = ["localhost", "127.0.0.1", "[::1]", *VARIABLES.items("ALLOWED_HOSTS")]
+for _host in ALLOWED_HOSTS:
+    if not re.fullmatch(r"\*|\[[0-9a-fA-F:.]+\]|[^\s/:@*\[\]]+", _host):
+        VARIABLES.refuse("ALLOWED_HOSTS", "names of hosts without scheme and port, such as evo.example.com", _host)
 if _server.hostname:
     ALLOWED_HOSTS.append(_server.hostname)
 elif SERVER_HOST in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
@@ -78,14 +70,23 @@ CSRF_TRUSTED_ORIGINS = [f"{_server.scheme}://{_server.netloc}"] if SERVER_URL el
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = _server.scheme == "https"
 SECURE_REFERRER_POLICY = "same-origin"
 #: Seconds that browsers use https alone for SERVER_URL's host, once they have seen a response by https.
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=365 * 86_400 if _server.scheme == "https" else 0)
+SECURE_HSTS_SECONDS = VARIABLES.whole(
+    "SECURE_HSTS_SECONDS",
+    default=365 * 86_400 if _server.scheme == "https" else 0,
+    low=0,
+    high=10 * 365 * 86_400,
+    unit="a number of seconds",
+)
 #: Content-Security-Policy of the admin: its pages load scripts and styles as files, and nothing from elsewhere.
 ADMIN_CSP = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 
-CORS_ORIGIN = [origin.strip() for origin in env.list("CORS_ORIGIN", default=["*"]) if origin.strip()]
+CORS_ORIGIN = VARIABLES.items("CORS_ORIGIN", default=["*"])
+for _origin in CORS_ORIGIN:
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/@?#]+", _origin):
+        VARIABLES.refuse("CORS_ORIGIN", "* or origins, separated by commas, such as https://panel.example.com", _origin)
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN
 CORS_ALLOWED_ORIGINS = [origin for origin in CORS_ORIGIN if origin != "*"]
 CORS_ALLOW_HEADERS = [
@@ -100,13 +101,16 @@ CORS_ALLOW_HEADERS = [
 CORS_URLS_REGEX = r"^/(?!admin/)"
 
 #: Reverse proxies whose X-Forwarded-For is trusted.
-TRUSTED_PROXIES = networks("TRUSTED_PROXIES")
+TRUSTED_PROXIES = VARIABLES.networks("TRUSTED_PROXIES")
 
 # Database
 
-_database, _ignored_options = database_url.parse(
-    _url("DATABASE_URL") or f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
-)
+_default_database = f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
+try:
+    _database, _ignored_options = database_url.parse(VARIABLES.plain("DATABASE_URL", _default_database))
+except ImproperlyConfigured as _error:
+    VARIABLES.errors.append(str(_error))
+    _database, _ignored_options = database_url.parse(_default_database)
 IS_SQLITE = "sqlite" in _database["ENGINE"]
 if IS_SQLITE:
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -150,34 +154,53 @@ SECRETS = SecretsFile(DATA_DIR / "secrets.json")
 make_private([SECRETS.path])
 
 
-def _secret(name: str, generate: Callable[[], str] = token) -> str:
-    value = env.str(name, default="")
+#: The commands that print a new secret, where one has to be set.
+_MAKE_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+_MAKE_FERNET_KEY = (
+    'python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())" (a Fernet key)'
+)
+
+
+def _secret(name: str, generate: Callable[[], str] = token, command: str = _MAKE_KEY) -> str:
+    value = VARIABLES.text(name)
     if value:
         return value
     if not IS_SQLITE:
-        raise ImproperlyConfigured(f"{name} must be set in the environment: with PostgreSQL it is not generated")
+        VARIABLES.errors.append(
+            f"{name} must be set in the environment: with PostgreSQL it is not generated. Set it for all processes to"
+            f" what this prints: {command}"
+        )
+        return generate()
     return SECRETS.get(name, generate)
 
 
 SECRET_KEY = _secret("SECRET_KEY")
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY_FALLBACKS = VARIABLES.items("SECRET_KEY_FALLBACKS")
 #: Fernet keys for secrets that must be decrypted. The first encrypts, all decrypt.
-ENCRYPTION_KEYS = [key.strip() for key in _secret("ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode()).split(",")]
+ENCRYPTION_KEYS = [
+    key.strip()
+    for key in _secret("ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode(), _MAKE_FERNET_KEY).split(",")
+]
 AUTHENTICATION_API_KEY = _secret("AUTHENTICATION_API_KEY")
 if AUTHENTICATION_API_KEY in PUBLISHED_KEYS:
-    raise ImproperlyConfigured(
+    VARIABLES.errors.append(
         "AUTHENTICATION_API_KEY is a key that Evolution API published as an example, so it is no secret. "
-        "Set another key, or leave the variable out to have a key generated."
+        f"Set another key, such as one that this prints: {_MAKE_KEY}"
+        + (". Or leave the variable out to have a key generated" if IS_SQLITE else "")
     )
 for _key in ENCRYPTION_KEYS:
     try:
         Fernet(_key)
     except ValueError:
-        raise ImproperlyConfigured("ENCRYPTION_KEYS takes Fernet keys (32 bytes in URL-safe base64)") from None
+        VARIABLES.refuse(
+            "ENCRYPTION_KEYS",
+            f"Fernet keys (32 bytes in URL-safe base64), separated by commas; this prints one: {_MAKE_FERNET_KEY}",
+        )
 
 
 def _generated_by_bootstrap(name: str) -> str:
     """Return the variable, even if it is empty; if it is not set, the secret that `manage.py bootstrap` stored."""
+    VARIABLES.known.add(name)
     return os.environ[name] if name in os.environ else SECRETS.read().get(name, "")
 
 
@@ -185,45 +208,46 @@ def _generated_by_bootstrap(name: str) -> str:
 
 WA_BUSINESS_TOKEN_WEBHOOK = _generated_by_bootstrap("WA_BUSINESS_TOKEN_WEBHOOK")
 WA_BUSINESS_APP_SECRET = _generated_by_bootstrap("WA_BUSINESS_APP_SECRET")
-WA_BUSINESS_URL = _url("WA_BUSINESS_URL", default="https://graph.facebook.com").rstrip("/")
-WA_BUSINESS_VERSION = env.str("WA_BUSINESS_VERSION", default="v20.0")
+WA_BUSINESS_URL = VARIABLES.url(
+    "WA_BUSINESS_URL", example="https://graph.facebook.com", default="https://graph.facebook.com"
+).rstrip("/")
+WA_BUSINESS_VERSION = VARIABLES.matching(
+    "WA_BUSINESS_VERSION", r"v[0-9]+\.[0-9]+", default="v20.0", form="a version of the Graph API"
+)
 
 # The admin's first login
 
-DJANGO_SUPERUSER_USERNAME = env.str("DJANGO_SUPERUSER_USERNAME", default="admin")
+DJANGO_SUPERUSER_USERNAME = VARIABLES.plain("DJANGO_SUPERUSER_USERNAME", default="admin")
 DJANGO_SUPERUSER_PASSWORD = _generated_by_bootstrap("DJANGO_SUPERUSER_PASSWORD")
 
 # Evolution channel
 
-_ingress = env.str("EVOLUTION_INGRESS_OPEN", default="false").lower()
+_ingress = VARIABLES.plain("EVOLUTION_INGRESS_OPEN").lower()
 #: The clients that may post to /webhook/evolution without a key: all (True), none (False) or those of these networks.
 EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
-    _ingress == "true" if _ingress in ("true", "false", "") else networks("EVOLUTION_INGRESS_OPEN")
+    _ingress == "true" if _ingress in ("true", "false", "") else VARIABLES.networks("EVOLUTION_INGRESS_OPEN")
 )
 
 # Socket.IO
 
-WEBSOCKET_ENABLED = env.bool("WEBSOCKET_ENABLED", default=True)
+WEBSOCKET_ENABLED = VARIABLES.flag("WEBSOCKET_ENABLED", default=True)
 #: True if the namespace `/` receives every event of every instance.
-WEBSOCKET_GLOBAL_EVENTS = env.bool("WEBSOCKET_GLOBAL_EVENTS", default=True)
+WEBSOCKET_GLOBAL_EVENTS = VARIABLES.flag("WEBSOCKET_GLOBAL_EVENTS", default=True)
 #: TCP peers that may join without a key.
-WEBSOCKET_ALLOWED_HOSTS = networks("WEBSOCKET_ALLOWED_HOSTS")
+WEBSOCKET_ALLOWED_HOSTS = VARIABLES.networks("WEBSOCKET_ALLOWED_HOSTS")
 #: Bytes of events that are buffered for a slow client; beyond it they are dropped, and read from the log again later.
 WEBSOCKET_MAX_BUFFER = bounds.WEBSOCKET_MAX_BUFFER
 SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"
 
 # Event log
 
-EVENT_RETENTION_HOURS = env.int("EVENT_RETENTION_HOURS", default=168)
-if not 1 <= EVENT_RETENTION_HOURS <= 1_000_000:
-    raise ImproperlyConfigured("EVENT_RETENTION_HOURS must be a number of hours from 1 to 1000000")
+EVENT_RETENTION_HOURS = VARIABLES.whole(
+    "EVENT_RETENTION_HOURS", default=168, low=1, high=1_000_000, unit="a number of hours"
+)
 
 
 def _milliseconds(name: str, default: int) -> int:
-    value = env.str(name, default="") or str(default)
-    if not (re.fullmatch("[0-9]{1,7}", value) and int(value) <= 3_600_000):
-        raise ImproperlyConfigured(f"{name} must be a number of milliseconds from 0 (off) to 3600000, not {value!r}")
-    return int(value)
+    return VARIABLES.whole(name, default, low=0, high=3_600_000, unit="a number of milliseconds, 0 for off,")
 
 
 # Milliseconds in which events of a type are coalesced into the latest; 0 turns coalescing off.
@@ -236,29 +260,29 @@ EVENT_COALESCE_PRESENCE_UPDATE_MS = _milliseconds("EVENT_COALESCE_PRESENCE_UPDAT
 MAX_BODY_BYTES = bounds.MAX_BODY_BYTES
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 DATA_UPLOAD_MAX_NUMBER_FIELDS = bounds.QUERY_FIELDS
-DATABASE_CONNECTION_CLIENT_NAME = env.str("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
+DATABASE_CONNECTION_CLIENT_NAME = VARIABLES.plain("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
 
 # RabbitMQ
 
-RABBITMQ_ENABLED = env.bool("RABBITMQ_ENABLED", default=False)
-RABBITMQ_URI = _url("RABBITMQ_URI")
+RABBITMQ_ENABLED = VARIABLES.flag("RABBITMQ_ENABLED", default=False)
+RABBITMQ_URI = VARIABLES.url(
+    "RABBITMQ_URI", example="amqps://user:password@rabbit.example.com/vhost", schemes=("amqp", "amqps")
+)
 #: The exchange for the events of all instances; those of one instance are published to an exchange of its name.
-RABBITMQ_EXCHANGE_NAME = env.str("RABBITMQ_EXCHANGE_NAME", default="") or "evolution_exchange"
+RABBITMQ_EXCHANGE_NAME = VARIABLES.plain("RABBITMQ_EXCHANGE_NAME", default="evolution_exchange")
 #: Prefix of the names of the queues for the events of all instances.
-RABBITMQ_PREFIX_KEY = env.str("RABBITMQ_PREFIX_KEY", default="")
+RABBITMQ_PREFIX_KEY = VARIABLES.plain("RABBITMQ_PREFIX_KEY")
 #: True if events of all instances are published to one exchange: those that RABBITMQ_EVENTS_<NAME> selects.
-RABBITMQ_GLOBAL_ENABLED = env.bool("RABBITMQ_GLOBAL_ENABLED", default=False)
+RABBITMQ_GLOBAL_ENABLED = VARIABLES.flag("RABBITMQ_GLOBAL_ENABLED", default=False)
 RABBITMQ_EVENTS = _events("RABBITMQ_EVENTS_")
-if RABBITMQ_ENABLED:
-    _broker = urlsplit(RABBITMQ_URI)
-    if not (_broker.scheme in ("amqp", "amqps") and _broker.hostname):
-        raise ImproperlyConfigured(
-            "RABBITMQ_ENABLED needs RABBITMQ_URI, such as amqps://user:password@rabbit.example.com/vhost"
-        )
-    if find_spec("aiormq") is None:
-        raise ImproperlyConfigured(
-            "RABBITMQ_ENABLED needs RabbitMQ's client: pip install --require-hashes -r requirements-rabbitmq.txt"
-        )
+if RABBITMQ_ENABLED and not RABBITMQ_URI:
+    VARIABLES.errors.append(
+        "RABBITMQ_ENABLED needs RABBITMQ_URI, such as amqps://user:password@rabbit.example.com/vhost"
+    )
+if RABBITMQ_ENABLED and find_spec("aiormq") is None:
+    VARIABLES.errors.append(
+        "RABBITMQ_ENABLED needs RabbitMQ's client: pip install --require-hashes -r requirements-rabbitmq.txt"
+    )
 
 # Extension points: a new provider or transport is a file and a line here
 
@@ -270,7 +294,7 @@ PROVIDERS = [
 ]
 
 #: True if the server sends deliveries itself; otherwise `manage.py deliver` must run.
-DELIVERY_EMBEDDED = env.bool("DELIVERY_EMBEDDED", default=True)
+DELIVERY_EMBEDDED = VARIABLES.flag("DELIVERY_EMBEDDED", default=True)
 EVENT_TRANSPORTS = [
     "realtime.delivery.transports.webhook.Webhook",
     "realtime.delivery.transports.rabbitmq.RabbitMQ",
@@ -278,38 +302,24 @@ EVENT_TRANSPORTS = [
 
 # Webhooks
 
-
-def _number(name: str, low: float, high: float) -> float | None:
-    """Return a variable as a number; None if it is not set or empty."""
-    value = env.str(name, default="")
-    if not value:
-        return None
-    if not (re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) and low <= float(value) <= high):
-        raise ImproperlyConfigured(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
-    return float(value)
-
-
 #: Private networks that tenants' URLs may use.
-WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
+WEBHOOK_ALLOWED_NETWORKS = VARIABLES.networks("WEBHOOK_ALLOWED_NETWORKS")
 #: Milliseconds for an attempt: to connect, to send the request, and to read the response.
-WEBHOOK_REQUEST_TIMEOUT_MS = _number("WEBHOOK_REQUEST_TIMEOUT_MS", 1, 100_000) or 30_000
+WEBHOOK_REQUEST_TIMEOUT_MS = VARIABLES.number("WEBHOOK_REQUEST_TIMEOUT_MS", 1, 100_000, "30000") or 30_000
 # Evolution API's formula for the delays between attempts; if none is set, Standard Webhooks' schedule is used
-WEBHOOK_RETRY_MAX_ATTEMPTS = _number("WEBHOOK_RETRY_MAX_ATTEMPTS", 1, 1000)
-WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = _number("WEBHOOK_RETRY_INITIAL_DELAY_SECONDS", 0, 86_400)
-WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF: bool | None = (
-    env.bool("WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF")
-    if env.str("WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF", default="")
-    else None
-)
-WEBHOOK_RETRY_MAX_DELAY_SECONDS = _number("WEBHOOK_RETRY_MAX_DELAY_SECONDS", 0, 604_800)
-WEBHOOK_RETRY_JITTER_FACTOR = _number("WEBHOOK_RETRY_JITTER_FACTOR", 0, 1)
+WEBHOOK_RETRY_MAX_ATTEMPTS = VARIABLES.number("WEBHOOK_RETRY_MAX_ATTEMPTS", 1, 1000, "10")
+WEBHOOK_RETRY_INITIAL_DELAY_SECONDS = VARIABLES.number("WEBHOOK_RETRY_INITIAL_DELAY_SECONDS", 0, 86_400, "5")
+WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF = VARIABLES.optional_flag("WEBHOOK_RETRY_USE_EXPONENTIAL_BACKOFF")
+WEBHOOK_RETRY_MAX_DELAY_SECONDS = VARIABLES.number("WEBHOOK_RETRY_MAX_DELAY_SECONDS", 0, 604_800, "300")
+WEBHOOK_RETRY_JITTER_FACTOR = VARIABLES.number("WEBHOOK_RETRY_JITTER_FACTOR", 0, 1, "0.2")
 
 
 def _statuses(name: str) -> frozenset[int] | None:
-    values = [value.strip() for value in env.list(name, default=[]) if value.strip()]
-    if not all(re.fullmatch("[1-5][0-9][0-9]", value) for value in values):
-        raise ImproperlyConfigured(f"{name} takes HTTP statuses, separated by commas")
-    return frozenset(map(int, values)) or None
+    values = VARIABLES.items(name)
+    for value in values:
+        if not re.fullmatch("[1-5][0-9][0-9]", value, re.ASCII):
+            VARIABLES.refuse(name, "HTTP statuses, separated by commas, such as 400,422", value)
+    return frozenset(int(value) for value in values if value.isdecimal()) or None
 
 
 #: Response statuses after which a delivery is not retried; None: 400 and 422.
@@ -317,14 +327,19 @@ WEBHOOK_RETRY_NON_RETRYABLE_STATUS_CODES = _statuses("WEBHOOK_RETRY_NON_RETRYABL
 
 
 #: The global webhook, which receives the events of all instances. Its URL is the operator's, and may be private.
-WEBHOOK_GLOBAL_ENABLED = env.bool("WEBHOOK_GLOBAL_ENABLED", default=False)
-WEBHOOK_GLOBAL_URL = _url("WEBHOOK_GLOBAL_URL")
-WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS = env.bool("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", default=False)
+WEBHOOK_GLOBAL_ENABLED = VARIABLES.flag("WEBHOOK_GLOBAL_ENABLED", default=False)
+WEBHOOK_GLOBAL_URL = VARIABLES.url("WEBHOOK_GLOBAL_URL", example="https://hook.example.com/in")
+WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS = VARIABLES.flag("WEBHOOK_GLOBAL_WEBHOOK_BY_EVENTS", default=False)
 #: The secret that its deliveries are signed with; if it is empty, they are not signed.
-WEBHOOK_GLOBAL_SECRET = env.str("WEBHOOK_GLOBAL_SECRET", default="")
+WEBHOOK_GLOBAL_SECRET = VARIABLES.plain("WEBHOOK_GLOBAL_SECRET")
 WEBHOOK_EVENTS = _events("WEBHOOK_EVENTS_")
-if WEBHOOK_GLOBAL_ENABLED and urlsplit(WEBHOOK_GLOBAL_URL).scheme not in ("http", "https"):
-    raise ImproperlyConfigured("WEBHOOK_GLOBAL_URL must be an http or https URL while WEBHOOK_GLOBAL_ENABLED is true")
+if WEBHOOK_GLOBAL_ENABLED and not WEBHOOK_GLOBAL_URL:
+    VARIABLES.errors.append("WEBHOOK_GLOBAL_ENABLED needs WEBHOOK_GLOBAL_URL, such as https://hook.example.com/in")
+if WEBHOOK_GLOBAL_SECRET:
+    try:
+        check_secret(WEBHOOK_GLOBAL_SECRET)
+    except ValueError as _error:
+        VARIABLES.errors.append(f"WEBHOOK_GLOBAL_SECRET: {_error}")
 
 # Django
 
@@ -404,7 +419,20 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],
 }
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+#: The levels of logging, and the names that Evolution API has for them, each with its level here.
+_LEVELS = {
+    **{name: name for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")},
+    **{"WARN": "WARNING", "LOG": "INFO", "VERBOSE": "DEBUG", "DARK": "DEBUG"},
+    **{"WEBHOOKS": "INFO", "WEBSOCKET": "INFO"},
+}
+_levels = [name.upper() for name in VARIABLES.items("LOG_LEVEL", default=["INFO"])]
+for _level in _levels:
+    if _level not in _LEVELS:
+        VARIABLES.refuse("LOG_LEVEL", "DEBUG, INFO, WARNING, ERROR or CRITICAL, such as INFO", _level)
+#: The lowest of those that are listed, as Evolution API's variable lists them.
+LOG_LEVEL = min((_LEVELS.get(name, "INFO") for name in _levels), key=lambda name: logging.getLevelNamesMapping()[name])
+
+VARIABLES.check()
 LOGGING_CONFIG = None
 logging.config.dictConfig(
     {

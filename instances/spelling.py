@@ -14,15 +14,17 @@ MAX_NEAREST = 3
 _SEPARATORS = re.compile(r"[^a-z0-9]")
 
 
-def nearest(name: str, known: Iterable[str]) -> list[str]:
+def nearest(name: str, known: Iterable[str], similarity: float = 0.6) -> list[str]:
     """Return up to MAX_NEAREST of the known names that are spelt like `name`, the most similar first.
+
+    `similarity` is the least one, from 0 to 1.
 
     Case and separators do not count: `by_events` is as near to `byEvents` as can be.
     """
     by_letters: dict[str, str] = {}
     for each in known:
         by_letters.setdefault(_letters(each), each)
-    return [by_letters[each] for each in get_close_matches(_letters(name), by_letters, MAX_NEAREST)]
+    return [by_letters[each] for each in get_close_matches(_letters(name), by_letters, MAX_NEAREST, similarity)]
 
 
 def _letters(name: str) -> str:

@@ -28,6 +28,7 @@ from realtime.log.retention import prune_forever
 from realtime.operation.lifespan import Lifespan, NotStarted
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
+from realtime.operation.variables import warn_of_unknown_variables
 from realtime.socketio.server import Server
 from realtime.wire import server
 
@@ -108,6 +109,8 @@ class SocketIO:
 
     async def start(self) -> None:
         """Start the relay and the workers. Raises ImproperlyConfigured for a database or settings that do not fit."""
+        if not server.is_worker:
+            warn_of_unknown_variables()
         await database(check_database)
         transports()  # settings are checked now, not at the first delivery
         return_large_blocks()

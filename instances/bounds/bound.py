@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-
-import environ
-from django.core.exceptions import ImproperlyConfigured
 
 #: What the variables of bounds begin with, but for a few that are older.
 PREFIX = "LIMIT_"
 
-_env = environ.Env()
+#: Characters of a value that an error shows.
+MAX_SHOWN = 60
 
 
 class Holder(Enum):
@@ -53,6 +50,9 @@ class Bound:
 #: All bounds, by their variable.
 TABLE: dict[str, Bound] = {}
 
+#: A sentence for each variable that cannot be read.
+ERRORS: list[str] = []
+
 
 def bound(
     variable: str,
@@ -67,20 +67,17 @@ def bound(
 ) -> int:
     """Declare a bound; returns its value in this process: its variable's, or the default.
 
-    Raises ImproperlyConfigured for a variable that is no whole number or below `least`.
+    A variable that is no whole number, or below `least`, is noted in ERRORS, with which the settings refuse to load.
     """
-    value, text = default, _env.str(variable, default="").strip()
-    if text:
-        if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least):
-            raise ImproperlyConfigured(f"{variable} takes a whole number of {unit}, {least} or more; not {text!r}")
+    value, text = default, os.environ.get(variable, "").strip().strip("'\"")
+    if text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= least:
         value = int(text)
+    elif text:
+        ERRORS.append(
+            f"{variable} takes a whole number of {unit}, {least} or more, such as {default}; not {text[:MAX_SHOWN]!r}"
+        )
     TABLE[variable] = Bound(variable, default, unit, holder, limits, beyond, needs_serve, value)
     return value
-
-
-def unknown_variables(environment: Iterable[str] = os.environ) -> list[str]:
-    """Return the names that begin as a bound's variable, and are none: most likely misspelt."""
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in TABLE)
 
 
 def bounds_of_proxies() -> list[Bound]:

@@ -109,6 +109,7 @@ def test_uvicorn_makes_protocols_from_config_and_state():
 
 
 def test_uvicorn_shuts_down_by_a_method_of_its_server():
+    assert takes(uvicorn.Server.startup, "sockets"), has_moved("uvicorn", "Server.startup", "realtime/wire/server.py")
     assert takes(uvicorn.Server.shutdown, "sockets"), has_moved("uvicorn", "Server.shutdown", "realtime/wire/server.py")
     assert takes(uvicorn.Server.handle_exit, "sig", "frame"), has_moved(
         "uvicorn", "Server.handle_exit", "realtime/wire/server.py"

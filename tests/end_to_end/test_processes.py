@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment import GLOBAL_KEY, ON_POSTGRES
+from tests.environment import GLOBAL_KEY
 from tests.server import ROOT, Server, free_port
 
 RECORD = """
@@ -205,16 +205,6 @@ def test_tokens_stay_valid_while_the_secret_key_is_rotated(fresh_server):
     server.start()
 
     assert server.get(server.path("/instance/connectionState", instance), key=instance.token).status == 200
-
-
-@pytest.mark.postgres
-@pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "AUTHENTICATION_API_KEY"])
-def test_no_secret_is_generated_with_postgresql(environment, name):
-    assert ON_POSTGRES
-    done = run({**environment, name: ""}, "check")
-
-    assert done.returncode != 0
-    assert f"{name} must be set" in done.stderr
 
 
 @pytest.mark.any_database

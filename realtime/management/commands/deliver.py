@@ -13,6 +13,7 @@ from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
 from realtime.operation.report import Report
 from realtime.operation.supervisor import Supervisor
+from realtime.operation.variables import warn_of_unknown_variables
 
 
 class Command(BaseCommand):
@@ -27,6 +28,7 @@ class Command(BaseCommand):
             transports()
         except ImproperlyConfigured as error:
             raise CommandError(f"Nothing can be delivered. {error}") from None
+        warn_of_unknown_variables()
         return_large_blocks()
         self.stdout.write("Delivering (stop with Ctrl+C)")
         self.stdout.flush()

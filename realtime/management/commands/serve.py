@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import socket
 from argparse import ArgumentParser
 from contextlib import suppress
 from typing import Any
@@ -9,7 +11,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from instances.bounds import MESSAGE_BYTES
-from realtime.wire.server import run
+from realtime.operation.variables import warn_of_unknown_variables
+from realtime.wire.server import bind, run
 
 try:
     import resource
@@ -34,10 +37,37 @@ class Command(BaseCommand):
             raise CommandError(
                 "SQLite is written by one process at a time: for several workers set DATABASE_URL to PostgreSQL"
             )
-        self.stdout.write(f"Serving on http://{host}:{port} (stop with Ctrl+C)")
-        self.stdout.flush()
-        if code := run(uvicorn_config(host, port, workers)):
+        try:
+            sockets = bind(host, port)
+        except OSError as error:
+            raise CommandError(f"The server cannot listen on {host}, port {port}. {_reason(error)}") from None
+        if workers > 1:
+            warn_of_unknown_variables()
+        port = sockets[0].getsockname()[1]
+
+        def announce() -> None:
+            self.stdout.write(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (stop with Ctrl+C)")
+            self.stdout.flush()
+
+        if code := run(uvicorn_config(host, port, workers), sockets, announce):
             raise SystemExit(code)  # the log has the reason
+
+
+def _reason(error: OSError) -> str:
+    """Return why a port cannot be bound, and what to do."""
+    if isinstance(error, socket.gaierror):
+        return "This machine knows no address of that name: see SERVER_HOST"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                "Another program has it, perhaps an earlier server that still runs: stop that, or take another port by"
+                " SERVER_PORT or `manage.py serve <port>`"
+            )
+        case errno.EACCES:
+            return "This user may not: take a port from 1024, by SERVER_PORT or `manage.py serve <port>`"
+        case errno.EADDRNOTAVAIL:
+            return "That is no address of this machine: see SERVER_HOST; 0.0.0.0 is all of them"
+    return f"The system says: {error.strerror}"
 
 
 def uvicorn_config(host: str, port: int, workers: int) -> uvicorn.Config:
@@ -73,6 +103,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
     """Parse `host:port`, `port` or an empty string, as Django's runserver does. Raises CommandError."""
     host, _, port = address.rpartition(":")
     try:
-        return host.strip("[]") or settings.SERVER_HOST, int(port) if port else settings.SERVER_PORT
+        number = int(port) if port else settings.SERVER_PORT
     except ValueError:
         raise CommandError(f'"{address}" is not a port or host:port') from None
+    if not 0 <= number < 65536:
+        raise CommandError(f"{number} is no port: ports are numbers up to 65535")
+    return host.strip("[]") or settings.SERVER_HOST, number

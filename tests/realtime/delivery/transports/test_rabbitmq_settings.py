@@ -37,11 +37,11 @@ def test_without_the_client_the_rest_works(tmp_path):
     [
         (WITHOUT_CLIENT, {"RABBITMQ_URI": "amqp://a:very-secret-word@b/"}, "requirements-rabbitmq.txt"),
         ("", {}, "RABBITMQ_ENABLED needs RABBITMQ_URI"),
-        ("", {"RABBITMQ_URI": "http://a:very-secret-word@b/"}, "RABBITMQ_ENABLED needs RABBITMQ_URI"),
+        ("", {"RABBITMQ_URI": "http://a:very-secret-word@b/"}, "RABBITMQ_URI takes a URL that begins with amqp://"),
     ],
 )
 def test_missing_requirements_are_reported_at_startup(tmp_path, code, environment, words):
     done = settings_with(code, DATA_DIR=str(tmp_path), RABBITMQ_ENABLED="true", **environment)
     assert done.returncode != 0
-    assert words in done.stderr.splitlines()[-1]
+    assert words in done.stderr
     assert "very-secret-word" not in done.stderr
