@@ -17,6 +17,10 @@ MAX_INTEGRATION_LENGTH = 32
 MEMBERS = {"token": "provider_token", "number": "number", "businessId": "business_id"}
 
 
+#: The response header with an integration's `note`.
+NOTE_HEADER = "X-Evoapi-Note"
+
+
 class Integration:
     """The declaration of an integration; `Provider` adds the behaviour."""
 
@@ -42,6 +46,10 @@ class Integration:
     names_sender: ClassVar[bool] = False
     #: The path that its platform posts to, where instances share one; shown as `webhookWaBusiness`.
     callback_path: ClassVar[str] = ""
+
+    #: What an instance needs besides this server to send and receive, in ASCII; "" for nothing. Clients are told so in
+    #: the header NOTE_HEADER when they create one or send a message.
+    note: ClassVar[str] = ""
 
     @property
     def verify_token(self) -> str:

@@ -47,7 +47,7 @@ from instances.api.webhook import (
 )
 from instances.crypto import Secret
 from instances.errors import ApiError, NotFound
-from instances.integrations import MEMBERS, described, integration_of
+from instances.integrations import MEMBERS, NOTE_HEADER, described, integration_of
 from instances.models import Instance, Subscription
 from instances.providers import provider_of
 
@@ -99,7 +99,11 @@ class CreateInstance(APIView):
 
     @extend_schema(request=CreateInstanceBody, responses={201: Created})
     def post(self, request: Request) -> Response:
-        """Create an instance; only the global key may."""
+        """Create an instance; only the global key may.
+
+        Where an instance needs something besides this server, such as an engine of yours, the header `X-Evoapi-Note`
+        says so.
+        """
         validated = validate(CreateBody(data=request.data))
         validated["webhook"] = validate_create(request.data)
         if validated["webhook"] and needs_url_check(validated["webhook"]):
@@ -115,7 +119,9 @@ class CreateInstance(APIView):
         except ValueError as error:
             raise ApiError(str(error)) from None
         self._store(instance, validated)
-        return Response(self._response_body(instance, validated), status=201)
+        note = integration_of(instance.integration).note
+        headers = {NOTE_HEADER: note} if note else None
+        return Response(self._response_body(instance, validated), status=201, headers=headers)
 
     def _new_instance(self, validated: dict[str, Any]) -> Instance:
         integration = integration_of(validated["integration"])

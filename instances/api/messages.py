@@ -12,6 +12,7 @@ from instances.access.rights import SEND
 from instances.api.request import InstanceRequest
 from instances.api.responses import Error
 from instances.api.serializers import TextBody, validate
+from instances.integrations import NOTE_HEADER, integration_of
 from instances.sending import send_text
 
 
@@ -24,6 +25,14 @@ class SendText(APIView):
 
         An `id` of your own makes a repeat safe: it returns the first result, or 409 while that is under way. An error
         whose `response.outcome` is `unknown` (502, 504) says that WhatsApp may have the message and may not; then a
-        repeat within two minutes returns the same error, unless it has `retryUnknown`, by which it is sent again.
+        repeat within two minutes returns the same error, unless it has `retryUnknown`, by which it is sent again. Where
+        an engine of yours has to send the message, the header `X-Evoapi-Note` says so.
         """
         return Response(send_text(request.instance, validate(TextBody(data=request.data))), status=201)
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        instance = getattr(request, "instance", None)
+        if instance and (note := integration_of(instance.integration).note):
+            response[NOTE_HEADER] = note
+        return response

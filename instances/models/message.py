@@ -352,6 +352,18 @@ class Message(models.Model):
         _announce_report(self.instance, report, self)
 
     @classmethod
+    def store_statuses(cls, instance: Instance, statuses: Sequence[tuple[str, str]]) -> None:
+        """Store statuses that an engine has announced itself, by the messages' ids, where they are a step forward.
+
+        Call it in a transaction with the instance locked.
+        """
+        messages = cls.objects.filter(instance=instance, wa_id__in={wa_id for wa_id, _ in statuses})
+        by_id = {message.wa_id: message for message in messages.only("wa_id", "status")}
+        changed = [by_id[wa_id] for wa_id, word in statuses if wa_id in by_id and by_id[wa_id]._take_status(word)]
+        for message in {message.pk: message for message in changed}.values():
+            message.save(update_fields=["status"])
+
+    @classmethod
     def _may_be_of_a_send(cls, instance: Instance, remote_jid: str) -> bool:
         """Return whether a send to this address may still get a result."""
         user, _, server = remote_jid.partition("@")

@@ -35,6 +35,10 @@ NO_NUL = r"^[^\x00]*$"
 
 class EvolutionChannel(Provider):
     integration = "EVOLUTION"
+    note = (
+        "An engine of your own sends what this instance sends: it receives send.message, and posts what comes in to "
+        "/webhook/evolution. Without one, nothing leaves this server"
+    )
     label = "Evolution channel"
     members = {"number": "`numberId` of its payloads, the phone number"}
     unique = "number"

@@ -22,7 +22,7 @@ from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, InstanceQuery, Work
-from instances.models import ConnectionState, Instance
+from instances.models import ConnectionState, Instance, Message
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
 from realtime.api.responses import PublishedEvents, PublishedRow
 from realtime.delivery import backlog
@@ -137,6 +137,7 @@ class PublishWork(Work):
 
     def response(self) -> IngressResponse:
         self._store_state()
+        self._store_statuses()
         rows = [_row(self.event_batch.epoch, event.draft, event.recorded) for event in self.pending]
         return IngressResponse(201, orjson.dumps({"events": rows}))
 
@@ -152,6 +153,27 @@ class PublishWork(Work):
         if known := [state for state in states if state in ConnectionState.values]:
             instance = Instance.objects.filter(pk=self.event_batch.instance.pk)
             instance.update(connection_state=known[-1], updated_at=timezone.now())
+
+    def _store_statuses(self) -> None:
+        """Store the statuses of the messages.update that are recorded, where their messages are stored."""
+        events = [
+            event.draft.data
+            for event in self.pending
+            if event.draft.event_type == EventType.MESSAGES_UPDATE and not event.recorded.is_repeat
+        ]
+        reports = [report for data in events for report in (data if isinstance(data, list) else [data])]
+        if statuses := [status for status in map(_status, reports) if status]:
+            Message.store_statuses(self.event_batch.instance, statuses)
+
+
+def _status(report: Any) -> tuple[str, str] | None:
+    """Return the id of the message and the status in the data of a messages.update, if it has both."""
+    if not isinstance(report, dict):
+        return None
+    wa_id, word = report.get("keyId"), report.get("status")
+    if not isinstance(wa_id, str) or not isinstance(word, str) or "\x00" in wa_id:
+        return None
+    return wa_id, word
 
 
 def _row(epoch: str, draft: EventDraft, recorded: Recorded) -> PublishedRow:

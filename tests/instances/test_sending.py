@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -416,6 +417,54 @@ def test_whatsapp_web_is_not_connected(server, graph):
     assert (response.status, response.json["error"]) == (400, "Bad Request")
     assert response.json["response"]["message"] == [f'The "{instance.name}" instance is not connected']
     assert server.counts(instance)["Message"] == 0
+
+
+@pytest.mark.parametrize(
+    ("integration", "status", "words"),
+    [
+        ("EVOLUTION", 201, "An engine of your own sends"),
+        ("WHATSAPP-BAILEYS", 400, "no engine for WhatsApp Web"),
+        ("WHATSAPP-BUSINESS", 201, None),
+    ],
+)
+def test_the_answers_say_who_has_to_send(server, graph, integration, status, words):
+    body = {"instanceName": f"note-{integration}-{secrets.token_hex(4)}", "integration": integration}
+    body |= {"number": str(secrets.randbelow(10**12) + 10**12), "token": f"graph-{secrets.token_hex(12)}"}
+    created = server.post("/instance/create", body)
+    number = Number(body["instanceName"], created.json["hash"], created.json["instance"]["instanceId"], body["number"])
+    sent = send(server, number)
+
+    assert (created.status, sent.status) == (201, status)
+    for response in (created, sent):
+        assert (words or "") in (response.headers["X-Evoapi-Note"] or "")
+        assert (response.headers["X-Evoapi-Note"] is None) == (words is None)
+
+
+def test_an_engine_may_publish_the_statuses_of_what_it_has_sent(server, graph):
+    instance = server.create(integration="EVOLUTION")
+    ids = [send(server, instance).json["key"]["id"] for _ in range(2)]
+
+    def publish(*statuses: Any, id: Any = ids[0]) -> None:
+        events = [{"event": "messages.update", "data": {"keyId": id, "status": status}} for status in statuses]
+        assert server.post(server.path("/event/publish", instance), events, key=instance.token).status == 201
+
+    publish("SERVER_ACK", "ERROR", "SERVER_ACK")
+    assert statuses_of(server, instance) == {ids[0]: "ERROR", ids[1]: None}
+    publish("READ", "DELIVERY_ACK", "SENDING", "nonsense", 5, None, {"a": 1})
+    publish("READ", id="nobody's")
+    publish("READ", id="NUL\x00")
+    publish("READ", id=5)
+    assert statuses_of(server, instance) == {ids[0]: "READ", ids[1]: None}
+    both = {"event": "messages.update", "data": [{"keyId": id, "status": "PLAYED"} for id in ids] + [5]}
+    assert server.post(server.path("/event/publish", instance), both, key=instance.token).status == 201
+    assert statuses_of(server, instance) == {ids[0]: "PLAYED", ids[1]: "PLAYED"}
+
+
+def statuses_of(server: Server, instance: Number) -> dict[str, str | None]:
+    rows = f"Message.objects.filter(instance_id={instance.id!r}).values_list('wa_id', 'status')"
+    return json.loads(
+        server.shell(f"import json; from instances.models import Message; print(json.dumps(dict({rows})))")
+    )
 
 
 # Bodies
