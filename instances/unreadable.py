@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,6 +68,13 @@ class UnreadableRows:
         with self._lock:
             return list(self._rows.values())
 
+    def of(self, model: type[models.Model]) -> list[Any]:
+        """Return the primary keys of a table's rows that cannot be read."""
+        if not self._rows:
+            return []
+        with self._lock:
+            return [pk for table, pk in self._rows if table is model]
+
     def resting(self, model: type[models.Model]) -> list[Any]:
         """Return the primary keys of a table's rows that are not to be tried again yet."""
         if not self._rows:
@@ -93,15 +100,6 @@ class UnreadableRows:
             text = "The row %s cannot be read and is left out: %s. Mend or delete it; it is read again once it can be"
             logger.error(text, name, cause, exc_info=error)
 
-    def discard(self, model: type[models.Model], pks: Collection[Any]) -> None:
-        """Forget rows that have been read, or are gone."""
-        if not self._rows:
-            return
-        with self._lock:
-            found = [row for pk in pks if (row := self._rows.pop((model, pk), None))]
-        for row in found:
-            logger.warning("The row %s can be read again, or is gone", row.name)
-
     def recheck(self) -> None:
         """Read the rows again that are due, and forget those that can be read. Raises DATABASE_ERRORS."""
         now = time.monotonic()
@@ -115,7 +113,9 @@ class UnreadableRows:
                     raise
                 self.note(model, pk, error, row.read)
             else:
-                self.discard(model, [pk])
+                with self._lock:
+                    self._rows.pop((model, pk), None)
+                logger.warning("The row %s can be read again, or is gone", row.name)
 
 
 unreadable = UnreadableRows()
@@ -142,13 +142,11 @@ def readable(
     if resting := unreadable.resting(model):
         rows = _keyed(rows).exclude(row_key__in=resting)
     try:
-        found = _read(rows[:limit], check, is_careful)
+        return _read(rows[:limit], check, is_careful)
     except Exception as error:
         if not is_of_row(error) or (_ends_transaction(error) and not is_careful):
             raise
         return _readable_of(rows, check, list(_keyed(rows).values_list("row_key", flat=True)[:limit]))
-    unreadable.discard(model, [row.pk for row in found])
-    return found
 
 
 def _keyed(rows: models.QuerySet[Any]) -> models.QuerySet[Any]:

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from instances.access.minted_tokens import MintedToken
 from instances.access.rights import LISTEN, RIGHTS
 from instances.crypto import digest, digests, is_same
 from instances.models import ApiKey, Instance
+from instances.unreadable import M, readable
 
 ALL_SCOPES = frozenset(RIGHTS)
 
@@ -94,7 +96,7 @@ class Access:
             return replace(self, minter=minter) if minter and self.scopes <= minter.scopes else None
         if self.key is None:
             return self
-        key = ApiKey.objects.usable().filter(pk=self.key.pk).first()
+        key = _first_readable(ApiKey.objects.usable().filter(pk=self.key.pk))
         return self._from_api_key(key) if key else None
 
     @classmethod
@@ -135,7 +137,10 @@ class Access:
     @staticmethod
     def _keys_by_digest(candidates: Iterable[tuple[str, ...]]) -> dict[str, ApiKey]:
         wanted = [key_digest for key_digests in candidates for key_digest in key_digests]
-        return {key.digest: key for key in ApiKey.objects.usable().filter(digest__in=wanted)} if wanted else {}
+        # a key whose row cannot be read opens nothing
+        return (
+            {key.digest: key for key in readable(ApiKey.objects.usable().filter(digest__in=wanted))} if wanted else {}
+        )
 
     @staticmethod
     def _known_tokens(candidates: Iterable[tuple[str, ...]]) -> set[str]:
@@ -164,7 +169,7 @@ class Access:
     def _from_minter_reference(cls, reference: str, instance: Instance) -> Access | None:
         kind, _, value = reference.partition(":")
         if kind == "key":
-            key = ApiKey.objects.usable().filter(pk=value).first()
+            key = _first_readable(ApiKey.objects.usable().filter(pk=value))
             return cls._from_api_key(key) if key else None
         if kind == "global":
             is_same_key = any(each.startswith(value) for each in digests(settings.AUTHENTICATION_API_KEY))
@@ -176,7 +181,7 @@ class Access:
     def from_minted_token(cls, token: str) -> Access | None:
         """Return the access of a minted token; None if it is forged or expired, or if its minter lost access."""
         minted = MintedToken.read(token)
-        instance = Instance.objects.filter(pk=minted.instance_id).first() if minted else None
+        instance = _first_readable(Instance.objects.filter(pk=minted.instance_id)) if minted else None
         if minted is None or instance is None:
             return None
         minter = cls._from_minter_reference(minted.minter, instance)
@@ -197,7 +202,8 @@ def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
     checked = set(sockets)
     refreshed = {access: access.refreshed() for access in {access for access, _, _ in checked}}
     ids = {instance_id for _, instance_id, _ in checked if instance_id}
-    instances = Instance.objects.only("name", "token_digest").in_bulk(ids)
+    rows = readable(Instance.objects.only("name", "token_digest").filter(pk__in=ids))
+    instances = {instance.pk: instance for instance in rows}
 
     def is_authorized(access: Access, instance_id: UUID | None, name: str | None) -> bool:
         current = refreshed[access]
@@ -209,6 +215,10 @@ def still_authorized(sockets: Iterable[ListenerAccess]) -> set[ListenerAccess]:
         return instance is not None and instance.name == name and current.opens(instance)
 
     return {socket for socket in checked if is_authorized(*socket)}
+
+
+def _first_readable(rows: QuerySet[M]) -> M | None:
+    return next(iter(readable(rows, 1)), None)
 
 
 def _replace_surrogates(secret: str) -> str:

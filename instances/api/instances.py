@@ -50,6 +50,7 @@ from instances.errors import ApiError, NotFound
 from instances.integrations import MEMBERS, NOTE_HEADER, described, integration_of
 from instances.models import Instance, Subscription
 from instances.providers import provider_of
+from instances.unreadable import readable
 
 
 class Welcome(APIView):
@@ -204,7 +205,7 @@ class FetchInstances(APIView):
         elif not access.is_for_all:
             rows = rows.filter(token_digest__in=access.token_digests)
         filters = self._filters(request)
-        found = list(self._filtered(rows, filters))
+        found = readable(self._filtered(rows, filters))
         if filters and not found:
             raise NotFound(f'Instance "{next(iter(filters.values()))}" not found')
         beyond = access.digests_beyond() if access.may(MANAGE) else frozenset()

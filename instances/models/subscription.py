@@ -11,6 +11,10 @@ from instances.crypto import Secret, UnreadableSecret
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType, is_whole
 from instances.fields import EncryptedField, JsonField
 from instances.models.instance import Instance
+from instances.unreadable import readable, unreadable
+
+#: What is said of a subscription whose row cannot be read.
+UNREADABLE = "The row of its endpoint cannot be read: the server's log says why"
 
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
@@ -21,6 +25,18 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def endpoints(self) -> SubscriptionQuerySet:
         """Subscriptions that get deliveries; sockets read the log instead."""
         return self.exclude(transport=Subscription.WEBSOCKET)
+
+    def even_unreadable(self) -> list[Subscription]:
+        """Return the subscriptions; in place of a row that cannot be read, one that says so (`unreadable`)."""
+        found = readable(self, check=Subscription.check_shape)
+        if unreadable.of(Subscription):
+            rest = self.exclude(pk__in=[subscription.pk for subscription in found])
+            columns = ("pk", "instance_id", "transport", "is_enabled")
+            for row in rest.values(*columns):
+                subscription = Subscription(**row)
+                subscription.unreadable = UNREADABLE
+                found.append(subscription)
+        return found
 
 
 class Subscription(models.Model):
@@ -48,6 +64,9 @@ class Subscription(models.Model):
 
     objects = SubscriptionQuerySet.as_manager()
 
+    #: The reason why nothing but its transport is known, a sentence; empty for a row that was read.
+    unreadable = ""
+
     class Meta:
         ordering = ("instance", "transport", "id")
         constraints = (
@@ -68,6 +87,11 @@ class Subscription(models.Model):
     def clean(self) -> None:
         if unknown := [name for name in self.events if name not in SUBSCRIBABLE]:
             raise ValidationError({"events": f"There is no event {', '.join(map(str, unknown))}"})
+
+    def check_shape(self) -> None:
+        """Raise ValueError for JSON that is no list of events, or no object of options: nobody could use it."""
+        if not isinstance(self.events, list) or not isinstance(self.options, dict):
+            raise ValueError("The events are no list, or the options no object")
 
     @property
     def is_endpoint(self) -> bool:

@@ -30,8 +30,9 @@ from realtime.admin.links import link, search
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
 from realtime.api.responses import masked_body, masked_headers
+from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import Attempt, Delivery, State, load_bodies
+from realtime.delivery.models import UNREADABLE, Attempt, Delivery, State, load_bodies
 from realtime.delivery.resend import Resent, send_again
 from realtime.delivery.transports.base import off_reason, transports
 from realtime.log.models import Event
@@ -164,7 +165,10 @@ class DeliveryAdmin(LongListAdmin):
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:
         load_bodies([delivery])
-        body = masked_body(bytes(delivery.payload()))
+        try:
+            body = masked_body(bytes(delivery.payload()))
+        except Body.DoesNotExist:
+            return UNREADABLE
         try:
             return pretty_json(orjson.loads(body))
         except orjson.JSONDecodeError:

@@ -20,6 +20,7 @@ from instances.api.webhook import check_public_url, webhooks_of
 from instances.bounds import RESENT
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
+from instances.unreadable import readable
 from realtime.api.delivery_serializers import DeliveriesQuery, ResendBody, ResendOneBody, TestBody
 from realtime.api.endpoints import get_endpoint, is_id
 from realtime.api.explain import explain
@@ -47,8 +48,11 @@ def visible_deliveries(request: InstanceRequest) -> DeliveryQuerySet:
 
 
 def get_delivery(request: InstanceRequest, pk: str) -> Delivery:
-    """Return a visible delivery of the instance. Raises NotFound."""
-    delivery = visible_deliveries(request).filter(pk=int(pk)).first() if is_id(pk) else None
+    """Return a visible delivery of the instance. Raises NotFound, and ApiError if its row cannot be read."""
+    rows = visible_deliveries(request).filter(pk=int(pk)) if is_id(pk) else Delivery.objects.none()
+    delivery = next(iter(readable(rows)), None)
+    if delivery is None and rows.exists():
+        raise ApiError("The row of this delivery cannot be read: the server's log says why", 409)
     if delivery is None:
         raise NotFound(f'The "{request.instance.name}" instance has no delivery {pk[:20]}')
     return delivery
@@ -61,14 +65,15 @@ class Deliveries(APIView):
 
     @extend_schema(parameters=[DeliveriesQuery], responses={200: DeliveriesPage})
     def get(self, request: InstanceRequest, name: str) -> Response:
-        """List deliveries without their bodies, newest first."""
+        """List deliveries without their bodies, newest first; those that cannot be read are left out."""
         filters = validate(DeliveriesQuery.of(request.query_params))
         limit = filters.pop("limit")
-        found = list(visible_deliveries(request).filter(**filters).defer("body").order_by("-pk")[: limit + 1])
-        page = found[:limit]
+        rows = visible_deliveries(request).filter(**filters).order_by("-pk")
+        ids = list(rows.values_list("pk", flat=True)[: limit + 1])
+        page = readable(rows.filter(pk__in=ids[:limit]).defer("body"))
         last_attempts = Attempt.last_of(page)
-        rows = [delivery_row(delivery, last_attempts.get(delivery.pk), request.auth) for delivery in page]
-        return Response({"deliveries": rows, "hasMore": len(found) > limit})
+        shown = [delivery_row(delivery, last_attempts.get(delivery.pk), request.auth) for delivery in page]
+        return Response({"deliveries": shown, "hasMore": len(ids) > limit})
 
 
 class OneDelivery(APIView):

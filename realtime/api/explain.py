@@ -97,8 +97,8 @@ def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterab
         by_endpoint[delivery.endpoint_id].append(delivery)
     attempts = Attempt.last_of(delivery for deliveries in by_endpoint.values() for delivery in deliveries)
     subscriptions = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
-    for subscription in subscriptions:
-        is_shown = is_for_all or subscription.instance_id is not None
+    for subscription in subscriptions.even_unreadable():
+        is_shown = (is_for_all or subscription.instance_id is not None) and not subscription.unreadable
         destination = _destination(Endpoint.of(subscription, secrets={}), subject) if is_shown else None
         deliveries = by_endpoint.pop(subscription.pk, [])
         reason = _no_delivery(subscription, subject)
@@ -119,13 +119,18 @@ _WANTED_LATER = "wants such events now, but did not when this one happened"
 
 def _destination(endpoint: Endpoint, subject: Subject) -> str:
     transport = transports().get(endpoint.transport)
-    return transport.destination(subject.type, endpoint) if transport else ""
+    try:
+        return transport.destination(subject.type, endpoint) if transport else ""
+    except (KeyError, TypeError, ValueError):  # its settings were edited by hand
+        return ""
 
 
 def _no_delivery(subscription: Subscription, subject: Subject) -> str:
     """Return the reason why a subscription has no delivery of the event."""
     if subscription.transport not in transports():
         return f"is of a kind that this server does not send to: {subscription.transport}"
+    if subscription.unreadable:
+        return f"has no delivery of it. {subscription.unreadable}"
     if subscription.created_at > subject.at:
         return f"was created after it, at {iso(subscription.created_at)}"
     if not subscription.is_enabled:

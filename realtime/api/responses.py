@@ -17,6 +17,7 @@ from instances.crypto import MASK
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
+from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.webhook import HEADERS
 
@@ -196,14 +197,21 @@ def delivery_detail(
 
 
 def _request(delivery: Delivery, endpoint: Subscription | None, access: Access) -> dict[str, Any]:
-    """Return the request with the body as stored, and the headers as of now with masked secrets."""
+    """Return the request with the body as stored, None if that cannot be read, and the headers as of now, masked."""
     destination = shown_url(delivery.destination, access)
-    payload = bytes(delivery.payload())
-    body = (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
+    body = _body(delivery, access)
     if delivery.transport != Subscription.WEBHOOK:
         return {"destination": destination, "body": body}
     headers = masked_headers(delivery, endpoint)
     return {"method": "POST", "url": destination, "headers": headers, "body": body}
+
+
+def _body(delivery: Delivery, access: Access) -> str | None:
+    try:
+        payload = bytes(delivery.payload())
+    except Body.DoesNotExist:
+        return None
+    return (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
 
 
 #: The member of a webhook's body that names its URL, where that has a query or a fragment.

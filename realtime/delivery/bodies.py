@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 from django.db import connection, models
 
+from instances.unreadable import readable
 from realtime.delivery.concurrency import LARGE
 from realtime.delivery.payload import Payload
 
@@ -15,13 +16,13 @@ _in_memory: WeakValueDictionary[tuple[str, str], Body] = WeakValueDictionary()
 
 
 class BodyManager(models.Manager["Body"]):
-    def by_key(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], Body]:
-        """Return the bodies of these pairs of event id and transport, each read once."""
+    def by_key(self, keys: Collection[tuple[str, str]], is_careful: bool = False) -> dict[tuple[str, str], Body]:
+        """Return the bodies of these pairs of event id and transport, each read once; `is_careful` as in `readable`."""
         loaded = {key: body for key in keys if (body := _in_memory.get(key))}
         missing = [key for key in keys if key not in loaded]
         if missing:
             event_ids, transports = ({key[column] for key in missing} for column in (0, 1))
-            for body in self.filter(event_id__in=event_ids, transport__in=transports):
+            for body in readable(self.filter(event_id__in=event_ids, transport__in=transports), is_careful=is_careful):
                 loaded[body.key] = body
                 if len(body.data) > LARGE:
                     _in_memory[body.key] = body

@@ -26,10 +26,20 @@ from instances.models import Subscription
 from instances.sql import locked_by_others
 from realtime.database import Pool, close_kept_connections, database
 from realtime.delivery import wakeup
+from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import changing, disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
-from realtime.delivery.models import LEASE, Attempt, AttemptResult, Delivery, DueEndpoint, State, load_bodies
+from realtime.delivery.models import (
+    LEASE,
+    UNREADABLE,
+    Attempt,
+    AttemptResult,
+    Delivery,
+    DueEndpoint,
+    State,
+    load_bodies,
+)
 from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result, transports
 from realtime.operation.supervisor import SetAside, Supervisor, is_cancelled
@@ -175,7 +185,8 @@ class Dispatcher:
     async def _attempt(self, delivery: Delivery, endpoint: Endpoint | None, slot: int) -> None:
         at, start = timezone.now(), time.monotonic()
         outcome = await _send(delivery, endpoint)
-        self._limiter.record(slot, outcome.result is Result.DELIVERED)
+        if not outcome.is_ours:
+            self._limiter.record(slot, outcome.result is Result.DELIVERED)
         if outcome.result is Result.GONE:
             self._cooling_down[delivery.endpoint_id] = time.monotonic() + DISABLING
         self._finished.append((slot, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - start)))
@@ -255,6 +266,8 @@ async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
     try:
         message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
         return await transports()[endpoint.transport].send(message, endpoint)
+    except Body.DoesNotExist:
+        return Outcome(Result.RETRY, error=UNREADABLE, is_ours=True)
     except (Exception, asyncio.CancelledError):
         if is_cancelled():
             raise
@@ -283,11 +296,11 @@ def _claim(lease: str, available: Availability, excluded: list[int]) -> Claimed:
     except DATABASE_ERRORS:
         raise
     except Exception:
-        # one endpoint is the cause: each has a transaction of its own
+        # one endpoint is the cause, or one of its deliveries: each endpoint has a transaction of its own
         result = Claimed([], [], {})
         for endpoint in due:
             try:
-                _claim_for([endpoint], lease, available, result)
+                _claim_for([endpoint], lease, available, result, is_careful=True)
             except DATABASE_ERRORS:
                 raise
             except Exception as error:
@@ -295,8 +308,13 @@ def _claim(lease: str, available: Availability, excluded: list[int]) -> Claimed:
     return result
 
 
-def _claim_for(due: list[DueEndpoint], lease: str, available: Availability, result: Claimed) -> None:
-    """Claim deliveries of these endpoints in one transaction, and add them to the result."""
+def _claim_for(
+    due: list[DueEndpoint], lease: str, available: Availability, result: Claimed, is_careful: bool = False
+) -> None:
+    """Claim deliveries of these endpoints in one transaction, and add them to the result.
+
+    If it `is_careful`, a delivery that cannot be read keeps none of the others.
+    """
     claimed: list[Delivery] = []
     unclaimable = []
     instances = {}
@@ -304,14 +322,14 @@ def _claim_for(due: list[DueEndpoint], lease: str, available: Availability, resu
         for endpoint_id, is_ordered, instance in due:
             free = available.free(endpoint_id, instance)
             claim = Delivery.objects.claim_first if is_ordered else Delivery.objects.claim
-            deliveries = claim(endpoint_id, free, lease, available.large(instance)) if free else []
+            deliveries = claim(endpoint_id, free, lease, available.large(instance), is_careful) if free else []
             available.reserve(endpoint_id, [delivery.size for delivery in deliveries], instance)
             instances[endpoint_id] = instance
             claimed += deliveries
             if not deliveries:  # also without a free slot: such endpoints must not fill the next poll
                 unclaimable.append(endpoint_id)
         endpoints = endpoints_of({delivery.endpoint_id for delivery in claimed}) if claimed else {}
-        load_bodies(claimed)
+        load_bodies(claimed, is_careful)
     for delivery in claimed:
         endpoint_id = delivery.endpoint_id
         result.deliveries.append((delivery, endpoints.get(endpoint_id), instances[endpoint_id]))
@@ -346,7 +364,7 @@ def _store_batch(batch: list[FinishedAttempt]) -> StoredBatch:
 def _results_by_endpoint(attempts: Iterable[FinishedAttempt]) -> dict[int, list[Result]]:
     results_of = defaultdict(list)
     for attempt in attempts:
-        if attempt.delivery.endpoint_id > 0:
+        if attempt.delivery.endpoint_id > 0 and not attempt.outcome.is_ours:
             results_of[attempt.delivery.endpoint_id].append(attempt.outcome.result)
     return results_of
 

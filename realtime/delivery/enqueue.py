@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
+from instances.errors import describe
 from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.sql import insert
@@ -87,7 +88,7 @@ def new_deliveries(
 ) -> tuple[list[Body], list[Delivery]]:
     """Return the deliveries of an event to endpoints, and the bodies that they share, all of them unsaved.
 
-    Deliveries by a transport that is off are dropped.
+    Deliveries by a transport that is off are dropped, and so are those to an endpoint that cannot be read.
     """
     bodies: dict[str, Body] = {}
     deliveries = []
@@ -98,7 +99,6 @@ def new_deliveries(
             data, offset = transport.body(envelope)
             body = Body(event_id=envelope["id"], transport=transport.name, data=data, offset=offset)
             bodies[transport.name] = body
-        own_part = transport.own_part(endpoint)
         delivery = Delivery(
             event_id=envelope["id"],
             instance_id=instance.pk,
@@ -107,17 +107,32 @@ def new_deliveries(
             type=event_type.value,
             endpoint_id=endpoint.id,
             transport=endpoint.transport,
-            destination=transport.destination(event_type, endpoint),
-            is_ordered=transport.is_ordered(endpoint),
             is_operators=endpoint.is_operators,
-            own_part=own_part,
             shared_size=len(body.data),
-            size=len(body.data) + len(own_part),
         )
-        if transport.off_reason:
-            _drop(delivery, transport.off_reason)
+        reason = endpoint.error or _apply_settings(delivery, event_type, endpoint) or transport.off_reason
+        if reason:
+            _drop(delivery, reason)
         deliveries.append(delivery)
     return list(bodies.values()), deliveries
+
+
+def _apply_settings(delivery: Delivery, event_type: EventType, endpoint: Endpoint) -> str:
+    """Set what a delivery has of its endpoint; returns an empty string, or the reason why that cannot be done.
+
+    One endpoint with damaged settings must not undo the change that the event reports.
+    """
+    transport = transports()[endpoint.transport]
+    try:
+        delivery.destination = transport.destination(event_type, endpoint)
+        delivery.is_ordered = transport.is_ordered(endpoint)
+        delivery.own_part = transport.own_part(endpoint)
+    except Exception as error:
+        return f"The settings of its endpoint cannot be used: {describe(error)}. Set them anew"
+    finally:
+        delivery.own_part = delivery.own_part or b""
+        delivery.size = (delivery.shared_size or 0) + len(delivery.own_part)
+    return ""
 
 
 def backlog_size(deliveries: Iterable[Delivery]) -> int:
@@ -140,7 +155,7 @@ def _drop_excess(instance: Instance, deliveries: list[Delivery], is_admitted: bo
 
 
 def _drop(delivery: Delivery, reason: str) -> None:
-    delivery.state, delivery.reason, delivery.finished_at = State.DROPPED, reason, timezone.now()
+    delivery.state, delivery.reason, delivery.finished_at = State.DROPPED, reason[:200], timezone.now()
 
 
 def endpoints_of(ids: Collection[int]) -> dict[int, Endpoint]:

@@ -5,15 +5,20 @@ Deliveries are sent, shown and resent before and after; so the move may stop and
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from typing import ClassVar
 
 from django.db import transaction
 
+from instances.errors import DATABASE_ERRORS
 from instances.sql import insert
+from instances.unreadable import readable
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Delivery
+
+logger = logging.getLogger(__name__)
 
 #: Deliveries that one step looks at, and bytes of bodies after which it ends.
 WINDOW, MAX_BYTES = 1000, 4 * 1024 * 1024
@@ -85,8 +90,19 @@ class Moving:
                 break
         with transaction.atomic():
             unlocked = Delivery.objects.filter(pk__in=inline).order_by("pk").select_for_update(skip_locked=True)
-            share(unlocked.only(*_READ))
+            for delivery in readable(unlocked.only(*_READ)):
+                self._share(delivery)
         return True
+
+    def _share(self, delivery: Delivery) -> None:
+        """Move the body of a delivery; one that cannot be moved stays where it is, and keeps no other there."""
+        try:
+            with transaction.atomic():
+                share([delivery])
+        except DATABASE_ERRORS:
+            raise
+        except Exception:
+            logger.exception("The body of delivery %s cannot be moved and stays where it is", delivery.pk)
 
 
 #: The fields of a delivery that moving its body reads.

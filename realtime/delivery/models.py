@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterable, Sequence, Sized
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,9 +16,11 @@ from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Subscription
 from instances.outbound.webhook_urls import masked_url
 from instances.sql import insert
+from instances.unreadable import readable
 from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
 from realtime.delivery.payload import Payload
+from realtime.delivery.transports import retry
 from realtime.delivery.transports.base import transports
 
 #: Seconds for which a claim holds unless it is renewed.
@@ -25,6 +28,12 @@ LEASE = 15
 
 #: The `reason` of deliveries that were pending when their endpoint was deleted.
 DELETED = "Its endpoint was deleted"
+
+#: The `error` of attempts that were none, as the delivery or its body could not be read.
+UNREADABLE = "Its rows in the database cannot be read, see the server's log"
+
+#: The jitter of retries.
+_random = random.Random()
 
 
 class State(models.TextChoices):
@@ -129,17 +138,22 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             )
             return [DueEndpoint(pk, bool(is_ordered), instance) for pk, is_ordered, instance in cursor.fetchall()]
 
-    def claim(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
+    def claim(
+        self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE, is_careful: bool = False
+    ) -> list[Delivery]:
         """Claim up to `limit` due deliveries of an endpoint for LEASE seconds; ordered ones are left out.
 
         Unless the lease is renewed, they are due again when it ends. Deliveries by a transport that is off in this
         process are left to other processes. `large` limits the bytes of large bodies (above
-        realtime.delivery.concurrency.LARGE): the last of them may exceed it, and with 0 they are left out.
+        realtime.delivery.concurrency.LARGE): the last of them may exceed it, and with 0 they are left out. A row that
+        cannot be read raises its error; if this `is_careful`, which takes longer, it is a failed attempt of its own.
         """
         condition = "candidate.endpoint_id = %s AND candidate.is_ordered = FALSE"
-        return self._claim(condition, [endpoint_id], limit, lease, large)
+        return self._claim(condition, [endpoint_id], limit, lease, large, is_careful)
 
-    def claim_first(self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE) -> list[Delivery]:
+    def claim_first(
+        self, endpoint_id: int, limit: int, lease: str, large: int = MAX_LARGE, is_careful: bool = False
+    ) -> list[Delivery]:
         """Claim due deliveries of an ordered endpoint as `claim` does: of each instance only the first pending one."""
         with connection.cursor() as cursor:
             cursor.execute(
@@ -158,12 +172,16 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                 [*[endpoint_id] * 4, _now(), limit],
             )
             ids = [pk for (pk,) in cursor.fetchall()]
-        return self._claim(f"candidate.id IN ({_placeholders(ids)})", ids, limit, lease, large) if ids else []
+        if not ids:
+            return []
+        return self._claim(f"candidate.id IN ({_placeholders(ids)})", ids, limit, lease, large, is_careful)
 
-    def _claim(self, condition: str, values: list[Any], limit: int, lease: str, large: int) -> list[Delivery]:
+    def _claim(
+        self, condition: str, values: list[Any], limit: int, lease: str, large: int, is_careful: bool
+    ) -> list[Delivery]:
         names = _transports_on()
         locking = "FOR UPDATE SKIP LOCKED" if connection.features.has_select_for_update_skip_locked else ""
-        claimed = Delivery.objects.raw(
+        claimed: Iterable[Delivery] = Delivery.objects.raw(
             f"""
             UPDATE realtime_delivery SET lease = %s, due_at = %s
             WHERE id IN (
@@ -178,11 +196,29 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                     ) AS due
                 ) AS summed WHERE large = 0 OR total - large < %s
             )
-            RETURNING *
+            RETURNING {"id" if is_careful else "*"}
             """,  # noqa: S608
             [lease, _now(LEASE), *values, _now(), *names, large > 0, limit, large],
         )
+        if is_careful:
+            claimed = self._read_claimed([delivery.pk for delivery in claimed])
         return sorted(claimed, key=lambda delivery: delivery.pk)
+
+    def _read_claimed(self, ids: Collection[int]) -> list[Delivery]:
+        """Return claimed deliveries; to each that cannot be read an attempt has failed, so that it is tried again."""
+        rows = Delivery.objects.filter(pk__in=ids)
+        found = readable(rows, is_careful=True)
+        lost = rows.exclude(pk__in=[delivery.pk for delivery in found])
+        now = timezone.now()
+        for pk, attempts in lost.values_list("pk", "attempts"):
+            number = attempts + 1
+            Attempt.objects.create(delivery_id=pk, number=number, at=now, duration_ms=0, error=UNREADABLE)
+            wait = retry.delay(number, _random)
+            changes: dict[str, Any] = {"state": State.DEAD, "finished_at": now, "due_at": now}
+            if wait is not None:
+                changes = {"due_at": now + timedelta(seconds=wait)}
+            Delivery.objects.filter(pk=pk).update(attempts=number, lease=None, **changes)
+        return found
 
     def renew(self, ids: Collection[int], lease: str) -> None:
         """Extend the claims of these deliveries, where the lease still holds, to LEASE seconds from now.
@@ -304,7 +340,7 @@ class Delivery(models.Model):
     def payload(self) -> Payload:
         """Return the bytes to send, the same in each attempt, and let go of the body: this row may outlive the attempt.
 
-        Raises Body.DoesNotExist without `load_bodies`.
+        Raises Body.DoesNotExist without `load_bodies`, and if the body cannot be read.
         """
         if self.shared_size is None:
             return Payload(self.body)
@@ -371,10 +407,13 @@ class FormerEndpoint(models.Model):
         return orjson.loads(self.secrets.reveal()) if self.secrets else {}
 
 
-def load_bodies(deliveries: Collection[Delivery]) -> None:
-    """Read the shared bodies of deliveries, each once."""
+def load_bodies(deliveries: Collection[Delivery], is_careful: bool = False) -> None:
+    """Read the shared bodies of deliveries, each once; a delivery whose body cannot be read is left without.
+
+    `is_careful` is that of `readable`.
+    """
     sharing = [delivery for delivery in deliveries if delivery.shared_size is not None]
-    bodies = Body.objects.by_key({(delivery.event_id, delivery.transport) for delivery in sharing})
+    bodies = Body.objects.by_key({(delivery.event_id, delivery.transport) for delivery in sharing}, is_careful)
     for delivery in sharing:
         delivery.shared_body = bodies.get((delivery.event_id, delivery.transport))
 

@@ -21,6 +21,7 @@ from instances.access.rights import LISTEN, SEND
 from instances.bounds import CACHED_GRANTS
 from instances.errors import ApiError, NotFound
 from instances.models import AccessRevision, ApiKey, Instance
+from instances.unreadable import readable
 from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.recovery import ReplayRange, ResumeRequest, StartPosition
 from realtime.socketio.handshake import Handshake
@@ -175,7 +176,7 @@ class _AccessSnapshot:
         of_keys = Access.from_keys(key for request in new for key in request.credentials.keys if key)
         self.accesses = {request: request.credentials.accesses(of_keys) for request in new}
         names = {request.namespace.removeprefix("/") for request in new if "\x00" not in request.namespace}
-        instances = Instance.objects.filter(name__in=names - {""}) if new else ()
+        instances = readable(Instance.objects.filter(name__in=names - {""})) if new else ()
         self.instances = {instance.name: instance for instance in instances}
         ids = {request.cached.instance_id for request in requests if request.cached and request.cached.instance_id}
         ids |= {instance.pk for instance in self.instances.values()}

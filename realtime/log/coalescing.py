@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from instances.events import EventType
+from instances.unreadable import readable
 from realtime.envelope import encode
 
 #: Types that may be coalesced; the interval of each is the setting EVENT_COALESCE_<NAME>_MS.
@@ -87,6 +88,11 @@ class BurstQuerySet(models.QuerySet["Burst"]):
         return self.exclude(type__in=coalesced_types())
 
 
+def readable_bursts(bursts: models.QuerySet[Burst]) -> list[Burst]:
+    """Return rows with deferred events, without those that cannot be read, or whose data is no JSON."""
+    return readable(bursts, check=lambda burst: orjson.loads(burst.data or "null"))
+
+
 class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore[misc]
     def defer(self, instance_id: uuid.UUID, drafts: Sequence[EventDraft]) -> list[bool]:
         """Store the drafts that may not be emitted yet; return for each whether it is deferred.
@@ -123,7 +129,10 @@ class BurstManager(models.Manager.from_queryset(BurstQuerySet)):  # type: ignore
             if interval(draft.event_type):
                 key = self._key(instance_id, draft)
                 bursts[key] = Burst(id=key, instance_id=instance_id, type=draft.event_type.value)
-        return bursts | self.in_bulk(list(bursts)) if bursts else {}
+        if not bursts:
+            return {}
+        # one that cannot be read is written anew
+        return bursts | {burst.pk: burst for burst in readable(self.filter(pk__in=list(bursts)))}
 
     def _with_ordered(self, drafts: Sequence[EventDraft]) -> list[EventDraft]:
         if any(draft.event_type in _ORDERED for draft in drafts):

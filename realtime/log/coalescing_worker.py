@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from instances.errors import is_lock_timeout
 from instances.sql import set_lock_timeout
+from instances.unreadable import readable
 from realtime.database import Pool, database
 from realtime.log.coalescing import Burst, BurstQuerySet, coalesced_types
 from realtime.log.models import Event
@@ -49,14 +50,14 @@ def remove_idle() -> int:
     with transaction.atomic():
         # a row that is being written is no longer idle, so there is no need to wait for its lock
         idle = Burst.objects.due().filter(data=None).order_by("due_at").select_for_update(skip_locked=True)
-        removed, _ = Burst.objects.filter(pk__in=[burst.pk for burst in idle[:BATCH]]).delete()
+        removed, _ = Burst.objects.filter(pk__in=[burst.pk for burst in readable(idle.only("pk"), BATCH)]).delete()
     return removed
 
 
 def _emit(bursts: BurstQuerySet) -> int:
     due = bursts.deferred().exclude(instance_id__in=_set_aside.keys()).order_by("due_at")
-    ids = due.values_list("instance_id", flat=True)
-    return sum(_emit_instance(instance_id, bursts) for instance_id in dict.fromkeys(ids[:BATCH]))
+    ids = [burst.instance_id for burst in readable(due.only("instance_id"), BATCH)]
+    return sum(_emit_instance(instance_id, bursts) for instance_id in dict.fromkeys(ids))
 
 
 def _emit_instance(instance_id: Any, bursts: BurstQuerySet) -> int:

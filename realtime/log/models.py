@@ -17,7 +17,7 @@ from realtime.delivery import wakeup
 from realtime.delivery.enqueue import enqueue
 from realtime.envelope import render
 from realtime.log.bus import bus
-from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, coalesced_types, database_time
+from realtime.log.coalescing import Burst, BurstQuerySet, EventDraft, coalesced_types, database_time, readable_bursts
 from realtime.log.cursor import Cursor
 from realtime.log.stream import Stream
 
@@ -125,7 +125,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
         """
         with transaction.atomic(savepoint=False):
             Stream.objects.select_for_update(no_key=True).filter(pk=instance_id).first()
-            deferred = list(bursts.deferred().filter(instance_id=instance_id).order_by("due_at"))
+            deferred = readable_bursts(bursts.deferred().filter(instance_id=instance_id).order_by("due_at"))
             instance = Instance.objects.filter(pk=instance_id).first()
             if instance is None:
                 Burst.objects.filter(pk__in=[burst.pk for burst in deferred]).delete()
@@ -228,7 +228,8 @@ def subscriptions_of(instance: Instance) -> list[Subscription]:
     """Return the instance's subscriptions and those for all instances, as read by the ingress batch if there is one."""
     known = instance.known_subscriptions
     if known is None:
-        known = list(Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)).order_by("pk"))
+        rows = Subscription.objects.filter(Q(instance_id=instance.pk) | Q(instance=None)).order_by("pk")
+        known = rows.even_unreadable()
     return known
 
 

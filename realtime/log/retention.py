@@ -7,19 +7,32 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import DateTimeField, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import (
+    Case,
+    DateTimeField,
+    Exists,
+    IntegerChoices,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
 from django.utils import timezone
 
 from instances.errors import DATABASE_ERRORS, is_lock_timeout
 from instances.models import Instance, Message
 from instances.sql import set_lock_timeout
+from instances.unreadable import readable
 from realtime.database import Pool, database
 from realtime.delivery.bodies import Body
 from realtime.delivery.inline_bodies import Moving
@@ -36,6 +49,8 @@ BATCH, PAGES = 500, 250
 INCREMENTAL = 2
 #: Least retention of dedupe keys: Meta retries a webhook for seven days, and without the key it is recorded again.
 MIN_KEY_RETENTION = timedelta(days=8)
+#: A time of creation that is further in the future or the past is none.
+CLOCKS, LONG_AGO = timedelta(days=1), timedelta(days=36_500)
 #: Milliseconds that a step waits for the lock of a stream.
 LOCK_TIMEOUT = 1000
 #: Seconds from the start of a server to its first round, and between two rounds.
@@ -97,7 +112,7 @@ class Pruning:
             self._lock_global_stream()  # of two processes that delete two deliveries, neither would delete their body
             finished = Delivery.objects.exclude(state=State.PENDING).filter(finished_at__lt=self.events_before)
             locked = finished.order_by("pk").select_for_update(skip_locked=True)
-            rows = list(locked.only("instance_id", "seq", "event_id", "transport")[:BATCH])
+            rows = readable(locked.only("instance_id", "seq", "event_id", "transport"), BATCH)
             ids = [delivery.pk for delivery in rows]
             Attempt.objects.filter(delivery_id__in=ids).delete()
             Delivery.objects.filter(pk__in=ids).delete()
@@ -109,7 +124,7 @@ class Pruning:
 
     def _due(self) -> QuerySet[Stream]:
         """Return streams whose oldest event is expired, and those that have neither an event nor an instance."""
-        kept = Event.objects.filter(instance_id=OuterRef("pk")).order_by("seq")
+        kept = Event.objects.filter(_has_age(), instance_id=OuterRef("pk")).order_by("seq")
         oldest = Subquery(kept.values("created_at")[:1], output_field=DateTimeField())
         is_orphaned = Q(oldest=None) & ~Exists(Instance.objects.filter(pk=OuterRef("pk")))
         return (
@@ -128,8 +143,8 @@ class Pruning:
             if stream is None:
                 return False
             kept = Event.objects.filter(instance_id=instance_id).order_by("seq")
-            events = list(kept.only("seq", "transaction_id", "created_at")[:BATCH])
-            old = list(takewhile(lambda event: event.created_at < self.events_before, events))
+            events = list(kept.only("seq", "transaction_id").annotate(age=_age(self.events_before))[:BATCH])
+            old = _first_old(events)
             if old:
                 self._remove(stream, global_stream, old)
             if len(old) == BATCH:
@@ -166,13 +181,42 @@ class Pruning:
         """
         with transaction.atomic():
             self._lock_global_stream()
-            keys = DedupeKey.objects.order_by("pk")[:BATCH]
-            return self._remove_keys(takewhile(lambda key: key.created_at < self.keys_before, keys)) == BATCH
+            keys = list(DedupeKey.objects.order_by("pk").only("pk").annotate(age=_age(self.keys_before))[:BATCH])
+            return self._remove_keys(_first_old(keys)) == BATCH
 
     def _remove_keys(self, keys: Any) -> int:
         removed, _ = DedupeKey.objects.filter(pk__in=[key.pk for key in keys]).delete()
         self.keys += removed
         return removed
+
+
+class Age(IntegerChoices):
+    """The age of a row, as the database sees it: the row may hold no time that can be read."""
+
+    OLD = 0
+    YOUNG = 1
+    UNKNOWN = 2
+
+
+def _has_age() -> Q:
+    """Return the condition that a row's time may be that of its creation: a damaged one is often far away."""
+    now = timezone.now()
+    return Q(created_at__lt=now + CLOCKS, created_at__gt=now - LONG_AGO)
+
+
+def _age(before: datetime) -> Case:
+    """Return an expression for the age of a row; it is old if it was created before this time."""
+    is_old = When(_has_age() & Q(created_at__lt=before), then=Value(Age.OLD.value))
+    is_young = When(_has_age(), then=Value(Age.YOUNG.value))
+    return Case(is_old, is_young, default=Value(Age.UNKNOWN.value), output_field=IntegerField())
+
+
+def _first_old(rows: Sequence[Any]) -> list[Any]:
+    """Return the first rows that are old. One of unknown age is as old as the next."""
+    before = list(takewhile(lambda row: row.age != Age.YOUNG, rows))
+    while before and before[-1].age != Age.OLD:
+        before.pop()
+    return before
 
 
 def _delete_bodies(deleted: Sequence[Delivery]) -> None:

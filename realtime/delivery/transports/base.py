@@ -45,6 +45,8 @@ class Outcome:
     error: str = ""
     #: Seconds until the next attempt, as the endpoint asks.
     retry_after: float | None = None
+    #: True for a failure before anything was sent, which says nothing of the endpoint.
+    is_ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Endpoint:
     def of(cls, subscription: Subscription, secrets: dict[str, Any] | None = None) -> Endpoint:
         """Return the endpoint of a subscription, with `secrets` in place of the stored ones: decrypting takes time."""
         stored, error = read_secrets(subscription) if secrets is None else (secrets, "")
+        error = subscription.unreadable or error
         is_operators = subscription.instance_id is None
         return cls(
             subscription.pk,

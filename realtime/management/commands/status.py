@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
+from instances.unreadable import readable
 from realtime.operation.models import LoopState, Process
 
 #: The time for which a failure of a loop counts as one of now.
@@ -22,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            processes = list(Process.objects.all())
+            processes = readable(Process.objects.all())
         except DatabaseError as error:
             raise CommandError(f"The database does not answer: {error}") from None
         for process in processes:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from instances.events import EventType
@@ -18,7 +18,7 @@ from realtime.log.coalescing import COALESCIBLE, IDLE_LIFETIME, Burst
 from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.stream import Stream
 from tests.end_to_end.test_processes import run
-from tests.environment import GLOBAL_KEY
+from tests.environment import GLOBAL_KEY, ON_POSTGRES
 from tests.in_process import until
 from tests.realtime.api.test_publish import an_event, log, publish, state
 from tests.realtime.log.test_models import envelope, record, seqs
@@ -336,6 +336,33 @@ def test_a_repeat_within_a_batch_makes_no_event(instance):
 
 
 # Lifetime of rows
+
+
+NO_TIME = "infinity" if ON_POSTGRES else "2026-99-99 00:00:00"
+
+
+@pytest.mark.parametrize(("column", "damage"), [("data", '{"id": '), ("told_at", NO_TIME)])
+def test_a_deferred_event_that_cannot_be_read_keeps_no_other_from_being_emitted(instance, caplog, column, damage):
+    other = Instance.objects.create(name="other")
+    for number, chat in ((instance, "1"), (instance, "2"), (other, "3")):
+        record(number, PRESENCE, presence(chat, "available"))
+        record(number, PRESENCE, presence(chat, "composing"))
+    pass_time()
+    broken = Burst.objects.filter(instance_id=instance.pk).order_by("due_at").first()
+    with connection.cursor() as cursor:
+        key = broken._meta.pk.get_db_prep_value(broken.pk, connection)
+        cursor.execute(f"UPDATE realtime_burst SET {column} = %s WHERE id = %s", [damage, key])
+
+    assert coalescing_worker.emit_due() == 2
+    assert coalescing_worker.emit_due() == 0
+    assert [data["id"] for data in emitted_data(instance)] == ["1", "2", "2"]
+    assert len(emitted_data(other)) == 2
+    assert caplog.text.count(f"The row realtime_burst {key} cannot be read") == 1
+
+    # it is replaced by a newer one, as it would be if it could be read
+    record(instance, PRESENCE, presence("1", "paused"))
+    assert [data["id"] for data in emitted_data(instance)] == ["1", "2", "2", "1"]
+    assert Burst.objects.get(pk=broken.pk).data is None
 
 
 def test_a_deferred_event_is_dropped_with_its_instance(instance):

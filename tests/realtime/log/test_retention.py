@@ -23,6 +23,7 @@ from realtime.log.models import DedupeKey, Event, EventDraft
 from realtime.log.paging import page_of_all
 from realtime.log.retention import Pruning, prune
 from realtime.log.stream import GLOBAL_STREAM_ID, Stream
+from tests.environment import ON_POSTGRES
 from tests.in_process import until
 from tests.realtime.log.test_models import record, seqs
 from tests.server import ROOT
@@ -70,6 +71,34 @@ def test_an_old_event_after_a_young_one_stays(instance):
 
     assert seqs(instance) == [3, 4, 5]
     assert stream(instance).first_seq == 3
+
+
+#: A time of creation that no driver can read.
+NO_TIME = "'infinity'" if ON_POSTGRES else "'2026-99-99 00:00:00'"
+
+
+@pytest.mark.parametrize(("seq", "kept"), [(1, [4, 5]), (2, [4, 5]), (3, [3, 4, 5]), (4, [4, 5])])
+def test_an_event_whose_time_cannot_be_read_is_as_old_as_the_next(instance, seq, kept):
+    record_many(instance, 4)
+    age(of(instance).filter(seq__lte=3), days=30)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE realtime_event SET created_at = {NO_TIME} WHERE seq = %s", [seq])
+
+    prune()
+
+    assert list(of(instance).order_by("seq").values_list("seq", flat=True)) == kept
+
+
+def test_a_dedupe_key_whose_time_cannot_be_read_is_as_old_as_the_next(instance):
+    keys = [DedupeKey(instance_id=instance.pk, key=str(number)) for number in range(4)]
+    _, second, third, fourth = DedupeKey.objects.bulk_create(keys)
+    age(DedupeKey.objects.filter(pk__lte=third.pk), days=30)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE realtime_dedupekey SET created_at = {NO_TIME} WHERE id = %s", [second.pk])
+
+    prune()
+
+    assert list(DedupeKey.objects.values_list("pk", flat=True)) == [fourth.pk]
 
 
 def test_the_retention_is_the_setting(instance, settings):
