@@ -33,7 +33,7 @@ from realtime.api.responses import masked_body, masked_headers
 from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import UNREADABLE, Attempt, Delivery, State, load_bodies
-from realtime.delivery.resend import Resent, send_again
+from realtime.delivery.resend import ResendResult, send_again
 from realtime.delivery.transports.base import off_reason, transports
 from realtime.log.models import Event
 
@@ -263,5 +263,5 @@ class DeliveryAdmin(LongListAdmin):
         self.message_user(request, f"{resent}.", _level(resent))
 
 
-def _level(resent: Resent) -> int:
+def _level(resent: ResendResult) -> int:
     return messages.SUCCESS if resent.copied or resent.due else messages.WARNING

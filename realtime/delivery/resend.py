@@ -38,7 +38,7 @@ class TargetOverride:
     is_operators: bool
 
 
-class Resent(NamedTuple):
+class ResendResult(NamedTuple):
     """The result of a request to send deliveries again."""
 
     #: Deliveries that were enqueued again.
@@ -59,7 +59,7 @@ class Resent(NamedTuple):
 
 def send_again(
     deliveries: DeliveryQuerySet, limit: int, asked_by: str, override: TargetOverride | None = None
-) -> Resent:
+) -> ResendResult:
     """Enqueue up to `limit` deliveries again, but make as many pending ones due at once. Needs a transaction.
 
     With another target the pending ones are enqueued for it too, and stay what they are for their own. Raises ApiError
@@ -67,7 +67,7 @@ def send_again(
     """
     if override is not None:
         copied = resend(deliveries, limit, asked_by, override)
-        return Resent(copied, has_more=copied == limit)
+        return ResendResult(copied, has_more=copied == limit)
     pending = deliveries.pending()
     copied = resend(deliveries.exclude(state=State.PENDING), limit, asked_by)
     now = timezone.now()
@@ -76,7 +76,7 @@ def send_again(
     in_flight = pending.filter(due_at__gt=now).exclude(lease=None).count()
     if due + hastened:
         transaction.on_commit(wakeup.wake, robust=True)
-    return Resent(copied, due + hastened, in_flight, has_more=limit in (copied, hastened))
+    return ResendResult(copied, due + hastened, in_flight, has_more=limit in (copied, hastened))
 
 
 def resend(
