@@ -118,7 +118,7 @@ all processes. The defaults serve an honest load many times over; the last colum
 can be recognised.
 
 Those with a star are kept by `manage.py serve` alone. Under any other server (Daphne, Hypercorn, uvicorn's own command)
-a proxy in front of it has to set them.
+a proxy in front of it has to set them: [proxies](proxies.md).
 
 This page is made from `instances/bounds/` by `make limits`.
 """

@@ -59,7 +59,8 @@ ERROR = "error"
 #: The fields of the query. `_` is what some libraries add so that no cache answers.
 FIELDS = ("since", "events", "token", "lastEventId", "_")
 
-HEADERS = [(b"content-type", b"text/event-stream")]
+#: With the second one nginx buffers no response, whatever its configuration.
+HEADERS = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
 
 
 @dataclass(frozen=True)

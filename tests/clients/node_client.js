@@ -1,4 +1,5 @@
 // The stock socket.io-client, controlled by lines of JSON on standard input; it reports in lines of JSON on its output.
+const http = require("node:http");
 const readline = require("node:readline");
 const { io } = require("socket.io-client");
 
@@ -9,10 +10,12 @@ const commands = {
   // {name, url, options, over}: connect, and report everything; with `over` it shares that socket's connection, and
   // `url` is a namespace
   connect({ name, url, options, over }) {
+    // the client has no option for a polling's own address
+    if (options.localAddress) options.agent = new http.Agent({ localAddress: options.localAddress });
     const socket = over ? sockets[over].io.socket(url, options) : io(url, { forceNew: true, ...options });
     sockets[name] = socket;
     const transport = () => socket.io.engine && socket.io.engine.transport.name;
-    socket.on("connect", () => report({ name, is: "connect", sid: socket.id, recovered: socket.recovered, transport: transport() }));
+    socket.on("connect", () => report({ name, is: "connect", sid: socket.id, recovered: socket.recovered, transport: transport(), session: socket.io.engine.id }));
     socket.on("connect_error", (error) => report({ name, is: "connect_error", message: error.message, data: error.data, active: socket.active }));
     socket.on("disconnect", (reason) => report({ name, is: "disconnect", reason, active: socket.active }));
     socket.onAny((event, ...args) => report({ name, is: "event", event, args }));

@@ -73,6 +73,7 @@ def test_events_are_those_of_the_socket(server, node, open_stream, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     stream = started(open_stream(instance.name, "?since=1", apikey=instance.token))
     assert stream.response.headers["Content-Type"] == "text/event-stream"
+    assert stream.response.headers["X-Accel-Buffering"] == "no"
 
     server.receive(instance, "hello")
 
