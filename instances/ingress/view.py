@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from instances import errors
 from instances.ingress.batch import process
-from instances.ingress.endpoint import IngressRequest, error_response
+from instances.ingress.endpoint import IngressEndpoint, IngressRequest, error_response
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -23,8 +23,11 @@ class IngressView(View):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
+        endpoint = initkwargs.get("endpoint", cls.endpoint)
+        if type(endpoint).get is IngressEndpoint.get:  # Allow is to list what the endpoint has
+            initkwargs["http_method_names"] = ["post", "options"]
         view = super().as_view(**initkwargs)
-        view.openapi_view = initkwargs.get("endpoint", cls.endpoint).openapi_view  # type: ignore[attr-defined] # a function's
+        view.openapi_view = endpoint.openapi_view  # type: ignore[attr-defined] # a function's
         return view
 
     def get(self, request: HttpRequest, name: str = "") -> HttpResponse:

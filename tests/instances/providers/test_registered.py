@@ -62,6 +62,7 @@ def test_its_endpoint_refuses_other_keys_and_says_what_is_missing(with_pigeons):
     refused = with_pigeons.post("/webhook/pigeon", {"ring": ring}, key=instance.token)
     assert (refused.status, refused.json["response"]["message"]) == (400, ["instance requires property 'note'"])
     assert with_pigeons.get("/webhook/pigeon").status == 404
+    assert with_pigeons.request("OPTIONS", "/webhook/pigeon").headers["Allow"] == "POST, OPTIONS"
 
 
 def test_what_it_needs_and_what_may_not_repeat_is_as_it_declares(with_pigeons):
