@@ -45,11 +45,5 @@ class IngressView(View):
             response = expected
         return HttpResponse(response.body, status=response.status, content_type="application/json")
 
-    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = HttpResponse(headers=super().options(request, *args, **kwargs).headers)
-        if type(self.endpoint).get is IngressEndpoint.get:  # it answers 404
-            response["Allow"] = "POST, OPTIONS"
-        return response
-
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return errors.not_found(request, Http404())

@@ -347,9 +347,3 @@ def test_long_names_and_odd_texts_are_emitted_unchanged(server, instance, client
     upserts = [event["data"] for event in received(server, client, instance) if event["event"] == "messages.upsert"]
     assert [data["pushName"] for data in upserts] == ["Ana" * 200, "A\x00na"]
     assert upserts[0]["message"] == message | {"conversation": message["conversation"].replace("\ud83d", "?")}
-
-
-@pytest.mark.parametrize(("path", "allowed"), [("/webhook/evolution", {"POST"}), ("/webhook/meta", {"POST", "GET"})])
-def test_options_name_the_methods_that_are_answered(server, path, allowed):
-    named = server.request("OPTIONS", path).headers["Allow"].split(", ")
-    assert set(named) - {"OPTIONS", "HEAD"} == allowed
