@@ -59,7 +59,7 @@ class Action(Enum):
     """Actions in the admin that reveal or send something: a description, the scopes and the permissions they need."""
 
     SHOW_TOKEN = "show an instance's token, or choose that of a new one", (MANAGE,), ()
-    SHOW_CREDENTIALS = "show what the query of an endpoint's URL holds", (MANAGE,), ()
+    SHOW_CREDENTIALS = "show what the path and query of an endpoint's URL hold", (MANAGE,), ()
     ADD_WEBHOOK = (
         "add an endpoint, to which events are sent",
         (LISTEN,),
@@ -144,8 +144,8 @@ Besides the permission for the page itself, by the scopes and permissions of the
 
 _USERS = """\
 
-A user who lacks `manage` sees URLs of endpoints with `********` in place of the values in their query. He can add an
-instance, whose token is then shown to nobody: those who have `manage` can show it.
+A user who lacks `manage` sees URLs of endpoints with `********` in place of their path and of the values in their
+query. He can add an instance, whose token is then shown to nobody: those who have `manage` can show it.
 
 ## Users and groups
 

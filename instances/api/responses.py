@@ -177,7 +177,7 @@ def shown_headers(endpoint: Subscription, access: Access) -> dict[str, str] | No
 
 
 def shown_url(url: str, access: Access) -> str:
-    """Return the URL of an endpoint, the values of its query masked for keys without the scope `manage`."""
+    """Return the URL of an endpoint, its path and query masked for keys without the scope `manage`."""
     return url if access.may(MANAGE) else masked_url(url)
 
 

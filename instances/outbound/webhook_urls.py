@@ -27,7 +27,14 @@ def _origin(url: str) -> tuple[str, str, int | None] | None:
 
 
 def masked_url(url: str) -> str:
-    """Return a URL with the values of its query and its fragment masked: receivers put credentials there."""
+    """Return a URL with its path, the values of its query and its fragment masked; a text that is no URL stays.
+
+    Receivers put credentials there: https://hooks.slack.com/services/T…/B…/… or …/bot<token>/…
+    """
     address, mark, fragment = url.partition("#")
-    path, question, query = address.partition("?")
-    return f"{path}{question}{_VALUE.sub(MASK, query)}{mark}{MASK if fragment else ''}"
+    address, question, query = address.partition("?")
+    scheme, separator, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    if separator:
+        address = f"{scheme}://{host}{slash}{MASK if path else ''}"
+    return f"{address}{question}{_VALUE.sub(MASK, query)}{mark}{MASK if fragment else ''}"

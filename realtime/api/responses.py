@@ -214,12 +214,12 @@ def _body(delivery: Delivery, access: Access) -> str | None:
     return (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
 
 
-#: The member of a webhook's body that names its URL, where that has a query or a fragment.
-_DESTINATION = re.compile(rb"""("destination":\s*)("[^"\\?#]*[?#][^"\\]*(?:\\.[^"\\]*)*")""")
+#: The member of a webhook's body that names its URL.
+_DESTINATION = re.compile(rb"""("destination":\s*)("https?://[^"\\]*(?:\\.[^"\\]*)*")""")
 
 
 def masked_body(body: bytes) -> bytes:
-    """Return the body of a delivery with the values in the query of its destination masked."""
+    """Return the body of a delivery with its destination masked."""
     return _DESTINATION.sub(lambda found: found[1] + orjson.dumps(masked_url(orjson.loads(found[2]))), body)
 
 

@@ -351,10 +351,15 @@ def _describe_redirect(status: int, followed: _Received | None, error: str) -> s
 _REDIRECT = "The answer is a redirect, which is not followed"
 
 
+#: Characters of a part of a URL's path from which on it may be a credential.
+MIN_PATH_SECRET = 16
+
+
 def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
     """Return the values that an excerpt must not show.
 
-    Receivers repeat headers, the query of the URL, and the keys that they check deliveries with.
+    Receivers repeat headers, path and query of the URL, and the keys that they check deliveries with. Short parts of
+    the path are words, without which an excerpt says little.
     """
     stored = endpoint.secrets.get("headers") or {}
     names = {name.lower() for name in (*stored, "authorization")} - _NOT_SECRET
@@ -362,6 +367,7 @@ def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
     values += [stored.get(JWT_KEY) or "", *(endpoint.secrets.get("signing") or ())]
     url = URL(endpoint.options["url"])
     values += [value or name for name, value in url.query.items()]
+    values += [part for path in (url.raw_path, url.path) for part in path.split("/") if len(part) >= MIN_PATH_SECRET]
     if url.user or url.password:  # sent as Authorization
         values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
     return {value for value in values if len(value) >= masking.MIN_MASKED}

@@ -129,6 +129,12 @@ async def test_the_keys_that_a_receiver_verifies_with_are_masked(send: Send) -> 
     assert outcome.excerpt == f"expected key {MASK}, {MASK}!"
 
 
+async def test_what_may_be_a_credential_in_the_path_of_the_url_is_masked(send: Send) -> None:
+    body = b"Cannot POST /in/bot1:of-the-tenant-and-long/send"
+    shown = (await send(body, {}, query="/bot1:of-the-tenant-and-long/send")).excerpt
+    assert shown == "Cannot POST /in/********/send"
+
+
 async def test_what_the_query_of_the_url_holds_is_masked(send: Send) -> None:
     body = b'{"path": "/in?token=of-the-tenant%2F1&n=5&bare-secret", "token": "of-the-tenant/1"}'
     shown = (await send(body, {}, query="?token=of-the-tenant%2F1&n=5&bare-secret")).excerpt
