@@ -113,6 +113,17 @@ async def test_an_allowed_network_is_reached_by_address_and_by_name(private_serv
     assert len(requests) == 2
 
 
+@pytest.mark.parametrize("name", ["n8n", "evolution_api", "my_n8n-1", "host.docker.internal", "n8n.my_stack"])
+async def test_the_name_of_a_container_is_reached_in_an_allowed_network(private_server, names, settings, name):
+    port, requests = private_server
+    names[name] = ["127.0.0.1"]
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await post(f"http://{name}:{port}/webhook/x")
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    assert await post(f"http://{name}:{port}/webhook/x") == "secret"
+    assert requests == [f"http://{name}:{port}/webhook/x"]
+
+
 async def test_the_addresses_of_a_name_are_limited(names):
     names["crowd.example.com"] = [f"10.0.{number}.1" for number in range(200)]
     found = await ssrf_guard.Resolver().resolve("crowd.example.com", 80)
