@@ -203,7 +203,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._set_end(RESTART)
         elif self._state in (ReadyState.CONNECTING, ReadyState.DENYING):
             self._deny(500, (), b"Internal Server Error")
-        self._state, self._reader = ReadyState.CLOSED, None
+        self._state = ReadyState.CLOSED
+        self._drop_received()
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -244,6 +245,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _fail_for_room(self) -> None:
         self._fail(TRY_LATER, str(held_bytes.refusal().detail))
+
+    def _drop_received(self) -> None:
+        """Keep nothing of what was received, or will be. The client may still stay for LIMIT_CLOSE_SECONDS."""
+        self._reader = None
+        self._release()
 
     def _release(self) -> None:
         if self._charge:
@@ -293,7 +299,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _handle_close(self, payload: bytes) -> None:
         code, reason = read_close(payload)
-        self._reader = None
+        self._drop_received()
         self.write(control_frame(CLOSE, payload))
         if self._state is not ReadyState.CLOSING:
             self._end = None  # the close frame came before the loss of the connection
@@ -308,7 +314,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
         Left unread, it would make TCP reset the connection, and the client would not receive the code.
         """
-        self._reader = None
+        self._drop_received()
         self.write(close_frame(code, reason))
         self._set_end(code, reason)
         self._state = ReadyState.CLOSED
@@ -429,7 +435,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _deny(self, status: int, headers: Headers, body: bytes) -> None:
         """Respond to the handshake with HTTP, and close."""
-        self._state, self._reader = ReadyState.CLOSING, None
+        self._state = ReadyState.CLOSING
+        self._drop_received()
         self._set_end(NO_CLOSE)
         if not self.transport.is_closing():
             kept = [header for header in headers if header[0].lower() not in (b"content-length", b"connection")]

@@ -346,6 +346,23 @@ def test_messages_of_websockets_count_while_they_are_not_complete(small):
     sockets[3].close()
 
 
+def test_a_websocket_that_was_refused_holds_nothing_while_its_client_stays(start_server):
+    small = start_server(**SMALL, LIMIT_INCOMPLETE_SECONDS="60")
+    sockets = [StuckReader(small.port) for _ in range(6)]
+    for each in sockets:
+        assert each.packet().startswith("0{")
+        each.socket.sendall(b"\x81\xff" + (120 * KIB).to_bytes(8) + bytes(4) + b"x" * 60 * KIB)
+    time.sleep(0.3)
+    for each in sockets:
+        each.socket.sendall(b"x" * 55 * KIB)
+    until(lambda: select.select([each.socket for each in sockets], [], [], 0)[0])
+
+    statuses = [meta_post(small, 60 * KIB) for _ in range(5)]
+    assert statuses == [200] * 5, "the rest of strangers' bytes"
+    for each in sockets:
+        each.close()
+
+
 # Memory
 
 
