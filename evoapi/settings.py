@@ -98,6 +98,7 @@ CORS_ALLOW_HEADERS = [
     "user-agent",
     "x-requested-with",
 ]
+CORS_EXPOSE_HEADERS = ["X-Ignored-Members"]
 CORS_URLS_REGEX = r"^/(?!admin/)"
 
 #: Reverse proxies whose X-Forwarded-For is trusted.
@@ -365,6 +366,7 @@ HEADER_MIDDLEWARE = [
 ]
 MIDDLEWARE = [
     *HEADER_MIDDLEWARE,
+    "instances.api.ignored.IgnoredMembers",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from instances.access.chosen_tokens import check_chosen_token, count_as_guess
 from instances.access.rest import GlobalKeyOnly, address_of
 from instances.access.rights import MANAGE, READ
+from instances.api.ignored import note_ignored
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     ConnectionStateAnswer,
@@ -213,6 +214,7 @@ class FetchInstances(APIView):
 
     def _filters(self, request: Request) -> dict[str, str]:
         given = {name: request.query_params.get(name) for name in ("instanceId", "number", "instanceName")}
+        note_ignored(name for name in request.query_params if name not in given)
         filters = {name: value for name, value in given.items() if value}
         if "instanceId" in filters or "number" in filters:
             filters.pop("instanceName", None)

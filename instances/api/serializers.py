@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -23,18 +24,44 @@ from instances.api.fields import (
     Text,
     Token,
 )
+from instances.api.ignored import note_ignored
 from instances.models import ConnectionState
+from instances.spelling import describe_unknown
+
+#: Unknown members that an error names.
+MAX_UNKNOWN = 5
 
 
 class RequestBody(serializers.Serializer):
-    """A JSON object; unknown members are ignored, as clients send many."""
+    """A JSON object; unknown members are ignored, as clients of Evolution API send many, and named in a header."""
 
     default_error_messages = {"null": "is not of a type(s) object"}
+
+    #: True if unknown members are refused, with the nearest names: in the bodies of our own routes.
+    is_strict: ClassVar[bool] = False
+    #: The noun for a member in errors.
+    member_noun: ClassVar[str] = "member"
+    #: Names of members besides those of the fields; None if any are another's business.
+    also_known: ClassVar[Collection[str] | None] = ()
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if data is not serializers.empty and data is not None and not isinstance(data, dict):
             raise serializers.ValidationError("is not of a type(s) object", code="type")
         return super().run_validation(data)
+
+    def to_internal_value(self, data: Any) -> Any:
+        self._check_names(data)
+        return super().to_internal_value(data)
+
+    def _check_names(self, data: Mapping[str, Any]) -> None:
+        if self.also_known is None:
+            return
+        unknown = [name for name in data if name not in self.fields and name not in self.also_known]
+        if unknown and self.is_strict:
+            known = list(self.fields)
+            sentences = [describe_unknown(self.member_noun, name, known) for name in unknown[:MAX_UNKNOWN]]
+            raise serializers.ValidationError({"non_field_errors": sentences})
+        note_ignored(unknown)
 
 
 def validate(body: serializers.BaseSerializer) -> Any:
@@ -70,15 +97,25 @@ class SettingsBody(RequestBody):
 
 
 class TokenBody(RequestBody):
+    is_strict = True
+
     token = Token(required=False, allow_blank=True, max_length=4096)
 
 
 class MintBody(RequestBody):
+    is_strict = True
+
     expiresIn = Seconds(default=300, min_value=1, max_value=86400)
     scopes = Distinct(child=Choice(Mintable), default=[Mintable.LISTEN.value], allow_empty=False)
 
 
 class CreateBody(SettingsBody):
+    #: Read apart: the settings of transports, and those of v1's webhook, which stand at the top level.
+    also_known = (
+        *("webhook", "rabbitmq", "events", "byEvents", "webhookByEvents", "webhook_by_events"),
+        *("base64", "webhookBase64", "webhook_base64"),
+    )
+
     instanceName = Name()
     integration = IntegrationName()
     token = Token(required=False, allow_blank=True, max_length=4096)
@@ -93,10 +130,14 @@ class CreateBody(SettingsBody):
 
 
 class QuotedKey(RequestBody):
+    also_known = None
+
     id = Text(max_length=255)
 
 
 class QuotedBody(RequestBody):
+    also_known = None
+
     key = QuotedKey()
 
 

@@ -59,8 +59,14 @@ class Url(Text):
         return {"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "minLength": 1}
 
 
+#: All aliases of members.
+ALL_ALIASES = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
+
+
 class WebhookBody(RequestBody):
     """The nested form, in which any of the aliases is accepted."""
+
+    also_known = ALL_ALIASES
 
     enabled = Flag()
     url = Text(max_length=MAX_URL_LENGTH)

@@ -99,6 +99,8 @@ class DeliveriesQuery(Query):
 
 
 class ResendOneBody(RequestBody):
+    is_strict = True
+
     url = Url(required=False)
     secret = SigningSecret(required=False)
 
@@ -112,5 +114,7 @@ class ResendBody(ResendOneBody):
 
 
 class TestBody(RequestBody):
+    is_strict = True
+
     event = SubscribableType()
     endpoint = RowId(required=False)

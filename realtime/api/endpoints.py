@@ -18,6 +18,7 @@ from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done
 from instances.api.serializers import RequestBody, validate
 from instances.api.webhook import (
+    ALL_ALIASES,
     HeadersField,
     Url,
     apply_changes,
@@ -50,6 +51,9 @@ class SigningSecret(Text):
 
 
 class EndpointBody(RequestBody):
+    is_strict = True
+    also_known = ALL_ALIASES
+
     url = Url()
     headers = HeadersField(required=False)
     events = Distinct(child=EventName(), default=list)

@@ -64,6 +64,8 @@ class AnyJson(serializers.Field):
 
 
 class PublishBody(RequestBody):
+    is_strict = True
+
     event = PublishedType()
     data = AnyJson()  # type: ignore[assignment]
     dedupeKey = Text(required=False, allow_null=True, max_length=MAX_KEY_LENGTH)
@@ -137,6 +139,10 @@ _LISTS = ("type", "events")
 
 class Query(RequestBody):
     """A request's query; unknown fields are refused with the nearest names."""
+
+    is_strict = True
+    member_noun = "parameter"
+    also_known = ("_",)  # what some libraries add so that no cache answers
 
     @classmethod
     def of(cls, query: QueryDict) -> Self:

@@ -215,10 +215,13 @@ def _json(request: IngressRequest) -> Any:
     return body
 
 
+_MEMBERS = set(map(str, PublishBody().fields))
+
+
 def _well_formed(event: dict[str, Any]) -> EventDraft | None:
     """Return a valid event without the cost of the serializer, None for one that the serializer has to check."""
     event_type, key = EventType.named(event.get("event")), event.get("dedupeKey")
-    if event_type is None or not event_type.is_publishable or "data" not in event:
+    if event_type is None or not event_type.is_publishable or "data" not in event or not event.keys() <= _MEMBERS:
         return None
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and "\x00" not in key):
         return None

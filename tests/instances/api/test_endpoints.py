@@ -62,7 +62,6 @@ def test_an_instance_may_have_several_endpoints(call, set_webhook):
         ({"headers": None}, {"headers": {}}),
         ({"byEvents": True, "base64": True, "ordered": True}, {"byEvents": True, "base64": True, "ordered": True}),
         ({"followRedirects": True}, {"followRedirects": True}),
-        ({"id": "77", "instanceId": "x", "transport": "rabbitmq", "createdAt": 5}, {}),
     ],
 )
 def test_a_patch_changes_only_its_members(call, members, changed):

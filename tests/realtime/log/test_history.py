@@ -78,7 +78,6 @@ def test_events_are_found_as_sockets_received_them(server, node):
         ("?type=instance.create,CHATS_SET&before=6", [1, 3, 5], False),
         ("?type=instance.create&type=CHATS_SET&before=6", [1, 3, 5], False),
         ("?type=GROUP_UPDATE", [], False),
-        ("?unknown=parameter", range(21, 121), True),
     ],
 )
 def test_a_page_has_the_requested_events_in_order(server, filled, query, expected, has_more):
