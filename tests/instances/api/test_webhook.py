@@ -276,7 +276,7 @@ def test_query_and_body_cannot_name_another_instance_than_the_path(call, client,
     query = f"?instanceName=loja&name=loja&instanceId={row['instanceId']}"
     body = {"url": OTHER, "instanceName": "loja", "instance": "loja"}
     status, _ = call(method, path.replace("loja", "other") + query, body, other.token.reveal())
-    assert status in (200, 201, 404)
+    assert status in (200, 201, 400, 404)
     assert call("GET", "/webhook/find/loja") == (200, row)
 
 
