@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 import hypothesis
 import psycopg
 import pytest
+from _pytest.runner import runtestprotocol
 from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
 from tests.server import ROOT, Server, migrated_database, milliseconds, server_environment
+from tests.watched import STALL
 
 # the same examples in every run: a test fails by a change of the code, not by chance
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -107,18 +109,34 @@ def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield variables
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Run a test, and once more if there was a stall: one that is the server's fault comes again.
+
+    On a busy machine a thread that lets go of the GIL time and again may take it back each time before another one has
+    a core, so it looks as if it had kept it.
+    """
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed and STALL in report.longreprtext for report in reports):
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
 @pytest.fixture(autouse=True)
 def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test during which the event loop of a server had no turn for 100 ms of CPU time (tests/watched.py).
+    """Fail a test during which a server works on something for over 50 ms in one piece (tests/watched.py).
 
-    With the marker `stall(milliseconds)` it may be so many. The log of the server has what is over 50 ms: with other
-    runs beside it, on two cores, an ordinary request now and then comes to 50 or 60.
+    With the marker `stall(milliseconds)` it may be so many.
     """
     yield
     stalls = [stall for server in Server.running for stall in server.new_stalls()] + Server.unchecked
     Server.unchecked.clear()
     marker = request.node.get_closest_marker("stall")
-    allowed = marker.args[0] if marker else 100
+    allowed = marker.args[0] if marker else 0
     assert not [stall for stall in stalls if milliseconds(stall) > allowed], "\n".join(stalls)
 
 

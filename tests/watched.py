@@ -1,18 +1,27 @@
 """Runs `manage.py` with a watchdog: python -m tests.watched serve 8080.
 
-A timer asks the event loop for a turn over and over. Where the process spends MAX_CPU seconds of CPU time before that
-turn comes, the log gets a line that begins with STALL and the stack of the loop's thread. CPU time and not the clock:
-a busy machine, which runs other processes meanwhile, is no fault of the server's. For the same reason the time counts
-not for which the loop's thread could have run, and had no core.
+Nothing is to be worked on in one piece for long: neither in a turn of the event loop, which serves nobody else
+meanwhile, nor by a thread in C that keeps the GIL, for which the loop has to wait. So two things are measured over and
+over:
+
+- the CPU time that the loop's thread takes from one turn to the next that a timer has asked for;
+- how long a thread waits that wants the GIL, and the CPU time that the thread takes which keeps it.
+
+Where one is over MAX_CPU, the log gets a line that begins with STALL, and the stack of the thread that worked. It is
+the CPU time of that thread, and not the clock: a busy machine, which runs other processes meanwhile, is no fault of the
+server's. Nor are threads that take the GIL in turns, or compute without it, as for a password's hash. Only Linux tells
+the times of other threads; elsewhere the turns alone are measured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from traceback import walk_stack
 from types import FrameType
@@ -20,32 +29,21 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-#: Seconds of the process's CPU time that a turn of the loop may be late.
+#: Seconds of CPU time that a piece may take.
 MAX_CPU = 0.05
-#: Seconds between two turns that the timer asks for.
+#: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL = 0.005
+#: Seconds for which the GIL is kept, at most, to see which threads compute without it.
+KEPT = 0.02
 #: What the line of a stall in the log begins with.
-STALL = "WATCHDOG: the event loop had no turn for"
+STALL = "WATCHDOG: stall of"
 #: The line after its stack.
 END = "WATCHDOG: end of the stack"
 
 
-class Clocks:
-    """The clocks of a thread of this process, in seconds."""
-
-    def __init__(self, statistics: int | None) -> None:
-        """`statistics` is an open file: the thread's schedstat, where the system has one."""
-        self.cpu = time.process_time()
-        self.running = time.monotonic() - _without_a_core(statistics)
-
-    def since(self, earlier: Clocks) -> float:
-        """Return the CPU time of the process since then, as far as the thread had a core or waited for the GIL."""
-        return min(self.cpu - earlier.cpu, self.running - earlier.running)
-
-
-def _without_a_core(statistics: int | None) -> float:
-    """Return the seconds that a thread could have run and had no core: https://docs.kernel.org/scheduler/sched-stats.html."""
-    return int(os.pread(statistics, 100, 0).split()[1]) / 1e9 if statistics is not None else 0.0
+def _report(seconds: float, worker: str, frame: FrameType | None) -> None:
+    stack = _format(frame) if frame else "(in one piece of C: no stack was to be had)\n"
+    print(f"{STALL} {seconds * 1000:.0f} ms of CPU time in {worker}\n{stack}{END}", file=sys.stderr, flush=True)
 
 
 def _format(frame: FrameType) -> str:
@@ -55,37 +53,87 @@ def _format(frame: FrameType) -> str:
 
 
 class Watchdog:
-    """Reports the stalls of the running loop: a timer of the loop's tells how late its turns are."""
+    """Reports the stalls of the running loop, and of the threads beside it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        try:
-            self._statistics = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-        except OSError:  # not on Linux
-            self._statistics = None
-        self._last = Clocks(self._statistics)
-        #: The stack of the loop's thread, and the clocks of the turn that it came after.
-        self._sample: tuple[Clocks, FrameType | None] | None = None
-        threading.Thread(target=self._take_samples, daemon=True).start()
+        self._thread = threading.current_thread()
+        #: CPU time of the loop's thread at the latest turn that the timer has had.
+        self._last = time.thread_time()
+        #: The stack of the loop's thread in a long turn, and that time before the turn.
+        self._sample: tuple[float, FrameType | None] = -1.0, None
+        threading.Thread(target=self._ask_for_gil, name="watchdog", daemon=True).start()
         self._tick()
 
     def _tick(self) -> None:
-        last, self._last = self._last, Clocks(self._statistics)
-        late = self._last.since(last) - INTERVAL
-        if late > MAX_CPU:
-            frame = self._sample[1] if self._sample and self._sample[0] is last else None
-            stack = _format(frame) if frame else "(in one piece of C: no stack was to be had)\n"
-            print(f"{STALL} {late * 1000:.0f} ms of CPU time\n{stack}{END}", file=sys.stderr, flush=True)
+        """Report the turns of the loop since the last call, if they took too long."""
+        last, self._last = self._last, time.thread_time()
+        took = self._last - last - INTERVAL
+        if took > MAX_CPU:
+            _report(took, "one turn of the event loop", self._sample[1] if self._sample[0] == last else None)
         self._loop.call_later(INTERVAL, self._tick)
 
-    def _take_samples(self) -> None:
+    def _ask_for_gil(self) -> None:
+        """Ask for the GIL over and over, and report the thread that keeps it for too long."""
         while not self._loop.is_closed():
+            before, asked_at, without_a_core = _cpu_times(), time.monotonic(), _without_a_core()
             time.sleep(INTERVAL)
-            last = self._last
-            is_sampled = self._sample is not None and self._sample[0] is last
-            if not is_sampled and time.process_time() - last.cpu > MAX_CPU / 2:
-                self._sample = last, sys._current_frames().get(self._thread)
+            waited, last = time.monotonic() - asked_at - INTERVAL, self._last
+            if self._sample[0] != last and before.get(self._thread, 0) > last + MAX_CPU / 2:
+                self._sample = last, sys._current_frames().get(self._thread.ident or 0)
+            if waited > MAX_CPU:
+                # while this thread had no core, it could not ask for the GIL either
+                self._report_holder(before, INTERVAL + _without_a_core() - without_a_core)
+
+    def _report_holder(self, before: dict[threading.Thread, float], allowed: float) -> None:
+        """Report the thread that has kept the GIL since then, now that this one has it."""
+        frames = sys._current_frames()
+        took = {thread: cpu - before.get(thread, 0) - allowed for thread, cpu in _cpu_times().items()}
+        suspects = {thread for thread, cpu in took.items() if cpu > MAX_CPU}
+        for thread in _waiting_for_gil(suspects) - {self._thread}:  # the loop's turns are measured by themselves
+            _report(took[thread], f"thread {thread.name}, which kept the GIL", frames.get(thread.ident or 0))
+
+
+def _cpu_times() -> dict[threading.Thread, float]:
+    """Return the seconds of CPU time that each thread has taken."""
+    times = {}
+    for thread in threading.enumerate():
+        if thread.native_id is not None:
+            with suppress(OSError):  # it has ended
+                times[thread] = time.clock_gettime(~thread.native_id << 3 | 6)  # Linux's clock of a thread
+    return times
+
+
+def _waiting_for_gil(threads: set[threading.Thread]) -> set[threading.Thread]:
+    """Return the threads that do not go on while this one keeps the GIL; the others compute without it."""
+    waiting: set[threading.Thread] = set()
+    until = time.monotonic() + KEPT
+    while threads - waiting and time.monotonic() < until:
+        waiting |= {thread for thread in threads if not _is_running(thread)}
+    return waiting
+
+
+#: The C library, called without releasing the GIL.
+_libc = ctypes.PyDLL(None)
+
+
+def _read(thread_id: int, name: str) -> bytes:
+    """Return a file of a thread's in /proc; empty where there is none."""
+    file = _libc.open(f"/proc/self/task/{thread_id}/{name}".encode(), os.O_RDONLY)
+    text = ctypes.create_string_buffer(512)
+    _libc.read(file, text, len(text) - 1)
+    _libc.close(file)
+    return text.value
+
+
+def _is_running(thread: threading.Thread) -> bool:
+    return _read(thread.native_id or 0, "stat").rpartition(b") ")[2].startswith(b"R")
+
+
+def _without_a_core() -> float:
+    """Return the seconds that this thread could have run and had no core: https://docs.kernel.org/scheduler/sched-stats.html."""
+    times = _read(threading.get_native_id(), "schedstat").split()
+    return int(times[1]) / 1e9 if times else 0.0
 
 
 @cache

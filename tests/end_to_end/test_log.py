@@ -44,11 +44,12 @@ def test_a_path_makes_no_line_of_its_own(without_instances, method, path):
 @pytest.mark.parametrize("characters", [LOG_CHARACTERS, LOG_CHARACTERS * 4])
 def test_a_long_path_stops_nobody_and_makes_no_long_line(without_instances, characters):
     server, log = without_instances
-    before = len(log.read_text())
+    before, stalls = len(log.read_text()), server.stalls()
     server.get(f"/instance/connectionState/{'%1B' * characters}")
 
     lines = log.read_text()[before:].split("\n")
     assert max(map(len, lines)) < LOG_CHARACTERS + 200
+    assert server.stalls() == stalls
 
 
 @pytest.fixture(scope="module")

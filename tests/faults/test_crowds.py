@@ -8,7 +8,7 @@ from tests.clients.crowd import Crowd
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 
-pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
+pytestmark = pytest.mark.any_database
 
 
 def publish(server, instance, numbers):
@@ -85,3 +85,5 @@ def test_a_burst_of_events_to_hundreds_lets_the_loop_turn(fresh_server):
         events = [{"event": "call", "data": {"number": number, "padding": "x" * 2000}} for number in range(1, 501)]
         assert server.post(server.path("/event/publish", instance), events).status == 201
         crowd.wait_for(lambda client: client.received[-1:] == [500])
+
+    assert server.stalls() == []

@@ -40,7 +40,6 @@ def memory(server):
 
 
 @pytest.mark.bound("LIMIT_ENDPOINTS")
-@pytest.mark.stall(100)  # the writers' threads compute beside the loop
 def test_large_events_for_many_endpoints_are_held_once_and_delay_nobody(fresh_server):
     server = fresh_server(WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")
 

@@ -21,7 +21,7 @@ from tests.faults.floods import Bystander
 from tests.faults.stuck import StuckReader
 from tests.server import ROOT
 
-pytestmark = [pytest.mark.any_database, pytest.mark.stall(100)]
+pytestmark = pytest.mark.any_database
 
 #: Bytes that may be kept of an input.
 KEPT = 50 * 1024 * 1024

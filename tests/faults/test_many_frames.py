@@ -58,11 +58,12 @@ def flood(port, first, more, size):
 @pytest.mark.parametrize("kind", FLOODS)
 def test_frames_in_one_piece_delay_nobody(watched_server, kind):
     """Neither those of a single client nor those of many at once."""
-    sizes = [600_000] + [60_000] * 20
+    sizes, stalls = [600_000] + [60_000] * 20, watched_server.stalls()
     with Bystander(watched_server) as bystander, ThreadPoolExecutor(len(sizes)) as threads:
         for done in [threads.submit(flood, watched_server.port, *FLOODS[kind], size) for size in sizes]:
             done.result()
     assert bystander.growth < 50_000_000
+    assert watched_server.stalls() == stalls
 
 
 def test_megabytes_of_empty_frames_delay_nobody(watched_server):

@@ -61,6 +61,7 @@ def test_sessions_keep_nothing_of_large_heads(fresh_server):
     with Bystander(server) as bystander:
         open_sessions(server, 1500, PADDING | {"apikey": "k" * 500}, QUERY)
     assert bystander.growth < 20_000_000
+    assert server.stalls() == []
 
 
 def test_websockets_and_waiting_polls_keep_nothing_of_large_heads(fresh_server):
@@ -101,6 +102,7 @@ def test_ten_thousand_sessions_of_one_address_are_open_at_once_and_take_two_kilo
     more = open_sessions(server, 10)
     assert are_open(server, sids[:10] + more) == [False] * 10 + [True] * 10
     assert bystander.growth < 30_000_000
+    assert server.stalls() == []
 
 
 @pytest.mark.bound("LIMIT_HANDSHAKE_KEY_BYTES")

@@ -114,6 +114,7 @@ def test_a_crowd_that_resumes_from_the_same_event_stalls_nobody(fresh_server):
         client.close()
     for stream in streams:
         stream.close()
+    assert server.stalls() == []
 
 
 def open_stream(server, instance, since):

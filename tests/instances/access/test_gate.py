@@ -238,12 +238,13 @@ def test_without_a_key_no_response_is_a_script(keyless, field):
 
 @pytest.mark.parametrize("count", [5500, 11000], ids=["just fits into a head", "twice as many"])
 def test_a_list_of_many_proxies_stops_nobody(keyless, count):
-    forwarded = {"X-Forwarded-For": "127.0.0.1, " * count}
+    forwarded, stalls = {"X-Forwarded-For": "127.0.0.1, " * count}, keyless.stalls()
     if count == 5500:
         assert join_by_polling(keyless, forwarded) == JOINED
     else:
         with contextlib.suppress(OSError):
             assert keyless.get(POLL, headers=forwarded).status == 431
+    assert keyless.stalls() == stalls
 
 
 def test_a_proxy_that_needs_no_key_lets_nobody_else_in(keyless):

@@ -19,7 +19,7 @@ from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
 # hashing takes CPU time in other threads, which the watchdog counts, but not the GIL: the loop has its turns
-pytestmark = [pytest.mark.any_database, pytest.mark.stall(1000)]
+pytestmark = pytest.mark.any_database
 
 PASSWORD = "a-long-password-of-the-tests"
 TOKEN = "a" * 32

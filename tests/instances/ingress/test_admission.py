@@ -372,7 +372,6 @@ def signed(body: bytes) -> dict[str, str]:
 
 @pytest.mark.bound("MAX_HELD_BYTES")
 @pytest.mark.slow
-@pytest.mark.stall(100)
 def test_five_hundred_large_bodies_take_no_more_than_the_budget(start_server, post):
     """Of 8 GB in 500 bodies, with and without keys, no more is held than the budget, and nothing at the end."""
     budget = 32 * KIB * KIB

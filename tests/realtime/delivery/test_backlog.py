@@ -93,6 +93,7 @@ def test_what_is_over_the_backlog_is_refused_to_clients_and_dropped_of_providers
     resend = server.path("/webhook/deliveries", instance) + "/resend"
     assert until(lambda: server.post(resend, target, key=instance.token).status == 201, 5)
     assert len(deliveries(server, instance, "pending")) == 6
+    assert server.stalls() == []
 
 
 @pytest.mark.bound("LIMIT_OWED_BYTES")

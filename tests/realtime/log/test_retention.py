@@ -243,7 +243,7 @@ def test_dedupe_keys_are_deleted_in_batches(instance, monkeypatch):
     while pruning.step():
         left.append(DedupeKey.objects.count())
 
-    assert left[:2] == [4, 2]
+    assert list(dict.fromkeys(left)) == [4, 2]
     assert list(DedupeKey.objects.values_list("key", flat=True)) == ["5"]
 
 
