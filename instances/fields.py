@@ -8,6 +8,7 @@ import orjson
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from instances import json_body
 from instances.crypto import Secret
 
 
@@ -35,7 +36,7 @@ class JsonField(models.TextField):
     _pyi_private_get_type: Any
 
     def from_db_value(self, value: str | None, *args: Any) -> Any:
-        return None if value is None else orjson.loads(value)
+        return None if value is None else json_body.load_stored(value)
 
     def to_python(self, value: Any) -> Any:
         if not isinstance(value, str):
@@ -46,7 +47,7 @@ class JsonField(models.TextField):
             raise ValidationError(f"This is not JSON: {error}") from None
 
     def get_prep_value(self, value: Any) -> str | None:
-        return None if value is None else orjson.dumps(value).decode()
+        return None if value is None else json_body.dumps(value).decode()
 
     def value_to_string(self, obj: models.Model) -> str:
         return self.get_prep_value(self.value_from_object(obj)) or ""

@@ -10,6 +10,7 @@ import orjson
 from django.conf import settings
 from django.utils import timezone
 
+from instances import json_body
 from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
@@ -40,9 +41,9 @@ _GLOBAL_KEY_MASK = (
 def encode(value: Any) -> bytes:
     """Serialize a value as JSON with the global API key masked. Raises TypeError for what JSON cannot represent."""
     try:
-        encoded = orjson.dumps(value, default=_encode_bytes)
+        encoded = json_body.dumps(value, default=_encode_bytes)
     except TypeError:  # keys that are numbers are rare, and this option doubles the cost
-        encoded = orjson.dumps(value, default=_encode_bytes, option=orjson.OPT_NON_STR_KEYS)
+        encoded = json_body.dumps(value, default=_encode_bytes, option=orjson.OPT_NON_STR_KEYS)
     return encoded.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else encoded
 
 

@@ -27,10 +27,25 @@ MAX_SHOWN = 100_000
 
 def pretty_json(data: Any) -> str:
     """Return indented JSON as HTML, truncated to MAX_SHOWN characters."""
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    if len(text) > MAX_SHOWN:
-        text = f"{text[:MAX_SHOWN]}\n… and {len(text) - MAX_SHOWN} characters more"
+    pieces, size = [], 0
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(_with_shown_texts(data)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_SHOWN:
+            break
+    text = "".join(pieces)
+    if size > MAX_SHOWN:
+        text = f"{text[:MAX_SHOWN]}\n… and more"
     return format_html('<pre class="json">{}</pre>', text)
+
+
+def _with_shown_texts(data: Any) -> Any:
+    """Return data with texts no longer than what is shown: one of megabytes is serialized in one piece."""
+    if isinstance(data, dict):
+        return {str(name)[: MAX_SHOWN + 1]: _with_shown_texts(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_with_shown_texts(item) for item in data]
+    return data[: MAX_SHOWN + 1] if isinstance(data, str) else data
 
 
 def format_time(moment: datetime) -> str:

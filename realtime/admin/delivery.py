@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import AdminForm
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -17,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
+from instances import json_body
 from instances.access.rights import Action, may
 from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN, InstanceFilter
@@ -170,8 +170,8 @@ class DeliveryAdmin(LongListAdmin):
         except Body.DoesNotExist:
             return UNREADABLE
         try:
-            return pretty_json(orjson.loads(body))
-        except orjson.JSONDecodeError:
+            return pretty_json(json_body.load_stored(body))
+        except ValueError:
             text = body[:MAX_SHOWN].decode(errors="replace")
             return format_html('<pre class="json">{}</pre>', text)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.contrib import admin
@@ -8,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
+from instances import json_body
 from instances.admin import ReadOnlyAdmin, admin_url, format_time, pretty_json
 from instances.admin.base import InstanceFilter
 from instances.models import Instance, Message
@@ -79,7 +79,7 @@ class EventAdmin(LongListAdmin):
 
     @admin.display(description="envelope")
     def shown_envelope(self, event: Event) -> str:
-        return pretty_json(json.loads(bytes(event.envelope)))
+        return pretty_json(json_body.load_stored(bytes(event.envelope)))
 
 
 @admin.register(Stream)

@@ -214,13 +214,21 @@ def _body(delivery: Delivery, access: Access) -> str | None:
     return (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
 
 
-#: The member of a webhook's body that names its URL.
-_DESTINATION = re.compile(rb"""("destination":\s*)("https?://[^"\\]*(?:\\.[^"\\]*)*")""")
+#: The beginning of the member of a webhook's body that names its URL, and the URL as a JSON string.
+_DESTINATION = b',"destination":'
+_URL = re.compile(rb'"https?://(?:[^"\\]|\\.){0,65536}"')
 
 
 def masked_body(body: bytes) -> bytes:
-    """Return the body of a delivery with its destination masked."""
-    return _DESTINATION.sub(lambda found: found[1] + orjson.dumps(masked_url(orjson.loads(found[2]))), body)
+    """Return the body of a delivery with its destination masked.
+
+    The destination is behind the event's data, so it is the last member of its name, and the data is not searched.
+    """
+    at = body.rfind(_DESTINATION) + len(_DESTINATION)
+    found = _URL.match(body, at) if at >= len(_DESTINATION) else None
+    if found is None:
+        return body
+    return body[:at] + orjson.dumps(masked_url(orjson.loads(found[0]))) + body[found.end() :]
 
 
 def masked_headers(delivery: Delivery, endpoint: Subscription | None) -> dict[str, str]:

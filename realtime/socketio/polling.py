@@ -29,8 +29,9 @@ SEPARATOR = "\x1e"
 #: Seconds that a poll during an upgrade is delayed: the upgrade nearly always ends a poll begun before it by then.
 UPGRADE_DELAY = 0.02
 
-#: Bytes from which on a response is compressed, and bytes that are compressed in one piece.
-MIN_COMPRESSED, COMPRESSED_AT_ONCE = 1024, 64 * 1024
+#: Bytes from which on a response is compressed, bytes that are compressed in one piece, and characters that become a
+#: script's in one.
+MIN_COMPRESSED, COMPRESSED_AT_ONCE, QUOTED_AT_ONCE = 1024, 64 * 1024, 64 * 1024
 
 #: The Content-Encodings that responses may have, with zlib's name for each.
 WINDOW_BITS = {"gzip": 31, "deflate": 15}
@@ -78,16 +79,23 @@ class Style:
     async def response(self, packets: list[Packet]) -> PollingResponse:
         """Return the response that brings these packets."""
         body = SEPARATOR.encode().join(map(packet_text, packets))
-        response = PollingResponse(body) if self.jsonp_index is None else _jsonp(self.jsonp_index, body)
+        response = PollingResponse(body) if self.jsonp_index is None else await _jsonp(self.jsonp_index, body)
         if self.encoding is None or len(body) < MIN_COMPRESSED:
             return response
         return PollingResponse(await _compressed(response.body, self.encoding), response.content_type, self.encoding)
 
 
-def _jsonp(index: str, body: bytes) -> PollingResponse:
-    # old browsers, the only ones that poll so, take these two for line ends
-    text = orjson.dumps(body.decode()).replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
-    return PollingResponse(b"___eio[%b](%b);" % (index.encode(), text), b"text/javascript; charset=UTF-8")
+async def _jsonp(index: str, body: bytes) -> PollingResponse:
+    text, turn = body.decode(), turn_of(asyncio.get_running_loop())
+    pieces = []
+    for start in range(0, len(text), QUOTED_AT_ONCE):
+        piece = orjson.dumps(text[start : start + QUOTED_AT_ONCE])[1:-1]
+        # old browsers, the only ones that poll so, take these two for line ends
+        pieces.append(piece.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029"))
+        if turn.is_over:
+            await asyncio.sleep(0)
+    script = b'___eio[%b]("%b");' % (index.encode(), b"".join(pieces))
+    return PollingResponse(script, b"text/javascript; charset=UTF-8")
 
 
 async def _compressed(body: bytes, encoding: str) -> bytes:

@@ -3,12 +3,15 @@
 import json
 from contextlib import suppress
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instances.bounds import JSON_STRUCTURE
-from instances.json_body import MAX_DEPTH, NotJson, load
+from instances.json_body import MAX_DEPTH, NotJson, dumps, load, load_stored
+from instances.json_body.dumping import dump_in_pieces
+from instances.json_body.loading import load_in_pieces
 
 pytestmark = pytest.mark.any_database
 
@@ -111,3 +114,129 @@ def test_structure_is_counted_before_the_body_is_parsed(part):
     """Even of a body that is not JSON."""
     with pytest.raises(NotJson, match="outside of strings"):
         load(b"]" + part * (JSON_STRUCTURE + 1))
+
+
+# In pieces
+
+#: Texts of strings: short and long ones, with escapes, halves of surrogate pairs and what looks like them.
+fragments = st.sampled_from(
+    [
+        "x",
+        "yz" * 40,
+        r"\n",
+        r"\"",
+        r"\\",
+        r"\u00e9",
+        r"\ud83d\ude00",
+        r"\ud83d",
+        r"\ude00",
+        r"\\ud83d",
+        "é",
+        "😀",
+        "[{,",
+    ]
+)
+strings = st.lists(fragments, max_size=12).map(lambda parts: f'"{"".join(parts)}"')
+scalars = st.sampled_from(["1", "-0", "1.5e300", "123456789012345678901", "true", "null"]) | strings
+spaces = st.sampled_from(["", "", " ", "\n\t "])
+names = st.sampled_from(['"a"', '"b"']) | strings
+
+
+def listed(inner, brackets):
+    items = st.tuples(spaces, inner, spaces).map("".join)
+    return st.lists(items, max_size=9).map(lambda parts: brackets[0] + ",".join(parts) + brackets[1])
+
+
+def nested(inner):
+    return listed(inner, "[]") | listed(st.tuples(names, spaces, st.just(":"), inner).map("".join), "{}")
+
+
+documents = st.recursive(scalars, nested, max_leaves=20).map(str.encode)
+#: What a mistake puts into a text.
+mistakes = st.sampled_from(
+    [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b":",
+        b'"',
+        b"\\",
+        b"\0",
+        b"\xff",
+        b"\xed\xa0\xbd",
+        b"\xef\xbb\xbf",
+        b"NaN",
+        b"01",
+        b"\\u12",
+    ]
+)
+
+
+@st.composite
+def broken_documents(draw):
+    body = draw(documents)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(mistakes | st.just(b"")) + body[at + draw(st.integers(0, 8)) :]
+    return body[: draw(st.integers(0, len(body)))] if draw(st.booleans()) else body
+
+
+def outcome(load, *arguments):
+    try:
+        return repr(load(*arguments))  # which tells -0.0 from 0, and the order of members
+    except NotJson as error:
+        return str(error)
+
+
+@given(documents | broken_documents() | st.binary(), st.integers(51, 200))
+def test_a_body_is_parsed_or_refused_in_pieces_as_in_one(body, size):
+    """With the same words, whatever is wrong with it: `load` parses what is short in one piece, by orjson."""
+    assert outcome(load_in_pieces, body, size) == outcome(load, body)
+
+
+@given(documents, st.integers(1, 60))
+def test_a_value_is_serialized_in_pieces_as_in_one(body, size):
+    value = load(body)
+    assert dump_in_pieces(value, size=size) == orjson.dumps(value)
+
+
+@pytest.mark.parametrize("options", [{"option": orjson.OPT_NON_STR_KEYS}, {"default": str}])
+def test_options_and_errors_of_serializing_are_those_of_orjson(options):
+    value = {"a": [1.5, None, ("x" * 20, "é" * 20), {"c": "y" * 20, 7: "z"}], "b" * 30: {"f": orjson.Fragment("[1]")}}
+    value |= {"g": object} if "default" in options else {}
+    try:
+        expected = orjson.dumps(value, **options)
+    except TypeError as error:
+        with pytest.raises(TypeError, match=str(error)):
+            dump_in_pieces(value, size=10, **options)
+    else:
+        assert dump_in_pieces(value, size=10, **options) == expected
+    assert dumps({7: 1}, option=orjson.OPT_NON_STR_KEYS) == b'{"7":1}'
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[1,{"a":[', "]},2]")])
+def test_nesting_is_limited_in_pieces_too(opening, closing):
+    levels = MAX_DEPTH // (opening.count("[") + opening.count("{"))
+    deepest = (opening * levels + "1" + closing * levels).encode()
+    assert outcome(load_in_pieces, deepest, 51) == outcome(load, deepest)
+    with pytest.raises(NotJson, match="nested more than 100 levels deep"):
+        load_in_pieces(b"[[" + deepest + b"," + deepest + b"]]", 51)
+
+
+def test_names_that_are_repeated_are_one_member_across_pieces():
+    body = (
+        b'{"a":[1,%b{"b":[2' % (b'"x",' * 30)
+        + b',"y"' * 30
+        + b']}],"c":3,"a":{"d":4,"d":[5'
+        + b",6" * 30
+        + b']},"c":7}'
+    )
+    assert outcome(load_in_pieces, body, 51) == outcome(load, body)
+
+
+def test_what_is_stored_is_read_however_deep_it_is():
+    stored = b"[" * 150 + b'"x"' + b"]" * 150 + b" " * 300_000
+    assert load_stored(stored) == orjson.loads(stored)
+    assert load_stored(stored.decode()) == orjson.loads(stored)
