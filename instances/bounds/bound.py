@@ -120,5 +120,11 @@ can be recognised.
 Those with a star are kept by `manage.py serve` alone. Under any other server (Daphne, Hypercorn, uvicorn's own command)
 a proxy in front of it has to set them: [proxies](proxies.md).
 
+Each process counts for itself, and so does each worker of `manage.py serve --workers`: with four workers a client may
+have four times of what is limited here, such as log-ins, wrong keys and bytes, as its connections are spread over them.
+Divide what is to hold for all together, say `LIMIT_LOG_INS`, `LIMIT_LOG_INS_PER_MINUTE`, `LIMIT_WRONG_KEYS` or
+`MAX_HELD_BYTES`, by the number of workers. What is counted in the database, such as an instance's endpoints and pending
+deliveries, holds for all of them.
+
 This page is made from `instances/bounds/` by `make limits`.
 """
