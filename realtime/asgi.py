@@ -20,7 +20,7 @@ from realtime.database import check_database, database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
 from realtime.fanout import sse
-from realtime.fanout.namespaces import Namespaces
+from realtime.fanout.namespaces import CLIENT_EVENTS, Namespaces
 from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
@@ -55,6 +55,7 @@ class SocketIO:
         self.relay = Relay(self.server)
         self.namespaces = Namespaces(self.relay)
         self.server.register_namespace(self.namespaces)
+        self.server.client_events = CLIENT_EVENTS
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
         self.lifespan = Lifespan(self.start, self.stop)

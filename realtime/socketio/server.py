@@ -20,6 +20,7 @@ from socketio import packet
 
 from instances import errors, json_body
 from instances.bounds import ATTACHMENTS, CONNECT_BYTES, MESSAGE_BYTES, NAMESPACES, PACKET_STRUCTURE
+from instances.spelling import describe_unknown
 from realtime.log.cursor import before
 from realtime.log.models import Event
 from realtime.socketio.engine import Engine
@@ -120,6 +121,8 @@ class Server(socketio.AsyncServer):
         super().__init__(**ours | options)
         #: Callback for dropped events: the namespace, sid and last log position of each client that lost some.
         self.on_rewind: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
+        #: The events that clients may emit; None for all that a handler has.
+        self.client_events: Collection[str] | None = None
         #: Members of the CONNECT packet besides its sid, by sid.
         self.connect_data: dict[str, dict[str, Any]] = {}
         self._error_log = RateLimitedLog(logging.ERROR, "A client could not be authorised and will reconnect: %s")
@@ -342,6 +345,9 @@ class Server(socketio.AsyncServer):
     ) -> None:
         """Run a handler. Its error is acknowledged in REST's shape, or emitted as `error` without an ack id."""
         try:
+            # only where a callback waits: official clients emit `subscribe` and expect no response
+            if id is not None and self.client_events is not None and data[0] not in self.client_events:
+                raise errors.ApiError(describe_unknown("event to emit", data[0], self.client_events))
             await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
         except APIException as exc:
             await self._send_error(errors.error_body(exc), sid, eio_sid, namespace, id)

@@ -208,6 +208,19 @@ def test_a_position_of_another_kind_of_stream_is_refused(server, instance):
         client.close()
 
 
+@pytest.mark.any_database
+def test_an_unknown_emit_is_answered_in_words_where_a_callback_waits(server, node, instance):
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    error = client.call("send_mesage", {"text": "x"})
+    sentence = 'There is no event to emit "send_mesage"; the nearest is send_message'
+    assert (error["status"], error["response"]["message"]) == (400, [sentence])
+    client.emit("subscribe", {"x": 1})
+    server.receive(instance, "live")
+    client.event("messages.upsert")
+    assert not [line for line in client.seen if line.get("event") == "error"]
+    client.disconnect()
+
+
 # Streams
 
 
