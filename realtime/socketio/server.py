@@ -336,7 +336,9 @@ class Server(socketio.AsyncServer):
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: Any) -> None:
         is_event = isinstance(data, list) and data and isinstance(data[0], str)
-        if is_event and data[0] not in RESERVED_EVENTS and data[0] != JOINED:
+        # JOINED is our own: with an ack id it goes on, to be refused in words
+        is_internal = is_event and data[0] == JOINED and (id is None or self.client_events is None)
+        if is_event and data[0] not in RESERVED_EVENTS and not is_internal:
             await super()._handle_event(eio_sid, namespace, id, data)
             await asyncio.sleep(0)  # its handler starts before the next packet is read, which may be a DISCONNECT
 

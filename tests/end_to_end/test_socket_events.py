@@ -332,20 +332,21 @@ def test_python_socketios_client_receives_the_reason_of_a_refusal(server, instan
 # Unknown events and invalid packets
 
 
-def test_unknown_events_are_ignored_and_not_acknowledged(server, node, instance):
+def test_unknown_events_are_ignored_and_refused_where_a_callback_waits(server, node, instance):
     client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
     unknown = ["subscribe", "message", "joined", "trigger_event", "sendNode", "error", "*", "", "messages.upsert"]
 
     for event in unknown:
         client.emit(event, {"instance": instance.name}, "more")
-        client.node.send("emit", name=client.name, event=event, args=[], ack=f"never {event}")
+        error = client.call(event)
+        assert (error["status"], f'event to emit "{event}"' in error["response"]["message"][0]) == (400, True)
     ack = client.call("send_message", {"text": "still usable"})
 
     assert ack["message"] == {"conversation": "still usable"}
     assert client.event("send.message")
     assert {line["is"] for line in client.seen} <= {"upgrade", "connect", "event", "ack"}
     assert [line["event"] for line in client.seen if line["is"] == "event"] == ["send.message"]
-    assert len([line for line in client.seen if line["is"] == "ack"]) == 1
+    assert len([line for line in client.seen if line["is"] == "ack"]) == len(unknown) + 1
     client.disconnect()
 
 
