@@ -403,7 +403,7 @@ STATIC_ROOT = DATA_DIR / "static"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["instances.access.rest.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["instances.access.rest.MayUseInstance"],
-    "DEFAULT_PARSER_CLASSES": ["instances.api.json.JsonParser", "rest_framework.parsers.FormParser"],
+    "DEFAULT_PARSER_CLASSES": ["instances.api.json.JsonParser", "instances.api.json.FormOrMisnamedJson"],
     "DEFAULT_RENDERER_CLASSES": ["instances.api.json.JsonRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "instances.api.json.AlwaysJson",
     "URL_FORMAT_OVERRIDE": None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from typing import IO, Any
 
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, FormParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
@@ -28,6 +29,16 @@ class JsonParser(BaseParser):
         if not isinstance(value, dict):
             raise ParseError("The body must be a JSON object")
         return value
+
+
+class FormOrMisnamedJson(FormParser):
+    """Parse a form; refuse JSON that is called one, as `curl -d` does unless it is given a Content-Type."""
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        body = stream.read()
+        if body.lstrip()[:1] in (b"{", b"["):
+            raise ParseError("The body is JSON, and its Content-Type says that it is a form: send application/json")
+        return super().parse(BytesIO(body), media_type, parser_context)
 
 
 class AlwaysJson(BaseContentNegotiation):

@@ -86,3 +86,10 @@ def test_known_spellings_and_what_libraries_add_are_neither_refused_nor_told(ser
     body = {"url": "http://127.0.0.1/", "webhook_by_events": True, "webhookBase64": False}
     assert server.post(server.path("/webhook/endpoints", instance), body).status == 201
     assert server.get(server.path("/event/find", instance) + "?_=1732439927512").status == 200
+
+
+def test_json_that_is_called_a_form_is_refused_in_words(server, instance):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = server.post(server.path("/message/sendText", instance), b' {"text": "x"}', headers=headers)
+    sentence = "The body is JSON, and its Content-Type says that it is a form: send application/json"
+    assert (response.status, response.json["response"]["message"]) == (400, [sentence])
