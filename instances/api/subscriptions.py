@@ -38,6 +38,7 @@ from instances.api.webhook import (
     check_public_url,
     first_webhook,
     needs_url_check,
+    note_headers,
     set_webhook,
     validate_set,
 )
@@ -80,14 +81,15 @@ class SetWebhook(APIView):
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Set the first webhook endpoint.
 
-        The members of `webhook` may also be sent at the top level, as in v1 and v2.0.
+        The members of `webhook` may also be sent at the top level, as in v1 and v2.0. The header `X-Evoapi-Note` says
+        what has to be set for a host that looks private.
         """
         validated = validate_set(request.data)
         if needs_url_check(validated):
             check_public_url(validated["url"])
         with transaction.atomic():
             endpoint = set_webhook(lock_instance(request), validated)
-        return Response(webhook_row(endpoint, request.auth), status=201)
+        return Response(webhook_row(endpoint, request.auth), status=201, headers=note_headers(validated.get("url", "")))
 
 
 class FindWebhook(APIView):

@@ -10,8 +10,10 @@ from rest_framework import serializers
 from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.serializers import RequestBody, validate
 from instances.errors import ApiError
+from instances.integrations import NOTE_HEADER
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
+from instances.outbound import ssrf_guard
 from instances.outbound.ssrf_guard import check_url
 from instances.outbound.webhook_headers import MAX_VALUE, check_headers
 from instances.outbound.webhook_secrets import new_secret
@@ -135,6 +137,12 @@ def check_public_url(url: str) -> None:
         check_url(url)
     except ValueError as error:
         raise ApiError(str(error)) from None
+
+
+def note_headers(url: str) -> dict[str, str]:
+    """Return the header that says what is missing for a URL to be reached, if its host suggests so."""
+    text = ssrf_guard.note(url)
+    return {NOTE_HEADER: text} if text else {}
 
 
 def webhooks_of(instance: Instance) -> SubscriptionQuerySet:

@@ -80,12 +80,16 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\\ud800-\udfff\u2028\u2029]")
 
 
+#: What makes a private receiver reachable, as the end of a sentence.
+ALLOW = "the operator can allow its network by WEBHOOK_ALLOWED_NETWORKS, such as 172.16.0.0/12 for containers of Docker"
+
+
 class BlockedAddress(OSError):
     """Raised instead of a connection to an address that is not public."""
 
     def __init__(self) -> None:
         # without the address: what a name resolves to in our network is not the tenant's business
-        super().__init__("The URL leads to an address that is not public")
+        super().__init__(f"The URL leads to an address that is not public: {ALLOW}")
 
 
 class PlainTextAddress(BlockedAddress):
@@ -173,6 +177,20 @@ def check_url(url: str) -> None:
     _check_host(host)
 
 
+def note(url: str) -> str:
+    """Return what the host of a URL suggests that is missing for it to be reached; "" where it suggests nothing.
+
+    No name is resolved here: that would tell a tenant what resolves in our network.
+    """
+    try:
+        host = URL(url).raw_host or ""
+    except ValueError:
+        return ""
+    if settings.WEBHOOK_ALLOWED_NETWORKS or not _LABEL.fullmatch(host.removesuffix(".")):
+        return ""
+    return f"{host} looks like a host of a private network, to which nothing is sent: {ALLOW}"
+
+
 def _check_host(host: str) -> None:
     """Check a host as it is resolved: in lower case and ASCII."""
     labels = host.removesuffix(".").split(".")
@@ -182,7 +200,7 @@ def _check_host(host: str) -> None:
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("The host of the URL is not a valid host name")
     if _LOCAL_NAMES.fullmatch(host.removesuffix(".")) and not settings.WEBHOOK_ALLOWED_NETWORKS:
-        raise ValueError("The host of the URL is private: only public hosts and WEBHOOK_ALLOWED_NETWORKS are allowed")
+        raise ValueError(f"The host of the URL is private: {ALLOW}")
 
 
 def _check_literal(host: str) -> None:
@@ -192,7 +210,7 @@ def _check_literal(host: str) -> None:
         # 127.1, 0x7f.1, 2130706433 …: some parsers read them as an address, and not all as the same address
         raise ValueError("The address in the URL must be written in full, as in 192.0.2.1 or [2001:db8::1]") from None
     if not is_allowed(host):
-        raise ValueError("The address in the URL is not public; WEBHOOK_ALLOWED_NETWORKS can allow it")
+        raise ValueError(f"The address in the URL is not public: {ALLOW}")
 
 
 # Connections

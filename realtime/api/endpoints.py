@@ -25,6 +25,7 @@ from instances.api.webhook import (
     check_public_url,
     new_endpoint,
     normalize_aliases,
+    note_headers,
     webhooks_of,
 )
 from instances.bounds import ENDPOINTS
@@ -100,7 +101,7 @@ class EndpointsView(APIView):
             apply_changes(endpoint, validated)
             endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"]
             endpoint.save()
-        return Response(endpoint_row(endpoint, request.auth), status=201)
+        return Response(endpoint_row(endpoint, request.auth), status=201, headers=note_headers(validated["url"]))
 
 
 class EndpointView(APIView):
@@ -126,7 +127,8 @@ class EndpointView(APIView):
             endpoint = get_endpoint(lock_instance(request), pk, for_update=True)
             _apply(endpoint, validated)
             endpoint.save()
-        return Response(endpoint_row(endpoint, request.auth))
+        headers = note_headers(validated.get("url", ""))
+        return Response(endpoint_row(endpoint, request.auth), headers=headers)
 
     @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str, pk: str) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
 from instances.api.timestamps import iso
 from instances.bounds import OFF_HOURS
@@ -23,6 +24,12 @@ from realtime.envelope import event_id
 from realtime.fanout.relay import Relay
 from realtime.log.models import Event
 from realtime.log.stream import Stream
+from realtime.operation.models import GONE, Process
+
+#: The loop that claims and sends deliveries, by its name in the supervisor.
+CLAIMING = "deliveries"
+#: Deliveries of an endpoint that are counted, at most.
+COUNTED = 100
 
 
 @dataclass(frozen=True)
@@ -178,9 +185,42 @@ def status(delivery: Delivery, last: Attempt | None) -> str:
         return f"is not sent it for now: {off}. It is given up at {end}"
     if not delivery.attempts and delivery.is_ordered and (before := _before(delivery)):
         return f"waits for event {before}, because its events are delivered in order"
-    if not delivery.attempts:
-        return f"is about to be sent it: it is due since {iso(delivery.created_at)}"
-    return f"has not accepted it yet: {times}, the next one is due at {iso(delivery.due_at)}{_error(last)}"
+    is_later = delivery.due_at > timezone.now()
+    if delivery.lease and is_later:  # claimed: `due_at` is the end of the lease
+        what = f"the next one is under way; it waits since {iso(delivery.created_at)}"
+        first = f"is being sent it now, and has not answered yet; it waits since {iso(delivery.created_at)}"
+    elif is_later:
+        what = first = f"the next one is due at {iso(delivery.due_at)}"
+    else:
+        what = first = _waiting(delivery)
+    if delivery.attempts:
+        return f"has not accepted it yet: {times}, {what}{_error(last)}"
+    return first if delivery.lease and is_later else f"has not been sent it yet: {first}"
+
+
+def _waiting(delivery: Delivery) -> str:
+    """Return why a delivery that is due was not claimed: others are before it, or nothing delivers."""
+    texts = [f"it is due since {iso(max(delivery.due_at, delivery.created_at))}"]
+    if not _is_delivering():
+        texts.append("no process that delivers is running: start the server, or `manage.py deliver`")
+    ahead = Delivery.objects.pending().filter(endpoint_id=delivery.endpoint_id).exclude(pk=delivery.pk)
+    under_way = ahead.exclude(lease=None)[: COUNTED + 1].count()
+    if under_way:
+        texts.append(f"others that are under way and not answered yet: {_many(under_way)}")
+    failing = Subscription.objects.filter(pk=delivery.endpoint_id).values_list("failing_since", flat=True).first()
+    if failing:
+        texts.append(f"the endpoint has accepted nothing since {iso(failing)}")
+    return "; ".join(texts)
+
+
+def _is_delivering() -> bool:
+    """Return whether a running process on this database sends deliveries."""
+    running = [process for process in Process.objects.filter(seen_at__gt=timezone.now() - GONE) if process.is_running]
+    return any(loop.name == CLAIMING for process in running for loop in process.loop_states)
+
+
+def _many(count: int) -> str:
+    return f"more than {COUNTED}" if count > COUNTED else str(count)
 
 
 def _before(delivery: Delivery) -> int | None:

@@ -30,6 +30,7 @@ from realtime.delivery.bodies import Body
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import changing, disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
+from realtime.delivery.failure_log import FailureLog
 from realtime.delivery.models import (
     LEASE,
     UNREADABLE,
@@ -85,6 +86,7 @@ class Dispatcher:
         self._cooling_down: dict[int, float] = {}
         #: Endpoints for which deliveries could not be claimed.
         self._set_aside = SetAside("endpoint")
+        self._failures = FailureLog()
         self._wakeup = asyncio.Event()
         self._listener: Callable[[], object] = self._wakeup.set
         #: The delivery in each slot, until its result is stored: its claim is renewed, and no other one is.
@@ -187,6 +189,7 @@ class Dispatcher:
         outcome = await _send(delivery, endpoint)
         if not outcome.is_ours:
             self._limiter.record(slot, outcome.result is Result.DELIVERED)
+        self._failures.note(delivery.endpoint_id, outcome)
         if outcome.result is Result.GONE:
             self._cooling_down[delivery.endpoint_id] = time.monotonic() + DISABLING
         self._finished.append((slot, FinishedAttempt(delivery, endpoint, outcome, at, time.monotonic() - start)))

@@ -361,7 +361,7 @@ def test_an_event_shows_its_recipients(admin_client, transactional_db):
 
     page = admin_client.get(at("change", Event, Event.objects.get(seq=event.seq).pk)).content.decode()
 
-    assert f"<li>The webhook endpoint {endpoint.pk} is about to be sent it" in page
+    assert f"<li>The webhook endpoint {endpoint.pk} has not been sent it yet" in page
     assert f"<li>The webhook endpoint {other.pk} is not subscribed to CALL.</li>" in page
     assert "<li>Sockets were to receive it" in page
     assert SCRIPT not in page

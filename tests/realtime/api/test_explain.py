@@ -58,7 +58,7 @@ def test_an_explanation_covers_each_endpoint(call, loja):
     assert found[off.pk]["text"] == f"The webhook endpoint {off.pk} is switched off: It answered 410 Gone."
     assert "wants such events now, but did not when this one happened" in found[later_changed.pk]["text"]
     assert "was created after it" in found[late.pk]["text"]
-    assert "is about to be sent it" in found[wanting.pk]["text"]
+    assert "has not been sent it yet: it is due since" in found[wanting.pk]["text"]
     assert content["summary"] == [*(endpoint["text"] for endpoint in content["endpoints"]), content["sockets"]["text"]]
     assert content == explanation(call, content["event"]["id"])
 
@@ -108,7 +108,7 @@ def test_an_ordered_delivery_is_explained_by_the_event_that_it_waits_for(call, l
 )
 def test_the_state_of_a_delivery_is_explained(call, loja, endpoint, fields, attempt, words):
     event = record(loja)
-    at = due = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    at, due = (datetime(year, 1, 2, 3, 4, 5, 678000, UTC) for year in (2026, 2096))
     Delivery.objects.update(**{"finished_at": at, "due_at": due} | fields)
     if attempt:
         an_attempt(Delivery.objects.get(), **attempt)
@@ -116,6 +116,29 @@ def test_the_state_of_a_delivery_is_explained(call, loja, endpoint, fields, atte
     expected = words.format(at=iso(at), due=iso(due))
     assert row["text"].startswith(f"The webhook endpoint {endpoint.pk} {expected}")
     assert row["state"] == fields["state"]
+
+
+def test_a_delivery_under_way_is_explained_by_what_has_not_come_yet(call, loja, endpoint):
+    event, waiting = record(loja), record(loja)
+    claimed = Delivery.objects.filter(seq=event.seq)
+    claimed.update(lease="0123456789abcdef", due_at=timezone.now() + timedelta(seconds=15))
+    [row] = explanation(call, event.seq)["endpoints"]
+    at = iso(Delivery.objects.get(seq=event.seq).created_at)
+    assert row["text"].endswith(f"is being sent it now, and has not answered yet; it waits since {at}.")
+
+    claimed.update(attempts=2)
+    an_attempt(claimed.get(), status=None, error="There was no answer within 30 seconds")
+    [row] = explanation(call, event.seq)["endpoints"]
+    assert f"has not accepted it yet: 2 attempts, the next one is under way; it waits since {at}." in row["text"]
+    assert row["text"].endswith("The last time: There was no answer within 30 seconds.")
+
+    failing_since = timezone.now() - timedelta(minutes=17)
+    Subscription.objects.filter(pk=endpoint.pk).update(failing_since=failing_since)
+    [row] = explanation(call, waiting.seq)["endpoints"]
+    assert "has not been sent it yet: it is due since " in row["text"]
+    assert "; no process that delivers is running: start the server, or `manage.py deliver`; " in row["text"]
+    assert "; others that are under way and not answered yet: 1; " in row["text"]
+    assert row["text"].endswith(f"the endpoint has accepted nothing since {iso(failing_since)}.")
 
 
 def test_resent_deliveries_are_explained(call, loja, endpoint):
@@ -126,7 +149,7 @@ def test_resent_deliveries_are_explained(call, loja, endpoint):
     redirected = call("POST", f"/webhook/deliveries/loja/{first.pk}/resend", {"url": OTHER, "secret": SECRET})[1]
     own, other = explanation(call, event.seq)["endpoints"]
     assert own["deliveries"] == [str(first.pk), second]
-    assert "; then it is about to be sent it" in own["text"]
+    assert "; then it has not been sent it yet" in own["text"]
     assert own["state"] == "pending"
     assert (other["deliveries"], other["destination"]) == ([redirected["id"]], OTHER)
 
