@@ -15,7 +15,7 @@ from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import status
-from rest_framework.exceptions import APIException, MethodNotAllowed, ValidationError
+from rest_framework.exceptions import APIException, MethodNotAllowed, UnsupportedMediaType, ValidationError
 from rest_framework.response import Response
 
 from instances.bounds import LOCK_SECONDS
@@ -108,6 +108,8 @@ def _message(exc: APIException) -> Any:
         return "Unauthorized"
     if isinstance(exc, ValidationError):
         return [list(_texts(exc.get_full_details(), []))]
+    if isinstance(exc, UnsupportedMediaType):
+        return [f"{str(exc.detail).removesuffix('.')}: send JSON, with Content-Type: application/json"]
     return [str(detail) for detail in exc.detail] if isinstance(exc.detail, list) else [str(exc.detail)]
 
 

@@ -93,3 +93,11 @@ def test_json_that_is_called_a_form_is_refused_in_words(server, instance):
     response = server.post(server.path("/message/sendText", instance), b' {"text": "x"}', headers=headers)
     sentence = "The body is JSON, and its Content-Type says that it is a form: send application/json"
     assert (response.status, response.json["response"]["message"]) == (400, [sentence])
+
+
+@pytest.mark.parametrize("path", ["/message/sendText", "/event/publish"])
+def test_json_without_a_content_type_is_refused_in_words(server, instance, path):
+    body = b'{"text": "x", "number": "5511988887777", "event": "call", "data": {}}'
+    response = server.request("POST", server.path(path, instance), body, headers={"Content-Type": ""})
+    sentence = 'Unsupported media type "" in request: send JSON, with Content-Type: application/json'
+    assert (response.status, response.json["response"]["message"]) == (415, [sentence])
