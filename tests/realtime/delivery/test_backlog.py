@@ -66,8 +66,15 @@ def test_what_is_over_the_backlog_is_refused_to_clients_and_dropped_of_providers
     assert "6 deliveries" in refused(publish(server, instance))
     assert "6 deliveries" in refused(server.post(server.path("/webhook/test", instance), {"event": "call"}))
     one = deliveries(server, instance)[0]["id"]
-    assert refused(server.post(server.path("/webhook/deliveries", instance) + f"/{one}/resend", {}))
-    assert refused(server.post(server.path("/webhook/deliveries", instance) + "/resend", {"ids": [one]}))
+    elsewhere = {"url": AWAY, "secret": "whsec_" + "A" * 32}  # to its own endpoint a pending one is sent, not copied
+    assert refused(
+        server.post(server.path("/webhook/deliveries", instance) + f"/{one}/resend", elsewhere, key=instance.token)
+    )
+    assert refused(
+        server.post(
+            server.path("/webhook/deliveries", instance) + "/resend", elsewhere | {"ids": [one]}, key=instance.token
+        )
+    )
     assert (log(server, instance), len(deliveries(server, instance))) == (before, 6)
     assert publish(server, other).status == 201
 

@@ -222,7 +222,7 @@ def test_an_invalid_interval_fails_the_start(tmp_path, name, value):
     done = run({"DATA_DIR": str(tmp_path), f"EVENT_COALESCE_{name}_MS": value}, "check")
 
     assert done.returncode != 0
-    assert f"EVENT_COALESCE_{name}_MS must be a number of milliseconds from 0 (off) to 3600000" in done.stderr
+    assert f"EVENT_COALESCE_{name}_MS takes a number of milliseconds, 0 for off, from 0 to 3600000" in done.stderr
 
 
 def test_types_that_are_not_coalesced_cost_no_statement(instance, settings, django_assert_num_queries):
