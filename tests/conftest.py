@@ -128,7 +128,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(autouse=True)
 def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test during which a server works on something for over 50 ms in one piece (tests/watched.py).
+    """Fail a test during which a turn of a server's loop takes over 50 ms, or a thread keeps the GIL for over 100.
 
     With the marker `stall(milliseconds)` it may be so many.
     """

@@ -7,7 +7,7 @@ over:
 - the CPU time that the loop's thread takes from one turn to the next that a timer has asked for;
 - how long a thread waits that wants the GIL, and the CPU time that the thread takes which keeps it.
 
-Where one is over MAX_CPU, the log gets a line that begins with STALL, and the stack of the thread that worked. It is
+Where one is over MAX_CPU or MAX_KEPT, the log gets a line that begins with STALL, and the stack of the thread that worked. It is
 the CPU time of that thread, and not the clock: a busy machine, which runs other processes meanwhile, is no fault of the
 server's. Nor are threads that take the GIL in turns, or compute without it, as for a password's hash. Only Linux tells
 the times of other threads; elsewhere the turns alone are measured.
@@ -29,8 +29,11 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-#: Seconds of CPU time that a piece may take.
+#: Seconds of CPU time that a turn of the loop may take.
 MAX_CPU = 0.05
+#: Seconds of CPU time for which a thread may keep the GIL. One that lets go of it every few milliseconds may take it back
+#: each time, on a busy machine, before another thread has a core.
+MAX_KEPT = 0.1
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL = 0.005
 #: Seconds for which the GIL is kept, at most, to see which threads compute without it.
@@ -81,7 +84,7 @@ class Watchdog:
             waited, last = time.monotonic() - asked_at - INTERVAL, self._last
             if self._sample[0] != last and before.get(self._thread, 0) > last + MAX_CPU / 2:
                 self._sample = last, sys._current_frames().get(self._thread.ident or 0)
-            if waited > MAX_CPU:
+            if waited > MAX_KEPT:
                 # while this thread had no core, it could not ask for the GIL either
                 self._report_holder(before, INTERVAL + _without_a_core() - without_a_core)
 
@@ -89,7 +92,7 @@ class Watchdog:
         """Report the thread that has kept the GIL since then, now that this one has it."""
         frames = sys._current_frames()
         took = {thread: cpu - before.get(thread, 0) - allowed for thread, cpu in _cpu_times().items()}
-        suspects = {thread for thread, cpu in took.items() if cpu > MAX_CPU}
+        suspects = {thread for thread, cpu in took.items() if cpu > MAX_KEPT}
         for thread in _waiting_for_gil(suspects) - {self._thread}:  # the loop's turns are measured by themselves
             _report(took[thread], f"thread {thread.name}, which kept the GIL", frames.get(thread.ident or 0))
 

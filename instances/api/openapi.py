@@ -67,6 +67,13 @@ class Schema(AutoSchema):
         openapi_view["description"] = openapi_view.get("description") or "Done."
         return openapi_view
 
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
+        """Say of the bodies of our own routes that they take no other members."""
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)
+        if getattr(serializer, "is_strict", False) and not serializer.also_known:
+            schema["additionalProperties"] = False
+        return schema
+
     def _component(self, shape: Any) -> dict[str, Any]:
         component = ResolvedComponent(
             name=shape.__name__, type=ResolvedComponent.SCHEMA, schema=resolve_type_hint(shape), object=shape
