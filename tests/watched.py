@@ -7,10 +7,10 @@ over:
 - the CPU time that the loop's thread takes from one turn to the next that a timer has asked for;
 - how long a thread waits that wants the GIL, and the CPU time that the thread takes which keeps it.
 
-Where one is over MAX_CPU or MAX_KEPT, the log gets a line that begins with STALL, and the stack of the thread that worked. It is
-the CPU time of that thread, and not the clock: a busy machine, which runs other processes meanwhile, is no fault of the
-server's. Nor are threads that take the GIL in turns, or compute without it, as for a password's hash. Only Linux tells
-the times of other threads; elsewhere the turns alone are measured.
+Where one is over MAX_CPU or MAX_KEPT, the log gets a line that begins with STALL, and the stack of the thread that
+worked. It is the CPU time of that thread, and not the clock: a busy machine, which runs other processes meanwhile, is
+no fault of the server's. Nor are threads that take the GIL in turns, or compute without it, as for a password's hash.
+Only Linux tells the times of other threads; elsewhere the turns alone are measured.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from django.utils.module_loading import import_string
 
 #: Seconds of CPU time that a turn of the loop may take.
 MAX_CPU = 0.05
-#: Seconds of CPU time for which a thread may keep the GIL. One that lets go of it every few milliseconds may take it back
-#: each time, on a busy machine, before another thread has a core.
+#: Seconds of CPU time for which a thread may keep the GIL. One that lets go of it every few milliseconds may take it
+#: back each time, on a busy machine, before another thread has a core.
 MAX_KEPT = 0.1
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL = 0.005

@@ -21,7 +21,7 @@ RETRY_AFTER = 5
 LOG_INTERVAL = 60
 MIB = 1024 * 1024
 #: Released bytes after which the process gives free memory back to the system, and seconds that it gathers more first.
-TRIM_AFTER, TRIM_DELAY = 16 * MIB, 1
+TRIM_AFTER, TRIM_DELAY = 8 * MIB, 1
 
 
 class Overloaded(ApiError):
