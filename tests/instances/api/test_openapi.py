@@ -95,6 +95,7 @@ def test_the_document_is_served_without_a_key(client):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.stall(300)  # full collections of garbage, in a server that has served all tests before
 @pytest.mark.postgres  # the stricter database: about numbers, and characters in texts
 def test_the_routes_conform_to_the_document(server: Server, tmp_path: Path):
     """Valid requests are accepted, invalid ones refused, and all responses documented."""
