@@ -35,7 +35,7 @@ MAX_CPU = 0.05
 #: back each time, on a busy machine, before another thread has a core.
 MAX_KEPT = 0.1
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
-INTERVAL = 0.005
+INTERVAL, GIL_INTERVAL = 0.01, 0.02
 #: Seconds for which the GIL is kept, at most, to see which threads compute without it.
 KEPT = 0.02
 #: What the line of a stall in the log begins with.
@@ -80,13 +80,13 @@ class Watchdog:
         """Ask for the GIL over and over, and report the thread that keeps it for too long."""
         while not self._loop.is_closed():
             before, asked_at, without_a_core = _cpu_times(), time.monotonic(), _without_a_core()
-            time.sleep(INTERVAL)
-            waited, last = time.monotonic() - asked_at - INTERVAL, self._last
+            time.sleep(GIL_INTERVAL)
+            waited, last = time.monotonic() - asked_at - GIL_INTERVAL, self._last
             if self._sample[0] != last and before.get(self._thread, 0) > last + MAX_CPU / 2:
                 self._sample = last, sys._current_frames().get(self._thread.ident or 0)
             if waited > MAX_KEPT:
                 # while this thread had no core, it could not ask for the GIL either
-                self._report_holder(before, INTERVAL + _without_a_core() - without_a_core)
+                self._report_holder(before, GIL_INTERVAL + _without_a_core() - without_a_core)
 
     def _report_holder(self, before: dict[threading.Thread, float], allowed: float) -> None:
         """Report the thread that has kept the GIL since then, now that this one has it."""
