@@ -134,7 +134,7 @@ class Budget:
         self._all.change(before, after)
         self._change_of(holder, before, after)
         if after < before:
-            self._note_released(before - after)
+            self.note_released(before - after)
 
     def move(self, size: int, holder: Hashable, other: Hashable) -> None:
         """Charge bytes of one holder to another one."""
@@ -149,7 +149,7 @@ class Budget:
         else:
             self._holders.pop(holder, None)
 
-    def _note_released(self, size: int) -> None:
+    def note_released(self, size: int) -> None:
         """Trim memory after many bytes: bodies that came in pieces leave holes in the heaps."""
         is_due = self._released < TRIM_AFTER <= self._released + size
         self._released += size

@@ -22,6 +22,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from instances.errors import DATABASE_ERRORS
+from instances.ingress.held_bytes import held_bytes
 from instances.models import Subscription
 from instances.sql import locked_by_others
 from realtime.database import Pool, close_kept_connections, database
@@ -246,8 +247,9 @@ class Dispatcher:
         self._has_finished.set()
 
     def _free(self, slot: int) -> None:
-        del self._in_flight[slot]
+        size = self._in_flight.pop(slot).size
         self._limiter.release(slot)
+        held_bytes.note_released(size)  # outside of the budget, but of the same heaps
 
     async def _disable(self, endpoint_id: int, reason: str) -> None:
         """Disable an endpoint; it may wait for the lock of its instance, so results do not wait for it."""
