@@ -1,4 +1,4 @@
-"""The environment variables: each read as what it is, and all that cannot be read told at once."""
+"""The environment variables: each read as what it is, and all that cannot be read reported at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OTHERS = (
 )
 #: Variables that Kubernetes and Docker's links set for each service, whatever its name.
 _SERVICE_LINKS = re.compile(r".+_(SERVICE_.+|PORT|PORT_.+)")
-#: First words of our variables that other programs' have as well: of these only what is nearly one of ours is told.
+#: First words of our variables that other programs' have as well: of these only what is nearly one of ours is reported.
 _COMMON_WORDS = ("ALLOWED_", "DATA_", "DATABASE_", "DJANGO_", "LOG_", "MAX_", "SECRET_", "SECURE_", "SERVER_")
 #: How similar, of 1, such a name has to be.
 _NEARLY = 0.85

@@ -79,6 +79,11 @@ class InboundMessage(Change):
         return {name: getattr(self, name) for name in (*names, "timestamp", "status")}
 
 
+def status_key(message_id: str, status: str, jid: str) -> str:
+    """Return the dedupe key of the event that a message has a status, as `jid` or its device reports it."""
+    return f"status:{message_id}:{status}:{jid}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class StatusReport(Change):
     """A new status of a message that the instance sent, such as DELIVERED."""
@@ -94,7 +99,7 @@ class StatusReport(Change):
 
     @property
     def dedupe_key(self) -> str:
-        return f"status:{self.id}:{self.status}:{self.participant or self.remote_jid}"
+        return status_key(self.id, self.status, self.participant or self.remote_jid)
 
     def as_event(self) -> dict[str, Any]:
         return self.extra | {

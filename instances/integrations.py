@@ -47,7 +47,7 @@ class Integration:
     #: The path that its platform posts to, where instances share one; shown as `webhookWaBusiness`.
     callback_path: ClassVar[str] = ""
 
-    #: What an instance needs besides this server to send and receive, in ASCII; "" for nothing. Clients are told so in
+    #: What an instance needs besides this server to send and receive, in ASCII; "" for nothing. Clients get it in
     #: the header NOTE_HEADER when they create one or send a message.
     note: ClassVar[str] = ""
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 #: Characters of a name that are compared and shown.
 MAX_SHOWN = 64
-#: Similar names that are told, at most.
+#: Similar names that an error lists, at most.
 MAX_NEAREST = 3
 
 _SEPARATORS = re.compile(r"[^a-z0-9]")

@@ -1,4 +1,4 @@
-"""Members that a request has and nothing reads: told in a header and, now and then, in the log."""
+"""Members that a request has and nothing reads: named in a header and, now and then, in the log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def note_ignored(names: Iterable[str]) -> None:
 class IgnoredMembers:
     """Django middleware that names the ignored members of a request in a header, and once an hour for a key in the log.
 
-    Names alone are told, never values.
+    Only names are given, never values.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

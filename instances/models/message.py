@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
@@ -10,13 +10,13 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from instances.changes import CALLBACK_PREFIX, InboundMessage, OutgoingText, StatusReport
+from instances.changes import CALLBACK_PREFIX, InboundMessage, OutgoingText, StatusReport, status_key
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
 from instances.models.contact import Chat, Contact
 from instances.models.early_status import EarlyStatus
 from instances.models.instance import Instance
-from instances.models.message_states import MessageState, is_step, reported_state
+from instances.models.message_states import REPORTED, MessageState, is_step, reported_state
 from instances.sql import insert, select
 
 #: Digits at the end of a phone number by which WhatsApp's form of it is compared with the sender's.
@@ -70,6 +70,14 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.wa_id}"
+
+    def event_keys(self) -> list[str]:
+        """Return the dedupe keys of the events about it."""
+        if not self.wa_id:
+            return []
+        jids = {self.remote_jid, self.participant or self.remote_jid}
+        reported = [status_key(self.wa_id, word, jid) for word in (*REPORTED, "DELETED") for jid in jids]
+        return [_received_key(self.wa_id), _sent_key(self.wa_id), *reported]
 
     def as_event(self) -> dict[str, Any]:
         """Return Evolution API's message object, the `data` of messages.upsert and send.message."""
@@ -127,7 +135,7 @@ class Message(models.Model):
     def _announce_received(self, inbound: InboundMessage) -> None:
         event_data = self.as_event()
         event_data["key"] |= inbound.key_extra
-        announce(EventType.MESSAGES_UPSERT, self.instance, event_data, dedupe_key=f"message:{self.wa_id}")
+        announce(EventType.MESSAGES_UPSERT, self.instance, event_data, dedupe_key=_received_key(self.wa_id))
 
     # States
 
@@ -268,7 +276,7 @@ class Message(models.Model):
             message.status, message.extra = status, ({} if message is self else message.extra)
         message.save()
         event_data = message.as_event()
-        announce(EventType.SEND_MESSAGE, message.instance, event_data, dedupe_key=f"sent:{wa_id}")
+        announce(EventType.SEND_MESSAGE, message.instance, event_data, dedupe_key=_sent_key(wa_id))
         for early in EarlyStatus.objects.filter(instance=message.instance, wa_id=wa_id):
             message._take_report(early.parsed())
             early.delete()
@@ -281,41 +289,45 @@ class Message(models.Model):
         Returns the message object instead if a report has settled it meanwhile. A send without a request id, which
         nothing could settle, is deleted.
         """
-        with transaction.atomic():
-            stored = self._locked_row()
-            if stored is None:
-                return None
-            if stored.wa_id is not None:
-                return stored.as_event()
+
+        def mark(stored: Message) -> None:
             if stored.request_id is None:
                 stored.delete()
                 self._release_early_statuses(self.instance)
             elif stored.created_at == self.created_at:  # else another request has begun it again
                 stored.status, stored.extra = MessageState.UNKNOWN, {"error": {"status": status, "message": message}}
                 stored.save(update_fields=["status", "extra"])
-        return None
+
+        return self._end_without_result(mark)
 
     def release_claim(self) -> dict[str, Any] | None:
         """Delete a send that WhatsApp refused, so that a request with the same id may try again.
 
         Returns the message object instead if a report has settled it meanwhile.
         """
+
+        def delete(stored: Message) -> None:
+            if stored.created_at == self.created_at:  # else another request has begun it again
+                stored.delete()
+                self._release_early_statuses(self.instance)
+
+        return self._end_without_result(delete)
+
+    def _end_without_result(self, end: Callable[[Message], None]) -> dict[str, Any] | None:
+        """Call `end` with the row of this send, the instance being locked, if both still exist.
+
+        Returns the message object instead if a report has settled it.
+        """
+        if self.pk is None:
+            return None
         with transaction.atomic():
-            stored = self._locked_row()
+            stored = self._stored() if Instance.objects.locked().filter(pk=self.instance_id).exists() else None
             if stored is None:
                 return None
             if stored.wa_id is not None:
                 return stored.as_event()
-            if stored.created_at == self.created_at:  # else another request has begun it again
-                stored.delete()
-                self._release_early_statuses(self.instance)
+            end(stored)
         return None
-
-    def _locked_row(self) -> Message | None:
-        """Lock the instance, and return the row of this send, if both still exist."""
-        if self.pk is None or not Instance.objects.locked().filter(pk=self.instance_id).exists():
-            return None
-        return self._stored()
 
     # Status reports
 
@@ -437,3 +449,11 @@ class SendOutcomeUnknown(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+def _received_key(wa_id: str | None) -> str:
+    return f"message:{wa_id}"
+
+
+def _sent_key(wa_id: str) -> str:
+    return f"sent:{wa_id}"

@@ -37,7 +37,7 @@ CALLBACK_DATA = "biz_opaque_callback_data"
 UNKNOWN_ERROR = 1
 #: Digits of a phone number; E.164 allows 15.
 MAX_PHONE_LENGTH = 32
-#: Fields whose items are told by their events alone.
+#: Fields whose items are announced by events of their own alone.
 _USUAL_FIELDS = {"", "messages", "message_echoes", "smb_message_echoes", "calls", "history"}
 #: Characters of an error from the Graph API: a sentence or two, but a proxy in between may send a page.
 MAX_EXPLANATION_LENGTH = 1000

@@ -17,19 +17,6 @@ from instances.models import Message
 from realtime.log.models import DedupeKey, Event
 from realtime.log.stream import Stream
 
-#: Statuses of which events tell, by the names that providers' modules give them.
-STATUSES = (
-    "PENDING",
-    "SERVER_ACK",
-    "SENT",
-    "DELIVERY_ACK",
-    "DELIVERED",
-    "READ",
-    "PLAYED",
-    "ERROR",
-    "FAILED",
-    "DELETED",
-)
 #: Events that are listed for one WhatsApp id, at most.
 MAX_EVENTS = 100
 
@@ -52,25 +39,26 @@ def search(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     if event := _EVENT_ID.fullmatch(term):
         streams = Stream.objects.filter(epoch=event[1])
         return queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]))
-    if places := list(_places(term)):
-        return queryset.filter(reduce(or_, (Q(instance_id=pk, seq=seq) for pk, seq in places)))
+    if found := list(_seqs_about(term)):
+        return queryset.filter(reduce(or_, (Q(instance_id=pk, seq=seq) for pk, seq in found)))
+    condition = _of_instances(term)
     name, _, number = term.rpartition(" ")
     if re.fullmatch("[0-9]{1,18}", number):
-        streams = Stream.objects.filter(name__icontains=name) if name else Stream.objects.all()
-        by_seq = Q(instance_id__in=streams.values("pk"), seq=int(number))
-        return queryset.filter(by_seq | Q(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk")))
-    return queryset.filter(instance_id__in=Stream.objects.filter(name__icontains=term).values("pk"))
+        condition |= Q(_of_instances(name), seq=int(number))
+    return queryset.filter(condition)
 
 
-def _places(wa_id: str) -> Iterator[tuple[Any, int | None]]:
+def _of_instances(name: str) -> Q:
+    """Return the condition that the instance's name contains this."""
+    return Q(instance_id__in=Stream.objects.filter(name__icontains=name).values("pk"))
+
+
+def _seqs_about(wa_id: str) -> Iterator[tuple[Any, int | None]]:
     """Yield instance and `seq` of the events about a message, by its WhatsApp id."""
     messages = Message.objects.filter(instance_id__in=Stream.objects.values("pk"), wa_id=wa_id)
     for message in messages.order_by().only("instance_id", "wa_id", "remote_jid", "participant")[:MAX_EVENTS]:
-        keys = [f"message:{wa_id}", f"sent:{wa_id}"]
-        for jid in {message.remote_jid, message.participant or message.remote_jid}:
-            keys += [f"status:{wa_id}:{status}:{jid}" for status in STATUSES]
-        found = DedupeKey.objects.filter(instance_id=message.instance_id, key__in=keys).exclude(seq=None)
-        yield from found.values_list("instance_id", "seq")[:MAX_EVENTS]
+        keys = DedupeKey.objects.filter(instance_id=message.instance_id, key__in=message.event_keys())
+        yield from keys.exclude(seq=None).values_list("instance_id", "seq")[:MAX_EVENTS]
 
 
 def event_id_of(event: Event) -> str:

@@ -21,7 +21,7 @@ class LoggedMessageAdmin(MessageAdmin):
 
     @admin.display(description="events")
     def events(self, message: Message) -> str:
-        """Return a link to the events that tell of it."""
+        """Return a link to the events about it."""
         if not message.wa_id:
             return "-"
         return format_html('<a href="{}">show</a>', admin_url("changelist", Event, q=message.wa_id))

@@ -51,9 +51,9 @@ HEARTBEAT = 15
 #: not all come at once.
 RETRY_DELAY, RETRY_JITTER = 3000, 5000
 
-#: The event that tells a client that events before the next one are no longer kept.
+#: The event which says that events before the next one are no longer kept.
 GAP = "gap"
-#: The event that tells a client which of its options could not be followed; the stream begins now.
+#: The event which says which of the client's options could not be followed; the stream begins now.
 ERROR = "error"
 
 #: The fields of the query. `_` is what some libraries add so that no cache answers.

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 
 import pytest
 
+from tests.clients.http import RawHttp
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 
 pytestmark = pytest.mark.any_database
 
 
-class Wire:
-    """A connection of a client that keeps it open, and reads one response after the other."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 15)
-        self.received = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.received.close()
-        self.socket.close()
-
-    def response(self):
-        """Return the status, the headers and the body of the next response."""
-        status = int(self.received.readline().split()[1])
-        headers = {}
-        while line := self.received.readline().strip():
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        return status, headers, self.received.read(int(headers.get(b"content-length", 0)))
-
-
 @pytest.fixture
 def wire(server):
-    with Wire(server.port) as connection:
+    with RawHttp(server) as connection:
         yield connection
 
 
@@ -119,7 +95,7 @@ def server(environment):
 def test_requests_follow_each_other_on_one_connection(wire, template):
     for _ in range(2):
         body, name = creation()
-        wire.socket.sendall(template.replace(b"%d", b"%d" % len(body)) + body)
+        wire.send(template.replace(b"%d", b"%d" % len(body)) + body)
         status, headers, answer = wire.response()
         assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
         assert headers.get(b"connection", b"keep-alive") != b"close"
@@ -129,10 +105,10 @@ def test_requests_follow_each_other_on_one_connection(wire, template):
 def test_bodies_come_in_chunks(wire, template):
     for size in (1, 1000):
         body, name = creation()
-        wire.socket.sendall(template)
+        wire.send(template)
         for start in range(0, len(body), size):
-            wire.socket.sendall(chunk(body[start : start + size]))
-        wire.socket.sendall(b"0\r\n\r\n")
+            wire.send(chunk(body[start : start + size]))
+        wire.send(b"0\r\n\r\n")
         status, _, answer = wire.response()
         assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
 
@@ -142,35 +118,35 @@ def test_a_body_waits_for_100_continue(wire, expect):
     """As .NET's does with `ExpectContinue`, and .NET Framework's and curl's by default."""
     body, name = creation()
     template = WITH_LENGTH[".NET's HttpClient"].replace(b"%d", b"%d" % len(body))
-    wire.socket.sendall(template.removesuffix(b"\r\n") + b"Expect: " + expect + b"\r\n\r\n")
+    wire.send(template.removesuffix(b"\r\n") + b"Expect: " + expect + b"\r\n\r\n")
     assert wire.response()[0] == 100
-    wire.socket.sendall(body)
+    wire.send(body)
     status, _, answer = wire.response()
     assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
 
 
 def test_chunks_wait_for_100_continue_too(wire):
     body, name = creation()
-    wire.socket.sendall(IN_CHUNKS[".NET's JsonContent"].removesuffix(b"\r\n") + b"Expect: 100-continue\r\n\r\n")
+    wire.send(IN_CHUNKS[".NET's JsonContent"].removesuffix(b"\r\n") + b"Expect: 100-continue\r\n\r\n")
     assert wire.response()[0] == 100
-    wire.socket.sendall(chunk(body) + b"0\r\n\r\n")
+    wire.send(chunk(body) + b"0\r\n\r\n")
     status, _, answer = wire.response()
     assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
 
 
 def test_a_client_that_waits_is_refused_before_it_sends_a_large_body(wire):
     lines = [b"Host: localhost", b"apikey: wrong", b"Content-Type: application/json", b"Expect: 100-continue"]
-    wire.socket.sendall(head(POST, *lines, b"Content-Length: 10000000"))
+    wire.send(head(POST, *lines, b"Content-Length: 10000000"))
     assert wire.response()[0] == 401
 
 
 def test_a_response_is_as_long_as_it_says(wire):
     """Go and .NET give a connection up whose response is longer, and HEAD has none: RFC 9110, section 9.3.2."""
     lines = [b"Host: localhost", b"apikey: " + KEY]
-    wire.socket.sendall(head(b"GET / HTTP/1.1", *lines))
+    wire.send(head(b"GET / HTTP/1.1", *lines))
     status, headers, body = wire.response()
     assert (status, len(body)) == (200, int(headers[b"content-length"]))
-    wire.socket.sendall(head(b"GET /no/such/path HTTP/1.1", *lines))
+    wire.send(head(b"GET /no/such/path HTTP/1.1", *lines))
     assert wire.response()[0] == 404
 
 
@@ -184,7 +160,7 @@ def test_a_response_is_as_long_as_it_says(wire):
     ],
 )  # fmt: skip
 def test_a_request_may_name_a_container_that_is_allowed(wire, host, status):
-    wire.socket.sendall(head(b"GET / HTTP/1.1", b"Host: " + host.encode(), b"apikey: " + KEY))
+    wire.send(head(b"GET / HTTP/1.1", b"Host: " + host.encode(), b"apikey: " + KEY))
     assert wire.response()[0] == status
 
 

@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from tests.clients.http import RawHttp
 from tests.environment import GLOBAL_KEY
 
 pytestmark = pytest.mark.any_database
@@ -30,35 +31,8 @@ UPGRADE = UPGRADES["Java"]
 
 @pytest.fixture
 def wire(server):
-    with Wire(server.port) as connection:
+    with RawHttp(server) as connection:
         yield connection
-
-
-class Wire:
-    """A raw connection, which reads one response after the other."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 15)
-        self.received = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.received.close()
-        self.socket.close()
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def response(self):
-        """Return the status and the body of the next response."""
-        status = int(self.received.readline().split()[1])
-        headers = {}
-        while line := self.received.readline().strip():
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        return status, self.received.read(int(headers.get(b"content-length", 0)))
 
 
 def head(method, path, *lines, key=GLOBAL_KEY):
@@ -86,10 +60,10 @@ def chunks(body, size):
 def test_a_body_is_read(wire, upgrade):
     body, name = creation()
     wire.send(head("POST", "/instance/create", upgrade, length(body)) + body)
-    status, answer = wire.response()
+    status, _, answer = wire.response()
     assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
     wire.send(head("GET", f"/instance/fetchInstances?instanceName={name}", upgrade))
-    status, answer = wire.response()
+    status, _, answer = wire.response()
     assert (status, json.loads(answer)[0]["name"]) == (200, name)
 
 
@@ -113,7 +87,7 @@ def test_a_request_without_a_body_is_answered(wire, method):
 def test_a_chunked_body_is_read(wire):
     body, name = creation()
     wire.send(head("POST", "/instance/create", UPGRADE, b"Transfer-Encoding: chunked\r\n") + chunks(body, 11))
-    status, answer = wire.response()
+    status, _, answer = wire.response()
     assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
 
 
@@ -136,16 +110,16 @@ def test_pipelined_requests_are_answered_in_order(wire):
         data += head("GET", f"/instance/fetchInstances?instanceName={name}", UPGRADE)
     wire.send(data)
     for _, name in created:
-        status, answer = wire.response()
+        status, _, answer = wire.response()
         assert (status, json.loads(answer)["instance"]["instanceName"]) == (201, name)
-        status, answer = wire.response()
+        status, _, answer = wire.response()
         assert (status, json.loads(answer)[0]["name"]) == (200, name)
 
 
 def test_a_client_that_expects_100_continue_is_told_to_send(wire):
     body, _ = creation()
     wire.send(head("POST", "/instance/create", UPGRADE, length(body), b"Expect: 100-continue\r\n"))
-    assert wire.response() == (100, b"")
+    assert wire.response() == (100, {}, b"")
     wire.send(body)
     assert wire.response()[0] == 201
 
@@ -157,7 +131,7 @@ def test_a_large_body_is_read(wire, server):
     message = {"numberId": instance.number, "key": key, "message": {"conversation": text}}
     body = json.dumps(message).encode()
     wire.send(head("POST", "/webhook/evolution", UPGRADE, length(body), key=instance.token) + body)
-    assert wire.response() == (200, b'{"status":"success"}')
+    assert wire.response()[::2] == (200, b'{"status":"success"}')
     events = server.get(server.path("/event/find", instance) + "?type=messages.upsert", key=instance.token).json
     assert events["events"][0]["data"]["message"]["conversation"] == text
 
@@ -202,7 +176,7 @@ def test_a_proxy_cannot_be_asked_for(wire):
 
 def test_the_log_has_no_warning(start_server):
     server = start_server()
-    with Wire(server.port) as wire:
+    with RawHttp(server) as wire:
         body, _ = creation()
         wire.send(head("POST", "/instance/create", UPGRADE, length(body)) + body)
         assert wire.response()[0] == 201

@@ -1,4 +1,4 @@
-"""One row that cannot be read stops nothing else: it is left out, said to be, and told once it can be read."""
+"""One row that cannot be read stops nothing else: it is left out, said to be, and sent once it can be read."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def watch(*jobs) -> None:
 
 def test_a_thread_that_keeps_the_gil_is_reported(capfd):
     def compute_again() -> None:
-        for _ in range(4):  # on a busy machine, where it waits for a core, it is not always told from who needs no GIL
+        for _ in range(4):  # where it waits for a core it may seem to need no GIL
             compute_in_c()
             time.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""The result of a send and WhatsApp's reports on it come in any order, or not at all, and are told as they are."""
+"""The result of a send and WhatsApp's reports on it come in any order, or not at all, and are announced as they are."""
 
 from __future__ import annotations
 
@@ -18,19 +18,6 @@ from tests.instances.providers.graph_api import Answering, Graph, error, hang_up
 from tests.server import Number, Response, Server
 
 ANA, BIA = "5511988887777", "5521977776666"
-
-
-@pytest.fixture(scope="module")
-def running_graph() -> Iterator[Graph]:
-    graph = Graph()
-    yield graph
-    graph.stop()
-
-
-@pytest.fixture
-def graph(running_graph: Graph) -> Graph:
-    running_graph.forget()
-    return running_graph
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +63,13 @@ def events(server: Server, instance: Number) -> list[dict[str, Any]]:
     return [event for event in found if event["event"] in ("send.message", "messages.update", "messages.upsert")]
 
 
-def told(server: Server, instance: Number) -> list[tuple[str, str, str]]:
+def announced(server: Server, instance: Number) -> list[tuple[str, str, str]]:
     """Return each event's name, its message's id at WhatsApp, and the status it tells."""
-    told = []
+    announced = []
     for event in events(server, instance):
         data = event["data"]
-        told.append((event["event"], data.get("keyId") or data["key"]["id"], data.get("status", "")))
-    return told
+        announced.append((event["event"], data.get("keyId") or data["key"]["id"], data.get("status", "")))
+    return announced
 
 
 def stored(server: Server, instance: Number) -> list[list[Any]]:
@@ -187,7 +174,7 @@ def walk(
     pk, _, status = next(row for row in stored(server, instance) if row[1] == wa_id)
     assert status == furthest, events(server, instance)
     sent, *updates = events(server, instance)[before:]
-    assert "key" in sent["data"], (told(server, instance), early, answer.json)
+    assert "key" in sent["data"], (announced(server, instance), early, answer.json)
     assert (sent["event"], sent["data"]["key"]["id"], sent["data"]["status"]) == ("send.message", wa_id, "PENDING")
     assert [update["data"]["status"] for update in updates] == [status.upper() for status in sequence]
     assert {update["data"]["messageId"] for update in updates} == {pk}
@@ -210,7 +197,7 @@ def test_a_status_that_nobody_knows_is_told_and_changes_nothing(server, graph, c
     id = send(server, cloud).json["key"]["id"]
     report(server, cloud, "delivered", "unknown", "sending", "warning", "sent", id=id)
 
-    assert [status for _, _, status in told(server, cloud)][1:] == [
+    assert [status for _, _, status in announced(server, cloud)][1:] == [
         "DELIVERED",
         "UNKNOWN",
         "SENDING",
@@ -252,7 +239,7 @@ def test_a_send_whose_answer_is_lost_is_not_repeated_by_itself(server, graph, cl
     assert first.json["response"]["outcome"] == "unknown"
     assert (repeat.status, repeat.json) == (status, first.json)
     assert len(graph.requests) == 1
-    assert told(server, cloud) == []
+    assert announced(server, cloud) == []
     assert server.counts(cloud)["Message"] == 0
 
     again = send(server, cloud, id="order-7", retryUnknown=True)
@@ -297,7 +284,7 @@ def test_both_messages_of_a_request_that_was_sent_twice_are_told(server, graph, 
     assert sending.result(10).json["key"]["id"] == "wamid.TWO"
     assert [row[1:] for row in stored(server, cloud)] == [["wamid.ONE", "DELIVERED"], ["wamid.TWO", "PENDING"]]
     assert send(server, cloud, id="order-7").json["key"]["id"] == "wamid.ONE"
-    assert [event for event in told(server, cloud) if event[0] == "send.message"] == [
+    assert [event for event in announced(server, cloud) if event[0] == "send.message"] == [
         ("send.message", "wamid.ONE", "PENDING"),
         ("send.message", "wamid.TWO", "PENDING"),
     ]
@@ -359,7 +346,7 @@ def test_a_send_without_an_id_gets_its_early_statuses(server, graph, background,
     sending = background(send, server, cloud)
     assert graph.arrived.acquire(timeout=10)
     report(server, cloud, "sent", "delivered", "delivered", id="wamid.EARLY")
-    assert told(server, cloud) == []
+    assert announced(server, cloud) == []
     release()
 
     answer = sending.result(10).json
@@ -377,12 +364,12 @@ def test_statuses_of_other_programs_wait_no_longer_than_the_send(server, graph, 
     assert graph.arrived.acquire(timeout=10)
     report(server, cloud, "sent", id="wamid.FOREIGN1", to=BIA)
     report(server, cloud, "sent", id="wamid.FOREIGN2")
-    assert told(server, cloud) == [("messages.update", "wamid.FOREIGN1", "SENT")]
+    assert announced(server, cloud) == [("messages.update", "wamid.FOREIGN1", "SENT")]
     release()
     id = sending.result(10).json["key"]["id"]
     report(server, cloud, "sent", id="wamid.FOREIGN3")
 
-    assert told(server, cloud)[1:] == [
+    assert announced(server, cloud)[1:] == [
         ("send.message", id, "PENDING"),
         *(("messages.update", f"wamid.FOREIGN{number}", "SENT") for number in (2, 3)),
     ]
@@ -394,11 +381,11 @@ def test_statuses_are_told_when_graph_refuses_the_send(server, graph, background
     sending = background(send, server, cloud, id="order-7")
     assert graph.arrived.acquire(timeout=10)
     report(server, cloud, "sent", id="wamid.FOREIGN")
-    assert told(server, cloud) == []
+    assert announced(server, cloud) == []
     release()
 
     assert sending.result(10).status == 400
-    assert told(server, cloud) == [("messages.update", "wamid.FOREIGN", "SENT")]
+    assert announced(server, cloud) == [("messages.update", "wamid.FOREIGN", "SENT")]
 
 
 @pytest.mark.bound("LIMIT_EARLY_STATUSES")
@@ -410,11 +397,11 @@ def test_statuses_beyond_the_limit_are_told_at_once(start_server, graph, backgro
     assert graph.arrived.acquire(timeout=10)
     for number in range(6):
         report(server, instance, "delivered", "delivered", id=f"wamid.{number}")
-    assert told(server, instance) == [("messages.update", f"wamid.{number}", "DELIVERED") for number in (3, 4, 5)]
+    assert announced(server, instance) == [("messages.update", f"wamid.{number}", "DELIVERED") for number in (3, 4, 5)]
     release()
 
     assert sending.result(10).status == 201
-    assert told(server, instance)[3:] == [
+    assert announced(server, instance)[3:] == [
         ("send.message", "wamid.1", "PENDING"),
         *(("messages.update", f"wamid.{number}", "DELIVERED") for number in (1, 0, 2)),
     ]
@@ -434,7 +421,7 @@ def test_a_send_and_its_statuses_survive_a_crash(fresh_server, graph, background
     let_pass(server, instance, minutes=3)
     graph.next(taken("wamid.CRASH"))
     assert send(server, instance, id="order-7").status == 201
-    assert told(server, instance) == [
+    assert announced(server, instance) == [
         ("send.message", "wamid.CRASH", "PENDING"),
         ("messages.update", "wamid.CRASH", "READ"),
     ]
@@ -450,11 +437,11 @@ def test_statuses_that_waited_too_long_are_told_and_old_sends_deleted(server, gr
     report(server, cloud, "sent", id="wamid.FOREIGN")
     let_pass(server, cloud, minutes=11)
     server.shell(PRUNE)
-    assert told(server, cloud) == []
+    assert announced(server, cloud) == []
 
     let_pass(server, cloud, minutes=2)
     server.shell(PRUNE)
-    assert told(server, cloud) == [("messages.update", "wamid.FOREIGN", "SENT")]
+    assert announced(server, cloud) == [("messages.update", "wamid.FOREIGN", "SENT")]
     assert len(stored(server, cloud)) == 1
     let_pass(server, cloud, minutes=60 * 24 * 9)
     server.shell(PRUNE)
@@ -494,7 +481,7 @@ def test_an_echo_before_the_answer_is_the_same_message(server, graph, background
     assert sending.result(10).status == 201
     assert [row[1:] for row in stored(server, cloud)] == [["wamid.ECHO", "DELIVERED"]]
     assert send(server, cloud, id="order-7").json["key"]["id"] == "wamid.ECHO"
-    assert [name for name, _, _ in told(server, cloud)] == ["messages.upsert", "messages.update", "send.message"]
+    assert [name for name, _, _ in announced(server, cloud)] == ["messages.upsert", "messages.update", "send.message"]
 
 
 def test_an_echo_with_our_data_settles_a_send_of_unknown_outcome(server, graph, cloud):
@@ -504,7 +491,7 @@ def test_an_echo_with_our_data_settles_a_send_of_unknown_outcome(server, graph, 
     echo(server, cloud, "wamid.ECHO", "Olá", biz_opaque_callback_data=data)
 
     assert send(server, cloud, id="order-7").json["key"]["id"] == "wamid.ECHO"
-    assert told(server, cloud) == [("send.message", "wamid.ECHO", "PENDING")]
+    assert announced(server, cloud) == [("send.message", "wamid.ECHO", "PENDING")]
 
 
 @pytest.mark.parametrize("data", ["evoapi:", "evoapi:1", "evoapi:x:1:forged", "pedido 7", 5, None, {"a": 1}])
@@ -526,4 +513,4 @@ def test_the_data_of_another_instance_settles_nothing(server, graph, cloud):
     report(server, other, "sent", id="wamid.OTHER", biz_opaque_callback_data=data)
 
     assert send(server, cloud, id="order-7").json["response"]["outcome"] == "unknown"
-    assert told(server, other) == [("messages.update", "wamid.OTHER", "SENT")]
+    assert announced(server, other) == [("messages.update", "wamid.OTHER", "SENT")]

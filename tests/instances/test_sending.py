@@ -26,19 +26,6 @@ ANA = "5511988887777@s.whatsapp.net"
 
 
 @pytest.fixture(scope="module")
-def running_graph() -> Iterator[Graph]:
-    graph = Graph()
-    yield graph
-    graph.stop()
-
-
-@pytest.fixture
-def graph(running_graph: Graph) -> Graph:
-    running_graph.forget()
-    return running_graph
-
-
-@pytest.fixture(scope="module")
 def server(environment: dict[str, str], running_graph: Graph) -> Iterator[Server]:
     """A server that is configured with the URL of our Graph API."""
     server = Server(environment | {"WA_BUSINESS_URL": running_graph.url + "/", "WA_BUSINESS_VERSION": "v21.0"})

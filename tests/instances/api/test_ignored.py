@@ -1,4 +1,4 @@
-"""Members that nothing reads: told by Evolution API's routes, refused by our own."""
+"""Members that nothing reads: named by Evolution API's routes, refused by our own."""
 
 from __future__ import annotations
 
