@@ -187,15 +187,17 @@ def status(delivery: Delivery, last: Attempt | None) -> str:
         return f"waits for event {before}, because its events are delivered in order"
     is_later = delivery.due_at > timezone.now()
     if delivery.lease and is_later:  # claimed: `due_at` is the end of the lease
-        what = f"the next one is under way; it waits since {iso(delivery.created_at)}"
-        first = f"is being sent it now, and has not answered yet; it waits since {iso(delivery.created_at)}"
+        waits = f"it waits since {iso(delivery.created_at)}"
+        if not delivery.attempts:
+            return f"is being sent it now, and has not answered yet; {waits}"
+        what = f"the next one is under way; {waits}"
     elif is_later:
-        what = first = f"the next one is due at {iso(delivery.due_at)}"
+        what = f"the next one is due at {iso(delivery.due_at)}"
     else:
-        what = first = _waiting(delivery)
-    if delivery.attempts:
-        return f"has not accepted it yet: {times}, {what}{_error(last)}"
-    return first if delivery.lease and is_later else f"has not been sent it yet: {first}"
+        what = _waiting(delivery)
+    if not delivery.attempts:
+        return f"has not been sent it yet: {what}"
+    return f"has not accepted it yet: {times}, {what}{_error(last)}"
 
 
 def _waiting(delivery: Delivery) -> str:
