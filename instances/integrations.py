@@ -47,6 +47,9 @@ class Integration:
     #: The path that its platform posts to, where instances share one; shown as `webhookWaBusiness`.
     callback_path: ClassVar[str] = ""
 
+    #: The error of a route that its channel cannot serve, in Evolution API's words; `{name}` is the instance's name.
+    unavailable: ClassVar[str] = "Method not available on this channel"
+
     #: What an instance needs besides this server to send and receive, in ASCII; "" for nothing. Clients get it in
     #: the header NOTE_HEADER when they create one or send a message.
     note: ClassVar[str] = ""

@@ -6,17 +6,16 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from instances.access.rights import SEND
 from instances.api.request import InstanceRequest
 from instances.api.responses import Error
 from instances.api.serializers import TextBody, validate
-from instances.integrations import NOTE_HEADER, integration_of
+from instances.api.views import ChannelView
 from instances.sending import send_text
 
 
-class SendText(APIView):
+class SendText(ChannelView):
     scope = SEND
 
     @extend_schema(request=TextBody, responses={201: dict[str, Any], 409: Error, 502: Error, 504: Error})
@@ -29,10 +28,3 @@ class SendText(APIView):
         an engine of yours has to send the message, the header `X-Evoapi-Note` says so.
         """
         return Response(send_text(request.instance, validate(TextBody(data=request.data))), status=201)
-
-    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        instance = getattr(request, "instance", None)
-        if instance and (note := integration_of(instance.integration).note):
-            response[NOTE_HEADER] = note
-        return response

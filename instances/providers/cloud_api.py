@@ -57,6 +57,7 @@ class CloudApi(Provider):
     callback_path = MetaIngress.path
     sent_status = "PENDING"
     reports_early = True
+    unavailable = "Method not available on WhatsApp Business API"
 
     @property
     def verify_token(self) -> str:

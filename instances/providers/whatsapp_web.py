@@ -17,10 +17,11 @@ class WhatsAppWeb(Provider):
     initial_state = ConnectionState.CLOSE.value
     takes_state = False
     names_sender = True
+    unavailable = 'The "{name}" instance is not connected'
     note = (
         "This server has no engine for WhatsApp Web: the instance stays closed and sends nothing. Drive an EVOLUTION "
         "instance with an engine of your own, or use WHATSAPP-BUSINESS"
     )
 
     async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        raise NotSent(f'The "{instance.name}" instance is not connected')
+        raise NotSent(self.unavailable.format(name=instance.name))
