@@ -64,7 +64,7 @@ events: .venv/requirements.stamp ## write docs/events.md from instances/events/t
 rights: .venv/requirements.stamp ## write docs/rights.md from instances/access/rights.py
 	@.venv/bin/python -m instances.access.rights > docs/rights.md
 
-compatibility: .venv/requirements.stamp ## write docs/compatibility.md from instances/evolution_routes.py and the URLs
+compatibility: .venv/requirements.stamp ## write docs/compatibility.md from instances/evolution_routes/
 	@.venv/bin/python manage.py shell --no-imports -c \
 		"from instances.evolution_routes import document; print(document(), end='')" > docs/compatibility.md
 
