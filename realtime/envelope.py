@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +48,22 @@ def encode(value: Any) -> bytes:
     return encoded.replace(*_GLOBAL_KEY_MASK) if _GLOBAL_KEY_MASK else encoded
 
 
-def render(instance: Instance, event_type: EventType, data: Any, number: EventNumber) -> bytes:
+def render(
+    instance: Instance,
+    event_type: EventType,
+    data: Any,
+    number: EventNumber,
+    extra: Mapping[str, Any] | None = None,
+) -> bytes:
     """Serialize the envelope of an event: Evolution API's members in its order, then `id`, `seq` and `prev`.
+
+    `extra` (`check_extra`) stands before them.
 
     `id` is the same over every transport and in every attempt. `prev` is the `seq` of the previous event for sockets:
     a client whose last `seq` differs from it has missed an event.
     """
     envelope = {
+        **(extra or {}),
         "event": event_type.value,
         "instance": instance.name,
         "data": event_type.scrub(data),

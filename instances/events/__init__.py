@@ -15,12 +15,14 @@ from typing import Any
 from django.dispatch import Signal
 
 from instances.events.example import Example
+from instances.events.extra import EXTRA_MEMBERS, check_extra
 from instances.events.scrubbing import without_keys
 from instances.events.types import GROUP_UPDATE, EventType
 from instances.spelling import describe_unknown
 
 __all__ = [
     "DEFAULT_EVENTS",
+    "EXTRA_MEMBERS",
     "GROUP_UPDATE",
     "SUBSCRIBABLE",
     "EventType",
@@ -28,6 +30,7 @@ __all__ = [
     "UnknownEvent",
     "access_changed",
     "announce",
+    "check_extra",
     "describe_unknown_event",
     "event_occurred",
     "is_whole",
@@ -36,7 +39,8 @@ __all__ = [
 ]
 
 #: The signal of an event. Sent with `instance` (Instance), `event_type` (EventType or its value), `data` (JSON-ready)
-#: and, if a repeat must be ignored, `dedupe_key` (a string that is unique to the event within the instance).
+#: and, if a repeat must be ignored, `dedupe_key` (a string that is unique to the event within the instance). With
+#: `messages.set`, `extra` may have `isLatest` and `progress`, which stand first in the envelope.
 event_occurred = Signal()
 
 #: The signal of a change to any key's access. Sent after the commit, in the process that made the change; other

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Self
 from django.http import QueryDict
 from rest_framework import serializers
 
-from instances.api.fields import Array, Text, unknown_event
+from instances.api.fields import Array, Flag, Seconds, Text, unknown_event
 from instances.api.serializers import RequestBody
 from instances.bounds import FIND_EVENTS, PUBLISHED_EVENTS
 from instances.events import EventType
+from instances.events.extra import EXTRA_TYPE, MAX_PROGRESS, NOT_OF_TYPE
 from realtime.fanout.offset import Offset
 from realtime.fanout.options import InvalidOption, parse_event_filter, parse_number, parse_since
 
@@ -63,12 +64,34 @@ class AnyJson(serializers.Field):
         return {"description": "Any JSON."}
 
 
+class Percent(Seconds):
+    """A whole number of percent."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, max_value=MAX_PROGRESS, **kwargs)
+
+
+class PublishExtra(RequestBody):
+    """Members that the envelope of `messages.set` has before `event`."""
+
+    is_strict = True
+
+    isLatest = Flag(required=False, allow_null=True)
+    progress = Percent(required=False, allow_null=True)
+
+
 class PublishBody(RequestBody):
     is_strict = True
 
     event = PublishedType()
     data = AnyJson()  # type: ignore[assignment]
     dedupeKey = Text(required=False, allow_null=True, max_length=MAX_KEY_LENGTH)
+    extra = PublishExtra(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("extra") and attrs["event"] is not EXTRA_TYPE:
+            raise serializers.ValidationError(NOT_OF_TYPE)
+        return attrs
 
 
 class PublishBatch(RequestBody):

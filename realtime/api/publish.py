@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from instances.access.rights import PUBLISH
 from instances.api.responses import Error
 from instances.api.serializers import validate
 from instances.errors import ApiError, NotFound
-from instances.events import EventType
+from instances.events import EventType, check_extra
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse, InstanceQuery, Work
 from instances.models import ConnectionState, Instance, Message
 from realtime.api.event_serializers import MAX_KEY_LENGTH, PublishBatch, PublishBody
@@ -196,7 +197,7 @@ def _drafts(request: IngressRequest) -> list[EventDraft]:
         return [draft]
     is_many = isinstance(body, list)
     events = validate(PublishBatch(data={"events": body}))["events"] if is_many else [validate(PublishBody(data=body))]
-    return [_draft(event["event"], event["data"], event.get("dedupeKey")) for event in events]
+    return [_draft(event["event"], event["data"], event.get("dedupeKey"), event.get("extra")) for event in events]
 
 
 def _json(request: IngressRequest) -> Any:
@@ -215,19 +216,20 @@ def _json(request: IngressRequest) -> Any:
     return body
 
 
-_MEMBERS = set(map(str, PublishBody().fields))
+_USUAL_MEMBERS = set(map(str, PublishBody().fields)) - {"extra"}
 
 
 def _well_formed(event: dict[str, Any]) -> EventDraft | None:
     """Return a valid event without the cost of the serializer, None for one that the serializer has to check."""
     event_type, key = EventType.named(event.get("event")), event.get("dedupeKey")
-    if event_type is None or not event_type.is_publishable or "data" not in event or not event.keys() <= _MEMBERS:
+    if event_type is None or not event_type.is_publishable or "data" not in event or not event.keys() <= _USUAL_MEMBERS:
         return None
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and "\x00" not in key):
         return None
     return _draft(event_type, event["data"], key)
 
 
-def _draft(event_type: EventType, data: Any, key: str | None) -> EventDraft:
+def _draft(event_type: EventType, data: Any, key: str | None, extra: Mapping[str, Any] | None = None) -> EventDraft:
     # with a prefix, so that it never equals a key that a provider finds in a payload
-    return EventDraft(event_type, data, None if key is None else f"publish:{key}")
+    dedupe_key = None if key is None else f"publish:{key}"
+    return EventDraft(event_type, data, dedupe_key, extra=check_extra(event_type, extra) if extra else None)

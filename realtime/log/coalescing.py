@@ -6,7 +6,7 @@ All rows of an instance are read and written while its stream is locked, so the 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -39,6 +39,8 @@ class EventDraft(NamedTuple):
     dedupe_key: str | None = None
     #: True if its deliveries are in the instance's backlog already, so none is dropped.
     is_admitted: bool = False
+    #: Members of the envelope of its own (`check_extra`); types that are coalesced have none.
+    extra: Mapping[str, Any] | None = None
 
 
 def interval(event_type: EventType) -> timedelta:

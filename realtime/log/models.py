@@ -174,7 +174,7 @@ class EventManager(models.Manager.from_queryset(EventQuerySet)):  # type: ignore
                 seq=number.seq,
                 type=draft.event_type.value,
                 is_heard=is_for_sockets,
-                envelope=render(instance, draft.event_type, draft.data, number),
+                envelope=render(instance, draft.event_type, draft.data, number, draft.extra),
             )
             for draft, number, is_for_sockets in zip(drafts, numbers, for_sockets, strict=True)
         ]

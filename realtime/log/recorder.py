@@ -72,6 +72,6 @@ def event_batch(instance: Instance) -> EventBatch:
 def record(instance: Instance, draft: EventDraft) -> None:
     """Write an event: at the end of the requests that this thread applies, or at once outside of them."""
     if batch_context.before_release is None:
-        Event.objects.record(instance, draft.event_type, draft.data, draft.dedupe_key)
+        Event.objects.record_all(instance, [draft])
     else:
         event_batch(instance).add(draft)

@@ -21,7 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from multidict import CIMultiDict
 from yarl import URL
 
-from instances.events import EventType
+from instances.events import EXTRA_MEMBERS, EventType
 from instances.models import Subscription
 from instances.outbound import ssrf_guard
 from instances.outbound.webhook_headers import JWT_KEY
@@ -45,7 +45,7 @@ from realtime.envelope import encode
 logger = logging.getLogger(__name__)
 
 #: Members of the body before `destination`, and behind it: Evolution API's, in its order, then ours.
-_FIRST_MEMBERS = ("event", "instance", "data")
+_FIRST_MEMBERS = (*EXTRA_MEMBERS, "event", "instance", "data")
 _LAST_MEMBERS = ("date_time", "sender", "server_url", "apikey", "id", "seq", "prev", "test")
 
 HEADERS = {
@@ -105,7 +105,7 @@ class Webhook(Transport):
 
     def body(self, envelope: Mapping[str, Any]) -> RenderedBody:
         """Render all members but `destination`, which is the endpoint's own: its place is between data and date."""
-        first = {name: envelope[name] for name in _FIRST_MEMBERS}
+        first = {name: envelope[name] for name in _FIRST_MEMBERS if name in envelope}
         last = {name: envelope[name] for name in _LAST_MEMBERS if name in envelope}
         data = encode(first | last)
         # the end of data is the last members as they are rendered alone, with a comma in place of the brace
