@@ -29,7 +29,7 @@ from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.admin.links import link, search
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
-from realtime.api.responses import masked_body, masked_headers
+from realtime.api.responses import masked_body, masked_headers, readable_payload
 from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import UNREADABLE, Attempt, Delivery, State, load_bodies
@@ -159,8 +159,11 @@ class DeliveryAdmin(LongListAdmin):
     def shown_headers(self, delivery: Delivery) -> str:
         """Return the headers that an attempt would have now; those of earlier attempts are not stored."""
         endpoint = Subscription.objects.filter(pk=delivery.endpoint_id).first()
-        headers = masked_headers(delivery, endpoint).items() if delivery.transport == Subscription.WEBHOOK else ()
-        return format_html_join("", "<div>{}: {}</div>", headers) or "-"
+        if delivery.transport != Subscription.WEBHOOK:
+            return "-"
+        load_bodies([delivery])
+        headers = masked_headers(delivery, endpoint, readable_payload(delivery)).items()
+        return format_html_join("", "<div>{}: {}</div>", headers)
 
     @admin.display(description="body")
     def shown_body(self, delivery: Delivery) -> str:

@@ -19,6 +19,8 @@ from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, State
+from realtime.delivery.payload import Payload
+from realtime.delivery.transports.event_headers import event_headers
 from realtime.delivery.transports.webhook import HEADERS
 
 # Events
@@ -199,19 +201,26 @@ def delivery_detail(
 def _request(delivery: Delivery, endpoint: Subscription | None, access: Access) -> dict[str, Any]:
     """Return the request with the body as stored, None if that cannot be read, and the headers as of now, masked."""
     destination = shown_url(delivery.destination, access)
-    body = _body(delivery, access)
+    payload = readable_payload(delivery)
+    body = _body(payload, access)
     if delivery.transport != Subscription.WEBHOOK:
         return {"destination": destination, "body": body}
-    headers = masked_headers(delivery, endpoint)
+    headers = masked_headers(delivery, endpoint, payload)
     return {"method": "POST", "url": destination, "headers": headers, "body": body}
 
 
-def _body(delivery: Delivery, access: Access) -> str | None:
+def readable_payload(delivery: Delivery) -> Payload | None:
+    """Return the bytes of a delivery, None if they cannot be read."""
     try:
-        payload = bytes(delivery.payload())
+        return delivery.payload()
     except Body.DoesNotExist:
         return None
-    return (payload if access.may(MANAGE) else masked_body(payload)).decode(errors="replace")
+
+
+def _body(payload: Payload | None, access: Access) -> str | None:
+    if payload is None:
+        return None
+    return (bytes(payload) if access.may(MANAGE) else masked_body(bytes(payload))).decode(errors="replace")
 
 
 #: The beginning of the member of a webhook's body that names its URL, and the URL as a JSON string.
@@ -231,11 +240,12 @@ def masked_body(body: bytes) -> bytes:
     return body[:at] + orjson.dumps(masked_url(orjson.loads(found[0]))) + body[found.end() :]
 
 
-def masked_headers(delivery: Delivery, endpoint: Subscription | None) -> dict[str, str]:
+def masked_headers(delivery: Delivery, endpoint: Subscription | None, payload: Payload | None = None) -> dict[str, str]:
     """Return the headers of a webhook request with secret and per-attempt values masked."""
     stored = endpoint.shown_secret("headers", {}) if endpoint else {}
     headers = CIMultiDict(HEADERS)
     headers.update({"Authorization" if name == JWT_KEY else name: MASK for name in stored})
+    headers.update(event_headers(str(delivery.instance_id), delivery.name, delivery.type, payload or Payload()))
     # timestamp and signature differ with each attempt
     headers.update({"webhook-id": delivery.event_id, "webhook-timestamp": MASK, "webhook-signature": MASK})
     return {str(name): value for name, value in headers.items()}

@@ -269,8 +269,7 @@ async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
     if endpoint.error:
         return Outcome(Result.RETRY, error=endpoint.error)
     try:
-        message = OutgoingMessage(delivery.event_id, delivery.type, delivery.payload(), delivery.attempts + 1)
-        return await transports()[endpoint.transport].send(message, endpoint)
+        return await transports()[endpoint.transport].send(_message(delivery), endpoint)
     except Body.DoesNotExist:
         return Outcome(Result.RETRY, error=UNREADABLE, is_ours=True)
     except (Exception, asyncio.CancelledError):
@@ -278,6 +277,18 @@ async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
             raise
         logger.exception("A transport has failed")
         return Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
+
+
+def _message(delivery: Delivery) -> OutgoingMessage:
+    """Return the message of the next attempt. Raises Body.DoesNotExist."""
+    return OutgoingMessage(
+        id=delivery.event_id,
+        type=delivery.type,
+        payload=delivery.payload(),
+        attempt=delivery.attempts + 1,
+        instance_id=str(delivery.instance_id),
+        instance_name=delivery.name,
+    )
 
 
 class Claimed(NamedTuple):

@@ -17,6 +17,14 @@ class Payload:
     def __bytes__(self) -> bytes:
         return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
 
+    def end(self, size: int) -> bytes:
+        """Return the last `size` bytes, or all if they are fewer."""
+        found = b""
+        for part in reversed(self._parts):
+            if len(found) < size:
+                found = bytes(memoryview(part)[-(size - len(found)) :]) + found
+        return found
+
     def pieces(self, size: int) -> Iterator[memoryview]:
         """Yield the bytes in pieces of up to `size`, none of them copied."""
         for part in self._parts:

@@ -120,6 +120,9 @@ class OutgoingMessage:
     payload: Payload
     #: The number of the attempt, from 1.
     attempt: int
+    #: The instance's id and its name when the event was recorded; the instance may be deleted by now.
+    instance_id: str
+    instance_name: str
 
     @property
     def body(self) -> bytes:

@@ -39,6 +39,7 @@ from realtime.delivery.transports.base import (
     Transport,
 )
 from realtime.delivery.transports.connections import FOLLOWED, NewConnector, session_with
+from realtime.delivery.transports.event_headers import NAMES, event_headers
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
 
@@ -121,6 +122,7 @@ class Webhook(Transport):
         received, headers, error = _Received(), CIMultiDict[str](), ""
         try:
             headers = _stored_headers(endpoint)
+            headers.update(event_headers(message.instance_id, message.instance_name, message.type, message.payload))
             headers.update(await self._signature(message, endpoint))
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
                 url = _url(_target(message.type, endpoint))
@@ -272,7 +274,7 @@ def _stored_headers(endpoint: Endpoint) -> CIMultiDict[str]:
     """Return the headers of all attempts, with a token for this one. Raises ValueError if the key cannot sign it."""
     headers = CIMultiDict(HEADERS)
     stored = endpoint.secrets.get("headers") or {}
-    headers.update({name: value for name, value in stored.items() if name != JWT_KEY})
+    headers.update({name: value for name, value in stored.items() if name != JWT_KEY and name.lower() not in NAMES})
     if key := stored.get(JWT_KEY):
         headers["Authorization"] = f"Bearer {signing.token(key, int(time.time()))}"
     return headers
@@ -362,7 +364,7 @@ def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
     the path are words, without which an excerpt says little.
     """
     stored = endpoint.secrets.get("headers") or {}
-    names = {name.lower() for name in (*stored, "authorization")} - _NOT_SECRET
+    names = {name.lower() for name in (*stored, "authorization")} - _NOT_SECRET - NAMES
     values = [headers[name] for name in names if name in headers]
     values += [stored.get(JWT_KEY) or "", *(endpoint.secrets.get("signing") or ())]
     url = URL(endpoint.options["url"])

@@ -8,6 +8,7 @@ from realtime.delivery.payload import Payload
 from realtime.delivery.transports.base import Endpoint, OutgoingMessage
 
 BODY = b'{"event":"messages.upsert","instance":"loja","data":{"text":"ol\xc3\xa1"}}'
+INSTANCE_ID = "0b0a7c5e-3f0f-4b0e-9a55-6f5a6a2d1c11"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 #: Seconds that no test should need; one that takes them hangs.
 PATIENCE = 30
@@ -71,8 +72,8 @@ def endpoint(url, id=7, secrets=None, **options):
     return Endpoint(id, "webhook", {"url": url} | options, secrets or {})
 
 
-def outgoing(body=BODY, type="messages.upsert"):
-    return OutgoingMessage("epoch.7", type, Payload(body), 1)
+def outgoing(*body, type="messages.upsert", name="loja"):
+    return OutgoingMessage("epoch.7", type, Payload(*(body or (BODY,))), 1, INSTANCE_ID, name)
 
 
 async def send(webhook, receiver, **options):

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import pytest
 
-from realtime.delivery.payload import Payload
-from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
+from realtime.delivery.transports.base import Endpoint, Outcome, Result
 from realtime.delivery.transports.webhook import Webhook
 from tests.in_process import until
+from tests.realtime.delivery.transports.raw_receiver import outgoing
 from tests.receiver import Receiver
 from tests.server import Server
 
@@ -52,7 +52,7 @@ def send(webhook: Webhook, receiver: Receiver) -> Send:
         receiver.body = body
         endpoint = Endpoint(7, "webhook", {"url": receiver.url + query}, {"headers": headers} | secrets)
         async with asyncio.timeout(60):
-            return await webhook.send(OutgoingMessage("epoch.7", "call", Payload(b"{}"), 1), endpoint)
+            return await webhook.send(outgoing(b"{}", type="call"), endpoint)
 
     return send
 

@@ -90,7 +90,7 @@ def proxy(settings: Any) -> Iterator[Proxy]:
 def outgoing(
     seq: int = 1, type: str = "messages.upsert", body: bytes = b'{"event":"messages.upsert"}'
 ) -> OutgoingMessage:
-    return OutgoingMessage(f"epoch.{seq}", type, Payload(body), 1)
+    return OutgoingMessage(f"epoch.{seq}", type, Payload(body), 1, "0b0a7c5e-3f0f-4b0e-9a55-6f5a6a2d1c11", "loja")
 
 
 def queue_of(endpoint: Endpoint, type: str = "messages.upsert") -> str:

@@ -24,9 +24,8 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from instances.events import EventType
 from instances.outbound.webhook_secrets import new_secret
 from realtime.delivery.bodies import Body
-from realtime.delivery.payload import Payload
 from realtime.delivery.transports import signing
-from realtime.delivery.transports.base import OutgoingMessage, Result
+from realtime.delivery.transports.base import Result
 from realtime.delivery.transports.webhook import Webhook
 from tests.realtime.delivery.transports.raw_receiver import (
     BODY,
@@ -57,7 +56,7 @@ async def test_the_stored_bytes_are_posted_and_a_2xx_is_a_delivery(webhook, rece
 
 async def test_a_large_body_is_signed_and_sent_in_pieces(webhook, receiver):
     parts, secrets = [b'{"text":"' + b"x" * 1_000_001, b"y", b"z" * 500_000 + b'"}'], [new_secret(), new_secret()]
-    message = OutgoingMessage("epoch.7", "call", Payload(*parts), 1)
+    message = outgoing(*parts, type="call")
 
     outcome = await webhook.send(message, endpoint(receiver.url, secrets={"signing": secrets}))
 
