@@ -53,6 +53,11 @@ class ApiError(APIException):
         self.details = details
 
 
+def not_connected(name: str) -> ApiError:
+    """Return the error of what an instance cannot do while its connection is closed, in Evolution API's words."""
+    return ApiError(f'The "{name}" instance is not connected')
+
+
 def is_lock_timeout(error: Exception) -> bool:
     """Return whether the database answered that a lock of another transaction was waited for in vain."""
     return isinstance(error, OperationalError) and (

@@ -38,6 +38,8 @@ class Integration:
     #: The connection state of a new instance, and whether POST /instance/create may name another one.
     initial_state: ClassVar[str] = "open"
     takes_state: ClassVar[bool] = True
+    #: True if a program of the operator's reports its connection state: it is as reported until it is logged out.
+    reports_state: ClassVar[bool] = False
     #: True if the token of POST /instance/create is its credential, too, which several instances may have in common.
     token_is_credential: ClassVar[bool] = False
     #: True if `number` is the instance's phone number.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from django.db import IntegrityError, close_old_connections, connection
 
 from instances.changes import OutgoingText
-from instances.errors import DATABASE_ERRORS, ApiError, NotFound, database_error, is_lock_timeout
+from instances.errors import DATABASE_ERRORS, ApiError, NotFound, database_error, is_lock_timeout, not_connected
 from instances.models import Instance, Message, SendOutcomeUnknown, SendUnderWay
 from instances.outbound.client import http_client
 from instances.providers import provider_of
@@ -53,9 +53,11 @@ class Sending:
     def begin(self) -> None:
         """Claim the text.
 
-        Raises ApiError while an earlier request with the same id is being sent (409), or if it is not known whether
-        it was sent (the error that it was answered), and NotFound if the instance was deleted.
+        Raises ApiError while an earlier request with the same id is being sent (409), if it is not known whether it
+        was sent (the error that it was answered), or if the instance is logged out, and NotFound if it was deleted.
         """
+        if self.instance.logged_out_at and not Message.was_sent(self.instance, self.text.request_id):
+            raise not_connected(self.instance.name)
         try:
             self.message = Message.claim(self.instance, self.text, self.provider.reports_early, self.retry_unknown)
         except SendUnderWay:

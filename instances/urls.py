@@ -1,6 +1,6 @@
 from django.urls import path
 
-from instances.api import instances, messages, subscriptions
+from instances.api import connection, instances, messages, subscriptions
 from instances.api.transports import declared_transports
 from instances.ingress.view import IngressView
 from instances.providers import ingress_endpoints
@@ -10,7 +10,11 @@ urlpatterns = [
     path("verify-creds", instances.VerifyCreds.as_view()),
     path("instance/create", instances.CreateInstance.as_view()),
     path("instance/fetchInstances", instances.FetchInstances.as_view()),
-    path("instance/connectionState/<str:name>", instances.ConnectionStateView.as_view()),
+    path("instance/connectionState/<str:name>", connection.ConnectionStateView.as_view()),
+    path("instance/connect/<str:name>", connection.ConnectInstance.as_view()),
+    path("instance/restart/<str:name>", connection.RestartInstance.as_view()),
+    path("instance/logout/<str:name>", connection.LogoutInstance.as_view()),
+    path("instance/setPresence/<str:name>", connection.SetPresence.as_view()),
     path("instance/rotateToken/<str:name>", instances.RotateToken.as_view()),
     path("instance/delete/<str:name>", instances.DeleteInstance.as_view()),
     path("websocket/set/<str:name>", subscriptions.SetWebsocket.as_view()),

@@ -1,4 +1,4 @@
-"""Routes of instances: create, find, rotate the token, delete."""
+"""Routes of instances: create, find, rotate the token, delete; `connection` has those of their connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from instances.access.rights import MANAGE, READ
 from instances.api.ignored import note_ignored
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
-    ConnectionStateAnswer,
     Created,
     Done,
     Error,
@@ -237,15 +236,6 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-class ConnectionStateView(APIView):
-    scope = READ
-
-    @extend_schema(responses={200: ConnectionStateAnswer})
-    def get(self, request: InstanceRequest, name: str) -> Response:
-        """Return the connection state: open, connecting or close."""
-        return Response({"instance": {"instanceName": name, "state": request.instance.connection_state}})
-
-
 class RotateToken(APIView):
     scope = MANAGE
 
@@ -272,7 +262,9 @@ class DeleteInstance(APIView):
 
     @extend_schema(responses={200: Done})
     def delete(self, request: InstanceRequest, name: str) -> Response:
-        """Delete the instance and disconnect its sockets; its events are kept until the retention ends."""
+        """Log the instance out, delete it and disconnect its sockets; its events are kept until the retention ends."""
         with transaction.atomic():
-            lock_instance(request).delete()
+            instance = lock_instance(request)
+            instance.log_out()
+            instance.delete()
         return Response(done("Instance deleted"))

@@ -225,6 +225,7 @@ def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> 
         name.capitalize(): next((subscription_row(row) for row in oldest_first if row.transport == name), None)
         for name in (Subscription.WEBSOCKET, *(transport.name for transport in declared_transports()))
     }
+    disconnection = instance.disconnection
     row: InstanceRow = {
         "id": str(instance.pk),
         "name": instance.name,
@@ -237,9 +238,9 @@ def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> 
         "businessId": instance.business_id,
         "token": _token(instance) if may_read_token else None,
         "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
-        "disconnectionReasonCode": None,
-        "disconnectionObject": None,
-        "disconnectionAt": None,
+        "disconnectionReasonCode": disconnection["disconnectionReasonCode"],
+        "disconnectionObject": disconnection["disconnectionObject"],
+        "disconnectionAt": disconnection["disconnectionAt"],
         "createdAt": iso(instance.created_at),
         "updatedAt": iso(instance.updated_at),
         "Chatwoot": None,

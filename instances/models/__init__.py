@@ -5,9 +5,11 @@ from instances.models.api_key import ApiKey
 from instances.models.contact import Chat, Contact
 from instances.models.early_status import EarlyStatus
 from instances.models.fingerprint import Fingerprint
+from instances.models.installation import Installation
 from instances.models.instance import ConnectionState, Instance
 from instances.models.message import Message, SendOutcomeUnknown, SendUnderWay
 from instances.models.message_states import MessageState
+from instances.models.proxy import Proxy
 from instances.models.subscription import Subscription
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "Contact",
     "EarlyStatus",
     "Fingerprint",
+    "Installation",
     "Instance",
     "Message",
     "MessageState",
+    "Proxy",
     "SendOutcomeUnknown",
     "SendUnderWay",
     "Subscription",

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import orjson
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -12,6 +13,7 @@ from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Length
 from django.db.models.lookups import LessThanOrEqual
+from django.utils import timezone
 
 from instances.crypto import Secret, digest, digests
 from instances.events import EventType, announce
@@ -26,6 +28,9 @@ class ConnectionState(models.TextChoices):
     CONNECTING = "connecting"
     CLOSE = "close"
 
+
+#: The code of a connection that was closed because the instance was logged out, as WhatsApp Web has it.
+LOGGED_OUT = 401
 
 #: Characters of a token that is not weak.
 MIN_TOKEN_LENGTH = 16
@@ -101,6 +106,9 @@ class Instance(models.Model):
     profile_name = PlainField(max_length=255, null=True, blank=True)
     profile_pic_url = models.TextField("profile picture URL", null=True, blank=True)
     connection_state = models.CharField(max_length=16, choices=ConnectionState, default=ConnectionState.CLOSE)
+    logged_out_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it was logged out; until it is connected again, it sends nothing."
+    )
     settings = JsonField(default=dict, blank=True)
     metadata = JsonField(default=dict, blank=True)
     token_digest = models.CharField(max_length=64, db_index=True, editable=False)
@@ -141,6 +149,10 @@ class Instance(models.Model):
         if not self.token_digest:
             self.give_token(new_token())
         state = self.__dict__.get("connection_state")
+        if state == ConnectionState.OPEN and self.__dict__.get("logged_out_at"):
+            self.logged_out_at = None  # whoever opens it ends the log-out, be it in the admin
+            if kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], "logged_out_at"}
         update_fields = kwargs.get("update_fields")
         keys = KEY_COLUMNS if update_fields is None else KEY_COLUMNS.intersection(update_fields)
         if update_fields is None or UNIQUE_COLUMNS.intersection(update_fields):
@@ -210,7 +222,40 @@ class Instance(models.Model):
         return any(self.__dict__[name] != stored[name] for name in names & {"name", "token_digest"})
 
     def _connection_update(self) -> dict[str, Any]:
-        return {"instance": self.name, "state": self.connection_state, "statusReason": 200}
+        reason = LOGGED_OUT if self.__dict__.get("logged_out_at") else 200
+        return {"instance": self.name, "state": self.connection_state, "statusReason": reason}
+
+    def log_out(self) -> bool:
+        """Close the connection until somebody opens it again, and announce it; return False if it is closed already.
+
+        Call it in a transaction that has locked the instance.
+        """
+        if self.connection_state == ConnectionState.CLOSE:
+            return False
+        self.connection_state, self.logged_out_at = ConnectionState.CLOSE, timezone.now()
+        announce(EventType.STATUS_INSTANCE, self, {"instance": self.name, "status": "closed"} | self.disconnection)
+        announce(EventType.LOGOUT_INSTANCE, self, None)
+        self.save(update_fields=["connection_state", "logged_out_at", "updated_at"])
+        return True
+
+    def reopen(self) -> None:
+        """Open the connection of an instance that the caller has locked, and announce it."""
+        self.connection_state = ConnectionState.OPEN
+        self.save(update_fields=["connection_state", "logged_out_at", "updated_at"])
+
+    @property
+    def disconnection(self) -> dict[str, Any]:
+        """The time and cause of a log-out by the names of Evolution API's rows; null where there was none."""
+        if self.logged_out_at is None:
+            return dict.fromkeys(("disconnectionAt", "disconnectionReasonCode", "disconnectionObject"))
+        at = self.logged_out_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        payload = {"statusCode": LOGGED_OUT, "error": "Unauthorized", "message": "Intentional Logout"}
+        cause = {"error": {"output": {"statusCode": LOGGED_OUT, "payload": payload}}, "date": at}
+        return {
+            "disconnectionAt": at,
+            "disconnectionReasonCode": LOGGED_OUT,
+            "disconnectionObject": orjson.dumps(cause).decode(),
+        }
 
     def give_token(self, token: str) -> None:
         """Set the instance's own token without saving it."""

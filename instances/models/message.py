@@ -198,6 +198,12 @@ class Message(models.Model):
             known.save()
         return known
 
+    @classmethod
+    def was_sent(cls, instance: Instance, request_id: str | None) -> bool:
+        """Return whether WhatsApp has accepted the message of an earlier request with this id."""
+        sent = cls.objects.filter(instance=instance, request_id=request_id, wa_id__isnull=False)
+        return request_id is not None and sent.exists()
+
     def _insert(self) -> None:
         try:
             self.save()

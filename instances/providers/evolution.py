@@ -43,6 +43,7 @@ class EvolutionChannel(Provider):
     members = {"number": "`numberId` of its payloads, the phone number"}
     unique = "number"
     number_is_phone = True
+    reports_state = True
     unavailable = "Method not available on Evolution Channel"
 
     @property

@@ -153,7 +153,9 @@ class PublishWork(Work):
         ]
         if known := [state for state in states if state in ConnectionState.values]:
             instance = Instance.objects.filter(pk=self.event_batch.instance.pk)
-            instance.update(connection_state=known[-1], updated_at=timezone.now())
+            # an engine that is connected again ends the log-out
+            ended = {"logged_out_at": None} if known[-1] == ConnectionState.OPEN else {}
+            instance.update(connection_state=known[-1], updated_at=timezone.now(), **ended)
 
     def _store_statuses(self) -> None:
         """Store the statuses of the messages.update that are recorded, where their messages are stored."""

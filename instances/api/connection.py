@@ -1,0 +1,107 @@
+"""Routes of an instance's connection to WhatsApp: its state, connect, restart, log out, presence."""
+
+from __future__ import annotations
+
+from django.db import models, transaction
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from instances.access.rights import MANAGE, READ, SEND
+from instances.api.fields import Choice
+from instances.api.ignored import note_ignored
+from instances.api.request import InstanceRequest, lock_instance
+from instances.api.responses import ConnectionStateAnswer, Done, Error, done
+from instances.api.serializers import RequestBody, validate
+from instances.api.views import ChannelView, unavailable
+from instances.errors import not_connected
+from instances.models import ConnectionState, Instance
+
+
+class ConnectionStateView(APIView):
+    scope = READ
+
+    @extend_schema(responses={200: ConnectionStateAnswer})
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        """Return the connection state: open, connecting or close."""
+        return Response(state_of(request.instance))
+
+
+def state_of(instance: Instance) -> ConnectionStateAnswer:
+    return {"instance": {"instanceName": instance.name, "state": instance.connection_state}}
+
+
+class ConnectInstance(ChannelView):
+    scope = MANAGE
+
+    @extend_schema(parameters=[OpenApiParameter("number")], responses={200: ConnectionStateAnswer, 400: Error})
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        """Open the connection of an instance that was logged out, and return its state.
+
+        There is no QR code and no pairing code: this server has no engine for WhatsApp Web, whose closed instances
+        answer 400. The state that an engine of the Evolution channel has reported stays as it is.
+        """
+        note_ignored(request.query_params)
+        instance = request.instance
+        if instance.connection_state != ConnectionState.OPEN:
+            if instance.provider.initial_state != ConnectionState.OPEN:
+                raise not_connected(name)
+            with transaction.atomic():
+                instance = lock_instance(request)
+                if instance.logged_out_at or not instance.provider.reports_state:
+                    instance.reopen()
+        return Response(state_of(instance))
+
+
+class RestartInstance(ChannelView):
+    scope = MANAGE
+
+    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error})
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        """Return the state of an open connection; nothing has to be restarted. Closed ones answer 400."""
+        instance = request.instance
+        needs_engine = instance.provider.initial_state != ConnectionState.OPEN
+        if needs_engine or instance.connection_state == ConnectionState.CLOSE:
+            raise not_connected(name)
+        return Response(state_of(instance))
+
+    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error})
+    def put(self, request: InstanceRequest, name: str) -> Response:
+        """Do the same as POST, as clients of Evolution API 1 expect."""
+        return self.post(request, name)
+
+
+class LogoutInstance(APIView):
+    scope = MANAGE
+
+    @extend_schema(responses={200: Done})
+    def delete(self, request: InstanceRequest, name: str) -> Response:
+        """Log the instance out: it sends nothing until it is connected again.
+
+        What its provider or engine reports is still recorded and delivered.
+        """
+        with transaction.atomic():
+            was_open = lock_instance(request).log_out()
+        return Response(done("Instance logged out" if was_open else "Instance was already disconnected"))
+
+
+class Presence(models.TextChoices):
+    UNAVAILABLE = "unavailable"
+    AVAILABLE = "available"
+    COMPOSING = "composing"
+    RECORDING = "recording"
+    PAUSED = "paused"
+
+
+class PresenceBody(RequestBody):
+    presence = Choice(Presence)
+
+
+class SetPresence(ChannelView):
+    scope = SEND
+
+    @extend_schema(request=PresenceBody, responses={400: Error})
+    def post(self, request: InstanceRequest, name: str) -> Response:
+        """Answer that the instance's channel cannot set the presence, which WhatsApp Web alone can."""
+        validate(PresenceBody(data=request.data))
+        raise unavailable(request.instance)
