@@ -11,6 +11,7 @@ from django.conf import settings
 
 from instances import errors
 from instances.access.gate import Gate
+from instances.access.path_spelling import spelled
 from instances.asgi import Application, Receive, Scope, Send, respond
 from instances.bounds.bound import bounds_of_proxies
 from instances.ingress.held_bytes import RETRY_AFTER
@@ -67,7 +68,7 @@ class SocketIO:
         if scope["type"] == "lifespan":
             await self.lifespan.serve(receive, send)
         else:
-            await self.gate(scope, receive, send)
+            await self.gate(spelled(scope) if scope["type"] == "http" else scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.lifespan.is_running:

@@ -309,10 +309,10 @@ async def test_an_incomplete_body_is_not_passed_on():
         ("POST", "/"),
         ("GET", "/instance/connectionState"),
         ("GET", "/instance/connectionState/"),
-        ("GET", "/instance/connectionState/{i}/"),
         ("GET", "/instance/connectionState/a/b"),
-        ("GET", "/Instance/connectionState/{i}"),
-        ("GET", "/instance/fetchInstances/"),
+        ("GET", "/instance/connectionState/{i}//"),
+        ("GET", "/Event/find/{i}"),
+        ("GET", "/event/find/{i}/"),
         ("GET", "/.env"),
     ],
 )
