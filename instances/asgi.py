@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 Scope = dict[str, Any]
@@ -94,6 +95,12 @@ def header_variables(headers: Headers, encoding: str = "latin-1") -> dict[str, s
     return {name: ",".join(each) for name, each in values.items()}
 
 
+@lru_cache(maxsize=256)
+def _encoded(name: str) -> bytes:
+    """Return the name of a header as ASGI has it."""
+    return name.lower().encode("latin-1", "replace")
+
+
 class AsgiHeaders(Mapping[str, str]):
     """The headers of an ASGI scope, by case-insensitive name; only a few are read, so none is parsed in advance."""
 
@@ -101,11 +108,20 @@ class AsgiHeaders(Mapping[str, str]):
         self._pairs = pairs
 
     def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1", "replace")
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        wanted = _encoded(name)  # Mapping's method would raise and catch an exception for each absent header
         values = [value for each, value in self._pairs if each == wanted]
         if not values:
-            raise KeyError(name)
-        return b",".join(values).decode("latin-1")
+            return default
+        return (values[0] if len(values) == 1 else b",".join(values)).decode("latin-1")
+
+    def __contains__(self, name: object) -> bool:
+        return self.get(str(name)) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))

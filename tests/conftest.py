@@ -11,13 +11,11 @@ from urllib.parse import urlsplit
 import hypothesis
 import psycopg
 import pytest
-from _pytest.runner import runtestprotocol
 from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
 from tests.server import ROOT, Server, migrated_database, milliseconds, server_environment
-from tests.watched import STALL
 
 # the same examples in every run: a test fails by a change of the code, not by chance
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
@@ -107,23 +105,6 @@ def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The environment of a server with the database of this session, in which each test creates its own instances."""
     with server_environment(migrated, tmp_path_factory.mktemp("data")) as variables:
         yield variables
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-    """Run a test, and once more if there was a stall: one that is the server's fault comes again.
-
-    On a busy machine a thread that lets go of the GIL time and again may take it back each time before another one has
-    a core, so it looks as if it had kept it.
-    """
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    if any(report.failed and STALL in report.longreprtext for report in reports):
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    for report in reports:
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,10 @@ def milliseconds(stall: str) -> int:
     return int(stall.removeprefix(STALL).split()[0])
 
 
+def _stalls_in(log: str) -> list[str]:
+    return [f"{STALL}{stall.split(END)[0]}" for stall in log.split(STALL)[1:]]
+
+
 class Server:
     """`manage.py serve` on a free port; servers with the same `environment` share a database."""
 
@@ -92,6 +96,7 @@ class Server:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.environment = inherited | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default"} | environment
         self.log = Path(environment["DATA_DIR"]) / f"server-{self.port}.log"
+        #: The end of what `new_stalls` has read of the log.
         self._checked = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._shell: subprocess.Popen[str] | None = None
@@ -141,13 +146,15 @@ class Server:
 
     def stalls(self) -> list[str]:
         """Return the stalls that the watchdog has logged so far, each with the stack of the thread that worked."""
-        return [f"{STALL}{stall.split(END)[0]}" for stall in self.log.read_text(errors="replace").split(STALL)[1:]]
+        return _stalls_in(self.log.read_text(errors="replace"))
 
     def new_stalls(self) -> list[str]:
         """Return the stalls that were logged since the last call; the stop of a server is not watched."""
-        stalls = self.stalls()
-        new, self._checked = stalls[self._checked :], len(stalls)
-        return new
+        with self.log.open("rb") as log:
+            log.seek(self._checked)
+            lines = log.read()
+        self._checked += len(lines)
+        return _stalls_in(lines.decode(errors="replace"))
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""

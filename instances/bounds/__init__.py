@@ -68,6 +68,36 @@ HEAD_LINES = bound(
     beyond="431, and the connection is closed",
     needs_serve=True,
 )
+CONNECTIONS = bound(
+    "LIMIT_CONNECTIONS",
+    50_000,
+    "connections",
+    Holder.PROCESS,
+    limits="open connections, websockets among them; at most as many as the system lets the process open files, but"
+    " for 256 that it needs itself",
+    beyond="the oldest that waits for a request, or sends its head, is closed for a new one; if all are at work, the"
+    " new one is closed",
+    needs_serve=True,
+)
+IDLE_CONNECTIONS = bound(
+    "LIMIT_IDLE_CONNECTIONS",
+    10_000,
+    "connections",
+    Holder.PROCESS,
+    limits="those of them that wait for a request, or send its head, of some 5 kB each",
+    beyond="the oldest one is closed",
+    needs_serve=True,
+)
+UNPARSED_BYTES = bound(
+    "LIMIT_UNPARSED_BYTES",
+    16 * 1024 * 1024,
+    "bytes",
+    Holder.PROCESS,
+    limits="heads that are not complete, and what clients send before an earlier request has its response, all"
+    " together",
+    beyond="the connection that has kept such bytes for the longest is closed",
+    needs_serve=True,
+)
 HEAD_SECONDS = bound(
     "LIMIT_HEAD_SECONDS",
     10,

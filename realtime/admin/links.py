@@ -39,13 +39,14 @@ def search(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     if event := _EVENT_ID.fullmatch(term):
         streams = Stream.objects.filter(epoch=event[1])
         return queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]))
-    if found := list(_seqs_about(term)):
-        return queryset.filter(reduce(or_, (Q(instance_id=pk, seq=seq) for pk, seq in found)))
-    condition = _of_instances(term)
+    found = [Q(instance_id=pk, seq=seq) for pk, seq in _seqs_about(term)]
     name, _, number = term.rpartition(" ")
-    if re.fullmatch("[0-9]{1,18}", number):
-        condition |= Q(_of_instances(name), seq=int(number))
-    return queryset.filter(condition)
+    is_seq = bool(re.fullmatch("[0-9]{1,18}", number))
+    if not found or is_seq:  # digits may be a WhatsApp id and a `seq`
+        found.append(_of_instances(term))
+    if is_seq:
+        found.append(Q(_of_instances(name), seq=int(number)))
+    return queryset.filter(reduce(or_, found))
 
 
 def _of_instances(name: str) -> Q:

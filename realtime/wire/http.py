@@ -30,6 +30,7 @@ from instances.bounds import (
 )
 from instances.ingress.transfer import Transfer
 from realtime.wire import rfc6455
+from realtime.wire.connections import connections
 from realtime.wire.turn import turn_of
 from realtime.wire.websocket import WebSocketProtocol
 
@@ -80,12 +81,16 @@ class LimitedProtocol(HttpToolsProtocol):
     #: The latest request that was passed to the application.
     _running: RequestResponseCycle | None = None
     #: Bytes that are parsed later: once earlier requests have their responses, or in another turn of the loop.
-    _unparsed = b""
+    _unparsed: bytes | memoryview = b""
     #: True once the body has a chunk.
     _is_chunked = False
     #: Time at which a refused client is disconnected, by the loop's clock, and bytes received since it was refused.
     _lingers_until: float | None = None
     _dropped = 0
+    #: True if the head is a websocket's handshake; None before that was looked at, once all of it has come.
+    _is_handshake: bool | None = None
+    #: False before the connection is open, once it is lost, and once it is a websocket's.
+    _is_counted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         # does all that uvicorn's method does, but that reads the addresses from a copy of the socket, which costs more
@@ -98,8 +103,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._turn = turn_of(self.loop)
         self._head_since = self.loop.time()
         self._check_timer = self.loop.call_later(CHECK_INTERVAL, self._check)
+        self._is_counted = True
+        if not connections.open(self):
+            transport.abort()
+
+    def give_way(self) -> None:
+        """Close at once: this process has no room for the connection."""
+        self._unparsed = b""  # a request at work may keep this object for a while
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            connections.close(self)
         self._stop_checks()
         super().connection_lost(exc)
         if self._running:  # uvicorn notifies only the last of pipelined requests
@@ -130,6 +146,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state)
         self.transport.set_protocol(protocol)
+        self._is_counted, protocol.on_lost = False, connections.hand_over(self)
         protocol.open(self.transport, cast(dict[str, Any], self.scope), self.url, accept, early)
         self.parser = None  # type: ignore[assignment] # it refers to this object, which is to be freed
 
@@ -139,20 +156,28 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # Receiving
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._lingers_until is not None:
             self._drop(data)
             return
         if self._unparsed:
-            self._unparsed += data
+            self._unparsed = b"".join((self._unparsed, data))
+            self._note_kept()
             return
         self._unset_keepalive_if_required()
         # uvicorn's limit for idle connections ends with any byte, even one that begins no request
         if self._head_since is None and self._body is None and self._is_idle:
             self._head_since = self.loop.time()
         self._parse(data)
+        self._note_kept()
 
-    def _parse(self, data: bytes) -> None:
+    def _note_kept(self) -> None:
+        """Note the bytes of an incomplete head, and those that wait for the response to an earlier request."""
+        if self._is_counted:
+            is_body = self._body is not None and not self.pipeline  # it is charged to the request, once it is parsed
+            connections.keep(self, 0 if is_body else self._head_size + len(self._unparsed))
+
+    def _parse(self, data: bytes | memoryview) -> None:
         """Parse piece by piece; keep the rest as bytes while requests are pipelined, or for another turn of the loop.
 
         A parsed request that waits for its turn takes some eighty times the memory of its bytes.
@@ -160,14 +185,14 @@ class LimitedProtocol(HttpToolsProtocol):
         start = self._parse_piece(data, 0)
         while start < len(data) and not self.pipeline and not self._turn.is_over:
             start = self._parse_piece(data, start)
-        self._unparsed = data[start:]
+        self._unparsed = memoryview(data)[start:]  # a copy in each turn would be quadratic
         if self._unparsed:
             self.flow.pause_reading()
             self.flow.is_deferred = True
             if not self.pipeline:
                 self.loop.call_soon(self._parse_rest)
 
-    def _parse_piece(self, data: bytes, start: int) -> int:
+    def _parse_piece(self, data: bytes | memoryview, start: int) -> int:
         """Parse the next piece. Returns its end or, where no more is to be parsed, the end of the data."""
         # no byte of a head beyond its limit is parsed; in a body, pieces as small as the limit leaves would be too many
         size = min(SMALL_PIECE_SIZE, HEAD_BYTES - self._head_size)
@@ -188,13 +213,13 @@ class LimitedProtocol(HttpToolsProtocol):
             return len(data)
         return start + len(piece)
 
-    def _end_head(self, data: bytes, end: int) -> int:
+    def _end_head(self, data: bytes | memoryview, end: int) -> int:
         """Open a websocket, or ignore the Upgrade header of the head that ends at `end`.
 
         Returns the end of what is parsed.
         """
         if self._should_upgrade():
-            self._open_websocket(data[end:])
+            self._open_websocket(bytes(data[end:]))
             return len(data)
         try:
             self._parse_without_upgrade()
@@ -224,7 +249,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self.data_received(data)
 
-    def _drop(self, data: bytes) -> None:
+    def _drop(self, data: bytes | memoryview) -> None:
         self._dropped += len(data)
         if self._dropped > LINGER_BYTES:
             self.transport.abort()
@@ -235,7 +260,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def on_message_begin(self) -> None:
-        self._head_since = self.loop.time()
+        self._head_since, self._is_handshake = self.loop.time(), None
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -250,12 +275,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
         RFC 9110, section 7.8: a server may ignore the header. Proxies add it to requests that are no handshakes.
         """
-        names = {name for name, _ in self.headers}
-        return (
-            not names.isdisjoint((b"sec-websocket-key", b"sec-websocket-version"))
-            and b"websocket" in _tokens(self.headers, b"upgrade")
-            and b"upgrade" in _tokens(self.headers, b"connection")
-        )
+        if self._is_handshake is None:
+            names = {name for name, _ in self.headers}
+            self._is_handshake = (
+                not names.isdisjoint((b"sec-websocket-key", b"sec-websocket-version"))
+                and b"websocket" in _tokens(self.headers, b"upgrade")
+                and b"upgrade" in _tokens(self.headers, b"connection")
+            )
+        return self._is_handshake
 
     @property
     def _is_parsed_again(self) -> bool:
@@ -291,10 +318,13 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
+        connections.begin(self)
         self._turn.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._is_idle and self._is_counted:
+            connections.end(self)
         if self._unparsed and not self.pipeline:
             self.loop.call_soon(self._parse_rest)
 
@@ -365,6 +395,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._body:
             self.cycle.disconnected = True  # or the application would respond, too
             self.cycle.message_event.set()
+        if self._is_counted:
+            connections.end(self)
         # closing with unread data would reset the connection, and the client might lose the response
         self._lingers_until = self.loop.time() + LINGER_SECONDS
         if self.transport.can_write_eof():

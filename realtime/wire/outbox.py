@@ -109,8 +109,9 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        #: The connections with pending frames.
+        #: The connections with pending frames that the next flush writes, and those that are left of a flush under way.
         self._dirty: list[Writable] = []
+        self._left: list[Writable] = []
         #: The earliest time of the next flush, by the monotonic clock.
         self._next_at = 0.0
         #: Seconds that a flush has taken in the turns before this one.
@@ -118,7 +119,7 @@ class Outbox:
 
     def push(self, connections: Iterable[Writable], frame: bytes) -> None:
         """Append a frame to the pending frames of these connections."""
-        was_empty = not self._dirty
+        is_idle = not self._dirty and not self._left
         enqueue = self._dirty.append
         extended: dict[FrameChain, FrameChain] = {}
         last = chain = None
@@ -131,7 +132,7 @@ class Outbox:
             if pending is EMPTY:
                 enqueue(connection)
             connection.pending = chain  # type: ignore[assignment]
-        if was_empty and self._dirty:
+        if is_idle and self._dirty:
             self._schedule_flush()
 
     def _schedule_flush(self) -> None:
@@ -143,16 +144,22 @@ class Outbox:
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write all pending frames, in several turns where that takes long."""
+        """Write all pending frames, in several turns where that takes long.
+
+        Connections that have been written to meanwhile wait for the next flush: it joins more frames.
+        """
         began_at = time.monotonic()
-        dirty, self._dirty = self._dirty, []
-        for start in range(0, len(dirty), WRITES_AT_ONCE):
+        if self._left:
+            connections, self._left = self._left, []
+        else:
+            connections, self._dirty = self._dirty, []
+        for start in range(0, len(connections), WRITES_AT_ONCE):
             if start and time.monotonic() > began_at + MAX_FLUSH:
-                self._dirty = dirty[start:] + self._dirty
+                self._left = connections[start:]
                 self._took += time.monotonic() - began_at
                 asyncio.get_running_loop().call_soon(self.flush)
                 return
-            for connection in dirty[start : start + WRITES_AT_ONCE]:
+            for connection in connections[start : start + WRITES_AT_ONCE]:
                 pending, connection.pending = connection.pending, EMPTY
                 try:
                     connection.write(pending.join())
@@ -161,3 +168,5 @@ class Outbox:
         ended_at = time.monotonic()
         took, self._took = self._took + ended_at - began_at, 0.0
         self._next_at = ended_at + min(took, MAX_GAP) if took > LONG_FLUSH else 0.0
+        if self._dirty:
+            self._schedule_flush()

@@ -93,6 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_waiter",
         "_writable",
         "is_paused",
+        "on_lost",
         "on_resume",
         "transport",
     )
@@ -124,6 +125,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._accept = b""
         self.is_paused = False
         self.on_resume: Callable[[], None] = _do_nothing
+        #: Called once the connection is lost.
+        self.on_lost: Callable[[], None] = _do_nothing
 
     def open(self, transport: asyncio.Transport, http: dict[str, Any], url: bytes, accept: bytes, early: bytes) -> None:
         """Take over a connection after its handshake, and run the application.
@@ -187,6 +190,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
+        self.on_lost()
         self._state = ReadyState.CLOSED
         self._release()
         self._set_end(NO_CLOSE)

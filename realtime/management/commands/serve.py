@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from instances.bounds import MESSAGE_BYTES
 from realtime.operation.variables import warn_of_unknown_variables
+from realtime.wire.connections import FEW_CONNECTIONS, most_connections
 from realtime.wire.server import bind, run
 
 try:
@@ -33,6 +34,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, address: str, workers: int, **options: Any) -> None:
         host, port = _host_and_port(address)
         _allow_many_files()
+        if most_connections() < FEW_CONNECTIONS:
+            self.stderr.write(
+                f"The system lets this process open few files: no more than {most_connections():,} clients can be "
+                "connected. Raise its limit: `ulimit -Hn`, LimitNOFILE= of systemd, --ulimit nofile= of Docker."
+            )
         if workers > 1 and settings.IS_SQLITE:
             raise CommandError(
                 "SQLite is written by one process at a time: for several workers set DATABASE_URL to PostgreSQL"

@@ -60,6 +60,9 @@ def test_events_and_deliveries_are_found_by_id_seq_and_whatsapp_id(admin_page, s
         assert (str(event["seq"]), "messages.upsert") in zip(
             names(admin_page, "seq"), names(admin_page, "type"), strict=True
         )
+    server.receive(other, "Ho", id=str(event["seq"]))
+    admin_page.goto(f"{at('changelist', Event)}?q={event['seq']}&instance_id={instance.id}")
+    assert names(admin_page, "seq") == [str(event["seq"])]
     admin_page.goto(f"{at('changelist', Event)}?q=nobody-has-this")
     assert names(admin_page) == []
 
