@@ -87,6 +87,7 @@ CORS_ORIGIN = VARIABLES.items("CORS_ORIGIN", default=["*"])
 for _origin in CORS_ORIGIN:
     if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/@?#]+", _origin):
         VARIABLES.refuse("CORS_ORIGIN", "* or origins, separated by commas, such as https://panel.example.com", _origin)
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 CORS_ALLOW_ALL_ORIGINS = "*" in CORS_ORIGIN
 CORS_ALLOWED_ORIGINS = [origin for origin in CORS_ORIGIN if origin != "*"]
 CORS_ALLOW_HEADERS = [
@@ -99,7 +100,21 @@ CORS_ALLOW_HEADERS = [
     "x-requested-with",
 ]
 CORS_EXPOSE_HEADERS = ["X-Ignored-Members"]
-CORS_URLS_REGEX = r"^/(?!admin/)"
+#: Methods that pages of other origins may use.
+CORS_ALLOW_METHODS = [method.upper() for method in VARIABLES.items("CORS_METHODS", default=_METHODS)]
+for _method in CORS_ALLOW_METHODS:
+    if _method not in _METHODS:
+        VARIABLES.refuse("CORS_METHODS", f"methods, separated by commas, of {', '.join(_METHODS)}", _method)
+#: True if pages of the listed origins may send their cookies along, and read what is answered.
+CORS_ALLOW_CREDENTIALS = VARIABLES.flag("CORS_CREDENTIALS", default=False)
+if CORS_ALLOW_CREDENTIALS and not {"*", "null"}.isdisjoint(CORS_ORIGIN):
+    VARIABLES.errors.append(
+        "CORS_CREDENTIALS needs CORS_ORIGIN to list the origins, such as https://panel.example.com: with * or null any"
+        " page could act as whoever looks at it"
+    )
+#: Beginnings of paths of which no page of another origin may read anything.
+PATHS_WITHOUT_CORS = ("/admin/", "/console/", "/docs/")
+CORS_URLS_REGEX = f"^(?!{'|'.join(PATHS_WITHOUT_CORS)})"
 
 #: Reverse proxies whose X-Forwarded-For is trusted.
 TRUSTED_PROXIES = VARIABLES.networks("TRUSTED_PROXIES")
@@ -234,8 +249,8 @@ EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
 WEBSOCKET_ENABLED = VARIABLES.flag("WEBSOCKET_ENABLED", default=True)
 #: True if the namespace `/` receives every event of every instance.
 WEBSOCKET_GLOBAL_EVENTS = VARIABLES.flag("WEBSOCKET_GLOBAL_EVENTS", default=True)
-#: TCP peers that may join without a key.
-WEBSOCKET_ALLOWED_HOSTS = VARIABLES.networks("WEBSOCKET_ALLOWED_HOSTS")
+#: TCP peers that may join without a key. `*` is no such peer: it means any host in Evolution API, and each needs a key.
+WEBSOCKET_ALLOWED_HOSTS = VARIABLES.networks("WEBSOCKET_ALLOWED_HOSTS", without="*")
 #: Bytes of events that are buffered for a slow client; beyond it they are dropped, and read from the log again later.
 WEBSOCKET_MAX_BUFFER = bounds.WEBSOCKET_MAX_BUFFER
 SOCKET_IO_CLIENT = BASE_DIR / "node_modules" / "socket.io-client" / "dist"

@@ -22,7 +22,7 @@ _FALSE = ("false", "0", "no", "n", "off")
 #: Variables that begin like ours and are others': those that Evolution API 2.4 and its earlier versions read and we do
 #: not, of https://doc.evolution-api.com/v2/en/env, and those of RabbitMQ's and PostgreSQL's own images.
 _OTHERS = (
-    *("SERVER_NAME", "SERVER_TYPE", "SERVER_DISABLE_*", "CORS_METHODS", "CORS_CREDENTIALS", "LOG_COLOR", "LOG_BAILEYS"),
+    *("SERVER_NAME", "SERVER_TYPE", "SERVER_DISABLE_*", "LOG_COLOR", "LOG_BAILEYS"),
     *("EVENT_EMITTER_MAX_LISTENERS", "EVOLUTION_OPERATOR_EMAIL", "WA_BUSINESS_LANGUAGE", "WEBHOOK_GLOBAL_BASE64"),
     *("DATABASE_ENABLED", "DATABASE_PROVIDER", "DATABASE_CONNECTION_*", "DATABASE_SAVE_*", "DATABASE_DELETE_*"),
     *("AUTHENTICATION_TYPE", "AUTHENTICATION_EXPOSE_*", "AUTHENTICATION_JWT_*", "AUTHENTICATION_INSTANCE_*"),
@@ -112,10 +112,12 @@ class Variables:
             return None
         return float(value)
 
-    def networks(self, name: str) -> list[IPv4Network | IPv6Network]:
-        """Return addresses and CIDRs; `*` is refused, as it would allow every client."""
+    def networks(self, name: str, without: Collection[str] = ()) -> list[IPv4Network | IPv6Network]:
+        """Return addresses and CIDRs; `*` is refused, as it would allow every client. Items `without` are left out."""
         found = []
         for item in self.items(name):
+            if item in without:
+                continue
             try:
                 found.append(ip_network(item, strict=False))
             except ValueError:

@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 
 from instances import errors
 from instances.access.client_address import client_address
-from instances.asgi import Application, AsgiHeaders, Message, Receive, Scope, Send, respond
+from instances.asgi import Application, AsgiHeaders, Headers, Message, Receive, Scope, Send, respond
 
 #: Characters of an Origin that are looked at: no host's name makes a longer one.
 MAX_ORIGIN = 300
@@ -157,7 +157,7 @@ def response_headers(method: str, path: str, origin: str | None) -> tuple[tuple[
     """Return the headers that every response to such a request has, unless it has others of these names."""
     return _django_headers(
         "OPTIONS" if method == "OPTIONS" else "GET",
-        "/admin/" if path.startswith("/admin/") else "/",
+        next((beginning for beginning in settings.PATHS_WITHOUT_CORS if path.startswith(beginning)), "/"),
         None if origin is None else origin[:MAX_ORIGIN],
     )
 
@@ -223,8 +223,25 @@ def _is_preflight(scope: Scope, headers: Mapping[str, str]) -> bool:
     return (
         scope.get("method") == "OPTIONS"
         and "access-control-request-method" in headers
-        and not scope["path"].startswith("/admin/")
+        and not scope["path"].startswith(settings.PATHS_WITHOUT_CORS)
     )
+
+
+def _completed(given: list[tuple[bytes, bytes]], ours: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers with those of ours that are missing, and with our Vary in theirs."""
+    names = {name.lower() for name, _ in given}
+    for name, value in ours:
+        if name not in names:
+            given.append((name, value))
+        elif name == b"vary":
+            given = [(each, _with_vary(text, value) if each.lower() == b"vary" else text) for each, text in given]
+    return given
+
+
+def _with_vary(given: bytes, ours: bytes) -> bytes:
+    """Return the value of a Vary with another field: a cache must keep what each origin gets apart."""
+    fields = {field.strip().lower() for field in given.split(b",")}
+    return given if ours.lower() in fields or b"*" in fields else given + b", " + ours
 
 
 class Responder:
@@ -240,10 +257,8 @@ class Responder:
         """Send a message of the application's on."""
         if message["type"] == "http.response.start":
             self._has_begun = True
-            given = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in given}
             ours = response_headers(self._scope["method"], self._scope["path"], self._origin)
-            message = message | {"headers": given + [header for header in ours if header[0] not in names]}
+            message = message | {"headers": _completed(list(message.get("headers", ())), ours)}
         await self._send(message)
 
     async def refuse(self, receive: Receive, status: int, message: str) -> None:
