@@ -51,6 +51,8 @@ class InboundMessage(Change):
     #: Seconds since 1970, by WhatsApp's clock.
     timestamp: int
     from_me: bool = False
+    #: The other address of the chat, where both are known: an @lid beside a phone number's address, or the reverse.
+    remote_jid_alt: str | None = None
     participant: str | None = None
     push_name: str | None = None
     profile_pic_url: str | None = None
@@ -75,8 +77,8 @@ class InboundMessage(Change):
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the model `Message`."""
-        names = ("remote_jid", "participant", "from_me", "push_name", "type", "content", "context", "extra")
-        return {name: getattr(self, name) for name in (*names, "timestamp", "status")}
+        names = ("remote_jid", "remote_jid_alt", "participant", "from_me", "push_name", "type", "content", "context")
+        return {name: getattr(self, name) for name in (*names, "extra", "timestamp", "status")}
 
 
 def status_key(message_id: str, status: str, jid: str) -> str:

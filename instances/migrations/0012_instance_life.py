@@ -10,7 +10,7 @@ import instances.fields
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('instances', '0008_early_statuses'),
+        ('instances', '0011_count_messages'),
     ]
 
     operations = [

@@ -2,13 +2,15 @@
 
 from instances.models.access_revision import AccessRevision
 from instances.models.api_key import ApiKey
-from instances.models.contact import Chat, Contact
+from instances.models.chat import Chat, MessageCount
+from instances.models.contact import Contact
 from instances.models.early_status import EarlyStatus
 from instances.models.fingerprint import Fingerprint
 from instances.models.installation import Installation
 from instances.models.instance import ConnectionState, Instance
 from instances.models.message import Message, SendOutcomeUnknown, SendUnderWay
 from instances.models.message_states import MessageState
+from instances.models.message_status import MessageStatus
 from instances.models.proxy import Proxy
 from instances.models.subscription import Subscription
 
@@ -23,7 +25,9 @@ __all__ = [
     "Installation",
     "Instance",
     "Message",
+    "MessageCount",
     "MessageState",
+    "MessageStatus",
     "Proxy",
     "SendOutcomeUnknown",
     "SendUnderWay",

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
-from django.utils import timezone
 
 from instances.changes import InboundMessage
 from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.instance import Instance
-from instances.sql import insert, load, select
+from instances.sql import insert, load
 
 #: An event to announce, with its `data`.
 Announcement = tuple[EventType, dict[str, Any]]
@@ -28,6 +27,7 @@ class Contact(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("instance", "remote_jid"), name="contact_is_stored_once"),)
+        indexes = (models.Index(fields=("instance", "-id"), name="contact_newest_first"),)
         ordering = ("-id",)
 
     def __str__(self) -> str:
@@ -93,41 +93,3 @@ class _Upsert:
             self.changed[jid] = contact
         contact.__dict__.update(known)
         return contact, False, is_changed
-
-
-class Chat(models.Model):
-    """A conversation of an instance."""
-
-    instance = models.ForeignKey(Instance, models.CASCADE, related_name="chats")
-    remote_jid = models.CharField("remote JID", max_length=255)
-    name = PlainField(max_length=255, null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        constraints = (models.UniqueConstraint(fields=("instance", "remote_jid"), name="chat_is_stored_once"),)
-        ordering = ("-updated_at",)
-
-    def __str__(self) -> str:
-        return self.name or self.remote_jid
-
-    @classmethod
-    def touch(cls, instance: Instance, inbounds: Sequence[InboundMessage]) -> list[list[Announcement]]:
-        """Store the messages' chats or their `updated_at`. Return the events to announce for each message, in order."""
-        jids = {inbound.remote_jid for inbound in inbounds}
-        stored = dict(select(cls, ("remote_jid", "id"), instance.pk, "remote_jid", jids))
-        if stored:
-            cls.objects.filter(pk__in=stored.values()).update(updated_at=timezone.now())
-        new: dict[str, Any] = {}
-        announcements = []
-        for inbound in inbounds:
-            jid = inbound.remote_jid
-            is_new = jid not in stored and jid not in new
-            if is_new:
-                name = inbound.push_name if inbound.named_jid == jid else None
-                new[jid] = cls(instance=instance, remote_jid=jid, name=name)
-            event_data = {"remoteJid": jid, "instanceId": str(instance.pk)}
-            event_types = [EventType.CHATS_UPSERT] if is_new else [EventType.CHATS_UPDATE, EventType.CHATS_UPSERT]
-            announcements.append([(event_type, event_data) for event_type in event_types if inbound.always_upserts])
-        insert(new.values(), ignore_conflicts=True)
-        return announcements

@@ -55,13 +55,11 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
         """Annotate each instance with `message_count`, `contact_count` and `chat_count`."""
 
         # raw SQL: compiling the expressions costs Django more than all the rest of fetchInstances
-        def count(model: str, condition: str = "") -> Any:
-            query = (
-                f"SELECT COUNT(*) FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id{condition}"  # noqa: S608
-            )
+        def count(model: str, number: str = "COUNT(*)") -> Any:
+            query = f"SELECT {number} FROM instances_{model} AS c WHERE c.instance_id = instances_instance.id"  # noqa: S608
             return RawSQL(f"({query})", (), models.IntegerField())  # noqa: S611 (there is no input in it)
 
-        messages = count("message", " AND c.wa_id IS NOT NULL")  # without sends that have no result
+        messages = count("messagecount", "COALESCE(MAX(c.count), 0)")
         return self.annotate(message_count=messages, contact_count=count("contact"), chat_count=count("chat"))
 
     def with_token_strength(self) -> InstanceQuerySet:

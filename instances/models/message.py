@@ -13,10 +13,13 @@ from django.utils import timezone
 from instances.changes import CALLBACK_PREFIX, InboundMessage, OutgoingText, StatusReport, status_key
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
-from instances.models.contact import Chat, Contact
+from instances.models.chat import Chat
+from instances.models.contact import Contact
 from instances.models.early_status import EarlyStatus
 from instances.models.instance import Instance
 from instances.models.message_states import REPORTED, MessageState, is_step, reported_state
+from instances.models.message_status import MessageStatus, StatusOf
+from instances.models.stored_messages import MessageQuerySet
 from instances.sql import insert, select
 
 #: Digits at the end of a phone number by which WhatsApp's form of it is compared with the sender's.
@@ -45,6 +48,9 @@ class Message(models.Model):
         max_length=255, null=True, help_text="The sender's own id of the request: a repeat sends nothing."
     )
     remote_jid = models.CharField("remote JID", max_length=255)
+    remote_jid_alt = models.CharField(
+        "other JID", max_length=255, null=True, help_text="The other address of the chat, where both are known."
+    )
     participant = models.CharField(max_length=255, null=True)
     from_me = models.BooleanField(default=False)
     push_name = PlainField(max_length=255, null=True)
@@ -57,6 +63,8 @@ class Message(models.Model):
     status = models.CharField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)  # of a send that is repeated, the time of the repeat
 
+    objects = MessageQuerySet.as_manager()
+
     class Meta:
         ordering = ("-id",)
         constraints = (
@@ -64,12 +72,29 @@ class Message(models.Model):
             models.UniqueConstraint(fields=("instance", "request_id"), name="message_is_sent_once"),
         )
         indexes = (
-            models.Index(fields=("instance", "remote_jid", "-timestamp")),
+            models.Index(
+                fields=("instance", "-timestamp", "-id"), condition=Q(wa_id__isnull=False), name="message_newest_first"
+            ),
+            models.Index(
+                fields=("instance", "remote_jid", "-timestamp", "-id"),
+                condition=Q(wa_id__isnull=False),
+                name="message_of_chat",
+            ),
+            models.Index(
+                fields=("instance", "remote_jid_alt", "-timestamp", "-id"),
+                condition=Q(remote_jid_alt__isnull=False),
+                name="message_of_other_jid",
+            ),
             models.Index(fields=("created_at",), condition=Q(wa_id=None), name="message_without_result"),
         )
 
     def __str__(self) -> str:
         return f"{self.type} {self.wa_id}"
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        if self.wa_id is None:
+            return super().delete(*args, **kwargs)
+        return Message.objects.filter(pk=self.pk).delete()  # with its statuses, and counted
 
     def event_keys(self) -> list[str]:
         """Return the dedupe keys of the events about it."""
@@ -79,11 +104,17 @@ class Message(models.Model):
         reported = [status_key(self.wa_id, word, jid) for word in (*REPORTED, "DELETED") for jid in jids]
         return [_received_key(self.wa_id), _sent_key(self.wa_id), *reported]
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """WhatsApp's key of the message, as events and rows hold it."""
+        key = {"remoteJid": self.remote_jid, "fromMe": self.from_me, "id": self.wa_id}
+        others = {"participant": self.participant, "remoteJidAlt": self.remote_jid_alt}
+        return key | {name: value for name, value in others.items() if value}
+
     def as_event(self) -> dict[str, Any]:
         """Return Evolution API's message object, the `data` of messages.upsert and send.message."""
-        key = {"remoteJid": self.remote_jid, "fromMe": self.from_me, "id": self.wa_id}
         data = {
-            "key": key | ({"participant": self.participant} if self.participant else {}),
+            "key": self.key,
             "pushName": self.push_name,
             "status": self.status,
             "message": self.content,
@@ -281,6 +312,8 @@ class Message(models.Model):
         if is_step(state, reported_state(status)):
             message.status, message.extra = status, ({} if message is self else message.extra)
         message.save()
+        if message is self:
+            Chat.count(message.instance, message)
         event_data = message.as_event()
         announce(EventType.SEND_MESSAGE, message.instance, event_data, dedupe_key=_sent_key(wa_id))
         for early in EarlyStatus.objects.filter(instance=message.instance, wa_id=wa_id):
@@ -345,41 +378,51 @@ class Message(models.Model):
         locked.
         """
         with transaction.atomic():
-            is_known = cls.objects.filter(instance=instance, wa_id=report.id).exists()
-            if not is_known and (send := cls._find_by_callback_data(instance, report.callback_data)):
+            message = cls._known(instance, report.id)
+            if not message and (send := cls._find_by_callback_data(instance, report.callback_data)):
                 send._settle(report.id, MessageState.PENDING)
-                is_known = True
-            is_early = not is_known and cls._may_be_of_a_send(instance, report.remote_jid)
-            if not (is_early and EarlyStatus.keep(instance, report)):
-                cls._take_due_report(instance, report)
+                message = cls._known(instance, report.id)
+            if message:
+                message._take_report(report)
+            elif not (cls._may_be_of_a_send(instance, report.remote_jid) and EarlyStatus.keep(instance, report)):
+                _announce_report(instance, report)
+
+    @classmethod
+    def _known(cls, instance: Instance, wa_id: str) -> Self | None:
+        """Return the message with this WhatsApp id, if it is stored."""
+        message = cls.objects.filter(instance=instance, wa_id=wa_id).first()
+        if message:
+            message.instance = instance
+        return message
 
     @classmethod
     def _take_due_report(cls, instance: Instance, report: StatusReport) -> None:
         """Announce a report that waits for nothing, and store its status if its message is stored."""
-        message = cls.objects.filter(instance=instance, wa_id=report.id).first()
-        if message is None:
+        if message := cls._known(instance, report.id):
+            message._take_report(report)
+        else:
             _announce_report(instance, report)
-            return
-        message.instance = instance
-        message._take_report(report)
 
     def _take_report(self, report: StatusReport) -> None:
-        """Announce a report on this message, and store its status if it is a step forward."""
+        """Announce and store a report on this message, and make it the message's status if it is a step forward."""
         if self._take_status(report.status):
             self.save(update_fields=["status"])
+        MessageStatus.append([StatusOf(self, report.status, report.participant or report.remote_jid)])
         _announce_report(self.instance, report, self)
 
     @classmethod
-    def store_statuses(cls, instance: Instance, statuses: Sequence[tuple[str, str]]) -> None:
-        """Store statuses that an engine has announced itself, by the messages' ids, where they are a step forward.
+    def store_statuses(cls, instance: Instance, reports: Sequence[tuple[str, str, str | None]]) -> None:
+        """Store statuses that an engine has announced itself: the messages' ids, the words, and the participants.
 
-        Call it in a transaction with the instance locked.
+        Those that are a step forward become the messages' status. Call it in a transaction with the instance locked.
         """
-        messages = cls.objects.filter(instance=instance, wa_id__in={wa_id for wa_id, _ in statuses})
-        by_id = {message.wa_id: message for message in messages.only("wa_id", "status")}
-        changed = [by_id[wa_id] for wa_id, word in statuses if wa_id in by_id and by_id[wa_id]._take_status(word)]
-        for message in {message.pk: message for message in changed}.values():
+        messages = cls.objects.filter(instance=instance, wa_id__in={wa_id for wa_id, _, _ in reports})
+        by_id = {message.wa_id: message for message in messages.only("instance", "wa_id", "remote_jid", "status")}
+        known = [(by_id[wa_id], word, participant) for wa_id, word, participant in reports if wa_id in by_id]
+        changed = {message.pk: message for message, word, _ in known if message._take_status(word)}
+        for message in changed.values():
             message.save(update_fields=["status"])
+        MessageStatus.append(StatusOf(message, word, who or message.remote_jid) for message, word, who in known)
 
     @classmethod
     def _may_be_of_a_send(cls, instance: Instance, remote_jid: str) -> bool:

@@ -67,6 +67,7 @@ class EvolutionChannel(Provider):
                 number=number,
                 id=_optional_text(key, "id", "key.") or str(uuid.uuid4()),
                 remote_jid=_text(key, "remoteJid", "key."),
+                remote_jid_alt=_optional_text(key, "remoteJidAlt", "key.") or None,
                 participant=_optional_text(key, "participant", "key."),
                 from_me=from_me,
                 push_name=_optional_text(payload, "pushName", limit=None),
@@ -122,6 +123,9 @@ def _text(holder: dict[str, Any], name: str, path: str = "") -> str:
 class EvolutionKey(serializers.Serializer):
     remoteJid = serializers.RegexField(NO_NUL, max_length=MAX_ID_LENGTH)
     id = serializers.RegexField(NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_ID_LENGTH)
+    remoteJidAlt = serializers.RegexField(
+        NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_ID_LENGTH
+    )
     fromMe = serializers.BooleanField(required=False)
     participant = serializers.RegexField(
         NO_NUL, required=False, allow_null=True, allow_blank=True, max_length=MAX_ID_LENGTH

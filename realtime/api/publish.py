@@ -34,6 +34,8 @@ from realtime.log.models import EventDraft, Recorded, subscriptions_of
 from realtime.log.recorder import EventBatch, event_batch
 
 JSON = "application/json"
+#: Characters of an address in a column.
+MAX_JID_LENGTH = 255
 
 
 class Publish(APIView):
@@ -169,14 +171,18 @@ class PublishWork(Work):
             Message.store_statuses(self.event_batch.instance, statuses)
 
 
-def _status(report: Any) -> tuple[str, str] | None:
-    """Return the id of the message and the status in the data of a messages.update, if it has both."""
+def _status(report: Any) -> tuple[str, str, str | None] | None:
+    """Return the id of the message, its status and the participant in the data of a messages.update.
+
+    None if it lacks id or status; the participant is None where it is no address.
+    """
     if not isinstance(report, dict):
         return None
-    wa_id, word = report.get("keyId"), report.get("status")
+    wa_id, word, participant = report.get("keyId"), report.get("status"), report.get("participant")
     if not isinstance(wa_id, str) or not isinstance(word, str) or "\x00" in wa_id:
         return None
-    return wa_id, word
+    is_address = isinstance(participant, str) and 0 < len(participant) <= MAX_JID_LENGTH and "\x00" not in participant
+    return wa_id, word, participant if is_address else None
 
 
 def _row(epoch: str, draft: EventDraft, recorded: Recorded) -> PublishedRow:
