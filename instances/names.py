@@ -10,10 +10,16 @@ from django.core.exceptions import ValidationError
 #: Characters that end a URL segment or a Socket.IO namespace: a name is both, unescaped.
 FORBIDDEN_IN_NAMES = "/\\,?#"
 MAX_NAME_LENGTH = 255
-#: The rules of `validate_name` as an ECMAScript regular expression, for the OpenAPI document.
+#: The white space that JavaScript's `trim` removes, and so Evolution API from around a new name.
+TRIMMED = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+_TRIMMED = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]*"
+#: The rules of `validate_name`, for a name that is trimmed first, as an ECMAScript regular expression for OpenAPI.
 NAME_PATTERN = (
-    r"^(?!\.{1,2}$)[^\s/\\,?#\x00-\x1f\x7f-\x9f]"
-    r"([^/\\,?#\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s/\\,?#\x00-\x1f\x7f-\x9f])?$"
+    rf"^{_TRIMMED}(?!\.{{1,2}}{_TRIMMED}$)[^\s/\\,?#\x00-\x1f\x7f-\x9f\ufeff]"
+    r"([^/\\,?#\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s/\\,?#\x00-\x1f\x7f-\x9f\ufeff])?" + _TRIMMED + "$"
 )
 
 

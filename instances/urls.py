@@ -1,6 +1,6 @@
 from django.urls import path
 
-from instances.api import connection, instances, messages, subscriptions
+from instances.api import connection, instances, messages, proxy, settings, subscriptions
 from instances.api.transports import declared_transports
 from instances.ingress.view import IngressView
 from instances.providers import ingress_endpoints
@@ -17,6 +17,10 @@ urlpatterns = [
     path("instance/setPresence/<str:name>", connection.SetPresence.as_view()),
     path("instance/rotateToken/<str:name>", instances.RotateToken.as_view()),
     path("instance/delete/<str:name>", instances.DeleteInstance.as_view()),
+    path("settings/set/<str:name>", settings.SetSettings.as_view()),
+    path("settings/find/<str:name>", settings.FindSettings.as_view()),
+    path("proxy/set/<str:name>", proxy.SetProxy.as_view()),
+    path("proxy/find/<str:name>", proxy.FindProxy.as_view()),
     path("websocket/set/<str:name>", subscriptions.SetWebsocket.as_view()),
     path("websocket/find/<str:name>", subscriptions.FindWebsocket.as_view()),
     path("websocket/token/<str:name>", subscriptions.MintToken.as_view()),

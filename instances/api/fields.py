@@ -14,7 +14,7 @@ from rest_framework.exceptions import ErrorDetail
 from instances.bounds import LIST_ITEMS, TEXT_CHARACTERS
 from instances.events import SUBSCRIBABLE, EventType, describe_unknown_event
 from instances.integrations import integrations
-from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, is_number, validate_name
+from instances.names import MAX_NAME_LENGTH, NAME_PATTERN, TRIMMED, is_number, validate_name
 from instances.spelling import nearest
 
 #: Characters in a number; leaves room in a column of 255 for the `@s.whatsapp.net` of a JID.
@@ -49,9 +49,13 @@ class Text(serializers.CharField):
 
 
 class Flag(serializers.Field):
-    """A JSON boolean; strings and numbers are not converted."""
+    """A JSON boolean; strings and numbers are not converted. `only` is the value that a body of its kind has."""
 
     default_error_messages = dict.fromkeys(("type", "null"), "is not of a type(s) boolean")
+
+    def __init__(self, only: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.only = only
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -62,7 +66,7 @@ class Flag(serializers.Field):
         return bool(value)
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "boolean"}
+        return {"type": "boolean"} | ({} if self.only is None else {"enum": [self.only]})
 
 
 class Object(serializers.Field):
@@ -188,10 +192,13 @@ class Token(Text):
 
 
 class Name(Text):
-    """The name of an instance."""
+    """The name of a new instance, without the white space around it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_NAME_LENGTH, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
-        name = super().to_internal_value(data)
+        name = super().to_internal_value(data).strip(TRIMMED)
         try:
             validate_name(name)
         except ModelValidationError as error:
@@ -213,6 +220,46 @@ class PhoneNumber(Text):
 
     def schema(self) -> dict[str, Any]:
         return {"pattern": r"^([0-9]+[.@0-9A-Za-z_-]+)?$"}
+
+
+#: The name of a host, its IPv4 address, or its IPv6 address with or without brackets.
+HOST_PATTERN = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+#: A number from 1 to 65535.
+PORT_PATTERN = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+
+
+class HostName(Text):
+    """The name or address of a host."""
+
+    def to_internal_value(self, data: Any) -> str:
+        host = super().to_internal_value(data)
+        if not re.fullmatch(HOST_PATTERN, host):
+            raise serializers.ValidationError("is not the name or address of a host", code="pattern")
+        return host
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^({HOST_PATTERN}){'?' if self.allow_blank else ''}$"}
+
+
+class Port(Text):
+    """A port as a string, as Evolution API has it."""
+
+    def to_internal_value(self, data: Any) -> str:
+        port = super().to_internal_value(data)
+        if not re.fullmatch(PORT_PATTERN, port):
+            raise serializers.ValidationError("is not a number from 1 to 65535", code="pattern")
+        return port
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^({PORT_PATTERN}){'?' if self.allow_blank else ''}$"}
+
+
+class ProxyProtocol(TextChoices):
+    HTTP = "http"
+    HTTPS = "https"
+    SOCKS = "socks"
+    SOCKS4 = "socks4"
+    SOCKS5 = "socks5"
 
 
 class Seconds(serializers.IntegerField):

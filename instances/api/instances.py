@@ -16,6 +16,7 @@ from instances.access.chosen_tokens import check_chosen_token, count_as_guess
 from instances.access.rest import GlobalKeyOnly, address_of
 from instances.access.rights import MANAGE, READ
 from instances.api.ignored import note_ignored
+from instances.api.proxy import proxy_of
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
     Created,
@@ -48,7 +49,7 @@ from instances.api.webhook import (
 from instances.crypto import Secret
 from instances.errors import ApiError, NotFound
 from instances.integrations import MEMBERS, NOTE_HEADER, described, integration_of
-from instances.models import Instance, Subscription
+from instances.models import Instance, Proxy, Subscription
 from instances.providers import provider_of
 from instances.unreadable import readable
 
@@ -156,6 +157,8 @@ class CreateInstance(APIView):
                 for transport, endpoint in validated["endpoints"]:
                     set_endpoint(transport, instance, endpoint)
                 instance.save(force_insert=True)
+                if proxy := proxy_of(validated):
+                    Proxy.set(instance, proxy)
                 if (websocket := validated.get("websocket")) is not None:
                     Subscription.set_websocket(instance, websocket["enabled"], websocket["events"])
         except IntegrityError:
@@ -197,9 +200,12 @@ class FetchInstances(APIView):
         responses={200: list[InstanceRow], 404: Error},
     )
     def get(self, request: InstanceRequest) -> Response:
-        """Return the instances that the key gives access to, filtered by the query."""
+        """Return the instances that the key gives access to, filtered by the query.
+
+        An engine that drives an instance finds its settings and its proxy here: this server acts on neither.
+        """
         access = request.auth
-        rows = Instance.objects.counted().prefetch_related("subscriptions")
+        rows = Instance.objects.counted().select_related("proxy").prefetch_related("subscriptions")
         if access.key and not access.is_for_all:
             rows = rows.filter(api_keys=access.key)
         elif not access.is_for_all:

@@ -12,7 +12,7 @@ from instances.access.rights import MANAGE
 from instances.api.timestamps import iso
 from instances.api.transports import declared_transports
 from instances.crypto import MASK, UnreadableSecret
-from instances.models import Instance, Subscription
+from instances.models import Instance, Proxy, Subscription
 from instances.outbound.webhook_urls import masked_url
 
 logger = logging.getLogger(__name__)
@@ -181,6 +181,49 @@ def shown_url(url: str, access: Access) -> str:
     return url if access.may(MANAGE) else masked_url(url)
 
 
+class ProxyRow(TypedDict):
+    """The response of /proxy/find; the password is masked for keys without the scope `manage`."""
+
+    id: str
+    enabled: bool
+    host: str
+    port: str
+    protocol: str
+    username: str
+    password: str
+    createdAt: str
+    updatedAt: str
+    instanceId: str
+
+
+def shown_proxy(instance: Instance, access: Access) -> ProxyRow | None:
+    """Return the proxy of an instance, or None where none was ever set."""
+    proxy: Proxy | None = getattr(instance, "proxy", None)
+    if proxy is None:
+        return None
+    return {
+        "id": str(proxy.pk),
+        "enabled": proxy.is_enabled,
+        "host": proxy.host,
+        "port": proxy.port,
+        "protocol": proxy.protocol,
+        "username": proxy.username,
+        "password": _proxy_password(proxy, access),
+        "createdAt": iso(proxy.created_at),
+        "updatedAt": iso(proxy.updated_at),
+        "instanceId": str(proxy.instance_id),
+    }
+
+
+def _proxy_password(proxy: Proxy, access: Access) -> str:
+    try:
+        password = proxy.password.reveal()
+    except UnreadableSecret as error:
+        logger.error("The proxy's password of instance %s is left out of responses. %s", proxy.instance_id, error)
+        return MASK
+    return password if access.may(MANAGE) or not password else MASK
+
+
 class InstanceRow(TypedDict):
     """An item of the fetchInstances response.
 
@@ -205,7 +248,7 @@ class InstanceRow(TypedDict):
     createdAt: str
     updatedAt: str
     Chatwoot: dict[str, Any] | None
-    Proxy: dict[str, Any] | None
+    Proxy: ProxyRow | None
     Rabbitmq: SubscriptionRow | None
     Nats: dict[str, Any] | None
     Sqs: dict[str, Any] | None
@@ -244,12 +287,12 @@ def instance_row(instance: Instance, access: Access, beyond: frozenset[str]) -> 
         "createdAt": iso(instance.created_at),
         "updatedAt": iso(instance.updated_at),
         "Chatwoot": None,
-        "Proxy": None,
+        "Proxy": shown_proxy(instance, access),
         "Rabbitmq": None,
         "Nats": None,
         "Sqs": None,
         "Websocket": None,
-        "Setting": _settings(instance, access),
+        "Setting": _setting_row(instance, access),
         "_count": {name: getattr(instance, f"{name.lower()}_count") for name in ("Message", "Contact", "Chat")},
     }
     return cast(InstanceRow, row | endpoints)  # also of transports that Evolution API does not have
@@ -263,9 +306,16 @@ def _token(instance: Instance) -> str | None:
         return None
 
 
-def _settings(instance: Instance, access: Access) -> dict[str, Any] | None:
+def shown_settings(instance: Instance, access: Access) -> dict[str, Any] | None:
+    """Return the settings of an instance, or None where none were ever set."""
     if not instance.settings:
         return None
     secrets = {} if access.may(MANAGE) or not instance.settings.get("wavoipToken") else {"wavoipToken": MASK}
+    return instance.settings | secrets
+
+
+def _setting_row(instance: Instance, access: Access) -> dict[str, Any] | None:
+    if (shown := shown_settings(instance, access)) is None:
+        return None
     dates = {"createdAt": iso(instance.created_at), "updatedAt": iso(instance.updated_at)}
-    return {"id": str(instance.pk)} | instance.settings | secrets | dates | {"instanceId": str(instance.pk)}
+    return {"id": str(instance.pk)} | shown | dates | {"instanceId": str(instance.pk)}

@@ -14,12 +14,15 @@ from instances.api.fields import (
     Distinct,
     EventName,
     Flag,
+    HostName,
     IntegrationName,
     MessageText,
     Milliseconds,
     Name,
     Object,
     PhoneNumber,
+    Port,
+    ProxyProtocol,
     Seconds,
     Text,
     Token,
@@ -85,7 +88,31 @@ class CreateWebsocketBody(WebsocketBody):
     enabled = Flag(default=True)
 
 
+#: The names that settings had in Evolution API 1.
+SETTING_ALIASES = {
+    "rejectCall": "reject_call",
+    "msgCall": "msg_call",
+    "groupsIgnore": "groups_ignore",
+    "alwaysOnline": "always_online",
+    "readMessages": "read_messages",
+    "readStatus": "read_status",
+    "syncFullHistory": "sync_full_history",
+}
+
+
+def with_setting_names(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return members with the settings under their present names; where both are given, the present one counts."""
+    aliases = {alias: name for name, alias in SETTING_ALIASES.items()}
+    old = {aliases[name]: value for name, value in data.items() if name in aliases}
+    return old | {name: value for name, value in data.items() if name not in aliases}
+
+
 class SettingsBody(RequestBody):
+    """The settings of a new instance, by their names of Evolution API 2 or 1."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value(with_setting_names(data))
+
     rejectCall = Flag(default=False)
     msgCall = Text(default="", allow_blank=True, max_length=100)
     groupsIgnore = Flag(default=False)
@@ -94,6 +121,19 @@ class SettingsBody(RequestBody):
     readStatus = Flag(default=False)
     syncFullHistory = Flag(default=False)
     wavoipToken = Text(default="", allow_blank=True, max_length=100)
+
+
+class SetSettingsBody(SettingsBody):
+    """The settings of POST /settings/set: those that are left out stay as they are, and flags may not be left out."""
+
+    rejectCall = Flag()
+    msgCall = Text(required=False, allow_blank=True, max_length=100)
+    groupsIgnore = Flag()
+    alwaysOnline = Flag()
+    readMessages = Flag()
+    readStatus = Flag()
+    syncFullHistory = Flag()
+    wavoipToken = Text(required=False, allow_blank=True, max_length=100)
 
 
 class TokenBody(RequestBody):
@@ -126,6 +166,11 @@ class CreateBody(SettingsBody):
     profilePicUrl = Text(required=False, allow_blank=True, allow_null=True, max_length=2048)
     status = Choice(ConnectionState, required=False)
     qrcode = Flag(required=False)
+    proxyHost = HostName(required=False, allow_blank=True, allow_null=True, max_length=255)
+    proxyPort = Port(required=False, allow_blank=True, allow_null=True)
+    proxyProtocol = Choice(ProxyProtocol, required=False, allow_blank=True, allow_null=True)
+    proxyUsername = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
+    proxyPassword = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     websocket = CreateWebsocketBody(required=False)
 
 

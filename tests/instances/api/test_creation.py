@@ -105,6 +105,37 @@ def test_websocket_settings_at_creation_are_enabled_by_default(server, websocket
     assert (found["enabled"], len(found["events"])) == (enabled, events)
 
 
+def test_settings_are_taken_by_their_names_of_v1(server):
+    name = unique()
+    old = {"reject_call": True, "msg_call": "No calls", "groups_ignore": True, "always_online": True}
+    body = {"instanceName": name, "integration": "EVOLUTION", "alwaysOnline": False}
+    created = server.post("/instance/create", body | old)
+    assert created.status == 201
+    assert created.headers["X-Ignored-Members"] is None
+    expected = SETTINGS | {"rejectCall": True, "msgCall": "No calls", "groupsIgnore": True}
+    assert created.json["settings"] == expected
+    assert {each: row(server, name)["Setting"][each] for each in SETTINGS} == expected
+
+    wrong = server.post("/instance/create", {"instanceName": unique(), "integration": "EVOLUTION", "read_status": 1})
+    assert wrong.json["response"]["message"] == [["readStatus is not of a type(s) boolean"]]
+
+
+def test_transports_that_are_off_and_chatwoot_do_not_keep_an_instance_from_being_created(server):
+    events = {"enabled": True, "events": ["CALL"]}
+    off = {name: events for name in ("nats", "sqs", "kafka", "rabbitmq")}
+    off |= {"pusher": events | {"appId": "1", "key": "k", "secret": "s", "cluster": "c", "useTLS": True}}
+    chatwoot = {"chatwootAccountId": "1", "chatwootToken": "t", "chatwootUrl": "https://c", "chatwootSignMsg": True}
+    name = unique()
+    body = {"instanceName": name, "integration": "EVOLUTION", "qrcode": True, "token": "t" * 500}
+    created = server.post("/instance/create", body | off | chatwoot)
+    assert created.status == 201
+    assert (created.json["nats"], created.json["sqs"], created.json["rabbitmq"]) == ({}, {}, {})
+    ignored = created.headers["X-Ignored-Members"].split(", ")
+    assert {*ignored} == {"nats", "sqs", "kafka", "pusher", *chatwoot}
+    found = row(server, name)
+    assert [found[each] for each in ("Nats", "Sqs", "Rabbitmq", "Chatwoot")] == [None] * 4
+
+
 def test_unknown_members_are_ignored(server):
     extra = {"proxyHost": "x", "chatwootUrl": None, "rabbitmq": {"enabled": True, "events": []}, "webhookUrl": 5}
     body = {"instanceName": unique(), "integration": "EVOLUTION"}
@@ -279,10 +310,9 @@ def test_a_name_with_spaces_accents_and_signs_works_as_path_and_namespace(server
         "a\x00b",
         "a\nb",
         "a\u2028b",
-        " a",
-        "a ",
         "  ",
         ".",
+        " .. ",
         "..",
         "x" * 256,
         "x" * 300,
@@ -295,8 +325,24 @@ def test_a_name_that_cannot_be_in_a_path_or_namespace_is_refused(server, name):
 
     assert (response.status, response.json["error"]) == (400, "Bad Request")
     [[message]] = response.json["response"]["message"]
-    assert message.startswith("instanceName ")
+    assert "instanceName" in message
     assert len(server.get("/instance/fetchInstances").json) == before
+
+
+@pytest.mark.parametrize("around", [" {} ", "\n{}\t", "\xa0{}", "{}\ufeff"])
+def test_white_space_around_a_name_is_removed_before_anything_else(server, around):
+    name = unique("loja centro")
+    created = server.post("/instance/create", {"instanceName": around.format(name), "integration": "EVOLUTION"})
+    assert (created.status, created.json["instance"]["instanceName"]) == (201, name)
+
+    again = server.post("/instance/create", {"instanceName": around.format(name), "integration": "EVOLUTION"})
+    assert (again.status, again.json["response"]["message"]) == (403, [f'This name "{name}" is already in use.'])
+    assert row(server, name)["id"] == created.json["instance"]["instanceId"], "it is still there"
+
+
+def test_a_name_of_nothing_but_white_space_is_empty(server):
+    response = server.post("/instance/create", {"instanceName": " \t\n", "integration": "EVOLUTION"})
+    assert (response.status, response.json["response"]["message"]) == (400, [['The "instanceName" cannot be empty']])
 
 
 def test_a_name_with_a_lone_surrogate_is_refused(server):
