@@ -58,6 +58,16 @@ def not_connected(name: str) -> ApiError:
     return ApiError(f'The "{name}" instance is not connected')
 
 
+class ListedError(APIException):
+    """An error response (400) whose messages are not all lines: objects, or several lines."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+
+    def __init__(self, messages: list[Any]) -> None:
+        super().__init__()
+        self.messages = messages
+
+
 def is_lock_timeout(error: Exception) -> bool:
     """Return whether the database answered that a lock of another transaction was waited for in vain."""
     return isinstance(error, OperationalError) and (
@@ -111,6 +121,8 @@ def error_body(exc: APIException) -> dict[str, Any]:
 def _message(exc: APIException) -> Any:
     if exc.status_code == status.HTTP_401_UNAUTHORIZED:
         return "Unauthorized"
+    if isinstance(exc, ListedError):
+        return exc.messages
     if isinstance(exc, ValidationError):
         return [list(_texts(exc.get_full_details(), []))]
     if isinstance(exc, UnsupportedMediaType):
@@ -120,14 +132,26 @@ def _message(exc: APIException) -> Any:
 
 def _texts(details: Any, path: list[str]) -> Iterator[str]:
     """Yield every failed rule as one line that names the member, in Evolution API's wording."""
+    return (_text(*rule) for rule in _failed_rules(details, path))
+
+
+def listed(error: ValidationError) -> Iterator[dict[str, str]]:
+    """Yield every failed rule as Evolution API's group routes do."""
+    for path, message, code in _failed_rules(error.get_full_details(), []):
+        holder = path[:-1] if code == "required" else path
+        yield {"property": _member(holder) or "instance", "message": _text(path, message, code)}
+
+
+def _failed_rules(details: Any, path: list[str]) -> Iterator[tuple[list[str], str, str]]:
+    """Yield every failed rule: the path of the member, a message and its code."""
     if isinstance(details, dict) and set(details) == {"message", "code"}:
-        yield _text(path, str(details["message"]), details["code"])
+        yield path, str(details["message"]), details["code"]
     elif isinstance(details, dict):
         for name, inner in details.items():
-            yield from _texts(inner, path if name == "non_field_errors" else [*path, str(name)])
+            yield from _failed_rules(inner, path if name == "non_field_errors" else [*path, str(name)])
     else:
         for inner in details:
-            yield from _texts(inner, path)
+            yield from _failed_rules(inner, path)
 
 
 def _text(path: list[str], message: str, code: str) -> str:

@@ -1,6 +1,16 @@
 from django.urls import path
 
-from instances.api import connection, instances, messages, proxy, settings, subscriptions
+from instances.api import (
+    chatbots,
+    connection,
+    groups,
+    instances,
+    messages,
+    phone_routes,
+    proxy,
+    settings,
+    subscriptions,
+)
 from instances.api.transports import declared_transports
 from instances.ingress.view import IngressView
 from instances.providers import ingress_endpoints
@@ -29,5 +39,10 @@ urlpatterns = [
     *(path(f"{each.name}/set/<str:name>", subscriptions.set_view(each).as_view()) for each in declared_transports()),
     *(path(f"{each.name}/find/<str:name>", subscriptions.find_view(each).as_view()) for each in declared_transports()),
     path("message/sendText/<str:name>", messages.SendText.as_view()),
+    *(
+        path(f"{route}/<str:name>", view.as_view())
+        for views in (phone_routes.VIEWS, groups.VIEWS, chatbots.VIEWS)
+        for route, view in views.items()
+    ),
     *(path(each.path.lstrip("/"), IngressView.as_view(endpoint=each)) for each in ingress_endpoints()),
 ]

@@ -155,7 +155,8 @@ class Array(serializers.ListField):
         return super().to_internal_value(data)
 
     def fail(self, key: str, **kwargs: Any) -> None:  # type: ignore[override]
-        raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code="type")
+        code = key if key == "required" else "type"
+        raise serializers.ValidationError(self.error_messages[key].format(**kwargs), code=code)
 
     def schema(self) -> dict[str, Any]:
         return {} if self.allow_empty else {"minItems": 1}

@@ -112,6 +112,18 @@ class Minted(TypedDict):
     scopes: list[str]
 
 
+class ChatwootRow(TypedDict):
+    """The response of /chatwoot/find."""
+
+    enabled: bool
+    url: str
+    accountId: str
+    token: str
+    signMsg: bool
+    nameInbox: str
+    webhook_url: str
+
+
 # Rows
 
 

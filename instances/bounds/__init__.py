@@ -432,6 +432,22 @@ PUBLISHED_EVENTS = bound(
     limits="events in one request to `/event/publish`, which are recorded all or none",
     beyond="400, before an event is looked at",
 )
+READ_MESSAGES = bound(
+    "LIMIT_READ_MESSAGES",
+    100,
+    "messages",
+    Holder.KEY,
+    limits="messages in one request to `/chat/markMessageAsRead`, each a request to the Graph API",
+    beyond="400, before an item is looked at",
+)
+TEMPLATES = bound(
+    "LIMIT_TEMPLATES",
+    2000,
+    "templates",
+    Holder.KEY,
+    limits="templates that `/template/find` reads from the Graph API, by pages of 100",
+    beyond="400: they are not listed in part",
+)
 WRONG_KEYS = bound(
     "LIMIT_WRONG_KEYS",
     1000,

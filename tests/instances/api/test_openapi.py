@@ -111,4 +111,5 @@ def test_the_routes_conform_to_the_document(start_server: Callable[[], Server], 
         text=True,
     )
     assert schemathesis.returncode == 0, schemathesis.stdout + schemathesis.stderr
-    assert "Tested: 30" in schemathesis.stdout
+    tested = int(schemathesis.stdout.partition("Tested: ")[2].split()[0])
+    assert tested > 60

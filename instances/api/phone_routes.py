@@ -1,0 +1,115 @@
+"""Routes of chats, labels, calls and Baileys that only WhatsApp Web can serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instances.access.rights import MANAGE, READ, SEND
+from instances.api import phone_bodies as bodies
+from instances.api.refusals import Refusal, refusal_view
+
+KEY: dict[str, Any] = {"id": "3EB0C767D82B0A3BCD42", "fromMe": False, "remoteJid": "5511988887777@s.whatsapp.net"}
+NUMBER = "5511988887777"
+PRIVACY = {
+    **{"readreceipts": "all", "profile": "contacts", "status": "contacts", "online": "all"},
+    **{"last": "contacts", "groupadd": "none"},
+}
+
+
+def _baileys(name: str, scope: str, does: str, example: dict[str, Any]) -> Refusal:
+    return Refusal(f"Baileys{name[0].upper()}{name[1:]}", "POST", f"baileys/{name}", scope, does, example=example)
+
+
+CHATS = (
+    Refusal(
+        *("WhatsappNumbers", "POST", "chat/whatsappNumbers", READ),
+        *("Find out which numbers are on WhatsApp.", bodies.WhatsappNumbersBody, {"numbers": [NUMBER]}),
+    ),
+    Refusal(
+        *("MarkMessageAsPlayed", "POST", "chat/markMessageAsPlayed", SEND),
+        *("Mark voice messages as played.", bodies.PlayedMessagesBody, {"playedMessages": [KEY]}),
+    ),
+    Refusal(
+        *("ArchiveChat", "POST", "chat/archiveChat", SEND),
+        *("Archive a chat, or take it out of the archive.", bodies.ArchiveChatBody),
+        {"archive": True, "chat": KEY["remoteJid"], "lastMessage": {"key": KEY}},
+    ),
+    Refusal(
+        *("MarkChatUnread", "POST", "chat/markChatUnread", SEND),
+        *("Mark a chat as unread.", bodies.MarkChatUnreadBody, {"lastMessage": {"key": KEY}}),
+    ),
+    Refusal(
+        *("DeleteMessageForEveryone", "DELETE", "chat/deleteMessageForEveryone", SEND),
+        *("Take back a message.", bodies.DeleteMessageBody, KEY),
+    ),
+    Refusal(
+        *("UpdateMessage", "POST", "chat/updateMessage", SEND),
+        *(
+            "Edit a text that was sent.",
+            bodies.UpdateMessageBody,
+            {"number": NUMBER, "text": "Hello again", "key": KEY},
+        ),
+    ),
+    Refusal(
+        *("FetchProfile", "POST", "chat/fetchProfile", READ),
+        *("Find a person's profile.", bodies.OptionalNumberBody, {"number": NUMBER}),
+    ),
+    Refusal(
+        *("UpdateProfileName", "POST", "chat/updateProfileName", MANAGE),
+        *("Change the instance's name on WhatsApp.", bodies.ProfileNameBody, {"name": "Loja"}),
+    ),
+    Refusal(
+        *("UpdateProfilePicture", "POST", "chat/updateProfilePicture", MANAGE),
+        *("Change the instance's picture.", bodies.ProfilePictureBody, {"picture": "https://example.com/loja.png"}),
+    ),
+    Refusal(
+        *("RemoveProfilePicture", "DELETE", "chat/removeProfilePicture", MANAGE),
+        "Remove the instance's picture.",
+    ),
+    Refusal(
+        *("FetchPrivacySettings", "GET", "chat/fetchPrivacySettings", READ),
+        "Find the instance's privacy settings.",
+    ),
+    Refusal(
+        *("UpdatePrivacySettings", "POST", "chat/updatePrivacySettings", MANAGE),
+        *("Change the instance's privacy settings.", bodies.PrivacyBody, PRIVACY),
+    ),
+)
+
+LABELS_AND_CALLS = (
+    Refusal("FindLabels", "GET", "label/findLabels", READ, "Find the labels of WhatsApp Business."),
+    Refusal(
+        *("HandleLabel", "POST", "label/handleLabel", MANAGE),
+        *("Put a label on a chat, or take it off.", bodies.HandleLabelBody),
+        {"number": NUMBER, "labelId": "1", "action": "add"},
+    ),
+    Refusal(
+        *("OfferCall", "POST", "call/offer", SEND),
+        *("Call a number. Evolution API claims to, and does not.", bodies.OfferCallBody),
+        {"number": NUMBER, "isVideo": False, "callDuration": 5},
+    ),
+)
+
+BAILEYS = (
+    _baileys("onWhatsapp", READ, "Find out whether a JID is on WhatsApp.", {"jid": KEY["remoteJid"]}),
+    _baileys("profilePictureUrl", READ, "Find the URL of a picture.", {"jid": KEY["remoteJid"], "type": "preview"}),
+    _baileys("assertSessions", MANAGE, "Make sessions with devices.", {"jids": [KEY["remoteJid"]]}),
+    _baileys(
+        *("createParticipantNodes", MANAGE, "Encrypt a message for devices."),
+        {"jids": [KEY["remoteJid"]], "message": {"conversation": "Hello"}, "extraAttrs": {}},
+    ),
+    _baileys(
+        *("getUSyncDevices", MANAGE, "Find the devices of people."),
+        {"jids": [KEY["remoteJid"]], "useCache": True, "ignoreZeroDevices": False},
+    ),
+    _baileys("generateMessageTag", MANAGE, "Make the tag of a stanza.", {}),
+    _baileys("sendNode", MANAGE, "Send a stanza.", {"stanza": {"tag": "iq", "attrs": {}}}),
+    _baileys(
+        *("signalRepositoryDecryptMessage", MANAGE, "Decrypt a message."),
+        {"jid": KEY["remoteJid"], "type": "msg", "ciphertext": "AA=="},
+    ),
+    _baileys("getAuthState", MANAGE, "Hand out the session.", {}),
+)
+
+#: The views by the path before the instance's name.
+VIEWS = {refusal.path: refusal_view(refusal) for refusal in (*CHATS, *LABELS_AND_CALLS, *BAILEYS)}

@@ -1,0 +1,115 @@
+"""More serializer fields with the types and error texts of Evolution API's JSON schemas."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rest_framework import serializers
+
+from instances.api.fields import MAX_NUMBER_LENGTH, Array, Text
+
+
+class OneOf(serializers.Field):
+    """One of a few JSON strings, or of a few numbers."""
+
+    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: {values}")
+
+    def __init__(self, *values: str | int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.values = values
+
+    def to_internal_value(self, data: Any) -> str | int:
+        # 1.0 is 1 in JSON, and True is not
+        if isinstance(data, bool) or not isinstance(data, (str, int, float)) or data not in self.values:
+            self.fail("enum", values=self._listed)
+        return self.values[self.values.index(data)]
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if data is None:
+            self.fail("enum", values=self._listed)
+        return super().run_validation(data)
+
+    @property
+    def _listed(self) -> str:
+        return ",".join(map(str, self.values))
+
+    def schema(self) -> dict[str, Any]:
+        kind = "string" if isinstance(self.values[0], str) else "integer"
+        return {"type": kind, "enum": list(self.values)}
+
+
+class JsonNumber(serializers.Field):
+    """A JSON number."""
+
+    default_error_messages = {
+        "type": "is not of a type(s) number",
+        "null": "is not of a type(s) number",
+        "maximum": "must be less than or equal to {maximum}",
+    }
+
+    def __init__(self, maximum: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.maximum = maximum
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, (int, float)):
+            self.fail("type")
+        if self.maximum is not None and data > self.maximum:
+            self.fail("maximum", maximum=self.maximum)
+        return data
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "number"} | ({} if self.maximum is None else {"maximum": self.maximum})
+
+
+class WithoutRepeats(Array):
+    """A JSON array of one item or more, in which no item is repeated."""
+
+    default_error_messages = {"repeated": "contains duplicate item"}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"allow_empty": False} | kwargs))
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        items = super().to_internal_value(data)
+        if len({repr(item) for item in items}) < len(items):
+            self.fail("repeated")
+        return items
+
+    def schema(self) -> dict[str, Any]:
+        return super().schema() | {"uniqueItems": True}
+
+
+class ChatNumber(Text):
+    """The phone number or JID of a chat, which is refused in Evolution API's one sentence."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"max_length": MAX_NUMBER_LENGTH} | kwargs))
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("Invalid format")
+        return super().to_internal_value(data)
+
+
+class NumericText(Text):
+    """An item of a list of phone numbers: ten characters or more, with a digit."""
+
+    LEAST = 10
+
+    def __init__(self, of: str, **kwargs: Any) -> None:
+        """`of` is the name of the list."""
+        super().__init__(**({"max_length": MAX_NUMBER_LENGTH} | kwargs))
+        self.of = of
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or len(data) < self.LEAST or not re.search("[0-9]", data):
+            raise serializers.ValidationError(f'"{self.of}" must be an array of numeric strings')
+        return super().to_internal_value(data)
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        return self.to_internal_value(data)
+
+    def schema(self) -> dict[str, Any]:
+        return {"minLength": self.LEAST, "pattern": r"^[^\x00]*[0-9][^\x00]*$"}
