@@ -120,21 +120,3 @@ class Notice(Change):
     event_type: EventType
     data: Any
     dedupe_key: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutgoingText:
-    """A text to send."""
-
-    remote_jid: str
-    text: str
-    link_preview: bool = False
-    quoted: dict[str, Any] | None = None
-    #: The client's own id of its request, by which a repeat returns the result of the first.
-    request_id: str | None = None
-    #: Text that comes back in WhatsApp's reports on the message, where the provider can do that.
-    callback_data: str | None = None
-
-    def content(self) -> dict[str, Any]:
-        """Return the content in the form of a WhatsApp message."""
-        return {"conversation": self.text} | ({"quoted": self.quoted} if self.quoted else {})

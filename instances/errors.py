@@ -45,9 +45,11 @@ class NotFound(APIException):
 
 
 class ApiError(APIException):
-    """An error response with a status and a message of one line; `details` are members of `response` beside it."""
+    """An error response with a status and messages of one line; `details` are members of `response` beside them."""
 
-    def __init__(self, message: str, status_code: int = status.HTTP_400_BAD_REQUEST, **details: Any) -> None:
+    def __init__(
+        self, message: str | list[str], status_code: int = status.HTTP_400_BAD_REQUEST, **details: Any
+    ) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.details = details

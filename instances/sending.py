@@ -1,4 +1,4 @@
-"""Sending of a text, for REST and sockets alike: claim it, send it to WhatsApp, announce it.
+"""Sending of a message, for REST and sockets alike: claim it, send it to WhatsApp, announce it.
 
 The claim and its result are transactions of their own; nothing is locked during the request to WhatsApp.
 """
@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, close_old_connections, connection
 
-from instances.changes import OutgoingText
 from instances.errors import DATABASE_ERRORS, ApiError, NotFound, database_error, is_lock_timeout, not_connected
 from instances.models import Instance, Message, SendOutcomeUnknown, SendUnderWay
 from instances.outbound.client import http_client
+from instances.outbound_message import MessageKind, OutboundMessage
 from instances.providers import provider_of
 from instances.providers.base import NotSent, OutcomeUnknown, SendError
 
@@ -31,52 +31,62 @@ MINUTES = int(Message.SENDING.total_seconds() // 60)
 
 
 class Sending:
-    """One text that is being sent. `begin` and `finish` use the database, `deliver` the network."""
+    """One message that is being sent. `begin` and `finish` use the database, `deliver` the network."""
 
-    def __init__(self, instance: Instance, validated: dict[str, Any]) -> None:
-        """Take the validated data of `TextBody`. Raises ApiError for an invalid number, or without a provider."""
+    def __init__(self, instance: Instance, kind: MessageKind, validated: dict[str, Any]) -> None:
+        """Take the validated data of the body of the kind's route.
+
+        Raises ApiError for an invalid number, for what the instance's channel cannot send, or without a provider.
+        """
         self.instance = instance
         self.provider = provider_of(instance)
+        if kind not in self.provider.sends:
+            raise ApiError(self.provider.unavailable.format(name=instance.name))
         try:
             remote_jid = self.provider.address(validated["number"])
         except ValueError as error:
             raise ApiError(str(error)) from None
         self.retry_unknown: bool = validated["retryUnknown"]
-        self.text = OutgoingText(
+        message_id = validated.get("messageId")
+        outgoing = OutboundMessage(
+            kind=kind,
             remote_jid=remote_jid,
-            text=validated["text"],
-            link_preview=validated["linkPreview"],
+            members=validated,
             quoted=validated.get("quoted"),
-            request_id=validated.get("id"),
+            request_id=validated.get("id") or message_id,
+            message_id=message_id,
         )
+        message_type, content = self.provider.content(outgoing)
+        self.outgoing = replace(outgoing, type=message_type, content=content)
 
     def begin(self) -> None:
-        """Claim the text.
+        """Claim the message.
 
         Raises ApiError while an earlier request with the same id is being sent (409), if it is not known whether it
         was sent (the error that it was answered), or if the instance is logged out, and NotFound if it was deleted.
         """
-        if self.instance.logged_out_at and not Message.was_sent(self.instance, self.text.request_id):
+        if self.instance.logged_out_at and not Message.was_sent(self.instance, self.outgoing.request_id):
             raise not_connected(self.instance.name)
         try:
-            self.message = Message.claim(self.instance, self.text, self.provider.reports_early, self.retry_unknown)
+            self.message = Message.claim(self.instance, self.outgoing, self.provider.reports_early, self.retry_unknown)
         except SendUnderWay:
-            raise ApiError(f'A message with the id "{self.text.request_id}" is being sent', status_code=409) from None
+            text = f'A message with the id "{self.outgoing.request_id}" is being sent'
+            raise ApiError(text, status_code=409) from None
         except SendOutcomeUnknown as error:
             raise _unknown_error(error.message, error.status) from None
         except Instance.DoesNotExist:
             raise self._is_gone() from None
-        self.text = replace(self.text, callback_data=self.message.callback_data)
+        self.outgoing = replace(self.outgoing, callback_data=self.message.callback_data)
 
     @property
     def is_repeat(self) -> bool:
-        """True if the text was sent by an earlier request with the same id."""
+        """True if the message was sent by an earlier request with the same id."""
         return self.message.wa_id is not None
 
     async def deliver(self) -> str | SendError:
-        """Send the text to WhatsApp; return the id of its message, or the error if it was not accepted."""
+        """Send the message to WhatsApp; return the id that it has there, or the error if it was not accepted."""
         try:
-            return await self.provider.send_text(self.instance, self.text)
+            return await self.provider.send(self.instance, self.outgoing)
         except SendError as error:
             return error
         except Exception as error:
@@ -106,7 +116,7 @@ class Sending:
         return settled
 
     def _store_failure(self, store: Callable[..., dict[str, Any] | None], *args: Any) -> dict[str, Any] | None:
-        """Store that a text was not accepted; the sender is answered so even where that fails.
+        """Store that a message was not accepted; the sender is answered so even where that fails.
 
         Returns the message object if a report has proved meanwhile that WhatsApp has it.
         """
@@ -122,6 +132,9 @@ class Sending:
         except Instance.DoesNotExist:
             raise self._is_gone() from None
         except IntegrityError:
+            if wa_id == self.outgoing.message_id:
+                text = f'The instance has another message with the id "{wa_id}"'
+                return self.finish(NotSent(text, status=409))
             text = f'WhatsApp answered with the id of another message, "{wa_id}"'
             return self._finish_unknown(OutcomeUnknown(text, status=502))
         except DATABASE_ERRORS as error:
@@ -145,10 +158,10 @@ class Sending:
 
     def _describe_unknown(self, cause: str) -> str:
         cause = f"{cause.rstrip('.')}. It is not known whether the message was sent"
-        if self.text.request_id is None:
+        if self.outgoing.request_id is None:
             return f"{cause}: sending it again may send it twice. A request with an id can be repeated safely"
         return (
-            f'{cause}. A request with the id "{self.text.request_id}" sends it again after {MINUTES} minutes, and '
+            f'{cause}. A request with the id "{self.outgoing.request_id}" sends it again after {MINUTES} minutes, and '
             'before that only with "retryUnknown": true; it may then be sent twice'
         )
 
@@ -157,12 +170,12 @@ def _unknown_error(message: str, status: int) -> ApiError:
     return ApiError(message, status, outcome="unknown")
 
 
-def send_text(instance: Instance, validated: dict[str, Any]) -> dict[str, Any]:
-    """Send a text and return Evolution API's message object; for threads without an event loop.
+def send_message(instance: Instance, kind: MessageKind, validated: dict[str, Any]) -> dict[str, Any]:
+    """Send a message and return Evolution API's message object; for threads without an event loop.
 
     Raises ApiError and NotFound, as `Sending` does.
     """
-    sending = Sending(instance, validated)
+    sending = Sending(instance, kind, validated)
     sending.begin()
     if sending.is_repeat:
         return sending.message.as_event()

@@ -38,7 +38,7 @@ urlpatterns = [
     path("webhook/find/<str:name>", subscriptions.FindWebhook.as_view()),
     *(path(f"{each.name}/set/<str:name>", subscriptions.set_view(each).as_view()) for each in declared_transports()),
     *(path(f"{each.name}/find/<str:name>", subscriptions.find_view(each).as_view()) for each in declared_transports()),
-    path("message/sendText/<str:name>", messages.SendText.as_view()),
+    *(path(f"message/send{view.kind.value}/<str:name>", view.as_view()) for view in messages.SEND_VIEWS),
     *(
         path(f"{route}/<str:name>", view.as_view())
         for views in (phone_routes.VIEWS, groups.VIEWS, chatbots.VIEWS)

@@ -9,17 +9,13 @@ from rest_framework import serializers
 
 from instances.access.minted_tokens import Mintable
 from instances.api.fields import (
-    MAX_NUMBER_LENGTH,
     Choice,
     Distinct,
     EventName,
     Flag,
     HostName,
     IntegrationName,
-    MessageText,
-    Milliseconds,
     Name,
-    Object,
     PhoneNumber,
     Port,
     ProxyProtocol,
@@ -172,46 +168,3 @@ class CreateBody(SettingsBody):
     proxyUsername = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     proxyPassword = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     websocket = CreateWebsocketBody(required=False)
-
-
-class QuotedKey(RequestBody):
-    also_known = None
-
-    id = Text(max_length=255)
-
-
-class QuotedBody(RequestBody):
-    also_known = None
-
-    key = QuotedKey()
-
-
-class Quoted(Object):
-    """The quoted message; only its `key.id` is validated."""
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        quoted = super().to_internal_value(data)
-        validate(QuotedBody(data=quoted))
-        return quoted
-
-    def schema(self) -> dict[str, Any]:
-        id_ = {"type": "string", "maxLength": 255} | Text().schema()
-        key = {"type": "object", "required": ["id"], "properties": {"id": id_}}
-        return {"type": "object", "required": ["key"], "properties": {"key": key}}
-
-
-class TextBody(RequestBody):
-    """The body of POST /message/sendText and of the socket event send_message."""
-
-    number = Text(max_length=MAX_NUMBER_LENGTH, error_messages={"type": "Invalid format"})
-    text = MessageText()
-    linkPreview = Flag(default=False)
-    quoted = Quoted(required=False, allow_null=True)
-    delay = Milliseconds(required=False)
-    id = Text(required=False, allow_null=True, max_length=255)
-    retryUnknown = Flag(default=False)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs["retryUnknown"] and attrs.get("id") is None:
-            raise serializers.ValidationError('retryUnknown requires property "id"')
-        return attrs

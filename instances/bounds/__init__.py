@@ -322,7 +322,8 @@ FORM_BYTES = bound(
     1024 * 1024,
     "bytes",
     Holder.STRANGER,
-    limits="a body that is a form, as those of the admin",
+    limits="a body that is a form, as those of the admin; one with a file, as `/message/sendMedia` takes it, may have"
+    " MAX_BODY_BYTES",
     beyond="413, before more of it is read",
 )
 MAX_HELD_BYTES = bound(
@@ -423,6 +424,15 @@ LIST_ITEMS = bound(
     Holder.KEY,
     limits="a list in a body or query of REST, such as `events`, `scopes` or `ids`, before repeats are dropped",
     beyond="400, before an item is looked at",
+)
+MESSAGE_PARTS = bound(
+    "LIMIT_MESSAGE_PARTS",
+    50,
+    "parts",
+    Holder.KEY,
+    limits="buttons, contacts, sections or components of a message, and rows of a section; WhatsApp takes fewer",
+    beyond="400",
+    least=10,
 )
 PUBLISHED_EVENTS = bound(
     "LIMIT_PUBLISHED_EVENTS",

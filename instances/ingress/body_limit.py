@@ -24,6 +24,9 @@ BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 #: Content types of forms, as bytes in lower case. Django's parsers of forms take far longer for a body than JSON's.
 FORM_TYPES = (b"application/x-www-form-urlencoded", b"multipart/form-data")
 
+#: The paths whose views parse multipart forms by a parser of ours, which takes no longer than that of JSON.
+FILE_PATHS = "/message/"
+
 #: Seconds and bytes that a refused client may go on sending, all of which is dropped, and the number of clients that do
 #: so at a time: the others are disconnected at once.
 LINGER_TIME, LINGER_SIZE, LINGERING = 2, 16 * 1024 * 1024, 32
@@ -106,7 +109,8 @@ class _BodyReader:
     async def read(self) -> bytes:
         """Read the body. Raises APIException to refuse the request, and ClientDisconnected."""
         headers = dict(self.scope["headers"])
-        is_form = headers.get(b"content-type", b"").strip().lower().startswith(FORM_TYPES)
+        slow_types = FORM_TYPES[:1] if self.scope["path"].startswith(FILE_PATHS) else FORM_TYPES
+        is_form = headers.get(b"content-type", b"").strip().lower().startswith(slow_types)
         max_size = min(FORM_BYTES, settings.MAX_BODY_BYTES) if is_form else settings.MAX_BODY_BYTES
         # without leading zeros: Python converts no more than 4,300 digits
         announced = headers.get(b"content-length", b"0").lstrip(b"0")

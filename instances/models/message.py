@@ -10,7 +10,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from instances.changes import CALLBACK_PREFIX, InboundMessage, OutgoingText, StatusReport, status_key
+from instances.changes import CALLBACK_PREFIX, InboundMessage, StatusReport, status_key
 from instances.events import EventType, announce
 from instances.fields import JsonField, PlainField
 from instances.models.chat import Chat
@@ -20,6 +20,7 @@ from instances.models.instance import Instance
 from instances.models.message_states import REPORTED, MessageState, is_step, reported_state
 from instances.models.message_status import MessageStatus, StatusOf
 from instances.models.stored_messages import MessageQuerySet
+from instances.outbound_message import OutboundMessage
 from instances.sql import insert, select
 
 #: Digits at the end of a phone number by which WhatsApp's form of it is compared with the sender's.
@@ -188,7 +189,7 @@ class Message(models.Model):
 
     @classmethod
     def claim(
-        cls, instance: Instance, text: OutgoingText, is_stored: bool = True, retry_unknown: bool = False
+        cls, instance: Instance, outgoing: OutboundMessage, is_stored: bool = True, retry_unknown: bool = False
     ) -> Message:
         """Return the send of a request: a new one or, for a repeat of a request, the message that it has sent.
 
@@ -196,36 +197,35 @@ class Message(models.Model):
         request id is stored if `is_stored`. Raises SendUnderWay while the first request has no result,
         SendOutcomeUnknown, and Instance.DoesNotExist.
         """
-        content, timestamp = text.content(), int(time.time())
         message = cls(
             instance=instance,
-            request_id=text.request_id,
-            remote_jid=text.remote_jid,
+            request_id=outgoing.request_id,
+            remote_jid=outgoing.remote_jid,
             from_me=True,
-            type="conversation",
-            content=content,
-            timestamp=timestamp,
+            type=outgoing.type,
+            content=outgoing.content,
+            timestamp=int(time.time()),
             status=MessageState.SENDING,
         )
-        if text.request_id is None:
+        if outgoing.request_id is None:
             if is_stored:
                 message._insert()
             return message
         with transaction.atomic():
             Instance.objects.locked().get(pk=instance.pk)
-            known = cls.objects.filter(instance=instance, request_id=text.request_id).first()
+            known = cls.objects.filter(instance=instance, request_id=outgoing.request_id).first()
             if known is None:
                 message.save()
                 return message
             if known.wa_id:
                 return known
             known._require_repeatable(retry_unknown)
-            if (known.remote_jid, known.content) != (text.remote_jid, content):
-                known.delete()  # what WhatsApp may still report on it is no report on this text
+            if any(getattr(known, name) != getattr(message, name) for name in ("remote_jid", "type", "content")):
+                known.delete()  # what WhatsApp may still report on it is no report on this message
                 message.save()
                 return message
             known.status, known.extra = MessageState.SENDING, {}
-            known.timestamp, known.created_at = timestamp, timezone.now()
+            known.timestamp, known.created_at = message.timestamp, timezone.now()
             known.save()
         return known
 
@@ -303,7 +303,7 @@ class Message(models.Model):
         """Store the result of a send, and announce it; the instance is locked. Returns the data of send.message."""
         echo = Message.objects.filter(instance=self.instance, wa_id=wa_id, from_me=True, request_id=None).first()
         message = self
-        if echo and echo.content.get("conversation") == self.content["conversation"]:
+        if echo and self._is_shown_by(echo):
             # WhatsApp has shown the message, as one of this number, before it has answered
             message, echo.request_id = echo, self.request_id
             if self.pk:
@@ -321,6 +321,13 @@ class Message(models.Model):
             early.delete()
         Message._release_early_statuses(message.instance)
         return event_data
+
+    def _is_shown_by(self, echo: Message) -> bool:
+        """Return whether a message with this send's WhatsApp id is WhatsApp's own form of it, and no other one."""
+        texts = [message.content.get("conversation") for message in (self, echo)]
+        if None not in texts:
+            return texts[0] == texts[1]
+        return echo.type in (self.type, "interactiveMessage", "unknown")
 
     def record_unknown(self, status: int, message: str) -> dict[str, Any] | None:
         """Store that it is not known whether WhatsApp has the message, with the error that the sender is answered.

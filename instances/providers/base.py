@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from instances import json_body
-from instances.changes import Change, InvalidPayload, OutgoingText
+from instances.changes import Change, InvalidPayload
 from instances.ingress.endpoint import IngressEndpoint
 from instances.integrations import MEMBERS, Integration
 from instances.models import Instance
+from instances.outbound_message import MessageKind, OutboundMessage
 
 
 class SendError(Exception):
@@ -35,8 +36,10 @@ class Provider(Integration, ABC):
 
     #: The status of a message once WhatsApp has accepted it, if the provider reports statuses.
     sent_status: ClassVar[str | None] = None
-    #: True if statuses may be reported before `send_text` returns: a send is stored before it is begun.
+    #: True if statuses may be reported before `send` returns: a send is stored before it is begun.
     reports_early: ClassVar[bool] = False
+    #: The kinds of messages that it sends; others are refused with `unavailable`.
+    sends: ClassVar[Collection[MessageKind]] = frozenset({MessageKind.TEXT})
 
     @property
     def endpoints(self) -> Sequence[IngressEndpoint]:
@@ -51,9 +54,16 @@ class Provider(Integration, ABC):
         """Return the `key.remoteJid` of a number given by a sender. Raises ValueError for an invalid number."""
         return number
 
+    def content(self, message: OutboundMessage) -> tuple[str, dict[str, Any]]:
+        """Return Evolution API's `messageType` and `message` of a message to send, of one of the kinds in `sends`.
+
+        Raises ApiError for a message of such a kind that the channel cannot send.
+        """
+        return "conversation", {"conversation": message.members["text"], **quotation(message)}
+
     @abstractmethod
-    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """Send the text through WhatsApp and return the message's WhatsApp id. Raises NotSent and OutcomeUnknown.
+    async def send(self, instance: Instance, message: OutboundMessage) -> str:
+        """Send the message through WhatsApp and return its WhatsApp id. Raises NotSent and OutcomeUnknown.
 
         Runs on the server's event loop, outside of any transaction; `instance` has no deferred fields.
         """
@@ -63,6 +73,11 @@ class Provider(Integration, ABC):
         for member in self.required:
             if not getattr(instance, MEMBERS[member]):
                 raise ValueError(f"{member} is required")
+
+
+def quotation(message: OutboundMessage) -> dict[str, Any]:
+    """Return the member of Evolution API's `message` that holds the quoted message, if there is one."""
+    return {"quoted": message.quoted} if message.quoted else {}
 
 
 def load_json(body: bytes) -> dict[str, Any]:

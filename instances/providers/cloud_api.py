@@ -15,23 +15,23 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from instances.changes import CALLBACK_PREFIX, Change, InboundMessage, Notice, OutgoingText, StatusReport
+from instances.changes import CALLBACK_PREFIX, Change, InboundMessage, Notice, StatusReport
 from instances.crypto import MASK, UnreadableSecret
 from instances.events import EventType
 from instances.ingress.endpoint import IngressEndpoint
 from instances.models import Instance
 from instances.names import digits, is_user_id, jid
 from instances.outbound.client import NoResponse, Unreachable, http_client
+from instances.outbound_message import OutboundMessage
 from instances.providers.base import NotSent, OutcomeUnknown, Provider, SendError, load_json
 from instances.providers.cloud_api_ingress import MetaIngress
 from instances.providers.cloud_api_messages import content_of
+from instances.providers.cloud_api_sends import CALLBACK_DATA, FORMS, content_of_send, graph_message
 
 logger = logging.getLogger(__name__)
 
 #: Width of the column; Meta's statuses are much shorter.
 MAX_STATUS_LENGTH = 32
-#: The member of a message that Meta returns in its statuses.
-CALLBACK_DATA = "biz_opaque_callback_data"
 #: The code of an error that the Graph API knows nothing about, itself.
 #: https://developers.facebook.com/docs/graph-api/guides/error-handling
 UNKNOWN_ERROR = 1
@@ -58,6 +58,7 @@ class CloudApi(Provider):
     sent_status = "PENDING"
     reports_early = True
     unavailable = "Method not available on WhatsApp Business API"
+    sends = FORMS.keys()
 
     @property
     def verify_token(self) -> str:
@@ -93,11 +94,11 @@ class CloudApi(Provider):
             raise ValueError("number is not a phone number")
         return address
 
-    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """POST to /<phone number id>/messages of the Graph API.
+    def content(self, message: OutboundMessage) -> tuple[str, dict[str, Any]]:
+        return content_of_send(message)
 
-        https://developers.facebook.com/docs/whatsapp/cloud-api/messages/text-messages
-        """
+    async def send(self, instance: Instance, message: OutboundMessage) -> str:
+        """POST to /<phone number id>/messages of the Graph API."""
         try:
             token = instance.provider_token.reveal() if instance.provider_token else ""
         except UnreadableSecret as error:
@@ -106,7 +107,7 @@ class CloudApi(Provider):
             raise NotSent("The instance has no token for the Graph API")
         url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"
         try:
-            status, response = await http_client.post(url, _text_message(text), {"Authorization": f"Bearer {token}"})
+            status, response = await http_client.post(url, graph_message(message), {"Authorization": f"Bearer {token}"})
         except Unreachable as error:
             raised = OutcomeUnknown if error.is_sent else NotSent
             http_status = 504 if error.is_sent and isinstance(error, NoResponse) else 502
@@ -117,23 +118,6 @@ class CloudApi(Provider):
             # the Graph API repeats an invalid token in its error message
             explanation = error.message.replace(token, MASK)[:MAX_EXPLANATION_LENGTH]
             raise type(error)(explanation, error.status) from None
-
-
-def _text_message(text: OutgoingText) -> dict[str, Any]:
-    user, _, server = text.remote_jid.partition("@")
-    message = {
-        "messaging_product": "whatsapp",
-        "recipient_type": "group" if server == "g.us" else "individual",
-        # people without a phone number are addressed by their business-scoped user id
-        **({"recipient": user} if server == "lid" else {"to": user}),
-        "type": "text",
-        "text": {"body": text.text, "preview_url": text.link_preview},
-    }
-    if text.quoted:
-        message["context"] = {"message_id": text.quoted["key"]["id"]}
-    if text.callback_data:
-        message[CALLBACK_DATA] = text.callback_data
-    return message
 
 
 def _message_id(status: int, response: bytes) -> str:

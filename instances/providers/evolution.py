@@ -17,11 +17,13 @@ from rest_framework.views import APIView
 from instances.access.access import Access
 from instances.access.cache import AccessCache
 from instances.access.client_address import is_within
-from instances.changes import Change, InboundMessage, InvalidPayload, OutgoingText
+from instances.changes import Change, InboundMessage, InvalidPayload
 from instances.errors import ApiError
 from instances.ingress.endpoint import IngressEndpoint, IngressRequest, IngressResponse
 from instances.ingress.webhooks import SUCCESS, ProviderIngress, ProviderWork
 from instances.models import Instance
+from instances.outbound_message import OutboundMessage
+from instances.providers import evolution_sends
 from instances.providers.base import Provider, load_json
 
 #: Widths of the columns for ids and addresses, and for message types.
@@ -45,6 +47,7 @@ class EvolutionChannel(Provider):
     number_is_phone = True
     reports_state = True
     unavailable = "Method not available on Evolution Channel"
+    sends = evolution_sends.CONTENTS.keys()
 
     @property
     def endpoints(self) -> list[IngressEndpoint]:
@@ -80,9 +83,12 @@ class EvolutionChannel(Provider):
             )
         ]
 
-    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        """Return a new id without calling anything: the channel's operator receives send.message and delivers it."""
-        return str(uuid.uuid4())
+    def content(self, message: OutboundMessage) -> tuple[str, dict[str, Any]]:
+        return evolution_sends.CONTENTS[message.kind](message)
+
+    async def send(self, instance: Instance, message: OutboundMessage) -> str:
+        """Return the sender's id or a new one, and call nothing: the engine receives send.message and delivers it."""
+        return message.message_id or str(uuid.uuid4())
 
 
 def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:

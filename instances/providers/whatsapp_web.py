@@ -6,8 +6,8 @@ closed and send nothing.
 
 from __future__ import annotations
 
-from instances.changes import OutgoingText
 from instances.models import ConnectionState, Instance
+from instances.outbound_message import OutboundMessage
 from instances.providers.base import NotSent, Provider
 
 
@@ -16,6 +16,7 @@ class WhatsAppWeb(Provider):
     label = "WhatsApp Web"
     initial_state = ConnectionState.CLOSE.value
     takes_state = False
+    sends = ()
     names_sender = True
     unavailable = 'The "{name}" instance is not connected'
     note = (
@@ -23,5 +24,5 @@ class WhatsAppWeb(Provider):
         "instance with an engine of your own, or use WHATSAPP-BUSINESS"
     )
 
-    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
+    async def send(self, instance: Instance, message: OutboundMessage) -> str:
         raise NotSent(self.unavailable.format(name=instance.name))

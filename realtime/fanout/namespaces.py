@@ -18,10 +18,12 @@ from socketio.exceptions import ConnectionRefusedError
 
 from instances import errors
 from instances.access.rate_limit import client_events
-from instances.api.serializers import TextBody, validate
+from instances.api.message_bodies import TextBody
+from instances.api.serializers import validate
 from instances.errors import ApiError
 from instances.events import access_changed
 from instances.models import AccessRevision
+from instances.outbound_message import MessageKind
 from instances.sending import Sending
 from realtime.database import Batched, Pool, database
 from realtime.fanout.authorization import (
@@ -267,6 +269,6 @@ class Namespaces(socketio.AsyncNamespace):
             body["text"] = body.pop("message")
         if "number" not in body and instance.phone:
             body["number"] = instance.phone
-        sending = Sending(instance, validate(TextBody(data=body)))
+        sending = Sending(instance, MessageKind.TEXT, validate(TextBody(data=body)))
         sending.begin()
         return sending

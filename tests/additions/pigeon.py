@@ -10,10 +10,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.views import APIView
 
-from instances.changes import Change, InboundMessage, InvalidPayload, OutgoingText
+from instances.changes import Change, InboundMessage, InvalidPayload
 from instances.ingress.endpoint import IngressEndpoint
 from instances.ingress.webhooks import ProviderIngress
 from instances.models import Instance
+from instances.outbound_message import OutboundMessage
 from instances.providers.base import Provider, load_json
 
 
@@ -63,5 +64,5 @@ class PigeonPost(Provider):
         except KeyError as missing:
             raise InvalidPayload(f"instance requires property {missing}") from None
 
-    async def send_text(self, instance: Instance, text: OutgoingText) -> str:
-        return f"pigeon-{text.request_id}"
+    async def send(self, instance: Instance, message: OutboundMessage) -> str:
+        return f"pigeon-{message.request_id}"

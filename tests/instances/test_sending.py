@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from instances.changes import OutgoingText
 from instances.crypto import Secret
 from instances.models import Instance
+from instances.outbound_message import MessageKind, OutboundMessage
 from instances.providers.base import NotSent, OutcomeUnknown
 from instances.providers.cloud_api import CloudApi
 from tests.clients.node import NodeSocket
@@ -23,6 +23,9 @@ from tests.instances.providers.graph_api import Graph, break_off, error, hang_up
 from tests.server import Number, Response, Server
 
 ANA = "5511988887777@s.whatsapp.net"
+HELLO = OutboundMessage(
+    kind=MessageKind.TEXT, remote_jid=ANA, members={"text": "hello", "linkPreview": False}, content={}
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_a_quoted_message_and_a_preview_reach_graph(server, graph, cloud):
     [request] = graph.requests
     assert request.body["context"] == {"message_id": "wamid.ASKED"}
     assert request.body["text"]["preview_url"] is True
-    assert response.json["message"] == {"conversation": "Olá, Ana 😀", "quoted": quoted}
+    assert response.json["message"] == {"conversation": "Olá, Ana 😀", "contextInfo": {"stanzaId": "wamid.ASKED"}}
 
 
 @pytest.mark.parametrize(
@@ -303,7 +306,7 @@ async def test_a_request_to_graph_is_aborted_at_the_deadline(graph, monkeypatch,
     instance = Instance(integration="WHATSAPP-BUSINESS", number="123", provider_token=Secret("graph-token"))
 
     with pytest.raises(OutcomeUnknown) as raised:
-        await CloudApi().send_text(instance, OutgoingText(remote_jid=ANA, text="hello"))
+        await CloudApi().send(instance, HELLO)
 
     assert (raised.value.status, "TimeoutError" in raised.value.message) == (504, True)
     release()
@@ -317,7 +320,7 @@ async def test_a_token_that_no_header_can_hold_is_not_sent(graph, settings, toke
     instance = Instance(integration="WHATSAPP-BUSINESS", number="123", provider_token=secret)
 
     with pytest.raises(NotSent):
-        await CloudApi().send_text(instance, OutgoingText(remote_jid=ANA, text="hello"))
+        await CloudApi().send(instance, HELLO)
     assert not graph.requests
 
 

@@ -1,4 +1,4 @@
-"""A Graph API on this machine, as Meta documents it: it accepts texts, or responds as a test wants it to."""
+"""A Graph API on this machine, as Meta documents it: it accepts messages, or responds as a test wants it to."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Graph:
     # Responses
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        """Accept a text message, or return an error as Meta does."""
+        """Accept a message, or return an error as Meta does."""
         message = json.loads(await request.read())
         if not re.fullmatch(r"/v\d+\.\d/\d+/messages", request.path) or request.method != "POST":
             return error(400, 100, "Unsupported post request")
@@ -78,7 +78,9 @@ class Graph:
             return error(401, 190, "Invalid OAuth access token - Cannot parse access token")
         if message.get("messaging_product") != "whatsapp" or not (message.get("to") or message.get("recipient")):
             return error(400, 100, "(#100) Invalid parameter")
-        if message.get("type") != "text" or not 0 < len(message["text"]["body"]) <= 4096:
+        if not isinstance(message.get(message.get("type")), dict | list):
+            return error(400, 100, "(#100) Invalid parameter")
+        if message["type"] == "text" and not 0 < len(message["text"]["body"]) <= 4096:
             return error(400, 100, "(#100) Param text['body'] must be at most 4096 characters long.")
         return taken(f"wamid.{secrets.token_hex(12)}", message.get("to"))
 
