@@ -15,6 +15,7 @@ from django.db import connections
 
 from tests.clients.node import Node
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
+from tests.forking import fork_server
 from tests.server import ROOT, Server, migrated_database, milliseconds, server_environment
 
 # the same examples in every run: a test fails by a change of the code, not by chance
@@ -119,6 +120,13 @@ def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
     marker = request.node.get_closest_marker("stall")
     allowed = marker.args[0] if marker else 0
     assert not [stall for stall in stalls if milliseconds(stall) > allowed], "\n".join(stalls)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closed_fork_server() -> Iterator[None]:
+    """End the process that server processes are forked from."""
+    yield
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")

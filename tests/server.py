@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from urllib.parse import quote
 import psycopg
 
 from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL, SETTINGS
+from tests.forking import ForkedProcess, fork_server
 from tests.watched import END, STALL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,14 +100,22 @@ class Server:
         self.log = Path(environment["DATA_DIR"]) / f"server-{self.port}.log"
         #: The end of what `new_stalls` has read of the log.
         self._checked = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._shell: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "tests.watched", "serve", str(self.port)]
-            self.process = subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=log, stderr=log)
+        arguments = ["serve", str(self.port)]
+        if self._can_fork:
+            self.process = fork_server.run("tests.watched", arguments, self.environment, self.log, self.log)
+        else:
+            command = [sys.executable, "-m", "tests.watched", *arguments]
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=log, stderr=log)
         self._wait_for_port()
+
+    @property
+    def _can_fork(self) -> bool:
+        return self.root == ROOT and fork_server.can_run(self.environment)
 
     def _wait_for_port(self) -> None:
         assert self.process
@@ -158,7 +168,13 @@ class Server:
 
     def manage(self, *arguments: str) -> str:
         """Run a management command on this server's database; returns its output."""
-        return self.python("manage.py", *arguments)
+        if not self._can_fork:
+            return self.python("manage.py", *arguments)
+        with tempfile.TemporaryDirectory() as directory:
+            output, errors = Path(directory) / "output", Path(directory) / "errors"
+            process = fork_server.run("manage", arguments, self.environment, output, errors)
+            assert process.wait(60) == 0, output.read_text() + errors.read_text()
+            return output.read_text()
 
     def python(self, *arguments: str) -> str:
         """Run Python with these arguments on this server's code and database; returns its output."""
