@@ -5,8 +5,10 @@ from evoapi.wsgi import application as django_application  # first: it sets Djan
 # isort: split
 import re
 
+from django.conf import settings
 from django.urls import reverse
 
+from evoapi.manager import Manager
 from evoapi.threads import ThreadedWsgi
 from instances.access.log_in import LogInGate, PasswordGate
 from instances.asgi import Application, Receive, Scope, Send
@@ -45,5 +47,7 @@ def _threads_for(method: str, path: str) -> Application:
     return views
 
 
-router = IngressRouter([*ingress_endpoints(), PublishIngress()], in_threads)
+dashboard = settings.EVOLUTION_MANAGER_DIR
+others: Application = Manager(dashboard, in_threads) if dashboard else in_threads
+router = IngressRouter([*ingress_endpoints(), PublishIngress()], others)
 application = SocketIO(BodyLimit(router, Admission(router)))

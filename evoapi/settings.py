@@ -244,6 +244,19 @@ EVOLUTION_INGRESS_OPEN: bool | list[IPv4Network | IPv6Network] = (
     _ingress == "true" if _ingress in ("true", "false", "") else VARIABLES.networks("EVOLUTION_INGRESS_OPEN")
 )
 
+# Evolution Manager
+
+SERVER_DISABLE_MANAGER = VARIABLES.flag("SERVER_DISABLE_MANAGER", default=False)
+_manager = VARIABLES.plain("EVOLUTION_MANAGER_DIR")
+#: The directory of a built copy of the dashboard (Evolution API's `manager/dist`); None: it is not served.
+EVOLUTION_MANAGER_DIR = Path(_manager).resolve() if _manager and not SERVER_DISABLE_MANAGER else None
+if EVOLUTION_MANAGER_DIR and not (EVOLUTION_MANAGER_DIR / "index.html").is_file():
+    VARIABLES.refuse(
+        "EVOLUTION_MANAGER_DIR",
+        "the directory of a built copy of Evolution Manager with its index.html, such as /srv/manager/dist",
+        _manager,
+    )
+
 # Socket.IO
 
 WEBSOCKET_ENABLED = VARIABLES.flag("WEBSOCKET_ENABLED", default=True)

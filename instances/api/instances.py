@@ -61,15 +61,22 @@ class Welcome(APIView):
     @extend_schema(responses={200: Greeting})
     def get(self, request: Request) -> Response:
         """Return that the server runs, and the version of Evolution API that it is compatible with."""
-        return Response(
-            {
-                "status": 200,
-                "message": "Welcome to the Evolution API, it is working!",
-                "version": settings.EVOLUTION_VERSION,
-                "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
-                "documentation": "https://doc.evolution-api.com",
-            }
-        )
+        greeting = {
+            "status": 200,
+            "message": "Welcome to the Evolution API, it is working!",
+            "version": settings.EVOLUTION_VERSION,
+            "clientName": settings.DATABASE_CONNECTION_CLIENT_NAME,
+            "documentation": "https://doc.evolution-api.com",
+        }
+        if settings.EVOLUTION_MANAGER_DIR:
+            greeting["manager"] = manager_url(request)
+        return Response(greeting)
+
+
+def manager_url(request: Request) -> str:
+    """Return the URL of the dashboard under the host that the request names; https behind a proxy, if SERVER_URL is."""
+    is_https = request.is_secure() or settings.SERVER_URL.startswith("https:")
+    return f"{'https' if is_https else 'http'}://{request.get_host()}/manager"
 
 
 class VerifyCreds(APIView):

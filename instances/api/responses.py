@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from django.conf import settings
 
@@ -46,6 +46,7 @@ class Greeting(TypedDict):
     version: str
     clientName: str
     documentation: str
+    manager: NotRequired[str]
 
 
 class Valid(TypedDict):
