@@ -37,7 +37,7 @@ os.umask(0o077)  # before the first file: database and secrets are their owner's
 PUBLISHED_KEYS = {"BQYHJGJHJ", "429683C4C977415CAAFCCE10F7D57E11"}
 
 #: The version of Evolution API that this server is compatible with; clients check the major number.
-EVOLUTION_VERSION = "2.3.6"
+EVOLUTION_VERSION = "2.4.0"
 
 
 def _events(prefix: str) -> frozenset[str]:
@@ -290,6 +290,24 @@ MAX_BODY_BYTES = bounds.MAX_BODY_BYTES
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 DATA_UPLOAD_MAX_NUMBER_FIELDS = bounds.QUERY_FIELDS
 DATABASE_CONNECTION_CLIENT_NAME = VARIABLES.plain("DATABASE_CONNECTION_CLIENT_NAME", default="evolution")
+
+#: The version of WhatsApp Web that GET / shows; none where it is empty.
+CONFIG_BAILEYS_VERSION = VARIABLES.plain("CONFIG_BAILEYS_VERSION")
+if CONFIG_BAILEYS_VERSION and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,12}){2}", CONFIG_BAILEYS_VERSION):
+    VARIABLES.refuse("CONFIG_BAILEYS_VERSION", "a version, such as 2.3000.1028442591", CONFIG_BAILEYS_VERSION)
+#: What POST /verify-creds tells whoever has the global key, for Evolution Manager's log-in at Facebook.
+FACEBOOK_APP_ID = VARIABLES.plain("FACEBOOK_APP_ID")
+FACEBOOK_CONFIG_ID = VARIABLES.plain("FACEBOOK_CONFIG_ID")
+FACEBOOK_USER_TOKEN = VARIABLES.plain("FACEBOOK_USER_TOKEN")
+
+# GET /metrics
+
+PROMETHEUS_METRICS = VARIABLES.flag("PROMETHEUS_METRICS", default=False)
+METRICS_AUTH_REQUIRED = VARIABLES.flag("METRICS_AUTH_REQUIRED", default=False)
+METRICS_USER = VARIABLES.plain("METRICS_USER")
+METRICS_PASSWORD = VARIABLES.plain("METRICS_PASSWORD")
+#: The clients that may read the metrics.
+METRICS_ALLOWED_IPS = VARIABLES.networks("METRICS_ALLOWED_IPS")
 
 # RabbitMQ
 

@@ -1,11 +1,14 @@
 from django.urls import path
 
 from instances.api import (
+    brokers,
     chatbots,
     connection,
     groups,
     instances,
+    license,
     messages,
+    metrics,
     phone_routes,
     proxy,
     settings,
@@ -17,6 +20,10 @@ from instances.providers import ingress_endpoints
 
 urlpatterns = [
     path("", instances.Welcome.as_view()),
+    path("metrics", metrics.Metrics.as_view()),
+    path("license/status", license.LicenseStatus.as_view()),
+    path("license/register", license.RegisterLicense.as_view()),
+    path("license/activate", license.ActivateLicense.as_view()),
     path("verify-creds", instances.VerifyCreds.as_view()),
     path("instance/create", instances.CreateInstance.as_view()),
     path("instance/fetchInstances", instances.FetchInstances.as_view()),
@@ -38,6 +45,8 @@ urlpatterns = [
     path("webhook/find/<str:name>", subscriptions.FindWebhook.as_view()),
     *(path(f"{each.name}/set/<str:name>", subscriptions.set_view(each).as_view()) for each in declared_transports()),
     *(path(f"{each.name}/find/<str:name>", subscriptions.find_view(each).as_view()) for each in declared_transports()),
+    *(path(f"{each}/set/<str:name>", brokers.set_broker_view(each).as_view()) for each in brokers.absent_brokers()),
+    *(path(f"{each}/find/<str:name>", brokers.find_broker_view(each).as_view()) for each in brokers.absent_brokers()),
     *(path(f"message/send{view.kind.value}/<str:name>", view.as_view()) for view in messages.SEND_VIEWS),
     *(
         path(f"{route}/<str:name>", view.as_view())

@@ -16,6 +16,7 @@ from instances.access.chosen_tokens import check_chosen_token, count_as_guess
 from instances.access.rest import GlobalKeyOnly, address_of
 from instances.access.rights import MANAGE, READ
 from instances.api.ignored import note_ignored
+from instances.api.license import PublicView
 from instances.api.proxy import proxy_of
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import (
@@ -54,13 +55,13 @@ from instances.providers import provider_of
 from instances.unreadable import readable
 
 
-class Welcome(APIView):
-    authentication_classes = ()
-    permission_classes = ()
-
+class Welcome(PublicView):
     @extend_schema(responses={200: Greeting})
     def get(self, request: Request) -> Response:
-        """Return that the server runs, and the version of Evolution API that it is compatible with."""
+        """Return that the server runs, and the version of Evolution API that it is compatible with.
+
+        `whatsappWebVersion` is CONFIG_BAILEYS_VERSION, where that is set: nobody is asked for it.
+        """
         greeting = {
             "status": 200,
             "message": "Welcome to the Evolution API, it is working!",
@@ -70,6 +71,8 @@ class Welcome(APIView):
         }
         if settings.EVOLUTION_MANAGER_DIR:
             greeting["manager"] = manager_url(request)
+        if settings.CONFIG_BAILEYS_VERSION:
+            greeting["whatsappWebVersion"] = settings.CONFIG_BAILEYS_VERSION
         return Response(greeting)
 
 
@@ -84,8 +87,14 @@ class VerifyCreds(APIView):
 
     @extend_schema(request=None, responses={200: Valid})
     def post(self, request: Request) -> Response:
-        """Check that the key is the global key."""
-        return Response({"status": 200, "message": "Credentials are valid"})
+        """Check that the key is the global key; returns Evolution API's FACEBOOK_* variables where they are set."""
+        facebook = {
+            "facebookAppId": settings.FACEBOOK_APP_ID,
+            "facebookConfigId": settings.FACEBOOK_CONFIG_ID,
+            "facebookUserToken": settings.FACEBOOK_USER_TOKEN,
+        }
+        given = {name: value for name, value in facebook.items() if value}
+        return Response({"status": 200, "message": "Credentials are valid"} | given)
 
 
 class CreateInstanceBody(CreateBody):

@@ -47,11 +47,15 @@ class Greeting(TypedDict):
     clientName: str
     documentation: str
     manager: NotRequired[str]
+    whatsappWebVersion: NotRequired[str]
 
 
 class Valid(TypedDict):
     status: int
     message: str
+    facebookAppId: NotRequired[str]
+    facebookConfigId: NotRequired[str]
+    facebookUserToken: NotRequired[str]
 
 
 class InstanceState(TypedDict):

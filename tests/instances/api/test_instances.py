@@ -18,7 +18,7 @@ def test_the_welcome_needs_no_key_and_has_a_version_that_clients_accept(server):
     assert server.get("/", key=None).json == {
         "status": 200,
         "message": "Welcome to the Evolution API, it is working!",
-        "version": "2.3.6",
+        "version": "2.4.0",
         "clientName": "evolution",
         "documentation": "https://doc.evolution-api.com",
     }
@@ -29,6 +29,18 @@ def test_verify_creds_accepts_the_global_key_and_no_token(server):
     valid, token = server.post("/verify-creds", {}), server.post("/verify-creds", {}, key=instance.token)
     assert (valid.status, valid.json["message"]) == (200, "Credentials are valid")
     assert (token.status, token.json["response"]["message"]) == (401, "Unauthorized")
+
+
+@pytest.mark.any_database
+def test_variables_of_evolution_fill_the_welcome_and_the_log_in_of_its_manager(start_server):
+    facebook = {"FACEBOOK_APP_ID": "1", "FACEBOOK_CONFIG_ID": "2", "FACEBOOK_USER_TOKEN": "very-secret"}
+    server = start_server(CONFIG_BAILEYS_VERSION="2.3000.1028442591", **facebook)
+    welcome = server.get("/", key=None).json
+    assert welcome["whatsappWebVersion"] == "2.3000.1028442591"
+    assert "very-secret" not in str(welcome)
+    expected = {"facebookAppId": "1", "facebookConfigId": "2", "facebookUserToken": "very-secret"}
+    valid = server.post("/verify-creds", {}).json
+    assert valid == {"status": 200, "message": "Credentials are valid"} | expected
 
 
 @pytest.mark.parametrize(
