@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from django.db import models, transaction
+from django.db import transaction
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ, SEND
-from instances.api.fields import Choice
 from instances.api.ignored import note_ignored
+from instances.api.phone_bodies import PRESENCES
+from instances.api.refusals import Refusal, refusal_view
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import ConnectionStateAnswer, Done, Error, done
-from instances.api.serializers import RequestBody, validate
-from instances.api.views import ChannelView, unavailable
+from instances.api.schema_fields import OneOf
+from instances.api.serializers import RequestBody
+from instances.api.views import ChannelView
 from instances.errors import not_connected
 from instances.models import ConnectionState, Instance
 
@@ -85,23 +87,13 @@ class LogoutInstance(APIView):
         return Response(done("Instance logged out" if was_open else "Instance was already disconnected"))
 
 
-class Presence(models.TextChoices):
-    UNAVAILABLE = "unavailable"
-    AVAILABLE = "available"
-    COMPOSING = "composing"
-    RECORDING = "recording"
-    PAUSED = "paused"
+class InstancePresenceBody(RequestBody):
+    presence = OneOf(*PRESENCES)
 
 
-class PresenceBody(RequestBody):
-    presence = Choice(Presence)
-
-
-class SetPresence(ChannelView):
-    scope = SEND
-
-    @extend_schema(request=PresenceBody, responses={400: Error})
-    def post(self, request: InstanceRequest, name: str) -> Response:
-        """Answer that the instance's channel cannot set the presence, which WhatsApp Web alone can."""
-        validate(PresenceBody(data=request.data))
-        raise unavailable(request.instance)
+SetPresence = refusal_view(
+    Refusal(
+        *("SetPresence", "POST", "instance/setPresence", SEND),
+        *("Set the presence of the instance in all chats.", InstancePresenceBody, {"presence": "available"}),
+    )
+)
