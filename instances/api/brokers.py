@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ
+from instances.api.examples import example_request
 from instances.api.fields import Flag, Text
 from instances.api.request import InstanceRequest
 from instances.api.serializers import RequestBody, WebsocketBody, validate
@@ -36,6 +37,11 @@ _BROKERS: dict[str, tuple[str, type[RequestBody]]] = {
 }
 
 
+_EVENTS = {"enabled": True, "events": ["MESSAGES_UPSERT"]}
+_PUSHER = {"appId": "1234", "key": "a-key", "secret": "a-secret", "cluster": "eu", "useTLS": True}
+_EXAMPLES = dict.fromkeys(_BROKERS, _EVENTS) | {"pusher": _EVENTS | _PUSHER}
+
+
 def absent_brokers() -> list[str]:
     """Return the brokers that no transport of settings.EVENT_TRANSPORTS adds."""
     declared = {transport.name for transport in declared_transports()}
@@ -56,7 +62,11 @@ def set_broker_view(name: str) -> type[APIView]:
     class SetBroker(APIView):
         scope = MANAGE
 
-        @extend_schema(request=wrapped_broker_body(name), responses={201: None})
+        @extend_schema(
+            request=wrapped_broker_body(name),
+            responses={201: None},
+            examples=[example_request({name: _EXAMPLES[name]})],
+        )
         def post(self, request: InstanceRequest, name: str) -> HttpResponse:
             _check(self.broker, request.data)
             return _nothing(self.broker, 201)

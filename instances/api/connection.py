@@ -7,7 +7,9 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from instances import errors
 from instances.access.rights import MANAGE, READ, SEND
+from instances.api.examples import example_response
 from instances.api.ignored import note_ignored
 from instances.api.phone_bodies import PRESENCES
 from instances.api.refusals import Refusal, refusal_view
@@ -19,11 +21,14 @@ from instances.api.views import ChannelView
 from instances.errors import not_connected
 from instances.models import ConnectionState, Instance
 
+_OPEN = example_response({"instance": {"instanceName": "loja", "state": "open"}})
+_CLOSED = example_response(errors.body(400, ['The "loja" instance is not connected']), 400, "closed")
+
 
 class ConnectionStateView(APIView):
     scope = READ
 
-    @extend_schema(responses={200: ConnectionStateAnswer})
+    @extend_schema(responses={200: ConnectionStateAnswer}, examples=[_OPEN])
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Return the connection state: open, connecting or close."""
         return Response(state_of(request.instance))
@@ -36,7 +41,11 @@ def state_of(instance: Instance) -> ConnectionStateAnswer:
 class ConnectInstance(ChannelView):
     scope = MANAGE
 
-    @extend_schema(parameters=[OpenApiParameter("number")], responses={200: ConnectionStateAnswer, 400: Error})
+    @extend_schema(
+        parameters=[OpenApiParameter("number")],
+        responses={200: ConnectionStateAnswer, 400: Error},
+        examples=[_OPEN, _CLOSED],
+    )
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Open the connection of an instance that was logged out, and return its state.
 
@@ -58,7 +67,7 @@ class ConnectInstance(ChannelView):
 class RestartInstance(ChannelView):
     scope = MANAGE
 
-    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error})
+    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error}, examples=[_OPEN, _CLOSED])
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Return the state of an open connection; nothing has to be restarted. Closed ones answer 400."""
         instance = request.instance
@@ -67,7 +76,7 @@ class RestartInstance(ChannelView):
             raise not_connected(name)
         return Response(state_of(instance))
 
-    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error})
+    @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error}, examples=[_OPEN, _CLOSED])
     def put(self, request: InstanceRequest, name: str) -> Response:
         """Do the same as POST, as clients of Evolution API 1 expect."""
         return self.post(request, name)
@@ -76,7 +85,13 @@ class RestartInstance(ChannelView):
 class LogoutInstance(APIView):
     scope = MANAGE
 
-    @extend_schema(responses={200: Done})
+    @extend_schema(
+        responses={200: Done},
+        examples=[
+            example_response(done("Instance logged out")),
+            example_response(done("Instance was already disconnected"), name="again"),
+        ],
+    )
     def delete(self, request: InstanceRequest, name: str) -> Response:
         """Log the instance out: it sends nothing until it is connected again.
 

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 from django.conf import settings
 from django.http import HttpResponse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 
 from instances.access.client_address import is_within
@@ -32,7 +32,18 @@ BATCH = 500
 
 
 class Metrics(PublicView):
-    @extend_schema(responses={(200, "text/plain"): str, (401, "text/plain"): str, (403, "text/plain"): str, 404: Error})
+    @extend_schema(
+        responses={(200, "text/plain"): str, (401, "text/plain"): str, (403, "text/plain"): str, 404: Error},
+        examples=[
+            OpenApiExample(
+                "two",
+                "# TYPE evolution_instances_total gauge\nevolution_instances_total 2\n",
+                media_type="text/plain",
+                response_only=True,
+                status_codes=["200"],
+            )
+        ],
+    )
     def get(self, request: Request) -> HttpResponse:
         """Return the instances and their states in Prometheus' text format.
 

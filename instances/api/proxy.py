@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ
+from instances.api.examples import example_request, example_response
 from instances.api.fields import Choice, Flag, HostName, Port, ProxyProtocol, Text
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import ProxyRow, shown_proxy
@@ -54,6 +55,23 @@ class ProxyAnswer(TypedDict):
     proxy: InstanceProxy
 
 
+_PROXY = {
+    "enabled": True,
+    "host": "proxy.example.com",
+    "port": "8080",
+    "protocol": "http",
+    "username": "ana",
+    "password": "a-password",
+}
+_ROW = {
+    "id": "1",
+    **_PROXY,
+    "createdAt": "2026-11-29T12:00:00.000Z",
+    "updatedAt": "2026-11-29T12:00:00.000Z",
+    "instanceId": "7b1f6a0e-2c56-4a5e-9f0d-0d7d3f1c9a11",
+}
+
+
 def proxy_of(created: Mapping[str, Any]) -> dict[str, str] | None:
     """Return the columns of the proxy in a validated POST /instance/create body, which needs three of its members."""
     if not all(created.get(f"proxy{member}") for member in ("Host", "Port", "Protocol")):
@@ -82,6 +100,10 @@ class SetProxy(APIView):
             "ProxySettings", [ProxyBody, DisabledProxyBody], resource_type_field_name=None, many=False
         ),
         responses={201: ProxyAnswer},
+        examples=[
+            example_request(_PROXY),
+            example_response({"proxy": {"instanceName": "loja", "proxy": _PROXY | {"password": MASK}}}, 201),
+        ],
     )
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Set the proxy, or forget it by `"enabled": false`.
@@ -107,7 +129,7 @@ class SetProxy(APIView):
 class FindProxy(APIView):
     scope = READ
 
-    @extend_schema(responses={200: ProxyRow | None})
+    @extend_schema(responses={200: ProxyRow | None}, examples=[example_response(_ROW)])
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Return the proxy, or null where none was ever set."""
         return Response(shown_proxy(request.instance, request.auth))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from django.conf import settings
 
@@ -40,22 +40,28 @@ def done(message: str) -> Done:
     return {"status": "SUCCESS", "error": False, "response": {"message": message}}
 
 
-class Greeting(TypedDict):
+class GreetingOptions(TypedDict, total=False):
+    manager: str
+    whatsappWebVersion: str
+
+
+class Greeting(GreetingOptions):
     status: int
     message: str
     version: str
     clientName: str
     documentation: str
-    manager: NotRequired[str]
-    whatsappWebVersion: NotRequired[str]
 
 
-class Valid(TypedDict):
+class Facebook(TypedDict, total=False):
+    facebookAppId: str
+    facebookConfigId: str
+    facebookUserToken: str
+
+
+class Valid(Facebook):
     status: int
     message: str
-    facebookAppId: NotRequired[str]
-    facebookConfigId: NotRequired[str]
-    facebookUserToken: NotRequired[str]
 
 
 class InstanceState(TypedDict):

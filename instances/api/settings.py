@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ
+from instances.api.examples import example_request, example_response
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import shown_settings
 from instances.api.serializers import SetSettingsBody, SettingsBody, validate
@@ -43,10 +44,29 @@ class SettingsAnswer(TypedDict):
     settings: InstanceSettings
 
 
+_SETTINGS: Settings = {
+    "rejectCall": True,
+    "msgCall": "We take no calls",
+    "groupsIgnore": False,
+    "alwaysOnline": False,
+    "readMessages": False,
+    "readStatus": False,
+    "syncFullHistory": False,
+    "wavoipToken": "",
+}
+
+
 class SetSettings(APIView):
     scope = MANAGE
 
-    @extend_schema(request=SetSettingsBody, responses={201: SettingsAnswer})
+    @extend_schema(
+        request=SetSettingsBody,
+        responses={201: SettingsAnswer},
+        examples=[
+            example_request(_SETTINGS),
+            example_response({"settings": {"instanceName": "loja", "settings": _SETTINGS}}, 201),
+        ],
+    )
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Set the settings; texts that are left out stay as they are.
 
@@ -64,7 +84,7 @@ class SetSettings(APIView):
 class FindSettings(APIView):
     scope = READ
 
-    @extend_schema(responses={200: Settings | None})
+    @extend_schema(responses={200: Settings | None}, examples=[example_response(_SETTINGS)])
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Return the settings, or null where none were ever set."""
         return Response(shown_settings(request.instance, request.auth))
