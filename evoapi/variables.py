@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from evoapi.database_url import unquoted
+from instances.evolution_variables import unread_variables
 from instances.spelling import nearest
 
 #: Characters of a value that an error shows.
@@ -19,22 +20,20 @@ MAX_SHOWN = 60
 _TRUE = ("true", "1", "yes", "y", "on", "ok")
 _FALSE = ("false", "0", "no", "n", "off")
 
-#: Variables that begin like ours and are others': those that Evolution API 2.4 and its earlier versions read and we do
-#: not, of https://doc.evolution-api.com/v2/en/env, and those of RabbitMQ's and PostgreSQL's own images.
+#: Variables that begin like ours and are others': those that Evolution API reads and we do not, and those of RabbitMQ's
+#: and PostgreSQL's own images.
 _OTHERS = (
-    *("SERVER_NAME", "SERVER_TYPE", "SERVER_DISABLE_*", "LOG_COLOR", "LOG_BAILEYS"),
-    *("EVENT_EMITTER_MAX_LISTENERS", "EVOLUTION_OPERATOR_EMAIL", "WA_BUSINESS_LANGUAGE", "WEBHOOK_GLOBAL_BASE64"),
-    *("DATABASE_ENABLED", "DATABASE_PROVIDER", "DATABASE_CONNECTION_*", "DATABASE_SAVE_*", "DATABASE_DELETE_*"),
-    *("AUTHENTICATION_TYPE", "AUTHENTICATION_EXPOSE_*", "AUTHENTICATION_JWT_*", "AUTHENTICATION_INSTANCE_*"),
-    *("AUTHENTICATION_GLOBAL_AUTH_TOKEN", "WEBHOOK_EVENTS_ERRORS", "WEBHOOK_EVENTS_ERRORS_WEBHOOK"),
-    *("WEBHOOK_EVENTS_NEW_JWT_TOKEN", "RABBITMQ_MODE", "RABBITMQ_FRAME_MAX", "RABBITMQ_DEFAULT_*", "RABBITMQ_NODE*"),
-    *("RABBITMQ_ERLANG_*", "RABBITMQ_CONFIG_FILE*", "RABBITMQ_LOGS", "RABBITMQ_MNESIA_*", "RABBITMQ_HOME"),
-    "DJANGO_SETTINGS_MODULE",
+    *unread_variables(),
+    *("RABBITMQ_DEFAULT_*", "RABBITMQ_NODE*", "RABBITMQ_ERLANG_*", "RABBITMQ_CONFIG_FILE*", "RABBITMQ_LOGS"),
+    *("RABBITMQ_MNESIA_*", "RABBITMQ_HOME", "DJANGO_SETTINGS_MODULE"),
 )
 #: Variables that Kubernetes and Docker's links set for each service, whatever its name.
 _SERVICE_LINKS = re.compile(r".+_(SERVICE_.+|PORT|PORT_.+)")
 #: First words of our variables that other programs' have as well: of these only what is nearly one of ours is reported.
-_COMMON_WORDS = ("ALLOWED_", "DATA_", "DATABASE_", "DJANGO_", "LOG_", "MAX_", "SECRET_", "SECURE_", "SERVER_")
+_COMMON_WORDS = (
+    *("ALLOWED_", "CONFIG_", "DATA_", "DATABASE_", "DJANGO_", "FACEBOOK_", "LOG_", "MAX_", "METRICS_", "PROMETHEUS_"),
+    *("SECRET_", "SECURE_", "SERVER_"),
+)
 #: How similar, of 1, such a name has to be.
 _NEARLY = 0.85
 
