@@ -371,7 +371,7 @@ class ButtonBody(CardButtonBody):
     type = OneOf(("reply", "copy", "url", "call", "pix"))
     currency = Text(required=False, allow_blank=True, allow_null=True, max_length=255)
     name = Text(required=False, allow_blank=True, allow_null=True, max_length=1024)
-    keyType = OneOf(("phone", "email", "cpf", "cnpj", "random"), required=False, allow_null=True)
+    keyType = OneOf(("phone", "email", "cpf", "cnpj", "random"), required=False)
     key = Text(required=False, allow_blank=True, allow_null=True, max_length=1024)
 
 

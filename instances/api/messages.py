@@ -39,10 +39,12 @@ class SendFileView(SendView):
     parser_classes = [JsonParser, FormOrMisnamedJson, MultipartParser]
 
 
-def _described(kind: MessageKind, body: type[bodies.SendBody]) -> Callable[[Any], Any]:
+def _described(kind: MessageKind, body: type[bodies.SendBody], takes_file: bool = False) -> Callable[[Any], Any]:
     """Return the decorator that describes the `post` of a kind for the OpenAPI document."""
+    file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+    form = {"allOf": [{"$ref": f"#/components/schemas/{body.__name__}Request"}, file]}
     return extend_schema(
-        request=body,
+        request={"application/json": body, "multipart/form-data": form} if takes_file else body,
         responses={201: dict[str, Any], 409: Error, 502: Error, 504: Error},
         examples=[
             OpenApiExample(kind.value, value=EXAMPLES[kind], request_only=True),
@@ -70,7 +72,7 @@ class SendText(SendView):
 class SendMedia(SendFileView):
     kind, body = MessageKind.MEDIA, bodies.MediaBody
 
-    @_described(kind, body)
+    @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Send an image, a document, a video or an audio file.
 
@@ -83,7 +85,7 @@ class SendMedia(SendFileView):
 class SendPtv(SendFileView):
     kind, body = MessageKind.ROUND_VIDEO, bodies.RoundVideoBody
 
-    @_described(kind, body)
+    @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Send a round video. By a WhatsApp Business instance it goes out as a usual video."""
         return self.send(request)
@@ -92,7 +94,7 @@ class SendPtv(SendFileView):
 class SendWhatsAppAudio(SendFileView):
     kind, body = MessageKind.VOICE, bodies.VoiceBody
 
-    @_described(kind, body)
+    @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Send a voice message. The file is not converted: `encoding` has no effect."""
         return self.send(request)
@@ -101,7 +103,7 @@ class SendWhatsAppAudio(SendFileView):
 class SendStatus(SendFileView):
     kind, body = MessageKind.STATUS, bodies.StatusBody
 
-    @_described(kind, body)
+    @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Publish a status for the contacts. No channel of this server can: a valid body is answered 400."""
         return self.send(request)
@@ -110,7 +112,7 @@ class SendStatus(SendFileView):
 class SendSticker(SendFileView):
     kind, body = MessageKind.STICKER, bodies.StickerBody
 
-    @_described(kind, body)
+    @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Send a sticker, by a WhatsApp Business instance: the URL of a WebP file, which is not converted."""
         return self.send(request)

@@ -109,7 +109,7 @@ class _BodyReader:
     async def read(self) -> bytes:
         """Read the body. Raises APIException to refuse the request, and ClientDisconnected."""
         headers = dict(self.scope["headers"])
-        slow_types = FORM_TYPES[:1] if self.scope["path"].startswith(FILE_PATHS) else FORM_TYPES
+        slow_types = FORM_TYPES[:1] if self.scope.get("path", "").startswith(FILE_PATHS) else FORM_TYPES
         is_form = headers.get(b"content-type", b"").strip().lower().startswith(slow_types)
         max_size = min(FORM_BYTES, settings.MAX_BODY_BYTES) if is_form else settings.MAX_BODY_BYTES
         # without leading zeros: Python converts no more than 4,300 digits
