@@ -185,7 +185,8 @@ class LimitedProtocol(HttpToolsProtocol):
         start = self._parse_piece(data, 0)
         while start < len(data) and not self.pipeline and not self._turn.is_over:
             start = self._parse_piece(data, start)
-        self._unparsed = memoryview(data)[start:]  # a copy in each turn would be quadratic
+        # a copy in each turn would be quadratic; an empty view would keep all of the data
+        self._unparsed = memoryview(data)[start:] if start < len(data) else b""
         if self._unparsed:
             self.flow.pause_reading()
             self.flow.is_deferred = True
