@@ -6,6 +6,7 @@ https://spec.openapis.org/oas/v3.0.3
 
 from __future__ import annotations
 
+import re
 from inspect import cleandoc
 from typing import Any, get_args, get_origin, is_typeddict
 
@@ -73,6 +74,15 @@ class Schema(AutoSchema):
         if getattr(serializer, "is_strict", False) and not serializer.also_known:
             schema["additionalProperties"] = False
         return schema
+
+    def _insert_field_validators(self, field: Any, schema: dict[str, Any]) -> None:
+        """Drop the alternative of an empty text where the field's own pattern has it: `oneOf` takes no text of both."""
+        super()._insert_field_validators(field, schema)
+        match schema:
+            case {"oneOf": [{"pattern": str(pattern), **more} as inner, {"maxLength": 0}]}:
+                if "minLength" not in more and re.search(pattern, ""):
+                    del schema["oneOf"]
+                    schema |= inner
 
     def _component(self, shape: Any) -> dict[str, Any]:
         component = ResolvedComponent(
