@@ -105,13 +105,13 @@ def test_a_password_that_is_required_and_not_set_opens_nothing(start_server):
     assert (response.status, response.body) == (500, b"Metrics authentication not configured")
 
 
-def test_the_metrics_of_ten_thousand_instances_are_made_in_pieces(fresh_server):
+def test_the_metrics_of_many_instances_are_made_in_pieces(fresh_server):
     server = fresh_server(PROMETHEUS_METRICS="true")
     server.shell(
         "from instances.crypto import Secret\nfrom instances.models import Instance\nsecret = Secret('x')\n"
-        "many = [Instance(name=f'n{i}', token_digest=str(i), token=secret) for i in range(10_000)]\n"
+        "many = [Instance(name=f'n{i}', token_digest=str(i), token=secret) for i in range(1_501)]\n"
         "Instance.objects.bulk_create(many)"
     )
     found = parsed(server.get("/metrics").body.decode())  # a stall of over 50 ms would fail the test
-    assert found["evolution_instances_total"] == ["evolution_instances_total 10000"]
-    assert len(set(found["evolution_instance_up"])) == len(set(found["evolution_instance_state"])) == 10_000
+    assert found["evolution_instances_total"] == ["evolution_instances_total 1501"]
+    assert len(set(found["evolution_instance_up"])) == len(set(found["evolution_instance_state"])) == 1_501
