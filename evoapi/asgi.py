@@ -11,6 +11,7 @@ from django.urls import reverse
 from evoapi.manager import Manager
 from evoapi.threads import ThreadedWsgi
 from instances.access.log_in import LogInGate, PasswordGate
+from instances.api import cloud_chats, templates
 from instances.asgi import Application, Receive, Scope, Send
 from instances.bounds import PASSWORD_HASHES, REST_THREADS, SENDING_THREADS
 from instances.ingress.admission import Admission
@@ -31,6 +32,8 @@ LOG_IN_PATH = reverse("admin:login")
 NEW_PASSWORD_PATHS = re.compile(
     f"{reverse('admin:password_change')}|{reverse('admin:auth_user_changelist')}(add|.+/password)/"
 )
+#: Beginnings of the paths whose views wait for WhatsApp.
+WAITING_PATHS = ("/message/", *(f"/{route}/" for route in (*cloud_chats.VIEWS, *templates.VIEWS)))
 
 
 async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +41,7 @@ async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _threads_for(method: str, path: str) -> Application:
-    if path.startswith("/message/"):
+    if path.startswith(WAITING_PATHS):
         return sending_views
     if method == "POST" and path == LOG_IN_PATH:
         return log_in

@@ -61,13 +61,12 @@ def not_connected(name: str) -> ApiError:
 
 
 class ListedError(APIException):
-    """An error response (400) whose messages are not all lines: objects, or several lines."""
+    """An error response with several messages, or with objects for messages."""
 
-    status_code = status.HTTP_400_BAD_REQUEST
-
-    def __init__(self, messages: list[Any]) -> None:
+    def __init__(self, messages: list[Any], status_code: int = status.HTTP_400_BAD_REQUEST) -> None:
         super().__init__()
         self.messages = messages
+        self.status_code = status_code
 
 
 def is_lock_timeout(error: Exception) -> bool:

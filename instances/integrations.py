@@ -51,6 +51,8 @@ class Integration:
 
     #: The error of a route that its channel cannot serve, in Evolution API's words; `{name}` is the instance's name.
     unavailable: ClassVar[str] = "Method not available on this channel"
+    #: The error of the template routes, where that is another.
+    no_templates: ClassVar[str] = ""
 
     #: What an instance needs besides this server to send and receive, in ASCII; "" for nothing. Clients get it in
     #: the header NOTE_HEADER when they create one or send a message.

@@ -2,7 +2,9 @@ from django.urls import path
 
 from instances.api import (
     brokers,
+    business,
     chatbots,
+    cloud_chats,
     connection,
     groups,
     instances,
@@ -13,6 +15,7 @@ from instances.api import (
     proxy,
     settings,
     subscriptions,
+    templates,
 )
 from instances.api.transports import declared_transports
 from instances.ingress.view import IngressView
@@ -50,8 +53,8 @@ urlpatterns = [
     *(path(f"message/send{view.kind.value}/<str:name>", view.as_view()) for view in messages.SEND_VIEWS),
     *(
         path(f"{route}/<str:name>", view.as_view())
-        for views in (phone_routes.VIEWS, groups.VIEWS, chatbots.VIEWS)
-        for route, view in views.items()
+        for module in (phone_routes, groups, chatbots, cloud_chats, business, templates)
+        for route, view in module.VIEWS.items()
     ),
     *(path(each.path.lstrip("/"), IngressView.as_view(endpoint=each)) for each in ingress_endpoints()),
 ]

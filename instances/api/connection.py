@@ -11,11 +11,11 @@ from instances import errors
 from instances.access.rights import MANAGE, READ, SEND
 from instances.api.examples import example_response
 from instances.api.ignored import note_ignored
+from instances.api.message_fields import OneOf
 from instances.api.phone_bodies import PRESENCES
 from instances.api.refusals import Refusal, refusal_view
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import ConnectionStateAnswer, Done, Error, done
-from instances.api.schema_fields import OneOf
 from instances.api.serializers import RequestBody
 from instances.api.views import ChannelView
 from instances.errors import not_connected
@@ -103,7 +103,7 @@ class LogoutInstance(APIView):
 
 
 class InstancePresenceBody(RequestBody):
-    presence = OneOf(*PRESENCES)
+    presence = OneOf(PRESENCES)
 
 
 SetPresence = refusal_view(

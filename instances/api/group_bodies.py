@@ -7,7 +7,8 @@ import re
 from rest_framework import serializers
 
 from instances.api.fields import Flag, Text
-from instances.api.schema_fields import NumericText, OneOf, WithoutRepeats
+from instances.api.message_fields import OneOf, Unique
+from instances.api.schema_fields import NumericText, OneOfNumbers
 from instances.api.serializers import RequestBody
 
 #: Characters of an address of a group.
@@ -16,7 +17,7 @@ MAX_GROUP_JID = 255
 
 class CreateGroupBody(RequestBody):
     subject = Text()
-    participants = WithoutRepeats(child=NumericText("participants"))
+    participants = Unique(allow_empty=False, child=NumericText("participants"))
     description = Text(required=False)
     promoteParticipants = Flag(required=False)
     profilePicture = Text(required=False, max_length=None)  # a URL, or the picture in base64
@@ -51,24 +52,24 @@ class GroupDescriptionBody(GroupBody):
 
 class SendInviteBody(GroupBody):
     description = Text()
-    numbers = WithoutRepeats(child=NumericText("numbers"))
+    numbers = Unique(allow_empty=False, child=NumericText("numbers"))
 
 
 class UpdateParticipantBody(GroupBody):
-    action = OneOf("add", "remove", "promote", "demote")
-    participants = WithoutRepeats(child=NumericText("participants"))
+    action = OneOf(("add", "remove", "promote", "demote"))
+    participants = Unique(allow_empty=False, child=NumericText("participants"))
 
 
 class GroupSettingBody(GroupBody):
-    action = OneOf("announcement", "not_announcement", "locked", "unlocked")
+    action = OneOf(("announcement", "not_announcement", "locked", "unlocked"))
 
 
 class MemberAddModeBody(GroupBody):
-    mode = OneOf("admin_add", "all_member_add")
+    mode = OneOf(("admin_add", "all_member_add"))
 
 
 class EphemeralBody(GroupBody):
-    expiration = OneOf(0, 86400, 604800, 7776000)
+    expiration = OneOfNumbers(0, 86400, 604800, 7776000)
 
 
 class InviteCodeBody(RequestBody):

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import ClassVar
 
 from instances.api.fields import MAX_NUMBER_LENGTH, Flag, Seconds, Text
-from instances.api.schema_fields import ChatNumber, JsonNumber, OneOf, WithoutRepeats
+from instances.api.message_fields import OneOf, Unique
+from instances.api.schema_fields import ChatNumber, JsonNumber
 from instances.api.serializers import RequestBody
 from instances.bounds import READ_MESSAGES
 
@@ -25,15 +26,15 @@ class MessageKeyBody(RequestBody):
 
 
 class WhatsappNumbersBody(RequestBody):
-    numbers = WithoutRepeats(child=Text(max_length=MAX_NUMBER_LENGTH, min_length=1), required=False)
+    numbers = Unique(allow_empty=False, child=Text(max_length=MAX_NUMBER_LENGTH, min_length=1), required=False)
 
 
 class ReadMessagesBody(RequestBody):
-    readMessages = WithoutRepeats(child=MessageKeyBody(), max_length=READ_MESSAGES)
+    readMessages = Unique(allow_empty=False, child=MessageKeyBody(), max_length=READ_MESSAGES)
 
 
 class PlayedMessagesBody(RequestBody):
-    playedMessages = WithoutRepeats(child=MessageKeyBody())
+    playedMessages = Unique(allow_empty=False, child=MessageKeyBody())
 
 
 class LastMessageBody(RequestBody):
@@ -66,15 +67,15 @@ class UpdateMessageBody(RequestBody):
     key = MessageKeyBody(required=False)
 
 
-class PresenceBody(RequestBody):
+class ChatPresenceBody(RequestBody):
     number = ChatNumber()
-    presence = OneOf(*PRESENCES)
+    presence = OneOf(PRESENCES)
     delay = JsonNumber()
 
 
 class BlockStatusBody(RequestBody):
     number = Text(max_length=MAX_NUMBER_LENGTH)
-    status = OneOf("block", "unblock")
+    status = OneOf(("block", "unblock"))
 
 
 class OptionalNumberBody(RequestBody):
@@ -96,32 +97,21 @@ class ProfilePictureBody(RequestBody):
 
 
 class PrivacyBody(RequestBody):
-    readreceipts = OneOf("all", "none")
-    profile = OneOf(*_AUDIENCE)
-    status = OneOf(*_AUDIENCE)
-    online = OneOf("all", "match_last_seen")
-    last = OneOf(*_AUDIENCE)
-    groupadd = OneOf(*_AUDIENCE)
+    readreceipts = OneOf(("all", "none"))
+    profile = OneOf(_AUDIENCE)
+    status = OneOf(_AUDIENCE)
+    online = OneOf(("all", "match_last_seen"))
+    last = OneOf(_AUDIENCE)
+    groupadd = OneOf(_AUDIENCE)
 
 
 class HandleLabelBody(RequestBody):
     number = ChatNumber()
     labelId = Text(max_length=255)
-    action = OneOf("add", "remove")
+    action = OneOf(("add", "remove"))
 
 
 class OfferCallBody(RequestBody):
     number = ChatNumber()
     isVideo = Flag(required=False)
     callDuration = Seconds(min_value=1, max_value=15)
-
-
-class CatalogBody(RequestBody):
-    also_known = ("cursor",)
-
-    number = Text(required=False, max_length=MAX_NUMBER_LENGTH)
-    limit = JsonNumber(required=False)
-
-
-class CollectionsBody(CatalogBody):
-    limit = JsonNumber(required=False, maximum=20)

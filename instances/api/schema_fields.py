@@ -7,36 +7,26 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import MAX_NUMBER_LENGTH, Array, Text
+from instances.api.fields import MAX_NUMBER_LENGTH, Text
 
 
-class OneOf(serializers.Field):
-    """One of a few JSON strings, or of a few numbers."""
+class OneOfNumbers(serializers.Field):
+    """One of a few JSON numbers."""
 
-    default_error_messages = dict.fromkeys(("enum", "null"), "is not one of enum values: {values}")
-
-    def __init__(self, *values: str | int, **kwargs: Any) -> None:
+    def __init__(self, *values: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.values = values
+        for code in ("enum", "null"):
+            self.error_messages[code] = "is not one of enum values: " + ",".join(map(str, values))
 
-    def to_internal_value(self, data: Any) -> str | int:
+    def to_internal_value(self, data: Any) -> int:
         # 1.0 is 1 in JSON, and True is not
-        if isinstance(data, bool) or not isinstance(data, (str, int, float)) or data not in self.values:
-            self.fail("enum", values=self._listed)
-        return self.values[self.values.index(data)]
-
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        if data is None:
-            self.fail("enum", values=self._listed)
-        return super().run_validation(data)
-
-    @property
-    def _listed(self) -> str:
-        return ",".join(map(str, self.values))
+        if isinstance(data, bool) or not isinstance(data, (int, float)) or data not in self.values:
+            self.fail("enum")
+        return int(data)
 
     def schema(self) -> dict[str, Any]:
-        kind = "string" if isinstance(self.values[0], str) else "integer"
-        return {"type": kind, "enum": list(self.values)}
+        return {"type": "integer", "enum": list(self.values)}
 
 
 class JsonNumber(serializers.Field):
@@ -61,24 +51,6 @@ class JsonNumber(serializers.Field):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "number"} | ({} if self.maximum is None else {"maximum": self.maximum})
-
-
-class WithoutRepeats(Array):
-    """A JSON array of one item or more, in which no item is repeated."""
-
-    default_error_messages = {"repeated": "contains duplicate item"}
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**({"allow_empty": False} | kwargs))
-
-    def to_internal_value(self, data: Any) -> list[Any]:
-        items = super().to_internal_value(data)
-        if len({repr(item) for item in items}) < len(items):
-            self.fail("repeated")
-        return items
-
-    def schema(self) -> dict[str, Any]:
-        return super().schema() | {"uniqueItems": True}
 
 
 class ChatNumber(Text):

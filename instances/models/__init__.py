@@ -13,6 +13,7 @@ from instances.models.message_states import MessageState
 from instances.models.message_status import MessageStatus
 from instances.models.proxy import Proxy
 from instances.models.subscription import Subscription
+from instances.models.template import Template
 
 __all__ = [
     "AccessRevision",
@@ -32,4 +33,5 @@ __all__ = [
     "SendOutcomeUnknown",
     "SendUnderWay",
     "Subscription",
+    "Template",
 ]

@@ -54,14 +54,18 @@ class HttpClient:
             await session.close()
 
     async def post(self, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Send a POST request; returns the status and body of its response. Raises Unreachable.
+        """Send a POST request; returns the status and body of its response. Raises Unreachable."""
+        return await self.request("POST", url, json, headers)
 
-        Redirects are not followed.
+    async def request(self, method: str, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Send a request, without a body if `json` is None; returns the status and body of its response.
+
+        Redirects are not followed. Raises Unreachable.
         """
         if self._session is not None:
-            return await _post(self._session, url, json, headers)
+            return await _request(self._session, method, url, json, headers)
         async with _new_session() as session:
-            return await _post(session, url, json, headers)
+            return await _request(session, method, url, json, headers)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that uses this client, and wait for its result in a thread without an event loop."""
@@ -87,11 +91,13 @@ class _Attempt:
     is_connected = False
 
 
-async def _post(session: aiohttp.ClientSession, url: str, json: Any, headers: dict[str, str]) -> tuple[int, bytes]:
+async def _request(
+    session: aiohttp.ClientSession, method: str, url: str, json: Any, headers: dict[str, str]
+) -> tuple[int, bytes]:
     attempt = _Attempt()
     try:
-        async with session.post(
-            url, json=json, headers=headers, allow_redirects=False, trace_request_ctx=attempt
+        async with session.request(
+            method, url, json=json, headers=headers, allow_redirects=False, trace_request_ctx=attempt
         ) as response:
             return response.status, await _read_body(response)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -12,6 +12,7 @@ from instances.ingress.endpoint import IngressEndpoint
 from instances.integrations import MEMBERS, Integration
 from instances.models import Instance
 from instances.outbound_message import MessageKind, OutboundMessage
+from instances.providers.cloud_api_graph import GraphApi
 
 
 class SendError(Exception):
@@ -40,6 +41,8 @@ class Provider(Integration, ABC):
     reports_early: ClassVar[bool] = False
     #: The kinds of messages that it sends; others are refused with `unavailable`.
     sends: ClassVar[Collection[MessageKind]] = frozenset({MessageKind.TEXT})
+    #: What its platform does besides sending messages, where that is Meta's.
+    graph: ClassVar[GraphApi | None] = None
 
     @property
     def endpoints(self) -> Sequence[IngressEndpoint]:

@@ -24,6 +24,7 @@ from instances.names import digits, is_user_id, jid
 from instances.outbound.client import NoResponse, Unreachable, http_client
 from instances.outbound_message import OutboundMessage
 from instances.providers.base import NotSent, OutcomeUnknown, Provider, SendError, load_json
+from instances.providers.cloud_api_graph import GraphApi
 from instances.providers.cloud_api_ingress import MetaIngress
 from instances.providers.cloud_api_messages import content_of
 from instances.providers.cloud_api_sends import CALLBACK_DATA, FORMS, content_of_send, graph_message
@@ -57,6 +58,7 @@ class CloudApi(Provider):
     callback_path = MetaIngress.path
     sent_status = "PENDING"
     reports_early = True
+    graph = GraphApi()
     unavailable = "Method not available on WhatsApp Business API"
     sends = FORMS.keys()
 

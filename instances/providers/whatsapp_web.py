@@ -19,6 +19,7 @@ class WhatsAppWeb(Provider):
     sends = ()
     names_sender = True
     unavailable = 'The "{name}" instance is not connected'
+    no_templates = "Method not available in the Baileys service"
     note = (
         "This server has no engine for WhatsApp Web: the instance stays closed and sends nothing. Drive an EVOLUTION "
         "instance with an engine of your own, or use WHATSAPP-BUSINESS"

@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +23,8 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: Any
+    method: str = "POST"
+    query: dict[str, str] = field(default_factory=dict)
 
     @property
     def token(self) -> str:
@@ -62,7 +64,8 @@ class Graph:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        self.requests.append(Asked(request.path, dict(request.headers), json.loads(body) if body else None))
+        about = (request.method, dict(request.query))
+        self.requests.append(Asked(request.path, dict(request.headers), json.loads(body) if body else None, *about))
         self.arrived.release()
         answering = self.answers.pop(0) if self.answers else self.take
         return await answering(request)
