@@ -59,7 +59,7 @@ class ThreadedWsgi:
         size = len(response.body)
         with held_bytes.charge(key if response.status < 400 else None) as charge:
             # a change that is made is answered in any case
-            if size > SMALL_BODY and scope["method"] in ("GET", "HEAD") and not charge.hold(size):
+            if size > SMALL_BODY and _only_reads(scope) and not charge.hold(size):
                 response = _refusal(held_bytes.refusal())
             await respond(send, response.status, response.headers, response.body)
 
@@ -92,6 +92,11 @@ class ThreadedWsgi:
         status, headers = started
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         return WsgiResponse(int(status[:3]), encoded, response_body)
+
+
+def _only_reads(scope: Scope) -> bool:
+    """Return whether a request changes nothing; Evolution API's routes that find are POST requests."""
+    return scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/chat/find")
 
 
 def _refusal(error: Overloaded) -> WsgiResponse:

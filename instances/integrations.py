@@ -49,6 +49,8 @@ class Integration:
     #: The path that its platform posts to, where instances share one; shown as `webhookWaBusiness`.
     callback_path: ClassVar[str] = ""
 
+    #: True if the media of its messages are on its platform, from which they can be fetched.
+    keeps_media: ClassVar[bool] = False
     #: The error of a route that its channel cannot serve, in Evolution API's words; `{name}` is the instance's name.
     unavailable: ClassVar[str] = "Method not available on this channel"
     #: The error of the template routes, where that is another.

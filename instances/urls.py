@@ -4,6 +4,7 @@ from instances.api import (
     brokers,
     business,
     chatbots,
+    chats,
     cloud_chats,
     connection,
     groups,
@@ -14,6 +15,7 @@ from instances.api import (
     phone_routes,
     proxy,
     settings,
+    stored_messages,
     subscriptions,
     templates,
 )
@@ -53,7 +55,7 @@ urlpatterns = [
     *(path(f"message/send{view.kind.value}/<str:name>", view.as_view()) for view in messages.SEND_VIEWS),
     *(
         path(f"{route}/<str:name>", view.as_view())
-        for module in (phone_routes, groups, chatbots, cloud_chats, business, templates)
+        for module in (phone_routes, groups, chatbots, chats, cloud_chats, stored_messages, business, templates)
         for route, view in module.VIEWS.items()
     ),
     *(path(each.path.lstrip("/"), IngressView.as_view(endpoint=each)) for each in ingress_endpoints()),

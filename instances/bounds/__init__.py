@@ -8,6 +8,10 @@ change it.
 from __future__ import annotations
 
 from instances.bounds.bound import Holder, bound
+from instances.bounds.reads import COUNTED_MESSAGES as COUNTED_MESSAGES
+from instances.bounds.reads import LAST_MESSAGE_BYTES as LAST_MESSAGE_BYTES
+from instances.bounds.reads import PAGE_BYTES as PAGE_BYTES
+from instances.bounds.reads import PAGE_ROWS as PAGE_ROWS
 
 MAX_BODY_BYTES = bound(
     "MAX_BODY_BYTES",

@@ -9,7 +9,7 @@ CHATS = """
 INSERT INTO instances_chat (
     instance_id, remote_jid, created_at, updated_at, message_count, unread_count, last_message_at, last_inbound_at
 )
-SELECT instance_id, remote_jid, MIN(created_at), MAX(created_at), COUNT(*), 0, MAX(timestamp),
+SELECT instance_id, remote_jid, MIN(created_at), MAX(created_at), COUNT(*), 0, MAX(CASE WHEN timestamp > 0 THEN timestamp ELSE 1 END),
     MAX(CASE WHEN from_me THEN 0 ELSE timestamp END)
 FROM instances_message WHERE instance_id = %s AND wa_id IS NOT NULL GROUP BY instance_id, remote_jid
 ON CONFLICT (instance_id, remote_jid) DO UPDATE SET

@@ -46,7 +46,7 @@ class Tally:
 
     def add(self, message: CountedMessage) -> None:
         self.messages += 1
-        self.last_message_at = max(self.last_message_at, message.timestamp)
+        self.last_message_at = max(self.last_message_at, message.timestamp, 1)  # 0 says that there is none
         if message.from_me:
             self.unread, self.resets_unread = 0, True
         else:
@@ -145,7 +145,7 @@ class Chat(models.Model):
         grouped = stored.values_list("remote_jid").annotate(Count("pk"), Max("timestamp"), inbound_at=inbound_at)
         before = chats.aggregate(Sum("message_count"))["message_count__sum"] or 0
         chats.update(message_count=0, last_message_at=0, last_inbound_at=0)
-        changes = [(jid, Tally(count, 0, False, last, inbound)) for jid, count, last, inbound in grouped]
+        changes = [(jid, Tally(count, 0, False, max(last, 1), inbound)) for jid, count, last, inbound in grouped]
         for at in range(0, len(changes), _CHATS_AT_ONCE):
             _add(instance_id, changes[at : at + _CHATS_AT_ONCE])
         MessageCount.add(instance_id, sum(tally.messages for _, tally in changes) - before)

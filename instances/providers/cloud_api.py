@@ -59,6 +59,7 @@ class CloudApi(Provider):
     sent_status = "PENDING"
     reports_early = True
     graph = GraphApi()
+    keeps_media = True
     unavailable = "Method not available on WhatsApp Business API"
     sends = FORMS.keys()
 
