@@ -92,7 +92,8 @@ class FindChatByRemoteJid(APIView):
     scope = READ
 
     @extend_schema(
-        parameters=[OpenApiParameter("remoteJid", required=True)], responses={200: StoredChat | None, 400: MissingQuery}
+        parameters=[OpenApiParameter("remoteJid", {"type": "string", "minLength": 1}, required=True)],
+        responses={200: StoredChat | None, 400: MissingQuery},
     )
     def get(self, request: InstanceRequest, name: str) -> Response:
         """Return the chat of an address, or null."""

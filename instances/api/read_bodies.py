@@ -57,7 +57,8 @@ class Moment(serializers.Field):
             self.fail("type")
 
     def schema(self) -> dict[str, Any]:
-        return {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]}
+        number = {"type": "number", "minimum": 1 - 2**53, "maximum": 2**53 - 1}
+        return {"oneOf": [{"type": "string", "format": "date-time"}, number]}
 
 
 class Identifier(Text):
