@@ -14,6 +14,10 @@ from instances.api.openapi import Generator
 pytestmark = pytest.mark.any_database
 
 
+#: Answers that have another shape in Evolution API, too.
+OTHER_SHAPES = {"FindChatByRemoteJid 400"}
+
+
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
     return Generator().get_schema(request=None, public=True)
@@ -25,12 +29,13 @@ def operations(described: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def contents(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the content of the request, and that of each success."""
+    """Yield the content of the request, and that of each success; forms with files have the members of JSON."""
     parts = {"request": operation.get("requestBody", {})} | operation["responses"]
     for name, part in parts.items():
         if name == "request" or name.startswith("2"):
-            for content in part.get("content", {}).values():
-                yield f"{operation['operationId']} {name}", content
+            for kind, content in part.get("content", {}).items():
+                if kind != "multipart/form-data":
+                    yield f"{operation['operationId']} {name}", content
 
 
 def examples(content: dict[str, Any]) -> list[Any]:
@@ -75,7 +80,8 @@ def test_every_refusal_has_evolutions_shape(described):
             bodies = refusal.get("content", {}).items()
             schemas = [content["schema"].get("$ref") for kind, content in bodies if kind == "application/json"]
             name = f"{operation['operationId']} {status}"
-            assert all(schema and schema.rpartition("/")[2].endswith("Error") for schema in schemas), name
+            has_shape = all(schema and schema.rpartition("/")[2].endswith("Error") for schema in schemas)
+            assert has_shape is (name not in OTHER_SHAPES), name
 
 
 def test_no_example_is_left_of_a_route_that_is_gone(described):
