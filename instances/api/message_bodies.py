@@ -31,9 +31,12 @@ from instances.api.message_fields import (
 )
 from instances.api.multipart import FormData, FormFile
 from instances.api.serializers import RequestBody, validate
-from instances.bounds import MESSAGE_PARTS
+from instances.bounds import MAX_BODY_BYTES, MESSAGE_PARTS
 from instances.errors import ApiError
 from instances.outbound_message import MediaFile
+
+#: Bytes of a file in a form: in base64, as events have it, it is no longer than a body that is posted.
+MAX_FILE_BYTES = MAX_BODY_BYTES // 4 * 3
 
 _OWNED = "Owned media must be a url or base64"
 _EMOJI_BASE = (
@@ -183,6 +186,8 @@ class FileBody(SendBody):
         if upload is not None:
             if not upload.content:
                 raise ApiError(self.no_file)
+            if len(upload.content) > MAX_FILE_BYTES:
+                raise ApiError(f"request entity too large: a file may have {MAX_FILE_BYTES} bytes", 413)
             name = name or upload.name or None
             mimetype = mimetype or upload.content_type or _type_of(name)
             return MediaFile(base64=upload.base64(), name=name, mimetype=mimetype)

@@ -327,7 +327,7 @@ FORM_BYTES = bound(
     "bytes",
     Holder.STRANGER,
     limits="a body that is a form, as those of the admin; one with a file, as `/message/sendMedia` takes it, may have"
-    " MAX_BODY_BYTES",
+    " MAX_BODY_BYTES, and the file three quarters of them",
     beyond="413, before more of it is read",
 )
 MAX_HELD_BYTES = bound(

@@ -44,6 +44,11 @@ def send(server: Server, instance: Number, text: str = "Olá", number: str = ANA
     return server.post(server.path("/message/sendText", instance), body, key=instance.token)
 
 
+def send_image(server: Server, instance: Number, **members: Any) -> Response:
+    body = {"number": ANA, "mediatype": "image", "media": "https://files.example.com/a.png"} | members
+    return server.post(server.path("/message/sendMedia", instance), body, key=instance.token)
+
+
 def report(server: Server, instance: Number, *statuses: str, id: str, to: str = ANA, **members: Any) -> None:
     """Post statuses of a message as Meta does, each in a payload of its own."""
     for status in statuses:
@@ -410,22 +415,26 @@ def test_statuses_beyond_the_limit_are_told_at_once(start_server, graph, backgro
 def test_a_send_and_its_statuses_survive_a_crash(fresh_server, graph, background):
     server = fresh_server(WA_BUSINESS_URL=graph.url)
     instance = server.create(integration="WHATSAPP-BUSINESS")
-    graph.held()
-    background(send, server, instance, id="order-7").add_done_callback(lambda done: done.exception())
-    assert graph.arrived.acquire(timeout=10)
-    report(server, instance, "read", id="wamid.CRASH")
+    other = server.create(integration="WHATSAPP-BUSINESS")
+    kinds = [(send, instance), (send_image, other)]
+    for send_kind, number in kinds:
+        graph.held()
+        background(send_kind, server, number, id="order-7").add_done_callback(lambda done: done.exception())
+        assert graph.arrived.acquire(timeout=10)
+        report(server, number, "read", id="wamid.CRASH")
     server.kill()
     server.start()
 
-    assert send(server, instance, id="order-7").status == 409
-    let_pass(server, instance, minutes=3)
-    graph.next(taken("wamid.CRASH"))
-    assert send(server, instance, id="order-7").status == 201
-    assert announced(server, instance) == [
-        ("send.message", "wamid.CRASH", "PENDING"),
-        ("messages.update", "wamid.CRASH", "READ"),
-    ]
-    assert stored(server, instance)[0][1:] == ["wamid.CRASH", "READ"]
+    for send_kind, number in kinds:
+        assert send_kind(server, number, id="order-7").status == 409
+        let_pass(server, number, minutes=3)
+        graph.next(taken("wamid.CRASH"))
+        assert send_kind(server, number, id="order-7").status == 201
+        assert announced(server, number) == [
+            ("send.message", "wamid.CRASH", "PENDING"),
+            ("messages.update", "wamid.CRASH", "READ"),
+        ]
+        assert stored(server, number)[0][1:] == ["wamid.CRASH", "READ"]
 
 
 PRUNE = "from realtime.log.retention import prune; prune()"
@@ -468,6 +477,20 @@ def echo(server: Server, instance: Number, id: str, text: str, **members: Any) -
         "text": {"body": text},
     }
     post_value(server, instance, message_echoes=[raw | members])
+
+
+def test_an_echo_of_an_image_before_the_answer_is_the_same_message(server, graph, background, cloud):
+    """WhatsApp's own form of an image has an id in place of the URL."""
+    release = graph.held(taken("wamid.IMAGE"))
+    sending = background(send_image, server, cloud, id="order-7")
+    assert graph.arrived.acquire(timeout=10)
+    echo(server, cloud, "wamid.IMAGE", "", type="image", image={"id": "7", "mime_type": "image/png"})
+    release()
+
+    assert sending.result(10).status == 201
+    assert len(stored(server, cloud)) == 1
+    assert send_image(server, cloud, id="order-7").json["key"]["id"] == "wamid.IMAGE"
+    assert len(graph.requests) == 1
 
 
 def test_an_echo_before_the_answer_is_the_same_message(server, graph, background, cloud):
