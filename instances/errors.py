@@ -29,8 +29,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
-#: What is said of a route of Evolution API that this server does not have.
-NOT_HERE = "Evolution API has this route, and this server does not: /openapi.json lists those that it has"
+#: The message on a route of Evolution API that this server has not: files of its dashboard.
+NOT_HERE = "Evolution API has this route, and here it is switched off: docs/compatibility.md says what switches it on"
 DATABASE_AWAY = "The database does not answer; try again"
 DATABASE_LOCKED = f"Another request or program has kept this locked for {LOCK_SECONDS} seconds; try again"
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import secrets
+from typing import Any, TypedDict
+
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ, SEND
 from instances.api import phone_bodies as bodies
 from instances.api.refusals import Refusal, refusal_view
+from instances.api.request import InstanceRequest
 
 KEY: dict[str, Any] = {"id": "3EB0C767D82B0A3BCD42", "fromMe": False, "remoteJid": "5511988887777@s.whatsapp.net"}
 NUMBER = "5511988887777"
@@ -40,7 +46,8 @@ CHATS = (
     ),
     Refusal(
         *("DeleteMessageForEveryone", "DELETE", "chat/deleteMessageForEveryone", SEND),
-        *("Take back a message.", bodies.DeleteMessageBody, KEY),
+        "Take back a message, which the body names by the members `id`, `fromMe` and `remoteJid`.",
+        *(bodies.DeleteMessageBody, KEY),
     ),
     Refusal(
         *("UpdateMessage", "POST", "chat/updateMessage", SEND),
@@ -111,5 +118,28 @@ BAILEYS = (
     _baileys("getAuthState", MANAGE, "Hand out the session.", {}),
 )
 
+
+class NewMessageId(TypedDict):
+    id: str
+
+
+class GenerateMessageId(APIView):
+    """The one route of Baileys that needs no session."""
+
+    scope = READ
+
+    @extend_schema(
+        operation_id="BaileysGenerateMessageID",
+        responses={200: NewMessageId},
+        examples=[OpenApiExample("id", {"id": "3EB0A1B2C3D4E5F6A7B8C9"}, response_only=True, status_codes=["200"])],
+    )
+    def get(self, request: InstanceRequest, name: str) -> Response:
+        """Make an id for a message, as WhatsApp Web does."""
+        return Response({"id": f"3EB0{secrets.token_hex(9).upper()}"})
+
+
 #: The views by the path before the instance's name.
-VIEWS = {refusal.path: refusal_view(refusal) for refusal in (*CHATS, *LABELS_AND_CALLS, *BAILEYS)}
+VIEWS: dict[str, type[APIView]] = {
+    **{refusal.path: refusal_view(refusal) for refusal in (*CHATS, *LABELS_AND_CALLS, *BAILEYS)},
+    "baileys/generateMessageID": GenerateMessageId,
+}

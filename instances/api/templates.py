@@ -155,7 +155,10 @@ class DeleteTemplate(TemplateView):
         examples=[OpenApiExample("valid", {"name": "hello"}, request_only=True), _SUCCESS, example(context)],
     )
     def delete(self, request: InstanceRequest, name: str) -> Response:
-        """Delete the message templates of a name at Meta, in all languages, or the one of them with the id `hsmId`."""
+        """Delete the message templates of a name at Meta, in all languages, or the one of them with an id.
+
+        The body is a JSON object with `name` and, for one alone, its id as `hsmId`.
+        """
         body = validate(DeleteTemplateBody(data=request.data))
         hsm_id = body.get("hsmId")
         answer = ask(self.graph_of(request.instance).delete_template(request.instance, body["name"], hsm_id))

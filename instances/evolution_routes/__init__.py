@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from django.urls import Resolver404, resolve
-
 from instances.evolution_routes.document import document
 from instances.evolution_routes.route import KINDS, Answer, Family, Route
 from instances.evolution_routes.table import FAMILIES, ROUTES
@@ -23,7 +21,6 @@ __all__ = [
     "Route",
     "document",
     "is_evolution_route",
-    "is_here",
 ]
 
 
@@ -40,12 +37,3 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         pattern = "/".join("[^/]+" if part.startswith("{") else re.escape(part) for part in route.path.split("/"))
         paths.setdefault(route.method, []).append(pattern)
     return {method: re.compile("|".join(patterns)) for method, patterns in paths.items()}
-
-
-def is_here(route: Route) -> bool:
-    """Return whether this server has a route of Evolution API."""
-    try:
-        view = resolve(route.path.replace("{", "").replace("}", "")).func
-    except Resolver404:
-        return False
-    return hasattr(getattr(view, "cls", None), route.method.lower()) or not hasattr(view, "cls")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instances.evolution_routes.route import KINDS, REASONS, Answer, Route
 from instances.evolution_routes.table import FAMILIES, ROUTES
+from instances.evolution_variables import variables_table
 
 
 def document() -> str:
@@ -17,6 +18,7 @@ def document() -> str:
         lines += [family.text, ""] if family.text else []
         lines += [f"| Route | {' | '.join(KINDS.values())} | |", "|---|---|---|---|---|"]
         lines += [_row(route) for route in family.routes]
+    lines += ["", "## Environment variables", "", _VARIABLES, "", variables_table()]
     return "\n".join(lines) + "\n"
 
 
@@ -28,6 +30,10 @@ def _row(route: Route) -> str:
 def _cell(route: Route, answer: Answer) -> str:
     return answer.text if answer.status else f"{route.success} {answer.text}"
 
+
+_VARIABLES = """\
+Those of Evolution API 2.4. One that is `replaced` has no effect: something else serves in its place.
+[Settings](settings.md) has the variables that are read here."""
 
 _INTRODUCTION = """\
 # Compatibility with Evolution API

@@ -28,6 +28,8 @@ NO_ENGINE = Answer(400, "**400** no engine", departs=True)
 NO_BOTS = Answer(400, "**400** disabled", departs=True)
 NO_MEDIA = Answer(400, "**400** no media", departs=True)
 
+SWITCHED_OFF = Answer(400, "**400** switched off", departs=True)
+
 #: Reasons for the answers that depart from Evolution API's.
 REASONS = {
     NO_ENGINE: (
@@ -37,6 +39,10 @@ REASONS = {
     NO_BOTS: (
         "There are no chatbots and no Chatwoot here: run them as clients. Lists are empty, and every write says "
         "`Typebot is disabled` (and so on), as Evolution API does where they are switched off."
+    ),
+    SWITCHED_OFF: (
+        "Unless `RABBITMQ_ENABLED=true`, so that nobody waits for events that never come. Evolution API answers 201 "
+        "with an empty body and stores nothing."
     ),
     NO_MEDIA: "Media are neither uploaded, nor fetched from WhatsApp, nor stored yet: send them by URL.",
 }

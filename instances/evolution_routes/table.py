@@ -10,6 +10,7 @@ from instances.evolution_routes.route import (
     NO_ENGINE,
     NO_MEDIA,
     REFUSED,
+    SWITCHED_OFF,
     WORKS,
     Family,
     Route,
@@ -23,6 +24,9 @@ BY_GRAPH_TOO = (NO_ENGINE, BEYOND, REFUSED)
 BY_GRAPH = (REFUSED, WORKS, REFUSED)
 #: Answers of messages that all channels can send.
 BY_ALL_CHANNELS = (NO_ENGINE, WORKS, WORKS)
+
+#: Answers of a transport that is switched off unless a variable says otherwise.
+RABBITMQ_OFF = (SWITCHED_OFF, SWITCHED_OFF, SWITCHED_OFF)
 
 SERVER = Family(
     "Server",
@@ -60,11 +64,13 @@ EVENTS = Family(
     tuple(
         route
         for transport in ("webhook", "websocket", "rabbitmq", "nats", "sqs", "kafka", "pusher")
-        for method, verb, success in (("POST", "set", 201), ("GET", "find", 200))
-        for route in routes(method, transport, verb, success)
+        for route in (
+            *routes("POST", transport, "set", 201, RABBITMQ_OFF if transport == "rabbitmq" else EVERYWHERE),
+            *routes("GET", transport, "find"),
+        )
     ),
-    "Events go to sockets, event streams, webhooks and RabbitMQ. NATS, SQS, Kafka and Pusher are answered as by an "
-    "Evolution API where they are switched off.",
+    "Events go to sockets, event streams, webhooks and RabbitMQ. NATS, SQS, Kafka and Pusher are answered by an empty "
+    "body, as by an Evolution API where they are switched off.",
 )
 
 MESSAGES = Family(

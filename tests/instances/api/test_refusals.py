@@ -151,6 +151,12 @@ def test_the_query_of_a_group_route_is_checked(server, instance):
         assert message(server, instance, "GET", f"group/fetchAllGroups?{query}") == groups.NO_PARTICIPANTS
 
 
+def test_an_id_of_a_message_is_made_for_every_channel(server, instances):
+    ids = {server.get(server.path("/baileys/generateMessageID", each)).json["id"] for each in instances.values()}
+    assert len(ids) == 3
+    assert all(id.startswith("3EB0") and len(id) == 22 for id in ids)
+
+
 def test_reads_of_chatbots_find_nothing(server, instance):
     for route in ROUTES:
         family = route.path.split("/")[1]
