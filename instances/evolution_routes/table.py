@@ -45,16 +45,31 @@ SERVER = Family(
 INSTANCES = Family(
     "Instances",
     (
-        Route("POST", "/instance/create", 201, EVERYWHERE),
+        Route(
+            *("POST", "/instance/create", 201, EVERYWHERE),
+            "Members of Chatwoot and of brokers that are not here are ignored, and named in `X-Ignored-Members`.",
+        ),
         Route("GET", "/instance/fetchInstances", 200, EVERYWHERE),
-        *routes("GET", "instance", "connect", answers=BY_ALL_CHANNELS),
+        *routes(
+            *("GET", "instance", "connect", 200, BY_ALL_CHANNELS),
+            note="Opens an instance that was logged out; there are no QR and pairing codes.",
+        ),
         *routes("GET", "instance", "connectionState"),
-        *routes("POST", "instance", "restart", answers=BY_ALL_CHANNELS),
+        *routes(
+            *("POST", "instance", "restart", 200, BY_ALL_CHANNELS),
+            note="The state of an open instance, 400 for a closed one. `PUT` does the same, as in version 1.",
+        ),
         *routes("POST", "instance", "setPresence", 201, BY_PHONE),
-        *routes("DELETE", "instance", "logout delete"),
-        *routes("POST", "settings", "set", 201),
+        *routes(
+            *("DELETE", "instance", "logout"),
+            note="It sends nothing until it is connected again; what is reported of it is recorded and delivered.",
+        ),
+        *routes("DELETE", "instance", "delete", note="Logs it out first."),
+        *routes(
+            "POST", "settings", "set", 201, note="Stored for an engine of yours: this server acts on none of them."
+        ),
         *routes("GET", "settings", "find"),
-        *routes("POST", "proxy", "set", 201),
+        *routes("POST", "proxy", "set", 201, note="Stored for an engine of yours: nothing is connected through it."),
         *routes("GET", "proxy", "find"),
     ),
 )
