@@ -17,6 +17,7 @@ from instances.api.ignored import note_ignored
 from instances.api.message_fields import (
     MAX_URL_LENGTH,
     Attribution,
+    Components,
     Coordinate,
     Digits,
     FileSource,
@@ -406,4 +407,4 @@ class TemplateBody(SendBody):
 
     name = Text(max_length=512)
     language = Text(allow_blank=True, max_length=64)
-    components = Array(child=Object(), required=False, allow_null=True, max_length=MESSAGE_PARTS)
+    components = Components(required=False, allow_null=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import MAX_NUMBER_LENGTH, Array, Text
-from instances.bounds import MAX_BODY_BYTES
+from instances import json_body
+from instances.api.fields import MAX_NUMBER_LENGTH, Array, Object, Text
+from instances.bounds import MAX_BODY_BYTES, MESSAGE_PARTS, TEXT_CHARACTERS
 
 #: Characters of a URL of a file; storage services sign them at length.
 MAX_URL_LENGTH = 8192
@@ -145,6 +146,19 @@ class Unique(Array):
 
     def schema(self) -> dict[str, Any]:
         return super().schema() | {"uniqueItems": True}
+
+
+class Components(Array):
+    """Components of a template, which are the Graph API's: objects with no more text than a text may have."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**({"child": Object(), "max_length": MESSAGE_PARTS} | kwargs))
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        components = super().to_internal_value(data)
+        if json_body.is_large(components, TEXT_CHARACTERS):
+            self.fail("max_length", max_length=TEXT_CHARACTERS)
+        return components
 
 
 class Digits(Text):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from instances.api.fields import MAX_NUMBER_LENGTH, Array, Flag, Object, Text
-from instances.api.message_fields import OneOf
+from instances.api.fields import MAX_NUMBER_LENGTH, Flag, Text
+from instances.api.message_fields import Components, OneOf
 from instances.api.schema_fields import JsonNumber
 from instances.api.serializers import RequestBody
 
@@ -19,7 +19,7 @@ class CreateTemplateBody(RequestBody):
     category = OneOf(CATEGORIES)
     allowCategoryChange = Flag(required=False)
     language = Text(max_length=32)
-    components = Array(child=Object())
+    components = Components()
     webhookUrl = Text(required=False, max_length=2048)
 
 
@@ -28,7 +28,7 @@ class EditTemplateBody(RequestBody):
     category = OneOf(CATEGORIES, required=False)
     allowCategoryChange = Flag(required=False)
     ttl = JsonNumber(required=False)
-    components = Array(child=Object(), required=False)
+    components = Components(required=False)
 
     def validate_templateId(self, value: str) -> str:
         # it is a part of a path of the Graph API

@@ -189,6 +189,9 @@ def test_an_invalid_template_is_refused_before_meta_is_asked(server, graph, clou
         [lines],
         [lines],
     )
+    long = [{"type": "BODY", "text": "x" * 65537}]
+    edit = call(server, cloud, "POST", "/template/edit", {"templateId": "1", "components": long})
+    assert edit.json["message"] == [["components does not meet maximum length of 65536"]]
     edit = call(server, cloud, "POST", "/template/edit", {"templateId": "../me"})
     assert edit.json["message"] == [['templateId does not match pattern "^\\\\d+$"']]
     assert graph.requests == []
