@@ -23,15 +23,20 @@ def administrator(server: Server) -> None:
     server.shell(code.format(USERNAME, PASSWORD))
 
 
+def chromium() -> str:
+    """Return the path of Chromium; skips the test without it."""
+    path = shutil.which("chromium")
+    if path is None:
+        missing("Chromium is not installed")
+    return path or ""
+
+
 @pytest.fixture
 def page(server: Server) -> Iterator[Page]:
     """A page of a new browser; errors of its scripts, error responses and violations of the CSP fail the test.
 
     Each test starts its own browser: while Playwright's event loop exists, other tests cannot run one, nor use the ORM.
     """
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        missing("Chromium is not installed")
     errors: list[str] = []
 
     def record(response: Response) -> None:
@@ -39,7 +44,7 @@ def page(server: Server) -> Iterator[Page]:
             errors.append(f"{response.status} {response.url}")
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
         page = browser.new_page(base_url=server.url, viewport={"width": 1280, "height": 900})
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: errors.append(str(error)))

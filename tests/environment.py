@@ -11,6 +11,8 @@ POSTGRES_URL = os.environ.pop("DATABASE_URL", "") or "postgres://postgres@127.0.
 REDIS_URL = os.environ.pop("REDIS_URL", "") or "redis://127.0.0.1:6379/0"
 RABBITMQ_URI = os.environ.pop("RABBITMQ_URI", "") or "amqp://guest:guest@127.0.0.1:5672/"
 ON_POSTGRES = os.environ.get("TEST_DATABASE") == "postgres"
+#: Directories of built copies of Evolution Manager, separated by colons; most machines have none.
+MANAGER_DIRS = os.environ.pop("TEST_MANAGER_DIRS", "")
 IS_CI = os.environ.get("CI") == "true"
 
 GLOBAL_KEY = "global-key-of-the-tests-0123456789"
