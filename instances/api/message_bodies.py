@@ -39,6 +39,9 @@ from instances.outbound_message import MediaFile
 #: Bytes of a file in a form: in base64, as events have it, it is no longer than a body that is posted.
 MAX_FILE_BYTES = MAX_BODY_BYTES // 4 * 3
 
+#: The types of files that programs name when they know none.
+_NO_TYPES = {"", "application/octet-stream"}
+
 _OWNED = "Owned media must be a url or base64"
 _EMOJI_BASE = (
     r"[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u25fe\u2600-\u27bf\u2934\u2935"
@@ -126,6 +129,7 @@ class SendBody(RequestBody):
         return flat
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        note_ignored(name for name in ("mentionsEveryOne", "mentioned") if attrs.get(name))  # no channel takes them
         ids = [attrs[name] for name in ("id", "messageId") if attrs.get(name) is not None]
         if attrs["retryUnknown"] and not ids:
             raise serializers.ValidationError('retryUnknown requires property "id"')
@@ -190,7 +194,8 @@ class FileBody(SendBody):
             if len(upload.content) > MAX_FILE_BYTES:
                 raise ApiError(f"request entity too large: a file may have {MAX_FILE_BYTES} bytes", 413)
             name = name or upload.name or None
-            mimetype = mimetype or upload.content_type or _type_of(name)
+            named_type = None if upload.content_type in _NO_TYPES else upload.content_type
+            mimetype = mimetype or named_type or _type_of(name) or upload.content_type or None
             return MediaFile(base64=upload.base64(), name=name, mimetype=mimetype)
         if is_url(text):
             name = name or _name_in(text)

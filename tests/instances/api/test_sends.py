@@ -327,11 +327,27 @@ def test_a_form_with_a_file_is_sent_and_its_values_are_converted(server, engine,
     assert response.status == 201, response.body[:500]
     message = response.json["message"]
     assert base64.b64decode(message.pop("base64")) == content
+    assert response.headers["X-Ignored-Members"] == "mentioned"
     assert message == {
         "documentMessage": {"caption": "1", "fileName": "Preço.pdf", "mimetype": "application/pdf"},
         "mediaUrl": None,
         "quoted": {"key": {"id": "ABC"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "type", "named"),
+    [
+        ("a.png", "image/webp", "image/webp"),
+        ("a.png", "application/octet-stream", "image/png"),
+        ("file", "application/octet-stream", "application/octet-stream"),
+        ("", "", None),
+    ],
+)
+def test_the_type_of_a_file_is_the_one_that_is_known(server, engine, name, type, named):
+    body = form(("number", NUMBER), ("mediatype", "image"), file=b"x", name=name, type=type)
+    response = post_form(server, "sendMedia", engine, body)
+    assert response.json["message"]["imageMessage"].get("mimetype") == named
 
 
 @pytest.mark.parametrize(
@@ -436,6 +452,40 @@ CLIENTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
                 "mimetype": "video/mp4",
             },
             "mediaUrl": "https://a.example/v.mp4",
+        },
+    ),
+    "Evolution Manager, a link and a code": (
+        "sendButtons",
+        {
+            "title": "Links",
+            "description": "Two",
+            "footer": "Loja",
+            "buttons": [
+                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
+                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
+            ],
+        },
+        "buttonMessage",
+        {
+            "title": "Links",
+            "description": "Two",
+            "footer": "Loja",
+            "buttons": [
+                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
+                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
+            ],
+        },
+    ),
+    "Evolution Manager, Pix": (
+        "sendButtons",
+        {
+            "title": "Pay",
+            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
+        },
+        "buttonMessage",
+        {
+            "title": "Pay",
+            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
         },
     ),
     "evolutionapi for Python": (
