@@ -42,10 +42,10 @@ RIGHTS = {
             *("instances.view_contact", "instances.view_chat", "realtime.view_event", "realtime.view_delivery"),
         ),
     ),
-    SEND: Right("send messages", ("instances.add_message",)),
+    SEND: Right("send messages, mark chats as read and show that it types", ("instances.add_message",)),
     PUBLISH: Right("post inbound messages to the Evolution channel, and publish events", ("realtime.add_event",)),
     MANAGE: Right(
-        "change settings, delete, read tokens and rotate them",
+        "change settings, templates, groups and profiles, delete, read tokens and rotate them",
         (
             *("instances.change_instance", "instances.delete_instance", "instances.add_subscription"),
             *("instances.change_subscription", "instances.delete_subscription", "realtime.change_delivery"),

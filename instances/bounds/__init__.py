@@ -377,7 +377,7 @@ SENDING_THREADS = bound(
     64,
     "threads",
     Holder.PROCESS,
-    limits="threads that send messages, most of which wait for WhatsApp",
+    limits="threads that send messages or ask for templates and the like, most of which wait for WhatsApp",
     beyond="requests wait for a thread",
 )
 SEND_SECONDS = bound(
