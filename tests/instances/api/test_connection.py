@@ -109,6 +109,20 @@ def test_a_log_out_is_announced_in_evolutions_order_and_shown_in_the_row(server)
     assert row(server, instance.name)["disconnectionAt"] is None
 
 
+def test_sockets_hear_of_a_log_out_and_send_nothing_after_it(server, node):
+    instance = server.create()
+    client = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    log_out(server, instance)
+    for event in ("status.instance", "logout.instance", "connection.update"):
+        client.event(event)
+    answer = client.call("send_message", TEXT)
+    assert (answer["status"], answer["response"]["message"]) == not_connected(instance.name)
+
+    connect(server, instance)
+    assert client.event("connection.update")["data"]["state"] == "open"
+    assert client.call("send_message", TEXT)["message"] == {"conversation": TEXT["text"]}
+
+
 def test_what_is_reported_of_a_logged_out_instance_is_still_recorded(server):
     instance = server.create()
     log_out(server, instance)
