@@ -76,9 +76,10 @@ class NumericText(Text):
         self.of = of
 
     def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str) or len(data) < self.LEAST or not re.search("[0-9]", data):
+        number = super().to_internal_value(data) if isinstance(data, str) else ""
+        if len(number) < self.LEAST or not re.search("[0-9]", number):
             raise serializers.ValidationError(f'"{self.of}" must be an array of numeric strings')
-        return super().to_internal_value(data)
+        return number
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         return self.to_internal_value(data)

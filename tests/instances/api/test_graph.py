@@ -338,15 +338,25 @@ def test_a_graph_api_that_fails_is_not_an_error_of_this_server(server, graph, cl
         assert "did not answer" in words(closed)
 
 
-def test_a_graph_api_that_is_silent_keeps_no_other_view_and_no_connection_waiting(server, graph, cloud):
-    releases = [graph.held(success()) for _ in WAITING]
-    with ThreadPoolExecutor(len(WAITING)) as pool:
-        calls = [pool.submit(call, server, cloud, *route) for route in WAITING]
-        for _ in WAITING:
-            assert graph.arrived.acquire(timeout=10)
-        # as many as there are threads of the other views
-        assert server.get(server.path("/instance/connectionState", cloud), key=cloud.token).status == 200
-        statuses = [each.result().status for each in calls]
-    for release in releases:
-        release()
-    assert statuses == [504] * len(WAITING)
+def test_a_graph_api_that_is_silent_is_not_waited_for_without_end(server, graph, cloud):
+    release = graph.held(success())
+    response = call(server, cloud, "GET", "/template/find")
+    release()
+    assert (response.status, response.json["details"]["context"]) == (504, "template_find")
+
+
+def test_requests_that_wait_for_meta_keep_no_other_view_and_no_connection(start_server, graph):
+    server = start_server(WA_BUSINESS_URL=graph.url)
+    numbers = [server.create(integration="WHATSAPP-BUSINESS", businessId="1") for _ in range(3)]
+    calls = [(number, *route) for number in numbers for route in WAITING]
+    releases = [graph.held(success()) for _ in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        waiting = [pool.submit(call, server, *each) for each in calls]
+        for _ in calls:  # more than the other views have threads, and the pool connections
+            assert graph.arrived.acquire(timeout=20)
+        for number in numbers:
+            assert server.get(server.path("/instance/connectionState", number), key=number.token).status == 200
+        assert not any(future.done() for future in waiting)
+        for release in releases:
+            release()
+        assert 503 not in {future.result().status for future in waiting}
