@@ -41,7 +41,7 @@ class Sending:
         self.instance = instance
         self.provider = provider_of(instance)
         if kind not in self.provider.sends:
-            raise ApiError(self.provider.unavailable.format(name=instance.name))
+            raise ApiError(self.provider.refusal(instance, kind, validated))
         try:
             remote_jid = self.provider.address(validated["number"])
         except ValueError as error:

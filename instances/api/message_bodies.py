@@ -275,6 +275,9 @@ class StatusBody(SendBody):
     statusJidList = Array(child=Text(max_length=255), required=False, allow_empty=False)
     allContacts = Flag(required=False)
 
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value(data) | {"hasFile": isinstance(data.get("file"), FormFile)}
+
 
 # Others
 

@@ -39,7 +39,7 @@ class Provider(Integration, ABC):
     sent_status: ClassVar[str | None] = None
     #: True if statuses may be reported before `send` returns: a send is stored before it is begun.
     reports_early: ClassVar[bool] = False
-    #: The kinds of messages that it sends; others are refused with `unavailable`.
+    #: The kinds of messages that it sends; others are refused with the text of `refusal`.
     sends: ClassVar[Collection[MessageKind]] = frozenset({MessageKind.TEXT})
     #: What its platform does besides sending messages, where that is Meta's.
     graph: ClassVar[GraphApi | None] = None
@@ -56,6 +56,10 @@ class Provider(Integration, ABC):
     def address(self, number: str) -> str:
         """Return the `key.remoteJid` of a number given by a sender. Raises ValueError for an invalid number."""
         return number
+
+    def refusal(self, instance: Instance, kind: MessageKind, members: Mapping[str, Any]) -> str:
+        """Return why it does not send a message, of a kind that is not in `sends` and whose body is valid."""
+        return self.unavailable.format(name=instance.name)
 
     def content(self, message: OutboundMessage) -> tuple[str, dict[str, Any]]:
         """Return Evolution API's `messageType` and `message` of a message to send, of one of the kinds in `sends`.

@@ -6,9 +6,13 @@ closed and send nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from instances.models import ConnectionState, Instance
-from instances.outbound_message import OutboundMessage
+from instances.outbound_message import MessageKind, OutboundMessage
 from instances.providers.base import NotSent, Provider
+from instances.providers.whatsapp_web_rules import broken_rule
 
 
 class WhatsAppWeb(Provider):
@@ -24,6 +28,11 @@ class WhatsAppWeb(Provider):
         "This server has no engine for WhatsApp Web: the instance stays closed and sends nothing. Drive an EVOLUTION "
         "instance with an engine of your own, or use WHATSAPP-BUSINESS"
     )
+
+    def refusal(self, instance: Instance, kind: MessageKind, members: Mapping[str, Any]) -> str:
+        if kind == MessageKind.TEMPLATE:
+            return self.no_templates
+        return broken_rule(kind, members) or super().refusal(instance, kind, members)
 
     async def send(self, instance: Instance, message: OutboundMessage) -> str:
         raise NotSent(self.unavailable.format(name=instance.name))

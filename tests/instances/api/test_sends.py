@@ -128,10 +128,37 @@ def test_whatsapp_web_is_not_connected_for_any_kind(server, unpaired):
     for route in BODIES:
         response = send(server, route, unpaired)
         assert response.status == 400, route
-        assert response.json["response"]["message"] == [f'The "{unpaired.name}" instance is not connected']
+        words = f'The "{unpaired.name}" instance is not connected'
+        if route == "sendTemplate":
+            words = "Method not available in the Baileys service"
+        assert response.json["response"]["message"] == [words]
         assert "no engine for WhatsApp Web" in response.headers["X-Evoapi-Note"]
 
 
+@pytest.mark.any_database
+@pytest.mark.parametrize(
+    ("route", "changes", "words"),
+    [
+        ("sendButtons", {"buttons": []}, "At least one button is required"),
+        ("sendButtons", {"buttons": [{"type": "reply"}] * 4}, "Maximum of 3 reply buttons allowed"),
+        (
+            "sendButtons",
+            {"buttons": [{"type": "reply"}, {"type": "pix"}]},
+            "Reply buttons cannot be mixed with CTA or PIX buttons",
+        ),
+        ("sendButtons", {"buttons": [{"type": "pix"}] * 2}, "Only one PIX button is allowed"),
+        ("sendButtons", {"buttons": [{"type": "url"}] * 3}, "Maximum of 2 CTA buttons allowed"),
+        ("sendStatus", {"content": ""}, "Content is required"),
+        ("sendStatus", {"allContacts": False}, "StatusJidList is required"),
+        ("sendStatus", {"backgroundColor": ""}, "Background color is required"),
+        ("sendStatus", {"font": None}, "Font is required"),
+    ],
+)
+def test_whatsapp_webs_own_rules_have_words(server, unpaired, route, changes, words):
+    assert send(server, route, unpaired, **changes).json["response"]["message"] == [words]
+
+
+@pytest.mark.any_database
 @pytest.mark.parametrize(("route", "changes", "message"), INVALID)
 def test_an_invalid_body_is_refused_before_the_channel_is_asked(
     server, graph, engine, unpaired, route, changes, message
@@ -152,6 +179,7 @@ def test_the_examples_of_the_document_are_valid():
 # The Cloud API
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("route", [route for route in CLOUD if route != "sendReaction"])
 def test_a_quoted_message_reaches_graph_with_each_kind(server, graph, cloud, route):
     response = send(server, route, cloud, quoted={"key": {"id": "wamid.ASKED"}}, number="US.134912@lid")
@@ -161,6 +189,7 @@ def test_a_quoted_message_reaches_graph_with_each_kind(server, graph, cloud, rou
     assert response.json["message"]["contextInfo"] == {"stanzaId": "wamid.ASKED"}
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("route", "changes", "message"),
     [
@@ -335,6 +364,7 @@ def test_a_form_with_a_file_is_sent_and_its_values_are_converted(server, engine,
     }
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("name", "type", "named"),
     [
@@ -350,6 +380,7 @@ def test_the_type_of_a_file_is_the_one_that_is_known(server, engine, name, type,
     assert response.json["message"]["imageMessage"].get("mimetype") == named
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("route", "members"),
     [
@@ -379,6 +410,7 @@ def test_a_form_is_no_body_of_the_other_routes(server, engine):
     assert post_form(server, "sendText", engine, form(("number", NUMBER), ("text", "x"))).status == 415
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "type", "words"),
     [
@@ -503,6 +535,7 @@ CLIENTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(("route", "body", "message_type", "message"), CLIENTS.values(), ids=CLIENTS)
 def test_the_bodies_of_clients_are_taken(server, engine, route, body, message_type, message):
     response = server.post(server.path(f"/message/{route}", engine), {"number": NUMBER} | body, key=engine.token)
@@ -521,6 +554,7 @@ def test_the_wrappers_of_version_1_reach_graph(server, graph, cloud):
     assert response.headers["X-Ignored-Members"] == "options.presence"
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "message"),
     [
