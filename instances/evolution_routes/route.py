@@ -24,6 +24,8 @@ WORKS = Answer(None, "works")
 REFUSED = Answer(400, "400, as Evolution API")
 #: Evolution API refuses it, and this server can do it.
 BEYOND = Answer(None, "works, beyond Evolution API")
+#: The empty success of a transport that an Evolution API has switched off.
+EMPTY = Answer(None, "empty")
 NO_ENGINE = Answer(400, "**400** no engine", departs=True)
 NO_BOTS = Answer(400, "**400** disabled", departs=True)
 NO_MEDIA = Answer(400, "**400** no media", departs=True)

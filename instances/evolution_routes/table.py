@@ -6,6 +6,7 @@ from instances.evolution_routes.chatbots import CHATBOTS
 from instances.evolution_routes.route import (
     BEYOND,
     BY_PHONE,
+    EMPTY,
     EVERYWHERE,
     NO_ENGINE,
     NO_MEDIA,
@@ -27,6 +28,7 @@ BY_ALL_CHANNELS = (NO_ENGINE, WORKS, WORKS)
 
 #: Answers of a transport that is switched off unless a variable says otherwise.
 RABBITMQ_OFF = (SWITCHED_OFF, SWITCHED_OFF, SWITCHED_OFF)
+NO_BROKER = (EMPTY, EMPTY, EMPTY)
 
 SERVER = Family(
     "Server",
@@ -78,14 +80,19 @@ EVENTS = Family(
     "Events",
     tuple(
         route
-        for transport in ("webhook", "websocket", "rabbitmq", "nats", "sqs", "kafka", "pusher")
+        for transport, set_answers, find_answers in (
+            ("webhook", EVERYWHERE, EVERYWHERE),
+            ("websocket", EVERYWHERE, EVERYWHERE),
+            ("rabbitmq", RABBITMQ_OFF, EVERYWHERE),
+            *((broker, NO_BROKER, NO_BROKER) for broker in ("nats", "sqs", "kafka", "pusher")),
+        )
         for route in (
-            *routes("POST", transport, "set", 201, RABBITMQ_OFF if transport == "rabbitmq" else EVERYWHERE),
-            *routes("GET", transport, "find"),
+            *routes("POST", transport, "set", 201, set_answers),
+            *routes("GET", transport, "find", 200, find_answers),
         )
     ),
-    "Events go to sockets, event streams, webhooks and RabbitMQ. NATS, SQS, Kafka and Pusher are answered by an empty "
-    "body, as by an Evolution API where they are switched off.",
+    "Events go to sockets, event streams, webhooks and RabbitMQ. There is no NATS, SQS, Kafka or Pusher here: their "
+    "routes check the request, store nothing and answer with an empty body, as Evolution API does where they are off.",
 )
 
 MESSAGES = Family(

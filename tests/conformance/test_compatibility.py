@@ -15,7 +15,7 @@ from aiohttp import web
 
 from evoapi.openapi import document
 from instances.evolution_routes import KINDS, ROUTES, Route
-from instances.evolution_routes.route import NO_ENGINE, REFUSED
+from instances.evolution_routes.route import EMPTY, NO_ENGINE, REFUSED
 from tests.environment import GLOBAL_KEY, VERIFY_TOKEN
 from tests.instances.providers.graph_api import Graph
 from tests.server import Number, Server
@@ -164,6 +164,8 @@ def test_each_row_is_answered_as_it_says(server: Server, call: Call, kind: str):
         answer = route.answers[list(KINDS).index(kind)]
         if answer is NO_ENGINE and not ("is not connected" in str(body) and "engine" in headers["X-Evoapi-Note"]):
             wrong.append(f"{route.method} {route.path}: {body} without the words on engines")
+        if answer is EMPTY and body is not None:
+            wrong.append(f"{route.method} {route.path}: {body}, which is not empty")
         if answer is REFUSED and "not available" not in str(body) and kind != "WHATSAPP-BAILEYS":
             wrong.append(f"{route.method} {route.path}: {body} without Evolution API's words")
     assert not wrong, "\n".join(wrong)

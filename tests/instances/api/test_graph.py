@@ -131,6 +131,8 @@ def test_a_deleted_template_is_forgotten_by_its_instance_alone(server, graph, cl
     assert graph.requests[-1].query == {"name": "hello"}
     assert stored(server, cloud) == []
     assert [id for id, _ in stored(server, other)] == ["23"]
+    assert call(server, other, "DELETE", "/instance/delete").status == 200
+    assert stored(server, other) == []
 
 
 def page(count: int, after: str | None) -> web.Response:
