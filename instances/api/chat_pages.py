@@ -8,8 +8,9 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
-from instances.api.message_pages import CONTENTS, NEWEST_FIRST, row_id, stored_size, within
-from instances.bounds import LAST_MESSAGE_BYTES, PAGE_ROWS
+from instances.api.message_pages import NEWEST_FIRST, last_messages, row_id, within
+from instances.api.records import ChatRecord, KnownContact, MessageRecord
+from instances.bounds import PAGE_ROWS
 from instances.models import Chat, Contact, Instance, Message
 from instances.unreadable import readable
 
@@ -18,11 +19,9 @@ from instances.unreadable import readable
 class FoundChat:
     """A chat with the contact of its address and its last message, where they are known."""
 
-    chat: Chat
-    contact: Contact | None
-    message: Message | None
-    #: True if the content of the message is too large for a list, and was not read.
-    is_trimmed: bool
+    chat: ChatRecord
+    contact: KnownContact | None
+    message: MessageRecord | None
 
 
 def find_chats(instance: Instance, where: dict[str, Any], skip: int, take: int | None) -> list[FoundChat]:
@@ -37,34 +36,16 @@ def find_chats(instance: Instance, where: dict[str, Any], skip: int, take: int |
         rows = rows.filter(Exists(messages))
     ids = _page(rows.order_by("-last_message_at", "-id"), skip, take or PAGE_ROWS)
     newest = Subquery(messages.order_by(*NEWEST_FIRST).values("pk")[:1])
-    chats: dict[int, Any] = {
-        chat.pk: chat for chat in readable(Chat.objects.filter(pk__in=ids).annotate(newest_id=newest))
-    }
+    chats = {chat.id: chat for chat in ChatRecord.of(Chat.objects.filter(pk__in=ids).annotate(newest_id=newest))}
     found = [chats[pk] for pk in ids if pk in chats]
     contacts = contacts_of(instance, [chat.remote_jid for chat in found])
-    whole, trimmed = _last_messages([chat.newest_id for chat in found if chat.newest_id])
-    return [
-        FoundChat(
-            chat,
-            contacts.get(chat.remote_jid),
-            whole.get(chat.newest_id) or trimmed.get(chat.newest_id),
-            chat.newest_id in trimmed,
-        )
-        for chat in found
-    ]
+    messages_by_id = last_messages(chat.newest_id for chat in found if chat.newest_id)
+    return [FoundChat(chat, contacts.get(chat.remote_jid), messages_by_id.get(chat.newest_id or 0)) for chat in found]
 
 
-def _last_messages(ids: Iterable[int]) -> tuple[dict[int, Message], dict[int, Message]]:
-    """Return messages by their ids: the whole ones, and those whose contents are too large for a list."""
-    messages = Message.objects.filter(pk__in=list(ids)).annotate(size=stored_size(*CONTENTS))
-    whole = readable(messages.filter(size__lte=LAST_MESSAGE_BYTES))
-    trimmed = readable(messages.filter(size__gt=LAST_MESSAGE_BYTES).defer(*CONTENTS))
-    return {message.pk: message for message in whole}, {message.pk: message for message in trimmed}
-
-
-def contacts_of(instance: Instance, jids: Iterable[str]) -> dict[str, Contact]:
+def contacts_of(instance: Instance, jids: Iterable[str]) -> dict[str, KnownContact]:
     """Return the contacts with these addresses."""
-    rows = readable(Contact.objects.filter(instance=instance, remote_jid__in=list(jids)))
+    rows = KnownContact.of(Contact.objects.filter(instance=instance, remote_jid__in=list(jids)))
     return {contact.remote_jid: contact for contact in rows}
 
 

@@ -23,6 +23,7 @@ from instances.api.stored_rows import (
     StoredChat,
     chat_row,
     contact_row,
+    in_pieces,
     stored_chat,
 )
 from instances.bounds import PAGE_ROWS
@@ -64,7 +65,8 @@ class FindChats(APIView):
 
 
 def _chats(instance: Instance, where: dict[str, Any], skip: int, take: int | None) -> Response:
-    return Response([chat_row(found) for found in find_chats(instance, where, skip, take)])
+    rows = (chat_row(found, str(instance.pk)) for found in find_chats(instance, where, skip, take))
+    return Response(in_pieces(rows))
 
 
 class FindContacts(APIView):
@@ -85,7 +87,7 @@ class FindContacts(APIView):
         body = validate(FindContactsBody(data=request.data))
         size = body.get("offset", DEFAULT_ROWS if "page" in body else PAGE_ROWS)
         found = find_contacts(request.instance, body.get("where", {}), body.get("page", 1), size)
-        return Response([contact_row(contact) for contact in found])
+        return Response(in_pieces(map(contact_row, found)))
 
 
 class FindChatByRemoteJid(APIView):

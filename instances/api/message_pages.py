@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Func, IntegerField, Q, QuerySet, Sum, Value
+from django.db.models import Case, F, Func, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Coalesce
 
-from instances.bounds import COUNTED_MESSAGES, PAGE_BYTES
+from instances.api.records import MessageRecord
+from instances.bounds import COUNTED_MESSAGES, LAST_MESSAGE_BYTES, PAGE_BYTES
+from instances.fields import JsonField
 from instances.models import Chat, Instance, Message, MessageCount, MessageStatus
-from instances.unreadable import readable
 
 #: The order of messages; ids tell those of one second apart.
 NEWEST_FIRST = ("-timestamp", "-id")
 #: The columns that hold what was sent, of any size.
-CONTENTS = ("content", "context", "extra")
+CONTENTS = ("content", "context")
+#: In place of contents that are left out.
+NO_JSON = Value(None, output_field=JsonField())
 
 #: Columns by the names of `where` and of `where.key`.
 _COLUMNS = {"source": "source", "messageType": "type"}
@@ -34,9 +37,7 @@ _KEY_COLUMNS = {"id": "wa_id", "fromMe": "from_me", "participant": "participant"
 class MessagePage:
     """A page of messages and the number of all that match."""
 
-    messages: list[Message]
-    #: The ids of those whose contents were left out.
-    trimmed: frozenset[int]
+    messages: list[MessageRecord]
     #: The statuses of each message by its id, the oldest first.
     statuses: Mapping[int, list[str]]
     total: int
@@ -54,13 +55,26 @@ def find(instance: Instance, where: dict[str, Any], page: int, size: int) -> Mes
     total = search.total(skip + size)
     ids = search.ids(skip, size) if skip < total else []
     whole = _fitting(ids)
-    stored = Message.objects.filter(instance=instance)
-    found = readable(stored.filter(pk__in=whole))
+    found = MessageRecord.of(_columns_of(whole, with_contents=True))
     if trimmed := [pk for pk in ids if pk not in whole]:
-        found += readable(stored.filter(pk__in=trimmed).defer(*CONTENTS))
-    by_id = {message.pk: message for message in found}
-    messages = [by_id[pk] for pk in ids if pk in by_id]
-    return MessagePage(messages, frozenset(trimmed), statuses_of(ids), total)
+        found += MessageRecord.of(_columns_of(trimmed, with_contents=False))
+    by_id = {message.id: message for message in found}
+    return MessagePage([by_id[pk] for pk in ids if pk in by_id], statuses_of(ids), total)
+
+
+def _columns_of(ids: Iterable[int], with_contents: bool) -> QuerySet[Message]:
+    """Return messages with the columns of a MessageRecord, with or without what was sent."""
+    content, context = (F("content"), F("context")) if with_contents else (NO_JSON, NO_JSON)
+    return Message.objects.filter(pk__in=ids).annotate(shown_content=content, shown_context=context)
+
+
+def last_messages(ids: Iterable[int]) -> dict[int, MessageRecord]:
+    """Return messages by their ids for a list: without the contents that are too large for it."""
+    is_small = Q(size__lte=LAST_MESSAGE_BYTES)
+    content, context = (Case(When(is_small, then=F(name)), output_field=JsonField()) for name in ("content", "context"))
+    messages = Message.objects.filter(pk__in=list(ids)).annotate(size=stored_size("content", "context"))
+    records = MessageRecord.of(messages.annotate(shown_content=content, shown_context=context))
+    return {message.id: message for message in records}
 
 
 def statuses_of(ids: Sequence[int]) -> dict[int, list[str]]:

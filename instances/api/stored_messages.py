@@ -21,7 +21,7 @@ from instances.api.read_bodies import (
 from instances.api.request import InstanceRequest
 from instances.api.responses import Error
 from instances.api.serializers import validate
-from instances.api.stored_rows import MEDIA, FoundMessages, StatusRow, message_row, status_row
+from instances.api.stored_rows import MEDIA, FoundMessages, StatusRow, in_pieces, message_row, status_row
 from instances.api.views import ChannelView, unavailable
 from instances.errors import ApiError
 from instances.models import Instance, Message, MessageStatus
@@ -61,10 +61,10 @@ class FindMessages(APIView):
         body = validate(FindMessagesBody(data=request.data))
         page, size = body["page"], body["offset"]
         found = find(request.instance, body.get("where", {}), page, size)
-        rows = [
-            message_row(message, found.statuses.get(message.pk, []), message.pk in found.trimmed)
-            for message in found.messages
-        ]
+        instance_id = str(request.instance.pk)
+        rows = in_pieces(
+            message_row(message, found.statuses.get(message.id, []), instance_id) for message in found.messages
+        )
         pages = -(-found.total // size)
         return Response({"messages": {"total": found.total, "pages": pages, "currentPage": page, "records": rows}})
 

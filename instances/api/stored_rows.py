@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
+import orjson
 from django.utils import timezone
 
+from instances import json_body
 from instances.api.chat_pages import FoundChat
+from instances.api.records import MessageRecord
 from instances.api.timestamps import iso
-from instances.models import Chat, Contact, Message, MessageStatus
+from instances.models import Chat, Contact, MessageStatus
 
 #: The time after a person's last message in which the Cloud API lets a business answer with any text.
 WINDOW = timedelta(hours=24)
@@ -17,6 +21,11 @@ WINDOW = timedelta(hours=24)
 _SHOWN = ("caption", "fileName", "title", "mimetype", "seconds", "ptt", "pageCount", "gifPlayback", "url", "id")
 #: The types of contents that are media.
 MEDIA = ("imageMessage", "videoMessage", "audioMessage", "documentMessage", "stickerMessage", "ptvMessage")
+
+
+def in_pieces(rows: Iterable[Any]) -> list[orjson.Fragment]:
+    """Serialize rows one by one: of one that is large, others need not be measured."""
+    return [orjson.Fragment(json_body.dumps(row)) for row in rows]
 
 
 class StatusWord(TypedDict):
@@ -53,20 +62,20 @@ class FoundMessages(TypedDict):
     messages: MessageRecords
 
 
-def message_row(message: Message, statuses: list[str], is_trimmed: bool) -> MessageRow:
+def message_row(message: MessageRecord, statuses: list[str], instance_id: str) -> MessageRow:
     row: MessageRow = {
-        "id": str(message.pk),
+        "id": str(message.id),
         "key": message.key,
         "pushName": message.push_name,
         "messageType": message.type,
-        "message": {} if is_trimmed else message.content,
+        "message": {} if message.shown_content is None else message.shown_content,
         "messageTimestamp": message.timestamp,
-        "instanceId": str(message.instance_id),
+        "instanceId": instance_id,
         "source": message.source,
-        "contextInfo": None if is_trimmed else message.context,
+        "contextInfo": message.shown_context,
         "MessageUpdate": [{"status": status} for status in statuses],
     }
-    if is_trimmed:
+    if message.shown_content is None:
         row["isTrimmed"] = True
     return row
 
@@ -167,37 +176,37 @@ class ChatRow(TypedDict):
     isSaved: bool
 
 
-def chat_row(found: FoundChat) -> ChatRow:
+def chat_row(found: FoundChat, instance_id: str) -> ChatRow:
     chat, contact = found.chat, found.contact
     window_start = _moment(chat.last_inbound_at)
     window_end = window_start + WINDOW if window_start else None
     return {
-        "id": str(contact.pk) if contact else None,
+        "id": str(contact.id) if contact else None,
         "remoteJid": chat.remote_jid,
         "pushName": (contact.push_name if contact else None) or chat.name,
         "profilePicUrl": contact.profile_pic_url if contact else None,
-        "updatedAt": iso(_moment(chat.last_message_at) or chat.updated_at),
+        "updatedAt": iso(_moment(chat.last_message_at) or timezone.now()),
         "windowStart": iso(window_start) if window_start else None,
         "windowExpires": iso(window_end) if window_end else None,
         "windowActive": bool(window_end and window_end > timezone.now()),
-        "lastMessage": _last_message(found.message, found.is_trimmed) if found.message else None,
+        "lastMessage": _last_message(found.message, instance_id) if found.message else None,
         "unreadCount": chat.unread_count,
         "isSaved": contact is not None,
     }
 
 
-def _last_message(message: Message, is_trimmed: bool) -> LastMessage:
+def _last_message(message: MessageRecord, instance_id: str) -> LastMessage:
     return {
-        "id": str(message.pk),
+        "id": str(message.id),
         "key": message.key,
         "pushName": message.push_name,
         "participant": message.participant,
         "messageType": message.type,
-        "message": {} if is_trimmed else _without_media(message.content),
-        "contextInfo": None if is_trimmed else message.context,
+        "message": _without_media(message.shown_content or {}),
+        "contextInfo": message.shown_context,
         "source": message.source,
         "messageTimestamp": message.timestamp,
-        "instanceId": str(message.instance_id),
+        "instanceId": instance_id,
         "sessionId": None,
         "status": message.status,
     }

@@ -9,6 +9,7 @@ from instances.models.fingerprint import Fingerprint
 from instances.models.installation import Installation
 from instances.models.instance import ConnectionState, Instance
 from instances.models.message import Message, SendOutcomeUnknown, SendUnderWay
+from instances.models.message_key import message_key
 from instances.models.message_states import MessageState
 from instances.models.message_status import MessageStatus
 from instances.models.proxy import Proxy
@@ -34,4 +35,5 @@ __all__ = [
     "SendUnderWay",
     "Subscription",
     "Template",
+    "message_key",
 ]

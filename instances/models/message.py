@@ -17,6 +17,7 @@ from instances.models.chat import Chat
 from instances.models.contact import Contact
 from instances.models.early_status import EarlyStatus
 from instances.models.instance import Instance
+from instances.models.message_key import message_key
 from instances.models.message_states import REPORTED, MessageState, is_step, reported_state
 from instances.models.message_status import MessageStatus, StatusOf
 from instances.models.stored_messages import MessageQuerySet
@@ -105,17 +106,10 @@ class Message(models.Model):
         reported = [status_key(self.wa_id, word, jid) for word in (*REPORTED, "DELETED") for jid in jids]
         return [_received_key(self.wa_id), _sent_key(self.wa_id), *reported]
 
-    @property
-    def key(self) -> dict[str, Any]:
-        """WhatsApp's key of the message, as events and rows hold it."""
-        key = {"remoteJid": self.remote_jid, "fromMe": self.from_me, "id": self.wa_id}
-        others = {"participant": self.participant, "remoteJidAlt": self.remote_jid_alt}
-        return key | {name: value for name, value in others.items() if value}
-
     def as_event(self) -> dict[str, Any]:
         """Return Evolution API's message object, the `data` of messages.upsert and send.message."""
         data = {
-            "key": self.key,
+            "key": message_key(self),
             "pushName": self.push_name,
             "status": self.status,
             "message": self.content,
