@@ -8,7 +8,7 @@ import re
 from django.conf import settings
 from django.urls import reverse
 
-from evoapi.manager import Manager
+from evoapi.manager import Dashboard
 from evoapi.threads import ThreadedWsgi
 from instances.access.log_in import LogInGate, PasswordGate
 from instances.api import cloud_chats, templates
@@ -50,7 +50,7 @@ def _threads_for(method: str, path: str) -> Application:
     return views
 
 
-dashboard = settings.EVOLUTION_MANAGER_DIR
-others: Application = Manager(dashboard, in_threads) if dashboard else in_threads
+manager = settings.EVOLUTION_MANAGER_DIR
+others: Application = Dashboard(manager, in_threads) if manager else in_threads
 router = IngressRouter([*ingress_endpoints(), PublishIngress()], others)
 application = SocketIO(BodyLimit(router, Admission(router)))

@@ -36,7 +36,7 @@ _DOWNLOAD = "application/octet-stream"
 _ASSET_AGE = 3600
 
 
-class Manager:
+class Dashboard:
     """An ASGI application: GET and HEAD of `/manager` and `/assets/` are the dashboard's, `other` serves the rest."""
 
     def __init__(self, directory: Path, other: Application) -> None:
