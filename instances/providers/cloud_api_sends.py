@@ -116,8 +116,8 @@ def _sticker(members: Any) -> Form:
 def _url(file: MediaFile) -> str:
     if file.url is None:
         raise ApiError(
-            "Send the URL of the file, which Meta fetches: base64 and uploads can be sent by an instance of the Evolution "
-            "channel, and by one of WhatsApp Business not yet"
+            "Send the URL of the file, which Meta fetches: base64 and uploads can be sent by an instance of the "
+            "Evolution channel, and by one of WhatsApp Business not yet"
         )
     return file.url
 
