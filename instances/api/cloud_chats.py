@@ -25,7 +25,7 @@ from instances.api.responses import Error
 from instances.api.serializers import validate
 from instances.api.views import unavailable
 from instances.errors import ApiError, ListedError
-from instances.models import Instance, Message
+from instances.models import Instance, Message, record_read
 from instances.names import digits
 from instances.providers import provider_of
 from instances.providers.cloud_api_graph import GraphError
@@ -106,6 +106,7 @@ class MarkMessageAsRead(GraphView):
         if not ids:
             raise ListedError(["Read messages fail", "Only messages that were received can be marked as read"])
         _asked("Read messages fail", graph.mark_read(request.instance, ids))
+        record_read(request.instance, ids)
         return Response({"message": "Read messages", "read": "success"}, status=201)
 
 
@@ -136,6 +137,7 @@ class SendPresence(GraphView):
             ask(graph.mark_read(instance, [message_id], is_typing=True))
         except GraphError as error:
             raise ApiError(error.message, error.status) from None
+        record_read(instance, [message_id])
         return Response({"presence": body["presence"]}, status=201)
 
 

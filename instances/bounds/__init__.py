@@ -459,7 +459,7 @@ TEMPLATES = bound(
     2000,
     "templates",
     Holder.KEY,
-    limits="templates that `/template/find` reads from the Graph API, by pages of 100",
+    limits="templates that `/template/find` reads from the Graph API, by pages of 50",
     beyond="400: they are not listed in part",
 )
 WRONG_KEYS = bound(

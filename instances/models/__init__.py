@@ -13,6 +13,7 @@ from instances.models.message_key import message_key
 from instances.models.message_states import MessageState
 from instances.models.message_status import MessageStatus
 from instances.models.proxy import Proxy
+from instances.models.receipts import record_read
 from instances.models.subscription import Subscription
 from instances.models.template import Template
 
@@ -36,4 +37,5 @@ __all__ = [
     "Subscription",
     "Template",
     "message_key",
+    "record_read",
 ]

@@ -27,7 +27,7 @@ MAX_TEXT_LENGTH = 1000
 #: Requests at a time that mark messages as read.
 RECEIPTS_AT_A_TIME = 10
 #: Templates of a page, and seconds that all pages may take.
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 PAGES_SECONDS = 3 * SEND_SECONDS
 #: The fields of a business profile.
 PROFILE_FIELDS = ("about", "address", "description", "email", "profile_picture_url", "websites", "vertical")

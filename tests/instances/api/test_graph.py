@@ -142,12 +142,12 @@ def page(count: int, after: str | None) -> web.Response:
 
 
 def test_the_templates_of_all_pages_are_found(server, graph, cloud):
-    graph.next(page(100, "cursor-1"), page(5, None))
+    graph.next(page(50, "cursor-1"), page(5, None))
     response = call(server, cloud, "GET", "/template/find")
 
     assert response.status == 200
-    assert len(response.json) == 105
-    assert [asked.query for asked in graph.requests] == [{"limit": "100"}, {"limit": "100", "after": "cursor-1"}]
+    assert len(response.json) == 55
+    assert [asked.query for asked in graph.requests] == [{"limit": "50"}, {"limit": "50", "after": "cursor-1"}]
 
 
 @pytest.mark.bound("LIMIT_TEMPLATES")
@@ -231,6 +231,30 @@ def test_an_instance_without_business_id_has_no_templates(server, graph):
 # Chats and the profile
 
 
+def receive(server: Server, instance: Number, *ids: str) -> None:
+    """Receive messages of Ana's with these ids, a second apart."""
+    about = {"from": ANA, "type": "text", "text": {"body": "Oi"}}
+    messages = [about | {"id": id, "timestamp": str(1_700_000_000 + place)} for place, id in enumerate(ids)]
+    value = {"metadata": {"phone_number_id": instance.number}, "messages": messages}
+    entry = {"id": "1", "changes": [{"field": "messages", "value": value}]}
+    assert server.post_meta({"object": "whatsapp_business_account", "entry": [entry]}).status == 200
+
+
+def unread(server: Server, instance: Number) -> int:
+    [chat] = server.post(server.path("/chat/findChats", instance), {}, key=instance.token).json
+    return chat["unreadCount"]
+
+
+def test_a_chat_is_read_once_its_last_message_is(server, graph, cloud):
+    receive(server, cloud, "wamid.first", "wamid.last")
+    for id, left in (("wamid.first", 2), ("wamid.last", 0)):
+        graph.next(success())
+        assert (
+            call(server, cloud, "POST", "/chat/markMessageAsRead", {"readMessages": [KEY | {"id": id}]}).status == 201
+        )
+        assert unread(server, cloud) == left
+
+
 def test_each_message_that_was_received_is_marked_as_read(server, graph, cloud):
     graph.next(success(), success())
     keys = [KEY, KEY | {"id": "wamid.2"}, KEY | {"id": "wamid.3", "fromMe": True}]
@@ -258,16 +282,15 @@ def test_typing_is_shown_as_the_answer_to_the_last_message_received(server, grap
     assert refused.status == 400
     assert "none from this number is stored" in refused.json["response"]["message"][0]
 
-    message = {"from": ANA, "id": "wamid.last", "timestamp": "1700000000", "type": "text", "text": {"body": "Oi"}}
-    value = {"metadata": {"phone_number_id": cloud.number}, "messages": [message]}
-    entry = {"id": "1", "changes": [{"field": "messages", "value": value}]}
-    assert server.post_meta({"object": "whatsapp_business_account", "entry": [entry]}).status == 200
+    receive(server, cloud, "wamid.first", "wamid.last")
+    assert unread(server, cloud) == 2
     graph.next(success())
     response = call(server, cloud, "POST", "/chat/sendPresence", typing)
 
     assert (response.status, response.json) == (201, {"presence": "composing"})
     read = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.last"}
     assert graph.requests[-1].body == read | {"typing_indicator": {"type": "text"}}
+    assert unread(server, cloud) == 0
     others = call(server, cloud, "POST", "/chat/sendPresence", typing | {"presence": "available"})
     assert others.json["response"]["message"][0] == "Method not available on WhatsApp Business API"
 
@@ -362,3 +385,7 @@ def test_requests_that_wait_for_meta_keep_no_other_view_and_no_connection(start_
         for release in releases:
             release()
         assert 503 not in {future.result().status for future in waiting}
+    tokens = {number.number: number.token for number in numbers}
+    of_numbers = [asked for asked in graph.requests if asked.path.split("/")[2] in tokens]
+    assert all(asked.token == tokens[asked.path.split("/")[2]] for asked in of_numbers)
+    assert {asked.token for asked in graph.requests} == set(tokens.values())
