@@ -406,6 +406,13 @@ def test_five_routes_take_files_in_forms(server, graph, cloud, engine, route, me
     assert not graph.requests
 
 
+def test_a_large_form_is_taken_at_any_spelling_of_the_path(server, engine):
+    body = form(("number", NUMBER), ("mediatype", "image"), file=b"x" * 1_200_000)
+    headers = {"Content-Type": "multipart/form-data; boundary=XX"}
+    response = server.post(f"/Message/SENDMEDIA/{engine.name}/", body, key=engine.token, headers=headers)
+    assert response.status == 201
+
+
 def test_a_form_is_no_body_of_the_other_routes(server, engine):
     assert post_form(server, "sendText", engine, form(("number", NUMBER), ("text", "x"))).status == 415
 
