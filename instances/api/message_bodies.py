@@ -303,13 +303,13 @@ class AtLeast(Text):
         return text
 
     def schema(self) -> dict[str, Any]:
-        return super().schema() | {"minLength": self.least}
+        return super().schema() | ({} if self.allow_blank else {"minLength": self.least})
 
 
 class CardBody(RequestBody):
     fullName = Text(max_length=1024)
     phoneNumber = AtLeast(10, max_length=255)
-    wuid = AtLeast(10, required=False, allow_null=True, max_length=255)
+    wuid = AtLeast(10, required=False, allow_blank=True, allow_null=True, max_length=255)
     organization = Text(required=False, allow_blank=True, allow_null=True, max_length=1024)
     email = Text(required=False, allow_blank=True, allow_null=True, max_length=1024)
     url = Text(required=False, allow_blank=True, allow_null=True, max_length=MAX_URL_LENGTH)

@@ -233,6 +233,21 @@ def test_buttons_of_all_types_reply_and_a_picture_is_their_header(server, graph,
     assert response.json["message"] == {"conversation": "Order\n▶️ Shop\n▶️ X1\n"}
 
 
+def test_several_contacts_are_one_message(server, graph, cloud):
+    contacts = [
+        {"fullName": "Ana\nTEL:666", "phoneNumber": "5511988887777", "wuid": ""},
+        {"fullName": "Bia", "phoneNumber": "+55 21 97777-6666", "wuid": "5521977776666@s.whatsapp.net"},
+    ]
+    response = send(server, "sendContact", cloud, contact=contacts)
+
+    [request] = graph.requests
+    phones = [contact["phones"][0]["wa_id"] for contact in request.body["contacts"]]
+    assert phones == ["5511988887777", "5521977776666"]
+    array = response.json["message"]["contactsArrayMessage"]
+    assert (response.json["messageType"], array["displayName"]) == ("contactsArrayMessage", "2 contacts")
+    assert array["contacts"][0]["vcard"].splitlines()[2:4] == ["N:Ana TEL:666", "FN:Ana TEL:666"]
+
+
 def test_an_error_of_graph_is_answered_for_other_kinds_as_for_texts(server, graph, cloud):
     graph.next(error(400, 131053, "(#131053) Media upload error"))
     response = send(server, "sendMedia", cloud)
