@@ -302,7 +302,8 @@ def test_spectacular_describes_views_through_the_methods_that_we_override():
     assert takes(AutoSchema._get_response_bodies, "direction"), has_moved(
         "drf-spectacular", "AutoSchema._get_response_bodies", "instances/api/openapi.py"
     )
-    gone = missing(AutoSchema, "_get_response_for_code", "_map_serializer_field", "map_parsers", "get_operation_id")
+    names = ("_get_response_for_code", "_map_serializer_field", "_insert_field_validators", "map_parsers")
+    gone = missing(AutoSchema, *names, "get_operation_id")
     gone += missing(OpenApiSerializerFieldExtension, "_matches", "map_serializer_field")
     assert not gone, has_moved("drf-spectacular", gone, "instances/api/openapi.py")
     assert takes(EndpointEnumerator._get_api_endpoints, "patterns", "prefix"), has_moved(
