@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from evoapi.openapi import document
+from instances.evolution_routes import ROUTES
 from tests.end_to_end.test_bad_input import is_evolutions_shape
 from tests.server import Number, Server
 
@@ -175,6 +176,20 @@ def test_an_unknown_name_is_answered_like_a_foreign_one(keys, instances, call):
     mine, _ = instances
     for operation in NAMED:
         assert call(operation, "nobody", keys["foreign"]) == call(operation, mine.name, keys["foreign"])
+
+
+def test_another_spelling_of_a_path_opens_nothing(server, keys, instances, call):
+    mine, _ = instances
+    evolutions = {(route.method, route.path) for route in ROUTES}
+    before = server.shell(SNAPSHOT)
+    for operation in GUARDED:
+        if operation.route in evolutions:
+            parts = [part if part.startswith("{") else part.swapcase() for part in operation.path.split("/")]
+            spelled = operation._replace(path="/".join([*parts, ""]))
+            for name in ("none", "foreign", "read"):
+                status, _ = call(operation, mine.name, keys[name])
+                assert call(spelled, mine.name, keys[name])[0] == status, (name, spelled.route)
+    assert server.shell(SNAPSHOT) == before
 
 
 def test_routes_of_no_instance_are_for_the_global_key_or_show_own_instances_alone(keys, instances, call):
