@@ -48,8 +48,8 @@ def graph_message(message: OutboundMessage) -> dict[str, Any]:
         "type": form.graph_type,
         form.graph_type: form.graph_object,
     }
-    if message.quoted and message.kind != MessageKind.REACTION:
-        body["context"] = {"message_id": message.quoted["key"]["id"]}
+    if quoted_id := _quoted_id(message):
+        body["context"] = {"message_id": quoted_id}
     if message.callback_data:
         body[CALLBACK_DATA] = message.callback_data
     return body
@@ -58,8 +58,13 @@ def graph_message(message: OutboundMessage) -> dict[str, Any]:
 def content_of_send(message: OutboundMessage) -> tuple[str, dict[str, Any]]:
     """Return Evolution API's `messageType` and `message`. Raises ApiError for what the Graph API cannot be given."""
     form = form_of(message)
-    context = {"contextInfo": {"stanzaId": message.quoted["key"]["id"]}} if message.quoted else {}
-    return form.type, form.content | context
+    quoted_id = _quoted_id(message)
+    return form.type, form.content | ({"contextInfo": {"stanzaId": quoted_id}} if quoted_id else {})
+
+
+def _quoted_id(message: OutboundMessage) -> str | None:
+    """Return the id of the quoted message, None for a reaction: that names its message itself."""
+    return message.quoted["key"]["id"] if message.quoted and message.kind != MessageKind.REACTION else None
 
 
 def form_of(message: OutboundMessage) -> Form:

@@ -417,12 +417,15 @@ def test_a_send_and_its_statuses_survive_a_crash(fresh_server, graph, background
     instance = server.create(integration="WHATSAPP-BUSINESS")
     other = server.create(integration="WHATSAPP-BUSINESS")
     kinds = [(send, instance), (send_image, other)]
+    releases = []
     for send_kind, number in kinds:
-        graph.held()
+        releases.append(graph.held())
         background(send_kind, server, number, id="order-7").add_done_callback(lambda done: done.exception())
         assert graph.arrived.acquire(timeout=10)
         report(server, number, "read", id="wamid.CRASH")
     server.kill()
+    for release in releases:
+        release()
     server.start()
 
     for send_kind, number in kinds:
