@@ -32,6 +32,7 @@ from instances.api.message_fields import (
 )
 from instances.api.multipart import FormData, FormFile
 from instances.api.serializers import RequestBody, validate
+from instances.api.version_1 import flat_body
 from instances.bounds import MAX_BODY_BYTES, MESSAGE_PARTS
 from instances.errors import ApiError
 from instances.outbound_message import MediaFile
@@ -83,6 +84,8 @@ class SendBody(RequestBody):
 
     #: Version 1's name of the object that holds the kind's own members.
     wrapper: ClassVar[str] = ""
+    #: Version 1's names of members, with their names since.
+    old_names: ClassVar[dict[str, str]] = {}
 
     number = Number()
     delay = Milliseconds(required=False)
@@ -98,7 +101,7 @@ class SendBody(RequestBody):
             data = FormData({name: values[0] if len(values) == 1 else values for name, values in data.lists()})
         if isinstance(data, FormData):
             data = {name: value for name, value in self._read_form(data) if value is not None}
-        return super().to_internal_value(self._flat(data))
+        return super().to_internal_value(flat_body(data, self.wrapper, self.old_names, self.fields))
 
     def _read_form(self, form: FormData) -> Iterator[tuple[str, Any]]:
         """Yield the members of a form, whose values are strings, as the values that JSON would have."""
@@ -112,21 +115,6 @@ class SendBody(RequestBody):
                 yield name, [value]
             elif value:
                 yield name, _read_text(value)
-
-    def _flat(self, data: dict[str, Any]) -> dict[str, Any]:
-        flat = dict(data)
-        if self.wrapper and self.wrapper not in self.fields and self.wrapper in flat:
-            flat = _members_of(flat.pop(self.wrapper), self.wrapper) | flat
-        if "options" in flat and "options" not in self.fields:
-            options = _members_of(flat.pop("options"), "options")
-            if "mentions" in options:
-                mentions = _members_of(options.pop("mentions"), "options.mentions")
-                every_one = mentions.pop("everyOne", mentions.pop("mentionsEveryOne", None))
-                options |= {"mentionsEveryOne": every_one, "mentioned": mentions.pop("mentioned", None) or None}
-            note_ignored(f"options.{name}" for name in options if name not in self.fields)
-            known = {name: value for name, value in options.items() if name in self.fields and value is not None}
-            flat = known | flat
-        return flat
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         note_ignored(name for name in ("mentionsEveryOne", "mentioned") if attrs.get(name))  # no channel takes them
@@ -142,14 +130,6 @@ def _read_text(value: str) -> Any:
         return json_body.load(value.lower().encode() if len(value) < 6 else value.encode())
     except json_body.NotJson:
         return value
-
-
-def _members_of(value: Any, name: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise serializers.ValidationError({name: ["is not of a type(s) object"]}, code="type")
-    return dict(value)
 
 
 class TextBody(SendBody):
@@ -255,6 +235,8 @@ class VoiceBody(FileBody):
 
 
 class StickerBody(FileBody):
+    wrapper = "stickerMessage"
+    old_names: ClassVar[dict[str, str]] = {"image": "sticker"}
     member = "sticker"
 
     sticker = FileSource(required=False)
@@ -264,6 +246,7 @@ class StickerBody(FileBody):
 class StatusBody(SendBody):
     """A status for the contacts; `number` has no meaning."""
 
+    wrapper = "statusMessage"
     also_known = ("file",)
 
     number = Number(required=False, default="status@broadcast")
@@ -283,6 +266,8 @@ class StatusBody(SendBody):
 
 
 class LocationBody(SendBody):
+    wrapper = "locationMessage"
+
     latitude = Coordinate(90)
     longitude = Coordinate(180)
     name = Text(allow_blank=True, max_length=1024)
@@ -316,6 +301,8 @@ class CardBody(RequestBody):
 
 
 class ContactBody(SendBody):
+    old_names: ClassVar[dict[str, str]] = {"contactMessage": "contact"}
+
     contact = Array(child=CardBody(), allow_empty=False, max_length=MESSAGE_PARTS)
 
 
@@ -330,6 +317,8 @@ class ReactionKey(RequestBody):
 class ReactionBody(SendBody):
     """A reaction to the message `key`; an empty one takes an earlier reaction back."""
 
+    wrapper = "reactionMessage"
+
     number = Number(required=False)
     key = ReactionKey()
     reaction = Text(allow_blank=True, max_length=64)
@@ -343,6 +332,8 @@ class ReactionBody(SendBody):
 
 
 class PollBody(SendBody):
+    wrapper = "pollMessage"
+
     name = Text(max_length=1024)
     selectableCount = Integer(0, 10)
     values = Unique(child=Text(max_length=1024), max_length=10)
@@ -365,6 +356,8 @@ class SectionBody(RequestBody):
 
 
 class ListBody(SendBody):
+    wrapper = "listMessage"
+
     title = Text(allow_blank=True, max_length=4096)
     description = Text(required=False, allow_blank=True, allow_null=True)
     footerText = Text(allow_blank=True, max_length=4096)
