@@ -14,6 +14,8 @@ from instances.evolution_routes import ROUTES
 from tests.end_to_end.test_bad_input import is_evolutions_shape
 from tests.server import Number, Server
 
+pytestmark = pytest.mark.any_database
+
 #: Routes that need no key, or have a proof of their own: a signature, a verify token, a password.
 PUBLIC = {
     *(("GET", "/"), ("GET", "/license/status"), ("GET", "/license/register"), ("GET", "/license/activate")),
