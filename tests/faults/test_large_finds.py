@@ -21,10 +21,10 @@ def receive(server: Server, instance: Number, id: str, content: bytes) -> int:
 
 
 @pytest.mark.any_database
-@pytest.mark.parametrize("kind", ["base64", "members", "deep"])
+@pytest.mark.parametrize("kind", ["members", "deep"])
 def test_the_dearest_messages_are_found_without_a_stall(server, kind):
     instance = server.create()
-    data = DEAREST[kind][:-241] + b'"' if kind == "base64" else DEAREST[kind]  # room for the rest
+    data = DEAREST[kind]
     assert receive(server, instance, "1", b'{"conversation": %b}' % data) == 200
     assert receive(server, instance, "2", b'{"conversation": "hi"}') == 200
 
