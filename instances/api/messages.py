@@ -9,12 +9,14 @@ from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.response import Response
 
 from instances.access.rights import SEND
+from instances.api import file_bodies
 from instances.api import message_bodies as bodies
 from instances.api.json import FormOrMisnamedJson, JsonParser
 from instances.api.message_examples import ANSWER, EXAMPLES
 from instances.api.multipart import MultipartParser
 from instances.api.request import InstanceRequest
 from instances.api.responses import Error
+from instances.api.send_body import SendBody
 from instances.api.serializers import validate
 from instances.api.views import ChannelView
 from instances.outbound_message import MessageKind
@@ -26,7 +28,7 @@ class SendView(ChannelView):
 
     scope = SEND
     kind: ClassVar[MessageKind]
-    body: ClassVar[type[bodies.SendBody]]
+    body: ClassVar[type[SendBody]]
 
     def send(self, request: InstanceRequest) -> Response:
         validated = validate(self.body(data=request.data))
@@ -39,7 +41,7 @@ class SendFileView(SendView):
     parser_classes = [JsonParser, FormOrMisnamedJson, MultipartParser]
 
 
-def _described(kind: MessageKind, body: type[bodies.SendBody], takes_file: bool = False) -> Callable[[Any], Any]:
+def _described(kind: MessageKind, body: type[SendBody], takes_file: bool = False) -> Callable[[Any], Any]:
     """Return the decorator that describes the `post` of a kind for the OpenAPI document."""
     file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
     form = {"allOf": [{"$ref": f"#/components/schemas/{body.__name__}Request"}, file]}
@@ -70,7 +72,7 @@ class SendText(SendView):
 
 
 class SendMedia(SendFileView):
-    kind, body = MessageKind.MEDIA, bodies.MediaBody
+    kind, body = MessageKind.MEDIA, file_bodies.MediaBody
 
     @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
@@ -83,7 +85,7 @@ class SendMedia(SendFileView):
 
 
 class SendPtv(SendFileView):
-    kind, body = MessageKind.ROUND_VIDEO, bodies.RoundVideoBody
+    kind, body = MessageKind.ROUND_VIDEO, file_bodies.RoundVideoBody
 
     @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
@@ -92,7 +94,7 @@ class SendPtv(SendFileView):
 
 
 class SendWhatsAppAudio(SendFileView):
-    kind, body = MessageKind.VOICE, bodies.VoiceBody
+    kind, body = MessageKind.VOICE, file_bodies.VoiceBody
 
     @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
@@ -101,7 +103,7 @@ class SendWhatsAppAudio(SendFileView):
 
 
 class SendStatus(SendFileView):
-    kind, body = MessageKind.STATUS, bodies.StatusBody
+    kind, body = MessageKind.STATUS, file_bodies.StatusBody
 
     @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:
@@ -110,7 +112,7 @@ class SendStatus(SendFileView):
 
 
 class SendSticker(SendFileView):
-    kind, body = MessageKind.STICKER, bodies.StickerBody
+    kind, body = MessageKind.STICKER, file_bodies.StickerBody
 
     @_described(kind, body, takes_file=True)
     def post(self, request: InstanceRequest, name: str) -> Response:

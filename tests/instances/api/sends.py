@@ -323,3 +323,106 @@ INVALID: list[tuple[str, dict[str, Any], list[Any]]] = [
     ("sendTemplate", {"number": None}, [['instance requires property "number"']]),
     ("sendTemplate", {"components": {}}, [["components is not of a type(s) array"]]),
 ]
+
+#: Bodies as clients send them: route, members beside `number`, and `messageType` and `message` at an engine.
+CLIENTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    "version 1, text": (
+        "sendText",
+        {"textMessage": {"text": "Olá"}, "options": {"delay": 1200, "presence": "composing", "linkPreview": True}},
+        "conversation",
+        {"conversation": "Olá"},
+    ),
+    "version 1, media": (
+        "sendMedia",
+        {
+            "mediaMessage": {"mediatype": "image", "media": PIXEL, "caption": "Hi", "fileName": "a.png"},
+            "options": {"quoted": {"key": {"id": "Q"}}, "mentions": {"everyOne": False, "mentioned": ["5511"]}},
+        },
+        "imageMessage",
+        {
+            "imageMessage": {"caption": "Hi", "fileName": "a.png", "mimetype": "image/png"},
+            "mediaUrl": None,
+            "base64": PIXEL,
+            "quoted": {"key": {"id": "Q"}},
+        },
+    ),
+    "Evolution Manager, voice": (
+        "sendWhatsAppAudio",
+        {"audioMessage": {"audio": PIXEL}, "options": {"delay": 1200, "presence": "recording", "encoding": True}},
+        "audioMessage",
+        {"audioMessage": {"ptt": True}, "mediaUrl": None, "base64": PIXEL},
+    ),
+    "n8n, text": (
+        "sendText",
+        {
+            "text": "Olá",
+            "delay": 1200,
+            "linkPreview": False,
+            "quoted": {"key": {"id": "Q"}},
+            "mentionsEveryOne": False,
+            "mentioned": ["5511988887777@s.whatsapp.net"],
+        },
+        "conversation",
+        {"conversation": "Olá", "quoted": {"key": {"id": "Q"}}},
+    ),
+    "n8n, video": (
+        "sendMedia",
+        {"mediatype": "video", "media": "https://a.example/v.mp4", "caption": "", "fileName": "", "gifPlayback": True},
+        "videoMessage",
+        {
+            "videoMessage": {
+                "gifPlayback": True,
+                "gifAttribution": 0,
+                "fileName": "v.mp4",
+                "mimetype": "video/mp4",
+            },
+            "mediaUrl": "https://a.example/v.mp4",
+        },
+    ),
+    "Evolution Manager, a link and a code": (
+        "sendButtons",
+        {
+            "title": "Links",
+            "description": "Two",
+            "footer": "Loja",
+            "buttons": [
+                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
+                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
+            ],
+        },
+        "buttonMessage",
+        {
+            "title": "Links",
+            "description": "Two",
+            "footer": "Loja",
+            "buttons": [
+                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
+                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
+            ],
+        },
+    ),
+    "Evolution Manager, Pix": (
+        "sendButtons",
+        {
+            "title": "Pay",
+            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
+        },
+        "buttonMessage",
+        {
+            "title": "Pay",
+            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
+        },
+    ),
+    "evolutionapi for Python": (
+        "sendText",
+        {"text": "Olá", "delay": 1000},
+        "conversation",
+        {"conversation": "Olá"},
+    ),
+    "whatsapp-toolkit": (
+        "sendText",
+        {"text": "Olá", "delay": 0, "linkPreview": False, "quoted": None},
+        "conversation",
+        {"conversation": "Olá"},
+    ),
+}

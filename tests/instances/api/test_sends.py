@@ -5,26 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rest_framework.exceptions import ValidationError
 
-from instances.api.message_bodies import EMOJI, MAX_FILE_BYTES
-from instances.api.message_examples import EXAMPLES
-from instances.api.message_fields import PIECE, is_base64, is_url
-from instances.api.messages import SEND_VIEWS
-from instances.api.multipart import FormData
-from instances.api.serializers import validate
+from instances.api.file_bodies import MAX_FILE_BYTES
 from instances.bounds import MAX_BODY_BYTES, MESSAGE_PARTS
-from instances.errors import ApiError
-from instances.outbound_message import OutboundMessage
-from instances.providers.cloud_api_sends import FORMS
-from instances.providers.evolution_sends import CONTENTS
-from tests.instances.api.sends import BODIES, CLOUD, EVOLUTION, INVALID, NUMBER, PIXEL, URL
+from tests.instances.api.sends import BODIES, CLIENTS, CLOUD, EVOLUTION, INVALID, NUMBER, PIXEL, URL
 from tests.instances.providers.graph_api import Graph, error, hang_up, taken
 from tests.server import Number, Response, Server
 
@@ -168,12 +156,6 @@ def test_an_invalid_body_is_refused_before_the_channel_is_asked(
         response = send(server, route, instance, **changes)
         assert (response.status, response.json["response"]["message"]) == (400, message)
     assert (counted(server, engine), graph.requests) == (before, [])
-
-
-@pytest.mark.any_database
-def test_the_examples_of_the_document_are_valid():
-    for view in SEND_VIEWS:
-        validate(view.body(data=EXAMPLES[view.kind]))
 
 
 # The Cloud API
@@ -454,109 +436,6 @@ def test_a_form_that_cannot_be_read_is_refused_in_words(server, engine, body, ty
 # The bodies of version 1 and of clients
 
 
-CLIENTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
-    "version 1, text": (
-        "sendText",
-        {"textMessage": {"text": "Olá"}, "options": {"delay": 1200, "presence": "composing", "linkPreview": True}},
-        "conversation",
-        {"conversation": "Olá"},
-    ),
-    "version 1, media": (
-        "sendMedia",
-        {
-            "mediaMessage": {"mediatype": "image", "media": PIXEL, "caption": "Hi", "fileName": "a.png"},
-            "options": {"quoted": {"key": {"id": "Q"}}, "mentions": {"everyOne": False, "mentioned": ["5511"]}},
-        },
-        "imageMessage",
-        {
-            "imageMessage": {"caption": "Hi", "fileName": "a.png", "mimetype": "image/png"},
-            "mediaUrl": None,
-            "base64": PIXEL,
-            "quoted": {"key": {"id": "Q"}},
-        },
-    ),
-    "Evolution Manager, voice": (
-        "sendWhatsAppAudio",
-        {"audioMessage": {"audio": PIXEL}, "options": {"delay": 1200, "presence": "recording", "encoding": True}},
-        "audioMessage",
-        {"audioMessage": {"ptt": True}, "mediaUrl": None, "base64": PIXEL},
-    ),
-    "n8n, text": (
-        "sendText",
-        {
-            "text": "Olá",
-            "delay": 1200,
-            "linkPreview": False,
-            "quoted": {"key": {"id": "Q"}},
-            "mentionsEveryOne": False,
-            "mentioned": ["5511988887777@s.whatsapp.net"],
-        },
-        "conversation",
-        {"conversation": "Olá", "quoted": {"key": {"id": "Q"}}},
-    ),
-    "n8n, video": (
-        "sendMedia",
-        {"mediatype": "video", "media": "https://a.example/v.mp4", "caption": "", "fileName": "", "gifPlayback": True},
-        "videoMessage",
-        {
-            "videoMessage": {
-                "gifPlayback": True,
-                "gifAttribution": 0,
-                "fileName": "v.mp4",
-                "mimetype": "video/mp4",
-            },
-            "mediaUrl": "https://a.example/v.mp4",
-        },
-    ),
-    "Evolution Manager, a link and a code": (
-        "sendButtons",
-        {
-            "title": "Links",
-            "description": "Two",
-            "footer": "Loja",
-            "buttons": [
-                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
-                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
-            ],
-        },
-        "buttonMessage",
-        {
-            "title": "Links",
-            "description": "Two",
-            "footer": "Loja",
-            "buttons": [
-                {"type": "url", "displayText": "Shop", "url": "https://a.example"},
-                {"type": "copy", "displayText": "Code", "copyCode": "X1"},
-            ],
-        },
-    ),
-    "Evolution Manager, Pix": (
-        "sendButtons",
-        {
-            "title": "Pay",
-            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
-        },
-        "buttonMessage",
-        {
-            "title": "Pay",
-            "buttons": [{"type": "pix", "currency": "BRL", "name": "Loja", "keyType": "random", "key": "k"}],
-        },
-    ),
-    "evolutionapi for Python": (
-        "sendText",
-        {"text": "Olá", "delay": 1000},
-        "conversation",
-        {"conversation": "Olá"},
-    ),
-    "whatsapp-toolkit": (
-        "sendText",
-        {"text": "Olá", "delay": 0, "linkPreview": False, "quoted": None},
-        "conversation",
-        {"conversation": "Olá"},
-    ),
-}
-
-
 @pytest.mark.any_database
 @pytest.mark.parametrize(("route", "body", "message_type", "message"), CLIENTS.values(), ids=CLIENTS)
 def test_the_bodies_of_clients_are_taken(server, engine, route, body, message_type, message):
@@ -601,42 +480,6 @@ def test_a_large_file_passes_without_a_stall(server, engine):
     assert response.json["message"]["base64"] == content
 
 
-@pytest.mark.any_database
-@pytest.mark.parametrize(
-    ("check", "text", "is_one"),
-    [
-        (is_url, "https://a.example/x y", False),
-        (is_url, "ftp://user:pass@a.example:21/x", True),
-        (is_url, "a.example", True),
-        (is_url, "localhost", False),
-        (is_url, "http://localhost:8080/x", False),
-        (is_url, "http://10.0.0.1/x", True),
-        (is_url, "http://a.1", False),
-        (is_url, "gopher://a.example", False),
-        (is_url, "https://", False),
-        (is_url, "https://a.example/" + "x" * 9000, False),
-        (is_url, "a." * 5000, False),
-        (is_base64, "YWJj", True),
-        (is_base64, "YWI=", True),
-        (is_base64, "YW I", False),
-        (is_base64, "YWJ", False),
-        (is_base64, "", False),
-        (is_base64, "A" * PIECE + "YWI=", True),
-        (is_base64, "A" * (PIECE - 1) + "=" + "YWI=", False),
-        (EMOJI.fullmatch, "👨‍👩‍👧‍👦", True),
-        (EMOJI.fullmatch, "🇧🇷", True),
-        (EMOJI.fullmatch, "1️⃣", True),
-        (EMOJI.fullmatch, "❤️", True),
-        (EMOJI.fullmatch, "🏴󠁧󠁢󠁥󠁮󠁧󠁿", True),
-        (EMOJI.fullmatch, "🇧", False),
-        (EMOJI.fullmatch, "a", False),
-        (EMOJI.fullmatch, "❤️❤️", False),
-    ],
-)
-def test_urls_base64_and_emojis_are_known(check: Callable[[str], Any], text: str, is_one: bool):
-    assert bool(check(text)) == is_one
-
-
 @pytest.mark.bound("LIMIT_MESSAGE_PARTS")
 def test_the_dearest_list_passes_and_a_longer_one_is_refused(server, unpaired):
     def sections(count: int, rows: int) -> list[dict[str, Any]]:
@@ -662,36 +505,3 @@ def test_a_form_with_the_largest_file_passes_without_a_stall(server, engine):
     assert (larger.status, str(MAX_FILE_BYTES) in larger.json["response"]["message"][0]) == (413, True)
     assert post_form(server, "sendMedia", engine, form(*fields, file=b"x" * MAX_BODY_BYTES)).status == 413
     assert post_form(server, "sendMedia", engine, form(*fields, *[("mentioned", "5" * 200)] * 900)).status == 400
-
-
-# Any JSON
-
-
-names = st.sampled_from(sorted({name for body in BODIES.values() for name in body} | {"quoted", "options", "file"}))
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=10)
-    | st.sampled_from([NUMBER, URL, PIXEL]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
-    max_leaves=10,
-)
-
-
-@pytest.mark.any_database
-@pytest.mark.parametrize("view", SEND_VIEWS, ids=lambda view: view.kind.value)
-@settings(max_examples=25)
-@given(changed=st.dictionaries(names, values, max_size=3), is_form=st.booleans())
-def test_any_json_is_valid_or_refused(view, changed, is_form):
-    body = BODIES[f"send{view.kind.value}"] | changed
-    data = FormData({name: str(value) for name, value in body.items()}) if is_form else body
-    try:
-        members = validate(view.body(data=data)) | {"quoted": {"key": {"id": "Q"}}}
-        message = OutboundMessage(kind=view.kind, remote_jid=NUMBER, members=members, quoted=members["quoted"])
-        for forms in (FORMS, CONTENTS):
-            if view.kind in forms:
-                assert forms[view.kind](members if forms is FORMS else message)
-    except (ApiError, ValidationError):
-        pass
