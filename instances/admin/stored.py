@@ -21,8 +21,8 @@ class MessageAdmin(ReadOnlyAdmin):
     list_filter = (InstanceFilter, "from_me", "created_at")
     search_fields = ("wa_id", "remote_jid", "push_name")
     fields = (
-        *("instance", "wa_id", "request_id", "remote_jid", "participant", "direction", "push_name", "type", "status"),
-        *("source", "sent_at", "created_at", "shown_content", "shown_context", "shown_extra"),
+        *("instance", "wa_id", "request_id", "remote_jid", "remote_jid_alt", "participant", "direction", "push_name"),
+        *("type", "status", "source", "sent_at", "created_at", "shown_content", "shown_context", "shown_extra"),
     )
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
@@ -68,6 +68,6 @@ class ContactAdmin(ReadOnlyAdmin):
 
 @admin.register(Chat)
 class ChatAdmin(ReadOnlyAdmin):
-    list_display = ("remote_jid", "name", "instance", "updated_at")
+    list_display = ("remote_jid", "name", "instance", "message_count", "unread_count", "updated_at")
     list_filter = (InstanceFilter,)
     search_fields = ("remote_jid", "name")

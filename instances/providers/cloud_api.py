@@ -284,6 +284,7 @@ class _Value:
         return InboundMessage(
             id=_message_id_of(raw),
             remote_jid=remote_jid,
+            remote_jid_alt=self._other_jid(raw, from_me, remote_jid),
             participant=participant,
             from_me=from_me,
             push_name=None if from_me else _profile_name(contact),
@@ -397,6 +398,12 @@ class _Value:
         address = _jid(self._peer(raw, from_me))
         group = _id_or_none(raw.get("group_id"))
         return (f"{group}@g.us", address) if group else (address, None)
+
+    def _other_jid(self, raw: dict[str, Any], from_me: bool, remote_jid: str) -> str | None:
+        """Return the address of a person's user id, where the chat has that of the phone number."""
+        contact = self.contacts.get(self._peer(raw, from_me)) or {}
+        user = _id_or_none(raw.get("to_user_id" if from_me else "from_user_id")) or _id_or_none(contact.get("user_id"))
+        return f"{user}@lid" if user and remote_jid.endswith("@s.whatsapp.net") else None
 
     def _contact_id(self) -> str | None:
         contact = self.only_contact or {}

@@ -27,9 +27,9 @@ def fill(instance, wa_id="wa-1", content=None, **fields):
     jid = f"{wa_id}@s.whatsapp.net"
     content = {"conversation": "hello"} if content is None else content
     known = {"type": "conversation", "timestamp": 1767225600, "push_name": "Ana"} | fields
-    Message.objects.create(instance=instance, wa_id=wa_id, remote_jid=jid, content=content, **known)
+    message = Message.objects.create(instance=instance, wa_id=wa_id, remote_jid=jid, content=content, **known)
     Contact.objects.create(instance=instance, remote_jid=jid)
-    Chat.objects.create(instance=instance, remote_jid=jid)
+    Chat.count(instance, message)
     Event.objects.record(instance, EventType.CALL, {"from": jid})
 
 

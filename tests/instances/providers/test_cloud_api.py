@@ -351,6 +351,19 @@ def test_usernames_and_user_ids_are_told_in_the_contact(members):
     assert data["contact"] == CONTACT
 
 
+def test_a_chat_has_both_addresses_where_both_are_known():
+    contact = {"wa_id": "5511988887777", "user_id": "BR.134"}
+    for members in (
+        {"messages": [text()], "contacts": [contact]},
+        {"messages": [text(from_user_id="BR.134")]},
+        {"message_echoes": [text(**{"from": "5511944440000", "to": "5511988887777", "to_user_id": "BR.134"})]},
+    ):
+        [message] = parse(value_with(**members))
+        assert (message.remote_jid, message.remote_jid_alt) == (ANA, "BR.134@lid")
+    alone = parse(value_with(messages=[text()])) + parse(value_with(messages=[text(group_id="1")], contacts=[contact]))
+    assert [message.remote_jid_alt for message in alone] == [None, None]
+
+
 def test_a_message_needs_no_contacts_and_no_sender():
     no_contact, nobody = parse(value_with(messages=[text()])) + parse(value_with(messages=[text(**{"from": None})]))
     assert (no_contact.remote_jid, no_contact.push_name) == (ANA, None)
