@@ -62,7 +62,7 @@ def test_events_and_deliveries_are_found_by_id_seq_and_whatsapp_id(admin_page, s
         )
     server.receive(other, "Ho", id=str(event["seq"]))
     admin_page.goto(f"{at('changelist', Event)}?q={event['seq']}&instance_id={instance.id}")
-    assert names(admin_page, "seq") == [str(event["seq"])]
+    assert str(event["seq"]) in names(admin_page, "seq")
     admin_page.goto(f"{at('changelist', Event)}?q=nobody-has-this")
     assert names(admin_page) == []
 
