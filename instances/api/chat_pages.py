@@ -53,7 +53,9 @@ def find_contacts(instance: Instance, where: dict[str, Any], page: int, size: in
     """Return a page of the contacts that match the filters of `where`, as `FindContactsBody` holds them."""
     rows = Contact.objects.filter(instance=instance)
     if "id" in where:
-        rows = rows.filter(pk=row_id(where["id"]) or 0)
+        # version 1, for which n8n's node is written, names a contact by its address
+        is_address = "@" in where["id"]
+        rows = rows.filter(**({"remote_jid": where["id"]} if is_address else {"pk": row_id(where["id"]) or 0}))
     columns = {"remoteJid": "remote_jid", "pushName": "push_name"}
     rows = rows.filter(**{column: where[name] for name, column in columns.items() if name in where})
     ids = _page(rows.order_by("-id"), (page - 1) * size, size)

@@ -114,7 +114,7 @@ class FindStatusBody(PagedBody):
 
 
 class ContactFilter(RequestBody):
-    id = Identifier()
+    id = Identifier(help_text="The id of the row, or the address.")
     remoteJid = Identifier()
     pushName = Identifier()
 

@@ -209,6 +209,7 @@ def test_contacts_have_evolutions_members(server, instance):
         ({"where": {"remoteJid": BIA}}, [BIA]),
         ({"where": {"remoteJid": BIA, "pushName": "Ana"}}, []),
         ({"where": {"id": "x"}}, []),
+        ({"where": {"id": BIA}}, [BIA]),
         ({"page": 1}, [ANA, GROUP, BIA]),
         ({"page": 2, "offset": 2}, [BIA]),
         ({"offset": 1}, [ANA]),
