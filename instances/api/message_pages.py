@@ -20,6 +20,7 @@ from instances.api.records import MessageRecord
 from instances.bounds import COUNTED_MESSAGES, LAST_MESSAGE_BYTES, PAGE_BYTES
 from instances.fields import JsonField
 from instances.models import Chat, Instance, Message, MessageCount, MessageStatus
+from instances.names import jid
 
 #: The order of messages; ids tell those of one second apart.
 NEWEST_FIRST = ("-timestamp", "-id")
@@ -27,6 +28,9 @@ NEWEST_FIRST = ("-timestamp", "-id")
 CONTENTS = ("content", "context")
 #: In place of contents that are left out.
 NO_JSON = Value(None, output_field=JsonField())
+
+#: The end of the addresses of people.
+PHONE_SUFFIX = "@s.whatsapp.net"
 
 #: Columns by the names of `where` and of `where.key`.
 _COLUMNS = {"source": "source", "messageType": "type"}
@@ -114,6 +118,7 @@ class _Search:
         key = where.get("key", {})
         #: The addresses of the chat that is asked for: a message is found by any of its own.
         self.jids = list(dict.fromkeys(key[name] for name in ("remoteJid", "remoteJidAlt") if name in key))
+        self.jids += _other_spellings(instance, self.jids)
         self.filters = _filters(where, key)
         self.stored: QuerySet[Message] = Message.objects.stored(instance).filter(self.filters)
         others = Message.objects.filter(instance=instance, remote_jid_alt__in=self.jids)
@@ -144,15 +149,27 @@ class _Search:
         """Return the messages whose other address alone is asked for."""
         if not self.has_others:
             return []
-        return [self.stored.filter(remote_jid_alt=jid).exclude(remote_jid__in=self.jids) for jid in self.jids]
+        return [self.stored.filter(remote_jid_alt=each).exclude(remote_jid__in=self.jids) for each in self.jids]
 
     def ids(self, skip: int, limit: int) -> list[int]:
         """Return the ids of a page."""
-        parts = [self.stored.filter(remote_jid=jid) for jid in self.jids] or [self.stored]
+        parts = [self.stored.filter(remote_jid=each) for each in self.jids] or [self.stored]
         parts += self._by_other_jid()
         if len(parts) == 1:
             return list(parts[0].order_by(*NEWEST_FIRST).values_list("pk", flat=True)[skip : skip + limit])
         return _merged(parts, skip, limit)
+
+
+def _other_spellings(instance: Instance, jids: list[str]) -> list[str]:
+    """Return the chats that an instance has under other spellings of these addresses.
+
+    On the Evolution channel a message that is sent to a number is of the chat with that number, and what comes from
+    there is of the chat with its address.
+    """
+    addresses = [jid(each) for each in jids if each.endswith(PHONE_SUFFIX) or "@" not in each]
+    spellings = {*addresses, *(each.removesuffix(PHONE_SUFFIX) for each in addresses)}.difference(jids)
+    chats = Chat.objects.filter(instance=instance, remote_jid__in=spellings)
+    return list(chats.values_list("remote_jid", flat=True)) if spellings else []
 
 
 def _merged(parts: Iterable[QuerySet[Message]], skip: int, limit: int) -> list[int]:

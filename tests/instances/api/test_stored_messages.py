@@ -143,6 +143,21 @@ def test_a_sent_message_is_found(server):
     assert find(server, instance).json["messages"]["records"][0]["key"] == sent["key"]
 
 
+@pytest.mark.parametrize("asked", [ANA, "5511988887777", "+55 11 98888-7777"])
+def test_what_is_sent_to_a_number_is_found_in_the_chat_of_its_address(server, instance, asked):
+    """Clients send to a number, and ask for the chat by the address that events name."""
+    number = server.create()
+    for text in ("1", "3"):
+        assert server.receive(number, text, id=text).status == 200
+    body = {"number": "5511988887777", "text": "2", "messageId": "2"}
+    assert server.post(server.path("/message/sendText", number), body).json["key"]["remoteJid"] == "5511988887777"
+    found = find(server, number, where={"key": {"remoteJid": asked}}).json["messages"]
+    assert (sorted(record["key"]["id"] for record in found["records"]), found["total"]) == (["1", "2", "3"], 3)
+    own = find(server, number, where={"key": {"remoteJid": asked, "fromMe": True}})
+    assert (ids(own), own.json["messages"]["total"]) == ("2", 1)
+    assert ids(find(server, instance, where={"key": {"remoteJid": asked}})) == "431"
+
+
 @pytest.mark.any_database
 @pytest.mark.bound("LIMIT_PAGE_BYTES")
 def test_a_page_holds_as_many_contents_as_fit(start_server):
