@@ -227,11 +227,18 @@ class UpdateProfileStatus(GraphView):
         return Response({"update": "success"})
 
 
-def _last_received(instance: Instance, remote_jid: str) -> str | None:
-    """Return WhatsApp's id of the last message that was received in a chat, if it is among the newest there."""
-    newest = Message.objects.filter(instance=instance, remote_jid=remote_jid).order_by("-timestamp")
-    rows = newest.values_list("wa_id", "from_me")[:LOOKED_AT]
-    return next((wa_id for wa_id, from_me in rows if wa_id and not from_me), None)
+def _last_received(instance: Instance, address: str) -> str | None:
+    """Return WhatsApp's id of the last message that was received in a chat, if it is among the newest there.
+
+    The chat has this address, or has it as the other one of a person with two.
+    """
+    for column in ("remote_jid", "remote_jid_alt"):  # one index each
+        newest = Message.objects.filter(instance=instance, wa_id__isnull=False, **{column: address})
+        rows = newest.order_by("-timestamp", "-id").values_list("wa_id", "from_me")[:LOOKED_AT]
+        found = next((wa_id for wa_id, from_me in rows if not from_me), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _address(instance: Instance, number: str) -> str:
