@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
 from instances.api.message_pages import NEWEST_FIRST, last_messages, row_id, within
-from instances.api.records import ChatRecord, KnownContact, MessageRecord
+from instances.api.records import ChatRecord, IsAmong, KnownContact, MessageRecord
 from instances.bounds import PAGE_ROWS
 from instances.models import Chat, Contact, Instance, Message
 from instances.unreadable import readable
@@ -36,7 +36,9 @@ def find_chats(instance: Instance, where: dict[str, Any], skip: int, take: int |
         rows = rows.filter(Exists(messages))
     ids = _page(rows.order_by("-last_message_at", "-id"), skip, take or PAGE_ROWS)
     newest = Subquery(messages.order_by(*NEWEST_FIRST).values("pk")[:1])
-    chats = {chat.id: chat for chat in ChatRecord.of(Chat.objects.filter(pk__in=ids).annotate(newest_id=newest))}
+    chats = {
+        chat.id: chat for chat in ChatRecord.of(Chat.objects.filter(IsAmong("id", ids)).annotate(newest_id=newest))
+    }
     found = [chats[pk] for pk in ids if pk in chats]
     contacts = contacts_of(instance, [chat.remote_jid for chat in found])
     messages_by_id = last_messages(chat.newest_id for chat in found if chat.newest_id)
@@ -45,7 +47,7 @@ def find_chats(instance: Instance, where: dict[str, Any], skip: int, take: int |
 
 def contacts_of(instance: Instance, jids: Iterable[str]) -> dict[str, KnownContact]:
     """Return the contacts with these addresses."""
-    rows = KnownContact.of(Contact.objects.filter(instance=instance, remote_jid__in=list(jids)))
+    rows = KnownContact.of(Contact.objects.filter(IsAmong("remote_jid", jids), instance=instance))
     return {contact.remote_jid: contact for contact in rows}
 
 
@@ -59,7 +61,7 @@ def find_contacts(instance: Instance, where: dict[str, Any], page: int, size: in
     columns = {"remoteJid": "remote_jid", "pushName": "push_name"}
     rows = rows.filter(**{column: where[name] for name, column in columns.items() if name in where})
     ids = _page(rows.order_by("-id"), (page - 1) * size, size)
-    by_id = {contact.pk: contact for contact in readable(Contact.objects.filter(pk__in=ids))}
+    by_id = {contact.pk: contact for contact in readable(Contact.objects.filter(IsAmong("id", ids)))}
     return [by_id[pk] for pk in ids if pk in by_id]
 
 

@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.models import Case, F, Func, IntegerField, Q, QuerySet, Sum, Value, When
 from django.db.models.functions import Coalesce
 
-from instances.api.records import MessageRecord
+from instances.api.records import IsAmong, MessageRecord
 from instances.bounds import COUNTED_MESSAGES, LAST_MESSAGE_BYTES, PAGE_BYTES
 from instances.fields import JsonField
 from instances.models import Chat, Instance, Message, MessageCount, MessageStatus
@@ -69,14 +69,14 @@ def find(instance: Instance, where: dict[str, Any], page: int, size: int) -> Mes
 def _columns_of(ids: Iterable[int], with_contents: bool) -> QuerySet[Message]:
     """Return messages with the columns of a MessageRecord, with or without what was sent."""
     content, context = (F("content"), F("context")) if with_contents else (NO_JSON, NO_JSON)
-    return Message.objects.filter(pk__in=ids).annotate(shown_content=content, shown_context=context)
+    return Message.objects.filter(IsAmong("id", ids)).annotate(shown_content=content, shown_context=context)
 
 
 def last_messages(ids: Iterable[int]) -> dict[int, MessageRecord]:
     """Return messages by their ids for a list: without the contents that are too large for it."""
     is_small = Q(size__lte=LAST_MESSAGE_BYTES)
     content, context = (Case(When(is_small, then=F(name)), output_field=JsonField()) for name in ("content", "context"))
-    messages = Message.objects.filter(pk__in=list(ids)).annotate(size=stored_size("content", "context"))
+    messages = Message.objects.filter(IsAmong("id", ids)).annotate(size=stored_size("content", "context"))
     records = MessageRecord.of(messages.annotate(shown_content=content, shown_context=context))
     return {message.id: message for message in records}
 
@@ -84,7 +84,7 @@ def last_messages(ids: Iterable[int]) -> dict[int, MessageRecord]:
 def statuses_of(ids: Sequence[int]) -> dict[int, list[str]]:
     """Return the statuses that messages have had, each once, the oldest first."""
     found: dict[int, dict[str, None]] = defaultdict(dict)
-    rows = MessageStatus.objects.filter(message__in=ids).order_by("id").values_list("message_id", "status")
+    rows = MessageStatus.objects.filter(IsAmong("message_id", ids)).order_by("id").values_list("message_id", "status")
     for message_id, status in rows if ids else ():
         found[message_id].setdefault(status)
     return {message_id: list(words) for message_id, words in found.items()}
@@ -99,7 +99,8 @@ def stored_size(*columns: str) -> Any:
 
 def _fitting(ids: Sequence[int]) -> set[int]:
     """Return the messages whose contents fit into a response, the first of them first; one at least."""
-    sizes = dict(Message.objects.filter(pk__in=ids).values_list("pk", stored_size(*CONTENTS))) if ids else {}
+    stored = Message.objects.filter(IsAmong("id", ids)).order_by()
+    sizes = dict(stored.values_list("pk", stored_size(*CONTENTS))) if ids else {}
     whole: set[int] = set()
     left = PAGE_BYTES
     for pk in ids:
