@@ -12,6 +12,7 @@ from instances.api.message_pages import NEWEST_FIRST, last_messages, row_id, wit
 from instances.api.records import ChatRecord, IsAmong, KnownContact, MessageRecord
 from instances.bounds import PAGE_ROWS
 from instances.models import Chat, Contact, Instance, Message
+from instances.names import jid
 from instances.unreadable import readable
 
 
@@ -28,7 +29,7 @@ def find_chats(instance: Instance, where: dict[str, Any], skip: int, take: int |
     """Return the chats with messages that match the filters of `where`, as `FindChatsBody` holds them."""
     rows = Chat.objects.filter(instance=instance, last_message_at__gt=0)
     if "remoteJid" in where:
-        rows = rows.filter(remote_jid=where["remoteJid"])
+        rows = rows.filter(_is_of(where["remoteJid"]))
     is_within = within(where.get("messageTimestamp", {}))
     messages = Message.objects.stored(instance).filter(is_within, remote_jid=OuterRef("remote_jid"))
     if is_within:
@@ -58,8 +59,10 @@ def find_contacts(instance: Instance, where: dict[str, Any], page: int, size: in
         # version 1, for which n8n's node is written, names a contact by its address
         is_address = "@" in where["id"]
         rows = rows.filter(**({"remote_jid": where["id"]} if is_address else {"pk": row_id(where["id"]) or 0}))
-    columns = {"remoteJid": "remote_jid", "pushName": "push_name"}
-    rows = rows.filter(**{column: where[name] for name, column in columns.items() if name in where})
+    if "remoteJid" in where:
+        rows = rows.filter(_is_of(where["remoteJid"]))
+    if "pushName" in where:
+        rows = rows.filter(push_name=where["pushName"])
     ids = _page(rows.order_by("-id"), (page - 1) * size, size)
     by_id = {contact.pk: contact for contact in readable(Contact.objects.filter(IsAmong("id", ids)))}
     return [by_id[pk] for pk in ids if pk in by_id]
@@ -74,6 +77,13 @@ def find_channels(instance: Instance, page: int, size: int) -> tuple[int, list[t
     skip = (page - 1) * size
     rows = written.order_by("-written_at", "-id").values_list("remote_jid", "written_at")[skip : skip + size]
     return written.count(), list(rows)
+
+
+def _is_of(address: str) -> Q:
+    """Return the condition that a row is of this address; a phone number means its address, as with Evolution API."""
+    if "@" in address:
+        return Q(remote_jid=address)
+    return Q(remote_jid__in=[address, jid(address)])  # an engine's chat with it is stored as it was written
 
 
 def _page(rows: QuerySet[Any], skip: int, take: int) -> list[int]:
