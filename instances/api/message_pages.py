@@ -29,9 +29,6 @@ CONTENTS = ("content", "context")
 #: In place of contents that are left out.
 NO_JSON = Value(None, output_field=JsonField())
 
-#: The end of the addresses of people.
-PHONE_SUFFIX = "@s.whatsapp.net"
-
 #: Columns by the names of `where` and of `where.key`.
 _COLUMNS = {"source": "source", "messageType": "type"}
 _KEY_COLUMNS = {"id": "wa_id", "fromMe": "from_me", "participant": "participant", "participants": "participant"}
@@ -119,7 +116,8 @@ class _Search:
         key = where.get("key", {})
         #: The addresses of the chat that is asked for: a message is found by any of its own.
         self.jids = list(dict.fromkeys(key[name] for name in ("remoteJid", "remoteJidAlt") if name in key))
-        self.jids += _other_spellings(instance, self.jids)
+        # a phone number means its address, too, which a message that was sent to the number has as its other one
+        self.jids += [jid(each) for each in self.jids if "@" not in each and jid(each) not in self.jids]
         self.filters = _filters(where, key)
         self.stored: QuerySet[Message] = Message.objects.stored(instance).filter(self.filters)
         others = Message.objects.filter(instance=instance, remote_jid_alt__in=self.jids)
@@ -159,18 +157,6 @@ class _Search:
         if len(parts) == 1:
             return list(parts[0].order_by(*NEWEST_FIRST).values_list("pk", flat=True)[skip : skip + limit])
         return _merged(parts, skip, limit)
-
-
-def _other_spellings(instance: Instance, jids: list[str]) -> list[str]:
-    """Return the chats that an instance has under other spellings of these addresses.
-
-    On the Evolution channel a message that is sent to a number is of the chat with that number, and what comes from
-    there is of the chat with its address.
-    """
-    addresses = [jid(each) for each in jids if each.endswith(PHONE_SUFFIX) or "@" not in each]
-    spellings = {*addresses, *(each.removesuffix(PHONE_SUFFIX) for each in addresses)}.difference(jids)
-    chats = Chat.objects.filter(instance=instance, remote_jid__in=spellings)
-    return list(chats.values_list("remote_jid", flat=True)) if spellings else []
 
 
 def _merged(parts: Iterable[QuerySet[Message]], skip: int, limit: int) -> list[int]:

@@ -56,7 +56,8 @@ class FindMessages(APIView):
         """Return a page of the stored messages, newest first; `offset` is the size of a page, as in Evolution API.
 
         All filters are optional. A `remoteJid` also finds messages that have it as `remoteJidAlt`; with both, those of
-        either are found. `total` is exact without filters and for a chat, for other filters up to 10,000.
+        either are found. A phone number means its address, too. `total` is exact without filters and for a chat, for
+        other filters up to 10,000.
         """
         body = validate(FindMessagesBody(data=request.data))
         page, size = body["page"], body["offset"]

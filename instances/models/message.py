@@ -21,6 +21,7 @@ from instances.models.message_key import message_key
 from instances.models.message_states import REPORTED, MessageState, is_step, reported_state
 from instances.models.message_status import MessageStatus, StatusOf
 from instances.models.stored_messages import MessageQuerySet
+from instances.names import jid
 from instances.outbound_message import OutboundMessage
 from instances.sql import insert, select
 
@@ -195,6 +196,7 @@ class Message(models.Model):
             instance=instance,
             request_id=outgoing.request_id,
             remote_jid=outgoing.remote_jid,
+            remote_jid_alt=None if "@" in outgoing.remote_jid else jid(outgoing.remote_jid),
             from_me=True,
             type=outgoing.type,
             content=outgoing.content,

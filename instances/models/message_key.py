@@ -27,6 +27,6 @@ def message_key(message: KeyedMessage) -> dict[str, Any]:
     key: dict[str, Any] = {"remoteJid": message.remote_jid, "fromMe": message.from_me, "id": message.wa_id}
     if message.participant:
         key["participant"] = message.participant
-    if message.remote_jid_alt:
+    if message.remote_jid_alt and "@" in message.remote_jid:  # that of a number is formed of it, and no news
         key["remoteJidAlt"] = message.remote_jid_alt
     return key

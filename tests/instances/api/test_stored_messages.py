@@ -143,19 +143,28 @@ def test_a_sent_message_is_found(server):
     assert find(server, instance).json["messages"]["records"][0]["key"] == sent["key"]
 
 
-@pytest.mark.parametrize("asked", [ANA, "5511988887777", "+55 11 98888-7777"])
-def test_what_is_sent_to_a_number_is_found_in_the_chat_of_its_address(server, instance, asked):
-    """Clients send to a number, and ask for the chat by the address that events name."""
+@pytest.fixture(scope="module")
+def engine(server: Server) -> Number:
+    """An instance that has received two texts, and sent one to the number, as it is often written."""
     number = server.create()
-    for text in ("1", "3"):
-        assert server.receive(number, text, id=text).status == 200
-    body = {"number": "5511988887777", "text": "2", "messageId": "2"}
-    assert server.post(server.path("/message/sendText", number), body).json["key"]["remoteJid"] == "5511988887777"
-    found = find(server, number, where={"key": {"remoteJid": asked}}).json["messages"]
-    assert (sorted(record["key"]["id"] for record in found["records"]), found["total"]) == (["1", "2", "3"], 3)
-    own = find(server, number, where={"key": {"remoteJid": asked, "fromMe": True}})
-    assert (ids(own), own.json["messages"]["total"]) == ("2", 1)
-    assert ids(find(server, instance, where={"key": {"remoteJid": asked}})) == "431"
+    for id in ("1", "3"):
+        assert server.receive(number, id=id).status == 200
+    for id, written in (("2", "5511988887777"), ("4", "+55 11 98888-7777")):
+        body = {"number": written, "text": id, "messageId": id}
+        sent = server.post(server.path("/message/sendText", number), body).json
+        assert sent["key"] == {"remoteJid": written, "fromMe": True, "id": id}
+    return number
+
+
+@pytest.mark.parametrize("asked", [ANA, "5511988887777", "+55 11 98888-7777", "55 11 98888 7777"])
+def test_what_is_sent_to_a_number_is_found_in_the_chat_of_its_address(server, engine, asked):
+    """Clients send to a number, and ask for the chat by the address that events name."""
+    found = find(server, engine, where={"key": {"remoteJid": asked}}).json["messages"]
+    assert ({record["key"]["id"] for record in found["records"]}, found["total"]) == (set("1234"), 4)
+    own = find(server, engine, where={"key": {"remoteJid": asked, "fromMe": True}}).json["messages"]
+    assert ({record["key"]["id"] for record in own["records"]}, own["total"]) == (set("24"), 2)
+    pages = [ids(find(server, engine, where={"key": {"remoteJid": asked}}, page=page, offset=3)) for page in (1, 2)]
+    assert ([len(page) for page in pages], set("".join(pages))) == ([3, 1], set("1234"))
 
 
 @pytest.mark.any_database
