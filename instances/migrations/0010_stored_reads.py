@@ -39,22 +39,22 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='chat',
             name='last_inbound_at',
-            field=models.BigIntegerField(default=0, help_text='Seconds since 1970 of the newest message that was received; 0 without one.'),
+            field=models.BigIntegerField(default=0, db_default=0, help_text='Seconds since 1970 of the newest message that was received; 0 without one.'),
         ),
         migrations.AddField(
             model_name='chat',
             name='last_message_at',
-            field=models.BigIntegerField(default=0, help_text="Seconds since 1970 of the newest message, by WhatsApp's clock; 0 without one."),
+            field=models.BigIntegerField(default=0, db_default=0, help_text="Seconds since 1970 of the newest message, by WhatsApp's clock; 0 without one."),
         ),
         migrations.AddField(
             model_name='chat',
             name='message_count',
-            field=models.BigIntegerField(default=0, help_text='Stored messages, without sends that have no result.'),
+            field=models.BigIntegerField(default=0, db_default=0, help_text='Stored messages, without sends that have no result.'),
         ),
         migrations.AddField(
             model_name='chat',
             name='unread_count',
-            field=models.BigIntegerField(default=0, help_text="Messages that were received after the last one of the instance's own."),
+            field=models.BigIntegerField(default=0, db_default=0, help_text="Messages that were received after the last one of the instance's own."),
         ),
         migrations.AddField(
             model_name='message',

@@ -60,15 +60,19 @@ class Chat(models.Model):
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="chats")
     remote_jid = models.CharField("remote JID", max_length=255)
     name = PlainField(max_length=255, null=True)
-    message_count = models.BigIntegerField(default=0, help_text="Stored messages, without sends that have no result.")
+    message_count = models.BigIntegerField(
+        default=0, db_default=0, help_text="Stored messages, without sends that have no result."
+    )
     unread_count = models.BigIntegerField(
-        default=0, help_text="Messages that were received after the last one of the instance's own."
+        default=0, db_default=0, help_text="Messages that were received after the last one of the instance's own."
     )
     last_message_at = models.BigIntegerField(
-        default=0, help_text="Seconds since 1970 of the newest message, by WhatsApp's clock; 0 without one."
+        default=0,
+        db_default=0,
+        help_text="Seconds since 1970 of the newest message, by WhatsApp's clock; 0 without one.",
     )
     last_inbound_at = models.BigIntegerField(
-        default=0, help_text="Seconds since 1970 of the newest message that was received; 0 without one."
+        default=0, db_default=0, help_text="Seconds since 1970 of the newest message that was received; 0 without one."
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
