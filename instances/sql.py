@@ -53,7 +53,7 @@ def insert(objects: Iterable[models.Model], ignore_conflicts: bool = False) -> N
 def _fields(model: type[models.Model]) -> list[models.Field[Any, Any]]:
     """Return the fields of a model that the database does not generate."""
     fields = [field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)]
-    return [field for field in fields if not field.has_db_default()]
+    return [field for field in fields if field.has_default() or not field.has_db_default()]
 
 
 @lru_cache
