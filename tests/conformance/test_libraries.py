@@ -23,6 +23,7 @@ from django.db.backends.sqlite3 import base as django_sqlite
 from django.http.request import split_domain_port, validate_host
 from django.middleware import common as django_common
 from django.middleware import csrf as django_csrf
+from drf_spectacular import drainage
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.generators import EndpointEnumerator
 from drf_spectacular.openapi import AutoSchema
@@ -296,6 +297,14 @@ def test_aiormq_says_by_these_errors_and_properties_what_became_of_a_message():
 
 
 # drf-spectacular
+
+
+def test_spectacular_looks_for_sources_by_the_function_that_we_replace(monkeypatch):
+    asked = []
+    monkeypatch.setattr(drainage, "_get_source_location", lambda of: asked.append(of) or (None, None))
+    with drainage.add_trace_message(AutoSchema):
+        pass
+    assert asked == [AutoSchema], has_moved("drf-spectacular", "drainage._get_source_location", "evoapi/openapi.py")
 
 
 def test_spectacular_describes_views_through_the_methods_that_we_override():
