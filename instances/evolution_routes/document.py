@@ -43,6 +43,9 @@ all. A table says of each what a valid request is answered with, for each kind o
 of our own are in the [README](../README.md) and in `/openapi.json`, too. This page is made from
 `instances/evolution_routes/` by `make compatibility`.
 
+As with Express, these routes answer in any letter case and with a slash at the end, without a redirect; the names of
+instances keep their letters.
+
 `works` begins with the status. Where Evolution API answers an error, this server answers 400 with its words, even where
 that fails with 500. **{departures} answers are 400 where Evolution API shows a success** (a route counts once for each
 kind of instance), for these reasons:"""
