@@ -12,6 +12,15 @@ from django.db import connection, models
 M = TypeVar("M", bound=models.Model)
 
 
+#: A field that belongs to no model: to make one takes longer than to convert a value.
+_UUID = models.UUIDField()
+
+
+def database_id(value: UUID) -> Any:
+    """Return a UUID as the database takes it."""
+    return _UUID.get_db_prep_value(value, connection)
+
+
 def set_lock_timeout(milliseconds: int) -> None:
     """Limit the waits for locks in the current transaction; on SQLite its connection limits them."""
     if connection.vendor == "postgresql":
@@ -76,7 +85,7 @@ def select(
         f'WHERE "instance_id" = %s AND "{column}" IN ({placeholders})'
     )
     with connection.cursor() as cursor:
-        cursor.execute(statement, [models.UUIDField().get_db_prep_value(instance_id, connection), *values])
+        cursor.execute(statement, [database_id(instance_id), *values])
         return cursor.fetchall()
 
 
@@ -84,6 +93,11 @@ def load(model: type[M], instance_ids: Collection[UUID], condition: str = "", va
     """Return the objects of these instances; `condition` is SQL with a placeholder for each of `values`."""
     if not instance_ids:
         return []
-    keys = [models.UUIDField().get_db_prep_value(instance_id, connection) for instance_id in instance_ids]
+    keys = [database_id(instance_id) for instance_id in instance_ids]
     where = f"instance_id IN ({', '.join(['%s'] * len(keys))}){condition}"
-    return list(model._default_manager.raw(f'SELECT * FROM "{model._meta.db_table}" WHERE {where}', [*keys, *values]))  # noqa: S608
+    return load_where(model, where, [*keys, *values])
+
+
+def load_where(model: type[M], where: str, values: Collection[Any]) -> list[M]:
+    """Return the objects that SQL selects; `where` has a placeholder for each of `values`, and what follows it."""
+    return list(model._default_manager.raw(f'SELECT * FROM "{model._meta.db_table}" WHERE {where}', values))  # noqa: S608

@@ -24,7 +24,7 @@ from instances.bounds import LOCK_SECONDS
 from instances.ingress.commit_hooks import robust_hooks
 from instances.ingress.endpoint import IngressRequest, IngressResponse, InstanceQuery, Work
 from instances.models import Instance, Subscription
-from instances.sql import load, set_lock_timeout
+from instances.sql import load, load_where, set_lock_timeout
 from instances.unreadable import is_of_row, unreadable
 
 logger = logging.getLogger(__name__)
@@ -119,11 +119,8 @@ def run_batch(
 
 
 def _apply_all(prepared: list[tuple[Job, Work]], cache: AccessCache, wait_for_locks: bool) -> list[Job]:
-    rows = LockedInstances(
-        _matching([work.query for _, work in prepared])
-        .locked()
-        .select_for_update(no_key=True, skip_locked=not wait_for_locks)
-    )
+    lock = "FOR NO KEY UPDATE" if wait_for_locks else "FOR NO KEY UPDATE SKIP LOCKED"
+    rows = LockedInstances(_matching([work.query for _, work in prepared], lock))
     deferred = [] if wait_for_locks else _locked_by_others(prepared, rows)
     cache.check()
     ready = [(rows.ids(work.query), job) for job, work in prepared if job not in deferred]
@@ -249,20 +246,26 @@ def _lookup_keys(instance: Instance) -> Iterator[tuple[str, ...]]:
         yield ("business", instance.integration, instance.business_id)
 
 
-def _matching(queries: Iterable[InstanceQuery]) -> Any:
-    """Return a queryset of the instances that match any of the queries."""
+def _matching(queries: Iterable[InstanceQuery], lock: str = "") -> list[Instance]:
+    """Return the instances that match any of the queries, by id; `lock` is PostgreSQL's clause that locks the rows."""
     wanted: dict[tuple[str, str], set[str]] = {}
     for query in queries:
         if query.name is not None:
-            wanted.setdefault(("", "name__in"), set()).add(query.name)
+            wanted.setdefault(("", "name"), set()).add(query.name)
         if query.numbers:
-            wanted.setdefault((query.integration, "number__in"), set()).update(query.numbers)
+            wanted.setdefault((query.integration, "number"), set()).update(query.numbers)
         if query.business_ids:
-            wanted.setdefault((query.integration, "business_id__in"), set()).update(query.business_ids)
-    condition = Q()
-    for (integration, column), values in wanted.items():
-        condition |= Q((column, values), **({"integration": integration} if integration else {}))
-    return Instance.objects.filter(condition) if wanted else Instance.objects.none()
+            wanted.setdefault((query.integration, "business_id"), set()).update(query.business_ids)
+    if not wanted:
+        return []
+    conditions: list[str] = []
+    values: list[str] = []
+    for (integration, column), given in wanted.items():
+        condition = f"{column} IN ({', '.join(['%s'] * len(given))})"
+        conditions.append(f"(integration = %s AND {condition})" if integration else condition)
+        values += [integration, *given] if integration else given
+    ending = lock if connection.features.has_select_for_update else ""
+    return load_where(Instance, f"{' OR '.join(conditions)} ORDER BY id {ending}", values)
 
 
 # One request alone

@@ -14,8 +14,10 @@ from instances.events import EventType
 from instances.fields import PlainField
 from instances.models.contact import Announcement
 from instances.models.instance import Instance
-from instances.sql import insert, select
+from instances.sql import database_id, insert, select
 
+#: A field to convert a time by.
+_UPDATED_AT = models.DateTimeField()
 #: Chats whose counters one statement changes.
 _CHATS_AT_ONCE = 1000
 
@@ -164,8 +166,8 @@ def _add(instance_id: UUID, changes: Sequence[tuple[str, Tally]]) -> None:
     for jid, tally in changes:
         values += [jid, tally.messages, tally.unread, int(tally.resets_unread)]
         values += [tally.last_message_at, tally.last_inbound_at]
-    now = models.DateTimeField().get_db_prep_value(timezone.now(), connection)
-    key = models.UUIDField().get_db_prep_value(instance_id, connection)
+    now = _UPDATED_AT.get_db_prep_value(timezone.now(), connection)
+    key = database_id(instance_id)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -200,7 +202,7 @@ class MessageCount(models.Model):
     @classmethod
     def add(cls, instance_id: UUID, count: int) -> None:
         """Add to the number of an instance's messages."""
-        key = models.UUIDField().get_db_prep_value(instance_id, connection)
+        key = database_id(instance_id)
         with connection.cursor() as cursor:
             cursor.execute(
                 """

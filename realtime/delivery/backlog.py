@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, models
+from django.db import connection
 
 from instances.bounds import OPERATORS_OWED_BYTES, OPERATORS_OWED_DELIVERIES, OWED_BYTES, OWED_DELIVERIES
 from instances.errors import ApiError
 from instances.models import Subscription
+from instances.sql import database_id
 
 #: Seconds for which a count is kept, at least and at most; in between, counting takes a part of the time, as a divisor.
 RECOUNT, MAX_RECOUNT, SHARE = 1.0, 5.0, 50
@@ -77,14 +78,14 @@ class Backlog(ABC):
 
     def add(self, instance_id: UUID, deliveries: int, size: int) -> None:
         """Add deliveries of an instance. Raises BacklogFull."""
-        amount = self.amounts.setdefault(_key(instance_id), Amount())
+        amount = self.amounts.setdefault(database_id(instance_id), Amount())
         self.check(amount, deliveries, size)
         amount.add(deliveries, size)
         self.total.add(deliveries, size)
 
     def take_out(self, instance_id: UUID, deliveries: int, size: int) -> None:
         """Undo `add`."""
-        self.amounts[_key(instance_id)].add(-deliveries, -size)
+        self.amounts[database_id(instance_id)].add(-deliveries, -size)
         self.total.add(-deliveries, -size)
 
 
@@ -96,7 +97,7 @@ class InstanceBacklog(Backlog):
         super().__init__()
 
     def count(self) -> list[tuple[Any, int, int]]:
-        return _count([("instance_id = %s AND is_operators = FALSE", _key(self._instance_id))])
+        return _count([("instance_id = %s AND is_operators = FALSE", database_id(self._instance_id))])
 
     def check(self, amount: Amount, deliveries: int, size: int) -> None:
         if amount.deliveries + deliveries > OWED_DELIVERIES:
@@ -151,11 +152,6 @@ def _count(conditions: list[tuple[str, Any]]) -> list[tuple[Any, int, int]]:
             [value for _, value in conditions],
         )
         return cursor.fetchall()
-
-
-def _key(instance_id: UUID) -> Any:
-    """Return the id as the database has it."""
-    return models.UUIDField().get_db_prep_value(instance_id, connection)
 
 
 #: The backlogs of instances, and under None the operator's.
