@@ -263,8 +263,8 @@ class ProxyProtocol(TextChoices):
     SOCKS5 = "socks5"
 
 
-class Seconds(serializers.IntegerField):
-    """A duration as a JSON integer; booleans are refused."""
+class WholeNumber(serializers.IntegerField):
+    """A JSON integer; booleans, floats and texts are refused."""
 
     default_error_messages = {
         "type": "is not of a type(s) integer",
@@ -277,6 +277,10 @@ class Seconds(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("type")
         return data
+
+
+class Seconds(WholeNumber):
+    """A duration as a JSON integer."""
 
 
 class Milliseconds(serializers.IntegerField):

@@ -10,7 +10,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from instances.api.fields import Flag, Text
+from instances.api.fields import Flag, Text, WholeNumber
 from instances.api.serializers import RequestBody
 from instances.bounds import PAGE_ROWS
 
@@ -20,22 +20,6 @@ MAX_POSITION = 2**31 - 1
 DEFAULT_ROWS = 50
 #: Seconds from which a number is taken for milliseconds, as JavaScript's clock has them: the year 5138.
 _MILLISECONDS_FROM = 10**11
-
-
-class WholeNumber(serializers.IntegerField):
-    """A JSON integer; booleans, floats and texts are refused."""
-
-    default_error_messages = {
-        "type": "is not of a type(s) integer",
-        "null": "is not of a type(s) integer",
-        "min_value": "must be greater than or equal to {min_value}",
-        "max_value": "must be less than or equal to {max_value}",
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        if not isinstance(data, int) or isinstance(data, bool):
-            self.fail("type")
-        return data
 
 
 class Moment(serializers.Field):
