@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -66,6 +67,28 @@ async def test_frames_of_one_turn_are_one_write_shared_by_connections_with_the_s
     await asyncio.sleep(0)
     assert first.written == [b"abc", b"d"]
     assert first.pending is EMPTY
+
+
+async def test_what_is_pushed_during_a_long_flush_waits_for_the_next_one_and_joins_more(monkeypatch):
+    monkeypatch.setattr(outbox_module, "MAX_FLUSH", 0)
+    monkeypatch.setattr(outbox_module, "WRITES_AT_ONCE", 1)
+    monkeypatch.setattr(outbox_module, "MAX_GAP", 0.05)
+
+    class SlowConnection(Connection):
+        def write(self, data):
+            time.sleep(0.02)
+            super().write(data)
+
+    outbox, connections = Outbox(), [SlowConnection() for _ in range(3)]
+    outbox.push(connections, b"a")
+    await asyncio.sleep(0)
+    outbox.push(connections, b"b")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [connection.written for connection in connections] == [[b"a"], [b"ab"], [b"ab"]]
+    outbox.push(connections, b"c")
+    await asyncio.sleep(0.3)
+    assert [connection.written for connection in connections] == [[b"a", b"bc"], [b"ab", b"c"], [b"ab", b"c"]]
 
 
 async def test_a_long_flush_is_made_in_several_turns(monkeypatch):
