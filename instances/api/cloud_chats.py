@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from instances.access.rights import MANAGE, READ, SEND
 from instances.api.graph import GraphView, ask
+from instances.api.message_pages import NEWEST_FIRST
 from instances.api.phone_bodies import (
     BlockStatusBody,
     ChatPresenceBody,
@@ -233,8 +234,8 @@ def _last_received(instance: Instance, address: str) -> str | None:
     The chat has this address, or has it as the other one of a person with two.
     """
     for column in ("remote_jid", "remote_jid_alt"):  # one index each
-        newest = Message.objects.filter(instance=instance, wa_id__isnull=False, **{column: address})
-        rows = newest.order_by("-timestamp", "-id").values_list("wa_id", "from_me")[:LOOKED_AT]
+        newest = Message.objects.stored(instance).filter(**{column: address})
+        rows = newest.order_by(*NEWEST_FIRST).values_list("wa_id", "from_me")[:LOOKED_AT]
         found = next((wa_id for wa_id, from_me in rows if not from_me), None)
         if found is not None:
             return found

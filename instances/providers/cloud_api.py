@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 
 from instances.changes import CALLBACK_PREFIX, Change, InboundMessage, Notice, StatusReport
-from instances.crypto import MASK, UnreadableSecret
+from instances.crypto import MASK
 from instances.events import EventType
 from instances.ingress.endpoint import IngressEndpoint
 from instances.models import Instance
@@ -24,7 +24,7 @@ from instances.names import digits, is_user_id, jid
 from instances.outbound.client import NoResponse, Unreachable, http_client
 from instances.outbound_message import OutboundMessage
 from instances.providers.base import NotSent, OutcomeUnknown, Provider, SendError, load_json
-from instances.providers.cloud_api_graph import GraphApi
+from instances.providers.cloud_api_graph import MAX_TEXT_LENGTH, GraphApi, GraphError, token_of, url_of
 from instances.providers.cloud_api_ingress import MetaIngress
 from instances.providers.cloud_api_messages import content_of
 from instances.providers.cloud_api_sends import CALLBACK_DATA, FORMS, content_of_send, graph_message
@@ -40,8 +40,6 @@ UNKNOWN_ERROR = 1
 MAX_PHONE_LENGTH = 32
 #: Fields whose items are announced by events of their own alone.
 _USUAL_FIELDS = {"", "messages", "message_echoes", "smb_message_echoes", "calls", "history"}
-#: Characters of an error from the Graph API: a sentence or two, but a proxy in between may send a page.
-MAX_EXPLANATION_LENGTH = 1000
 
 
 class CloudApi(Provider):
@@ -103,12 +101,10 @@ class CloudApi(Provider):
     async def send(self, instance: Instance, message: OutboundMessage) -> str:
         """POST to /<phone number id>/messages of the Graph API."""
         try:
-            token = instance.provider_token.reveal() if instance.provider_token else ""
-        except UnreadableSecret as error:
-            raise NotSent(f"The instance's token for the Graph API cannot be read. {error}") from None
-        if not token:
-            raise NotSent("The instance has no token for the Graph API")
-        url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{instance.number}/messages"
+            token = token_of(instance)
+        except GraphError as error:
+            raise NotSent(error.message) from None
+        url = url_of(f"{instance.number}/messages")
         try:
             status, response = await http_client.post(url, graph_message(message), {"Authorization": f"Bearer {token}"})
         except Unreachable as error:
@@ -119,7 +115,7 @@ class CloudApi(Provider):
             return _message_id(status, response)
         except SendError as error:
             # the Graph API repeats an invalid token in its error message
-            explanation = error.message.replace(token, MASK)[:MAX_EXPLANATION_LENGTH]
+            explanation = error.message.replace(token, MASK)[:MAX_TEXT_LENGTH]
             raise type(error)(explanation, error.status) from None
 
 

@@ -152,8 +152,8 @@ async def _ask(
     query: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Send a request with the instance's token; returns the object that the Graph API answers."""
-    token = _token_of(instance)
-    url = f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{path}"
+    token = token_of(instance)
+    url = url_of(path)
     if query:
         url += f"?{urlencode(query)}"
     try:
@@ -176,7 +176,12 @@ async def _ask(
     raise GraphError(message, 502 if status >= 500 else 400, shown)
 
 
-def _token_of(instance: Instance) -> str:
+def url_of(path: str) -> str:
+    return f"{settings.WA_BUSINESS_URL}/{settings.WA_BUSINESS_VERSION}/{path}"
+
+
+def token_of(instance: Instance) -> str:
+    """Return the instance's token for the Graph API. Raises GraphError if it has none that can be read."""
     try:
         token = instance.provider_token.reveal() if instance.provider_token else ""
     except UnreadableSecret as error:
