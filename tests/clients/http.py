@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 from tests.server import Server
 
@@ -32,3 +33,16 @@ class RawHttp:
             name, _, value = line.partition(b":")
             headers[name.lower()] = value.strip()
         return status, headers, self.received.read(int(headers.get(b"content-length", 0)))
+
+
+def begin_of_response(opened: ExitStack, server: Server, request: bytes) -> bytes:
+    """Send a request, and read no more of its response than the status; the connection stays open as long as `opened`.
+
+    Its buffer is small, so that the server has to wait with a large response.
+    """
+    reader = opened.enter_context(socket.socket())
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.settimeout(20)
+    reader.connect(("127.0.0.1", server.port))
+    reader.sendall(request)
+    return reader.recv(12)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack
 
 import pytest
 
+from tests.clients.http import begin_of_response
 from tests.in_process import until
 from tests.realtime.api.test_large_bodies import DEAREST
 from tests.server import Number, Server
@@ -45,16 +45,8 @@ def test_finds_that_wait_for_their_readers_count(start_server):
     head = f"POST /chat/findMessages/{instance.name} HTTP/1.1\r\nHost: localhost\r\napikey: {instance.token}\r\n"
     request = f"{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     with ExitStack() as opened:
-
-        def ask() -> bytes:
-            reader = opened.enter_context(socket.socket())
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            reader.settimeout(20)
-            reader.connect(("127.0.0.1", server.port))
-            reader.sendall(request)
-            return reader.recv(12)
-
-        assert [ask() for _ in range(3)] == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
+        begins = [begin_of_response(opened, server, request) for _ in range(3)]
+        assert begins == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
     until(lambda: server.post(server.path("/chat/findMessages", instance), {}, key=instance.token).status == 200)
 
 

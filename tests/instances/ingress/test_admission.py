@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
+from tests.clients.http import begin_of_response
 from tests.clients.raw import Raw
 from tests.environment import APP_SECRET, GLOBAL_KEY
 from tests.faults.stuck import StuckReader
@@ -309,16 +310,8 @@ def test_responses_that_wait_for_their_readers_count(start_server):
         assert server.post(server.path("/event/publish", mine), event, key=mine.token).status == 201
     request = f"GET /event/find/{mine.name} HTTP/1.1\r\nHost: localhost\r\napikey: {mine.token}\r\n\r\n".encode()
     with ExitStack() as opened:
-
-        def ask() -> bytes:
-            reader = opened.enter_context(socket.socket())
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            reader.settimeout(20)
-            reader.connect(("127.0.0.1", server.port))
-            reader.sendall(request)
-            return reader.recv(12)
-
-        assert [ask() for _ in range(3)] == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
+        begins = [begin_of_response(opened, server, request) for _ in range(3)]
+        assert begins == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
     until(lambda: server.get(server.path("/event/find", mine), key=mine.token).status == 200)
 
 
