@@ -295,7 +295,7 @@ DATABASE_CONNECTION_CLIENT_NAME = VARIABLES.plain("DATABASE_CONNECTION_CLIENT_NA
 CONFIG_BAILEYS_VERSION = VARIABLES.plain("CONFIG_BAILEYS_VERSION")
 if CONFIG_BAILEYS_VERSION and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,12}){2}", CONFIG_BAILEYS_VERSION):
     VARIABLES.refuse("CONFIG_BAILEYS_VERSION", "a version, such as 2.3000.1028442591", CONFIG_BAILEYS_VERSION)
-#: What POST /verify-creds tells whoever has the global key, for Evolution Manager's log-in at Facebook.
+#: Members of the answer to POST /verify-creds, which needs the global key, for Evolution Manager's log-in at Facebook.
 FACEBOOK_APP_ID = VARIABLES.plain("FACEBOOK_APP_ID")
 FACEBOOK_CONFIG_ID = VARIABLES.plain("FACEBOOK_CONFIG_ID")
 FACEBOOK_USER_TOKEN = VARIABLES.plain("FACEBOOK_USER_TOKEN")

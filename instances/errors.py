@@ -29,7 +29,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 #: Exceptions that Django raises while the database is unavailable, and the message of the response to them.
 DATABASE_ERRORS = (OperationalError, InterfaceError)
-#: The message on a route of Evolution API that this server has not: files of its dashboard.
+#: The message on a route that is here only where it is switched on: files of Evolution API's dashboard.
 NOT_HERE = "Evolution API has this route, and here it is switched off: docs/compatibility.md says what switches it on"
 DATABASE_AWAY = "The database does not answer; try again"
 DATABASE_LOCKED = f"Another request or program has kept this locked for {LOCK_SECONDS} seconds; try again"

@@ -111,7 +111,7 @@ MESSAGES = Family(
         *routes("POST", "message", "sendCarousel", 201, (NO_ENGINE, REFUSED, BEYOND)),
         *routes("POST", "message", "sendTemplate", 201, BY_GRAPH),
     ),
-    "On the Evolution channel, an engine of yours sends what `send.message` tells it.",
+    "On the Evolution channel, an engine of yours sends the messages that it receives as `send.message`.",
 )
 
 CHATS = Family(

@@ -128,7 +128,7 @@ def test_it_is_served_here_and_reads(start_server, copy: Path):
         send(dashboard, "Até as 18h")
         until(lambda: server.counts(instance)["Message"] == 2)
         server.receive(instance, "Obrigada!")
-        dashboard.page.reload()  # its socket has no key, so it is told nothing
+        dashboard.page.reload()  # its socket has no key, so it receives nothing
         dashboard.sees("Obrigada!")
 
 
