@@ -72,7 +72,8 @@ setup: .venv/$(REQUIREMENTS).stamp $(RABBITMQ) ## install what `make run` needs
 	@sh .ci/client 2>/dev/null || echo "The browser client (/socket.io/socket.io.js) is missing: npm was not to be had." \
 		"The server runs without it; to get it, install Node.js or connect to the network, then 'make client'."
 
-setup-dev: .venv/requirements-dev.stamp client ## install what the tests and checks need
+setup-dev: .venv/requirements-dev.stamp ## install what the tests and checks need
+	@sh .ci/client --dev
 
 client: ## install the Socket.IO client for browsers and tests
 	@sh .ci/client

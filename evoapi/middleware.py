@@ -24,6 +24,7 @@ class DefaultHeaders:
         if settings.SECURE_HSTS_SECONDS:
             hsts = f"max-age={settings.SECURE_HSTS_SECONDS}"
             response.headers.setdefault("Strict-Transport-Security", hsts)
-        if request.path.startswith("/admin/"):
-            response.headers.setdefault("Content-Security-Policy", settings.ADMIN_CSP)
+        for beginning, policy in settings.CONTENT_SECURITY_POLICIES.items():
+            if request.path.startswith(beginning):
+                response.headers.setdefault("Content-Security-Policy", policy)
         return response

@@ -77,11 +77,15 @@ SECURE_HSTS_SECONDS = VARIABLES.whole(
     high=10 * 365 * 86_400,
     unit="a number of seconds",
 )
-#: Content-Security-Policy of the admin: its pages load scripts and styles as files, and nothing from elsewhere.
-ADMIN_CSP = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
+#: The end of each Content-Security-Policy.
+_CSP_END = "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+#: Content-Security-Policies by the beginning of the path: pages load scripts and styles as files, and nothing from
+#: elsewhere.
+CONTENT_SECURITY_POLICIES = {
+    "/admin/": f"default-src 'self'; img-src 'self' data:; {_CSP_END}",
+    "/console/": f"default-src 'self'; {_CSP_END}",
+    "/docs/": f"default-src 'self'; {_CSP_END}",
+}
 
 CORS_ORIGIN = VARIABLES.items("CORS_ORIGIN", default=["*"])
 for _origin in CORS_ORIGIN:
@@ -113,7 +117,7 @@ if CORS_ALLOW_CREDENTIALS and not {"*", "null"}.isdisjoint(CORS_ORIGIN):
         " page could act as whoever looks at it"
     )
 #: Beginnings of paths of which no page of another origin may read anything.
-PATHS_WITHOUT_CORS = ("/admin/", "/console/", "/docs/")
+PATHS_WITHOUT_CORS = tuple(CONTENT_SECURITY_POLICIES)
 CORS_URLS_REGEX = f"^(?!{'|'.join(PATHS_WITHOUT_CORS)})"
 
 #: Reverse proxies whose X-Forwarded-For is trusted.
@@ -444,6 +448,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+LOGIN_URL = "admin:login"
 STATIC_ROOT = DATA_DIR / "static"
 
 REST_FRAMEWORK = {

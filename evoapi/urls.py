@@ -5,6 +5,8 @@ from evoapi.openapi import openapi
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("console/", include("realtime.pages.urls")),
+    path("docs/", include("realtime.pages.documents.urls")),
     path("openapi.json", openapi),
     path("", include("realtime.api.urls")),
     path("", include("instances.urls")),

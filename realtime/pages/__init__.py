@@ -1,0 +1,1 @@
+"""Pages that are not the admin's: the live console, the inbox for webhooks, and the documents."""

@@ -1,0 +1,1 @@
+"""The live console: events as they arrive, and what became of each."""
