@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Response, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request, Response, sync_playwright
 
 from tests.conftest import missing
-from tests.server import Server
+from tests.server import ROOT, Server
 
 USERNAME, PASSWORD = "administrator", secrets.token_urlsafe(16)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
@@ -33,26 +32,72 @@ def chromium() -> str:
 
 @pytest.fixture
 def page(server: Server) -> Iterator[Page]:
-    """A page of a new browser; errors of its scripts, error responses and violations of the CSP fail the test.
+    """A page of a new browser; these fail the test: an error of a script or in the console, a response of 400 and
+    above, a request to another host.
 
     Each test starts its own browser: while Playwright's event loop exists, other tests cannot run one, nor use the ORM.
     """
     errors: list[str] = []
 
-    def record(response: Response) -> None:
-        if response.status >= 400 and not urlsplit(response.url).path.startswith("/favicon"):
+    def record_response(response: Response) -> None:
+        if response.status >= 400:
             errors.append(f"{response.status} {response.url}")
+
+    def record_request(request: Request) -> None:
+        if not request.url.startswith((server.url, "data:", "blob:", "ws" + server.url.removeprefix("http"))):
+            errors.append(f"a request to {request.url}")
+
+    def record_line(line: ConsoleMessage) -> None:
+        if line.type == "error" and not line.text.startswith("Failed to load resource"):  # a response, or offline
+            errors.append(line.text)
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
         page = browser.new_page(base_url=server.url, viewport={"width": 1280, "height": 900})
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("response", record)
-        page.on("console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None)
+        page.on("request", record_request)
+        page.on("response", record_response)
+        page.on("console", record_line)
         yield page
         browser.close()
     assert not errors
+
+
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def check_page(page: Page) -> None:
+    """Assert that the page has no serious findings of axe-core, and at a width of 360 pixels no sideways scrolling."""
+    if not AXE.exists():
+        missing("axe-core is not installed")
+    page.evaluate(AXE.read_text())  # not by a script element, which the Content-Security-Policy forbids
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    serious = [
+        f"{finding['id']} ({finding['help']}): {[node['html'][:200] for node in finding['nodes'][:3]]}"
+        for finding in found["violations"]
+        if finding["impact"] in ("serious", "critical")
+    ]
+    assert not serious, "\n".join([page.url, *serious])
+    size = page.viewport_size
+    assert size is not None
+    page.set_viewport_size({"width": 360, "height": 740})
+    widths = page.evaluate(WIDTHS)
+    page.set_viewport_size(size)
+    assert widths["page"] <= 360, f"{page.url} is {widths['page']} px wide: {widths['widest']}"
+
+
+#: Returns the width of the page, and the beginning of the elements that are wider than the window.
+WIDTHS = """() => {
+    const wide = [...document.body.querySelectorAll('*')].filter((element) => {
+        const box = element.getBoundingClientRect();
+        return box.width && box.right > innerWidth + 1;
+    });
+    return {
+        page: document.scrollingElement.scrollWidth,
+        widest: wide.slice(0, 5).map((element) => element.outerHTML.slice(0, 120)),
+    };
+}"""
 
 
 @pytest.fixture
