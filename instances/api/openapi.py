@@ -96,7 +96,8 @@ class EndpointsWithIngress(EndpointEnumerator):
     """Add the ingress endpoints, which are not views of Django REST framework."""
 
     def _get_api_endpoints(self, patterns: Any, prefix: str) -> Any:
-        return super()._get_api_endpoints([_described(pattern) for pattern in patterns or self.patterns or ()], prefix)
+        known = self.patterns if patterns is None else patterns  # an include() may be empty
+        return super()._get_api_endpoints([_described(pattern) for pattern in known or ()], prefix)
 
 
 def _described(pattern: Any) -> Any:
