@@ -40,6 +40,17 @@ def test_a_path_makes_no_line_of_its_own(without_instances, method, path):
     assert not set("\r\x1b\u202e") & set(written)
 
 
+def test_the_log_is_english_whatever_a_client_prefers(without_instances):
+    server, log = without_instances
+    lines = []
+    for headers in ({}, {"Accept-Language": "pt-BR,de;q=0.9"}):
+        before = len(log.read_text())
+        server.get("/instance/connectionState/x", headers=headers)
+        [line, *_] = log.read_text()[before:].splitlines()
+        lines.append(line.partition(" ERROR ")[2])
+    assert lines[0] == lines[1] != ""
+
+
 @pytest.mark.bound("LIMIT_LOG_CHARACTERS")
 @pytest.mark.parametrize("characters", [LOG_CHARACTERS, LOG_CHARACTERS * 4])
 def test_a_long_path_stops_nobody_and_makes_no_long_line(without_instances, characters):
