@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, Response, sync_playwright
 
 from tests.conftest import missing
-from tests.server import ROOT, Server
+from tests.server import Server
 
 USERNAME, PASSWORD = "administrator", secrets.token_urlsafe(16)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
@@ -62,42 +62,6 @@ def page(server: Server) -> Iterator[Page]:
         yield page
         browser.close()
     assert not errors
-
-
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-
-
-def check_page(page: Page) -> None:
-    """Assert that the page has no serious findings of axe-core, and at a width of 360 pixels no sideways scrolling."""
-    if not AXE.exists():
-        missing("axe-core is not installed")
-    page.evaluate(AXE.read_text())  # not by a script element, which the Content-Security-Policy forbids
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    serious = [
-        f"{finding['id']} ({finding['help']}): {[node['html'][:200] for node in finding['nodes'][:3]]}"
-        for finding in found["violations"]
-        if finding["impact"] in ("serious", "critical")
-    ]
-    assert not serious, "\n".join([page.url, *serious])
-    size = page.viewport_size
-    assert size is not None
-    page.set_viewport_size({"width": 360, "height": 740})
-    widths = page.evaluate(WIDTHS)
-    page.set_viewport_size(size)
-    assert widths["page"] <= 360, f"{page.url} is {widths['page']} px wide: {widths['widest']}"
-
-
-#: Returns the width of the page, and the beginning of the elements that are wider than the window.
-WIDTHS = """() => {
-    const wide = [...document.body.querySelectorAll('*')].filter((element) => {
-        const box = element.getBoundingClientRect();
-        return box.width && box.right > innerWidth + 1;
-    });
-    return {
-        page: document.scrollingElement.scrollWidth,
-        widest: wide.slice(0, 5).map((element) => element.outerHTML.slice(0, 120)),
-    };
-}"""
 
 
 @pytest.fixture
