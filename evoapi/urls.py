@@ -1,11 +1,13 @@
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from evoapi.openapi import openapi
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("console/", include("realtime.pages.urls")),
+    path("docs", RedirectView.as_view(pattern_name="documents:index")),
     path("docs/", include("realtime.pages.documents.urls")),
     path("openapi.json", openapi),
     path("", include("realtime.api.urls")),

@@ -7,10 +7,13 @@ https://spec.openapis.org/oas/v3.0.3
 from __future__ import annotations
 
 import re
+from functools import cache
 from inspect import cleandoc
 from typing import Any, get_args, get_origin, is_typeddict
 
+import orjson
 from django.urls import URLPattern
+from drf_spectacular import drainage
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
@@ -107,6 +110,15 @@ def _described(pattern: Any) -> Any:
 
 class Generator(SchemaGenerator):
     endpoint_inspector_cls = EndpointsWithIngress
+
+
+@cache
+def document() -> bytes:
+    """Return the document as JSON; cached, because to generate it takes a fifth of a second."""
+    # for its warnings drf-spectacular looks for the file of each view and serializer: so many short calls of the system
+    # that the thread keeps the GIL, as other threads get it after 5 ms without one
+    drainage._get_source_location = lambda of: (None, None)  # type: ignore[assignment]
+    return orjson.dumps(Generator().get_schema(request=None, public=True))
 
 
 class DescribedField(OpenApiSerializerFieldExtension):

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp import web
 
-from evoapi.openapi import document
+from instances.api.openapi import document
 from instances.evolution_routes import KINDS, ROUTES, Route
 from instances.evolution_routes.route import EMPTY, NO_ENGINE, REFUSED
 from tests.environment import GLOBAL_KEY, VERIFY_TOKEN

@@ -304,7 +304,9 @@ def test_spectacular_looks_for_sources_by_the_function_that_we_replace(monkeypat
     monkeypatch.setattr(drainage, "_get_source_location", lambda of: asked.append(of) or (None, None))
     with drainage.add_trace_message(AutoSchema):
         pass
-    assert asked == [AutoSchema], has_moved("drf-spectacular", "drainage._get_source_location", "evoapi/openapi.py")
+    assert asked == [AutoSchema], has_moved(
+        "drf-spectacular", "drainage._get_source_location", "instances/api/openapi.py"
+    )
 
 
 def test_spectacular_describes_views_through_the_methods_that_we_override():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from evoapi.openapi import document
+from instances.api.openapi import document
 from instances.evolution_routes import ROUTES
 from tests.end_to_end.test_bad_input import is_evolutions_shape
 from tests.server import Number, Server

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evoapi.openapi import document
+from instances.api.openapi import document
 from tests.environment import GLOBAL_KEY
 from tests.server import Server
 

@@ -15,8 +15,7 @@ from drf_spectacular.validation import validate_schema
 
 import instances.urls
 import realtime.api.urls
-from evoapi.openapi import document
-from instances.api.openapi import Generator
+from instances.api.openapi import Generator, document
 from instances.events import EventType
 from tests.environment import GLOBAL_KEY
 from tests.server import Server

@@ -1,0 +1,11 @@
+"""The documents for programs: OpenAPI."""
+
+from __future__ import annotations
+
+from realtime.pages.documents.navigation import Page, Section
+
+SECTION = Section(
+    "For programs",
+    "The same in forms that code generators, validators and other tools read.",
+    lambda: [Page("OpenAPI", "/docs/openapi.json", "The REST routes, as an OpenAPI 3.0 document.")],
+)
