@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -48,6 +49,10 @@ class Variables:
         self._environment = environment
         #: The names of all variables that were asked for.
         self.known: set[str] = set()
+        #: The defaults of those that have one, by name.
+        self.defaults: dict[str, Any] = {}
+        #: The units of those that are numbers, with the least and the greatest value, by name.
+        self.ranges: dict[str, tuple[str, float, float]] = {}
         #: A sentence for each variable that cannot be read.
         self.errors: list[str] = []
 
@@ -65,19 +70,25 @@ class Variables:
     def text(self, name: str, default: str = "") -> str:
         """Return a variable as it is."""
         self.known.add(name)
+        self._note_default(name, default)
         return self._environment.get(name, "") or default
 
     def plain(self, name: str, default: str = "") -> str:
         """Return a variable without space and quotes around it."""
-        return unquoted(self.text(name)) or default
+        value = unquoted(self.text(name))
+        self._note_default(name, default)
+        return value or default
 
     def items(self, name: str, default: Iterable[str] = ()) -> list[str]:
         """Return the items of a variable that are separated by commas, without empty ones."""
-        return [item.strip() for item in self.plain(name).split(",") if item.strip()] or list(default)
+        items = [item.strip() for item in self.plain(name).split(",") if item.strip()]
+        self._note_default(name, ",".join(default))
+        return items or list(default)
 
     def flag(self, name: str, default: bool) -> bool:
         """Return a boolean."""
         value = self.optional_flag(name)
+        self._note_default(name, default)
         return default if value is None else value
 
     def optional_flag(self, name: str) -> bool | None:
@@ -92,6 +103,8 @@ class Variables:
     def whole(self, name: str, default: int, low: int, high: int, unit: str) -> int:
         """Return a whole number of `unit`."""
         value = self.plain(name)
+        self._note_default(name, default)
+        self.ranges[name] = (unit, low, high)
         if not value:
             return default
         if not (re.fullmatch(r"[0-9]{1,15}", value, re.ASCII) and low <= int(value) <= high):
@@ -101,13 +114,14 @@ class Variables:
             return default
         return int(value)
 
-    def number(self, name: str, low: float, high: float, example: str) -> float | None:
-        """Return a number, which may have a fraction; None if the variable is not set."""
+    def number(self, name: str, low: float, high: float, example: str, unit: str = "a number") -> float | None:
+        """Return a number of `unit`, which may have a fraction; None if the variable is not set."""
         value = self.plain(name)
+        self.ranges[name] = (unit, low, high)
         if not value:
             return None
         if not (re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII) and low <= float(value) <= high):
-            self.refuse(name, f"a number from {low:g} to {high:g}, such as {example}", value)
+            self.refuse(name, f"{unit} from {low:g} to {high:g}, such as {example}", value)
             return None
         return float(value)
 
@@ -139,6 +153,10 @@ class Variables:
             self.refuse(name, f"{form}, such as {default}", value)
             return default
         return value
+
+    def _note_default(self, name: str, default: Any) -> None:
+        if default != "":
+            self.defaults[name] = default
 
     # Names that nothing reads
 

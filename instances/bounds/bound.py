@@ -42,6 +42,11 @@ class Bound:
     value: int
 
     @property
+    def example(self) -> int:
+        """A value that its variable takes."""
+        return 2 * self.default
+
+    @property
     def amount(self) -> str:
         """The value with its unit, as the server logs it."""
         return f"{self.value:,} {self.unit}"
@@ -91,7 +96,11 @@ def document() -> str:
     for holder in Holder:
         rows = [bound for bound in TABLE.values() if bound.holder is holder]
         if rows:
-            lines += [f"## {holder.value}\n", "| Bound | Variable | Default | Beyond |", "|---|---|---|---|"]
+            lines += [
+                f"## {holder.value}\n",
+                "| Bound | Variable | Default | Example | Beyond |",
+                "|---|---|---|---|---|",
+            ]
             lines += [_row(bound) for bound in rows]
             lines.append("")
     return "\n".join(lines)
@@ -99,7 +108,7 @@ def document() -> str:
 
 def _row(bound: Bound) -> str:
     star = " *" if bound.needs_serve else ""
-    return f"| {bound.limits} | `{bound.variable}`{star} | {_amount(bound)} | {bound.beyond} |"
+    return f"| {bound.limits} | `{bound.variable}`{star} | {_amount(bound)} | `{bound.example}` | {bound.beyond} |"
 
 
 def _amount(bound: Bound) -> str:
@@ -114,8 +123,8 @@ _INTRODUCTION = """\
 
 What a client, a key, an instance or the process may hold or cost, so that nobody stops anybody else. Each limit is an
 environment variable: set it to a whole number of the unit that its default has, bytes where it is a size, and restart
-all processes. The defaults serve an honest load many times over; the last column says what happens beyond, so that it
-can be recognised.
+all processes. The defaults serve an honest load many times over; the examples are twice as much. The last column says
+what happens beyond, so that it can be recognised.
 
 Those with a star are kept by `manage.py serve` alone. Under any other server (Daphne, Hypercorn, uvicorn's own command)
 a proxy in front of it has to set them: [proxies](proxies.md).
