@@ -1,5 +1,6 @@
 """All models of the app, for Django and the migrations. Other code imports each from the package that defines it."""
 
+from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
 from realtime.log.coalescing import Burst
@@ -11,10 +12,14 @@ __all__ = [
     "Attempt",
     "Body",
     "Burst",
+    "CounterPosition",
     "DedupeKey",
     "Delivery",
+    "EndpointHour",
     "Event",
     "FormerEndpoint",
+    "HourTotal",
+    "InstanceHour",
     "Process",
     "Stream",
     "TransactionId",

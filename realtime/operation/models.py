@@ -46,6 +46,15 @@ class Process(models.Model):
     seen_at = models.DateTimeField("last seen")
     ended = models.CharField(max_length=255, default="", help_text="Why it ended, if that was an error.")
     loops = JsonField(default=list)
+    connections = models.IntegerField(
+        default=0, db_default=0, help_text="Sockets and event streams at a time, at most, in the time of a report."
+    )
+    relay_lag_ms = models.IntegerField(
+        "relay lag",
+        default=0,
+        db_default=0,
+        help_text="Milliseconds from recording an event to emitting it, at most, in the time of a report.",
+    )
 
     class Meta:
         verbose_name_plural = "processes"
