@@ -1,4 +1,7 @@
-"""Access of keys: the instances that a key opens, and the scopes that it has there. Cookies give no access."""
+"""Access of keys: the instances that a key opens, and the scopes that it has there. Cookies give no access.
+
+The one way from a staff user's session to a socket is a token that a page of the console mints; see `staff_session`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from instances.access import staff_session
 from instances.access.minted_tokens import MintedToken
 from instances.access.rights import LISTEN, RIGHTS
+from instances.access.staff_session import StaffSession
 from instances.crypto import digest, digests, is_same
 from instances.models import ApiKey, Instance
 from instances.unreadable import M, readable
@@ -28,21 +33,29 @@ class Access:
     """The instances and scopes of one valid key; read for every join and request, unless an `AccessCache` has it."""
 
     scopes: frozenset[str]
-    #: True for the global key, and for an ApiKey of all instances.
+    #: True for the global key, for an ApiKey of all instances, and for a session, and its tokens, of all instances.
     is_for_all: bool = False
     is_global: bool = False
     #: Digests of an instance's own token, which opens that instance and any other with the same token.
     token_digests: tuple[str, ...] = ()
     key: ApiKey | None = field(default=None, repr=False)
-    #: The one instance that a minted token opens, for as long as its minter opens it.
+    #: The session of a staff user; it is only ever the minter of a token.
+    session: StaffSession | None = None
+    #: The one instance that a minted token opens, for as long as its minter opens it. None: all that its minter opens.
     instance_id: UUID | None = None
     minter: Access | None = None
 
     @property
     def expires_at(self) -> datetime | None:
-        """The time when the key expires. A minted token's own expiry is left out: it bounds joining, not the socket."""
-        key = self.minter.key if self.minter else self.key
-        return key.expires_at if key else None
+        """The time when the key or session expires.
+
+        A minted token's own expiry is left out: it bounds joining, not the socket.
+        """
+        if self.minter:
+            return self.minter.expires_at
+        if self.session:
+            return self.session.expires_at
+        return self.key.expires_at if self.key else None
 
     @property
     def actor(self) -> str:
@@ -51,14 +64,19 @@ class Access:
             return f"a token minted by {self.minter.actor}"
         if self.is_global:
             return "the global key"
+        if self.session:
+            return self.session.user.get_username()
         return f"the API key {self.key.name}" if self.key else "the instance's own token"
 
     def opens(self, instance: Instance) -> bool:
         """Return whether this access covers the instance."""
         if self.minter:
-            return instance.pk == self.instance_id and self.minter.opens(instance)
+            is_covered = self.is_for_all or instance.pk == self.instance_id
+            return is_covered and self.minter.opens(instance)
         if self.is_for_all:
             return True
+        if self.session:
+            return self.session.opens(instance)
         if self.key:
             return self.key.opens(instance)
         return instance.token_digest in self.token_digests
@@ -89,15 +107,27 @@ class Access:
     def refreshed(self) -> Access | None:
         """Return this access as the database has it now.
 
-        None if its key was revoked or has expired, or if its minter has lost one of the token's scopes.
+        None if its key was revoked or has expired, if its session has ended, or if its minter has lost one of the
+        token's scopes.
         """
         if self.minter:
             minter = self.minter.refreshed()
-            return replace(self, minter=minter) if minter and self.scopes <= minter.scopes else None
+            return replace(self, minter=minter) if minter and self._is_within(minter) else None
+        if self.session:
+            session = self.session.refreshed()
+            return self._from_session(session) if session else None
         if self.key is None:
             return self
         key = _first_readable(ApiKey.objects.usable().filter(pk=self.key.pk))
         return self._from_api_key(key) if key else None
+
+    def _is_within(self, minter: Access) -> bool:
+        """Return whether a minted token has no more than this minter."""
+        return self.scopes <= minter.scopes and (minter.is_for_all or not self.is_for_all)
+
+    @classmethod
+    def _from_session(cls, session: StaffSession) -> Access:
+        return cls(session.scopes, is_for_all=session.is_for_all, session=session)
 
     @classmethod
     def _from_api_key(cls, key: ApiKey) -> Access:
@@ -166,8 +196,13 @@ class Access:
         raise ValueError("Only a key mints tokens")
 
     @classmethod
-    def _from_minter_reference(cls, reference: str, instance: Instance) -> Access | None:
+    def _from_minter_reference(cls, reference: str, instance: Instance | None) -> Access | None:
         kind, _, value = reference.partition(":")
+        if kind == staff_session.KIND:
+            session = StaffSession.from_reference(value)
+            return cls._from_session(session) if session else None
+        if instance is None:
+            return None
         if kind == "key":
             key = _first_readable(ApiKey.objects.usable().filter(pk=value))
             return cls._from_api_key(key) if key else None
@@ -181,13 +216,17 @@ class Access:
     def from_minted_token(cls, token: str) -> Access | None:
         """Return the access of a minted token; None if it is forged or expired, or if its minter lost access."""
         minted = MintedToken.read(token)
-        instance = _first_readable(Instance.objects.filter(pk=minted.instance_id)) if minted else None
-        if minted is None or instance is None:
+        if minted is None:
+            return None
+        instance = _first_readable(Instance.objects.filter(pk=minted.instance_id)) if minted.instance_id else None
+        if minted.instance_id and instance is None:
             return None
         minter = cls._from_minter_reference(minted.minter, instance)
-        if minter is None or not minted.scopes <= minter.scopes or not minter.opens(instance):
+        if minter is None:
             return None
-        return cls(minted.scopes, instance_id=instance.pk, minter=minter)
+        access = cls(minted.scopes, is_for_all=instance is None, instance_id=minted.instance_id, minter=minter)
+        is_open = instance is None or minter.opens(instance)
+        return access if is_open and access._is_within(minter) else None
 
 
 #: The access that a socket joined with, and the id and name of its instance at that time; None and None for `/`.

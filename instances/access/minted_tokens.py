@@ -1,4 +1,4 @@
-"""Short-lived tokens for pages: signed, not stored, and valid only while the key that minted them is."""
+"""Short-lived tokens for pages: signed, not stored, and valid only while the key or session that minted them is."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Mintable(TextChoices):
 class MintedToken:
     """The payload of a token. It is signed, not encrypted: the page that holds the token can read it."""
 
-    instance_id: UUID
+    #: None for all instances, which only a session of a staff user mints.
+    instance_id: UUID | None
     scopes: frozenset[str]
-    #: A reference to the key that the token depends on, as `Access` writes it.
+    #: A reference to the key or session that the token depends on, as `Access` and `StaffSession` write it.
     minter: str
     #: The end of the time in which the token lets a client join.
     expires_at: datetime
@@ -39,7 +40,7 @@ class MintedToken:
     def text(self) -> str:
         """The token itself."""
         payload = {
-            "instance": self.instance_id.hex,
+            "instance": self.instance_id.hex if self.instance_id else None,
             "scopes": sorted(self.scopes),
             "minter": self.minter,
             "expires": self.expires_at.timestamp(),
@@ -56,4 +57,5 @@ class MintedToken:
         expires_at = datetime.fromtimestamp(payload["expires"], UTC)
         if expires_at <= timezone.now():
             return None
-        return cls(UUID(payload["instance"]), frozenset(payload["scopes"]), payload["minter"], expires_at)
+        instance_id = UUID(payload["instance"]) if payload["instance"] else None
+        return cls(instance_id, frozenset(payload["scopes"]), payload["minter"], expires_at)

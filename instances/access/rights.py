@@ -1,8 +1,9 @@
-"""The table of rights: the scopes of keys, and the permissions of staff users that amount to them.
+"""The table of rights: the scopes of keys, the permissions of staff users that amount to them, and the roles of these.
 
 Nobody grants, reveals or resends what he does not have himself. A key has scopes; a staff user has a scope where he
-has all of Django's permissions that its row names, for all instances. REST, sockets and minted tokens check scopes
-(`instances.access.access`), the admin checks both. docs/rights.md is printed by `python -m instances.access.rights`.
+has all of Django's permissions that its row names, for the instances that he may see (`instances.access.staff`). REST,
+sockets and minted tokens check scopes (`instances.access.access`), the admin and the console check both. docs/rights.md
+is printed by `python -m instances.access.rights`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Right:
     or_else: str = ""
     #: Scopes that come with it.
     includes: tuple[str, ...] = ()
+    #: True if messages can be read by it, which a viewer may not, whatever his permissions are.
+    reads_content: bool = False
 
 
 RIGHTS = {
@@ -34,6 +37,7 @@ RIGHTS = {
         "receive events over Socket.IO, and mint tokens for pages to do so",
         ("realtime.view_event",),
         or_else="instances.change_subscription",  # by which he can have the events sent to himself
+        reads_content=True,
     ),
     READ: Right(
         "read instances, their settings and their stored data",
@@ -41,6 +45,7 @@ RIGHTS = {
             *("instances.view_instance", "instances.view_subscription", "instances.view_message"),
             *("instances.view_contact", "instances.view_chat", "realtime.view_event", "realtime.view_delivery"),
         ),
+        reads_content=True,
     ),
     SEND: Right("send messages, mark chats as read and show that it types", ("instances.add_message",)),
     PUBLISH: Right("post inbound messages to the Evolution channel, and publish events", ("realtime.add_event",)),
@@ -80,9 +85,88 @@ class Action(Enum):
         self.permissions = permissions
 
 
+#: The applications whose models a role has permissions for, whichever models they have.
+OWN_APPS = ("instances", "realtime")
+
+
+@dataclass(frozen=True)
+class RoleRights:
+    """A row of the table: a role of staff users. Its permissions are added to those that a user has otherwise."""
+
+    #: The things that a user with this role may do, as a continuation of "may".
+    meaning: str
+    #: Verbs of Django's permissions that it has for every model of OWN_APPS.
+    verbs: tuple[str, ...]
+    #: Its other permissions.
+    permissions: tuple[str, ...] = ()
+    #: False if it reads no bodies of messages, events and deliveries, and no QR or pairing codes.
+    reads_content: bool = True
+
+    def has_perm(self, permission: str) -> bool:
+        """Return whether the role has a permission, named as in "instances.view_instance"."""
+        app, _, codename = permission.partition(".")
+        is_of_every_model = app in OWN_APPS and codename.partition("_")[0] in self.verbs
+        return is_of_every_model or permission in self.permissions
+
+    @property
+    def apps(self) -> frozenset[str]:
+        """The applications that it has permissions for."""
+        return frozenset((*OWN_APPS, *(permission.partition(".")[0] for permission in self.permissions)))
+
+
+#: The roles, by their names in `instances.models.StaffRole`.
+ROLES = {
+    "viewer": RoleRights(
+        "see everything but content: types, times, states and ids, but neither bodies of messages, events and "
+        "deliveries nor QR and pairing codes",
+        verbs=("view",),
+        reads_content=False,
+    ),
+    "operator": RoleRights(
+        "run instances: connect, change and delete them, read and send messages, set up endpoints, send deliveries "
+        "again, issue and revoke keys",
+        verbs=("view",),
+        permissions=(
+            *("instances.add_instance", "instances.change_instance", "instances.delete_instance"),
+            *("instances.add_subscription", "instances.change_subscription", "instances.delete_subscription"),
+            *("instances.add_apikey", "instances.change_apikey", "instances.delete_apikey"),
+            *("instances.add_message", "realtime.add_event", "realtime.change_delivery"),
+        ),
+    ),
+    "administrator": RoleRights(
+        "do everything, with users, their roles and groups; only to make superusers takes a superuser",
+        verbs=("view", "add", "change", "delete"),
+        permissions=(
+            *("auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user"),
+            *("auth.view_group", "auth.add_group", "auth.change_group", "auth.delete_group"),
+        ),
+    ),
+}
+
+
+def role_of(user: Any) -> RoleRights | None:
+    """Return the role of a staff user; None for superusers, who have every right, and for users without one.
+
+    The first call for a user reads the database.
+    """
+    row = None if getattr(user, "is_superuser", False) else getattr(user, "staff_role", None)
+    return ROLES.get(row.role, ROLES["viewer"]) if row else None
+
+
+def sees_content(user: Any) -> bool:
+    """Return whether a user may read bodies of messages, events and deliveries, QR and pairing codes.
+
+    It comes on top of the permissions for the pages that show them: a viewer may not, whatever permissions he has.
+    """
+    role = role_of(user)
+    return role is None or role.reads_content
+
+
 def has_scope(user: Any, scope: str) -> bool:
     """Return whether a user of the admin has a scope, with those that it includes."""
     right = RIGHTS[scope]
+    if right.reads_content and not sees_content(user):
+        return False
     is_own = user.has_perms(right.permissions) or bool(right.or_else and user.has_perm(right.or_else))
     return is_own and all(has_scope(user, included) for included in right.includes)
 
@@ -105,6 +189,10 @@ def document() -> str:
     for action in Action:
         needs = [*(f"`{scope}`" for scope in action.scopes), _codenames(action.permissions)]
         lines.append(f"| {action.description} | {', '.join(filter(None, needs))} |")
+    lines += [_ROLES, "| Role | May | Permissions |", "|---|---|---|"]
+    for name, role in ROLES.items():
+        verbs = ", ".join(f"`{verb}_…`" for verb in role.verbs)
+        lines.append(f"| {name} | {role.meaning} | {', '.join(filter(None, [verbs, _codenames(role.permissions)]))} |")
     return "\n".join([*lines, _USERS])
 
 
@@ -142,15 +230,33 @@ A key outlives the user who issued it: its history in the admin says who that wa
 Besides the permission for the page itself, by the scopes and permissions of the user:
 """
 
-_USERS = """\
+_ROLES = """\
 
 A user who lacks `manage` sees URLs of endpoints with `********` in place of their path and of the values in their
 query. He can add an instance, whose token is then shown to nobody: those who have `manage` can show it.
 
+## Roles
+
+A staff user may have a role, on his page in the admin. It adds its permissions to those that he is given otherwise; a
+verb with `…` stands for all that evoapi stores. Superusers are administrators. Staff without a role have the
+permissions that they are given, and all instances.
+"""
+
+_USERS = """
+A viewer reads no content whatever his permissions are, and so has none of `listen`, `read` and `manage`.
+
+A viewer or operator can be limited to some instances; limited to none, he sees none. The limit holds for every list,
+search, chart, console, export and token: he sees what belongs to his instances, issues and sees keys for these alone,
+and sees neither the endpoints of all instances and their deliveries nor processes, users and groups. An instance that
+he creates is added to his. Keys that he issued before stay when the limit is narrowed: revoke them.
+
+The console's tokens end within two seconds with the session, the permission, the role, the limit or the account.
+
 ## Users and groups
 
-A user who is no superuser gives other users, and groups, the permissions that he has himself, and changes or deletes
-only users and groups that have no others; a superuser is changed by superusers.
+A user who is no superuser gives other users, and groups, the permissions and roles that he has himself, and changes or
+deletes only users and groups that have no others; a superuser is changed by superusers. Users who are limited, and
+viewers, manage neither users nor groups.
 """
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from instances.models.message_states import MessageState
 from instances.models.message_status import MessageStatus
 from instances.models.proxy import Proxy
 from instances.models.receipts import record_read
+from instances.models.staff_role import StaffRole
 from instances.models.subscription import Subscription
 from instances.models.template import Template
 
@@ -34,6 +35,7 @@ __all__ = [
     "Proxy",
     "SendOutcomeUnknown",
     "SendUnderWay",
+    "StaffRole",
     "Subscription",
     "Template",
     "message_key",
