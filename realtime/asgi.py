@@ -21,6 +21,7 @@ from realtime.database import check_database, database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
 from realtime.fanout import sse
+from realtime.fanout.connected import Connected
 from realtime.fanout.namespaces import CLIENT_EVENTS, Namespaces
 from realtime.fanout.relay import Relay
 from realtime.fanout.sse import EventStream
@@ -59,6 +60,7 @@ class SocketIO:
         self.server.client_events = CLIENT_EVENTS
         self.server.on_rewind = self.namespaces.rewind
         self.stream = EventStream(self.relay, self.namespaces)
+        self.connected = Connected(self.namespaces)
         self.lifespan = Lifespan(self.start, self.stop)
         self.supervisor = Supervisor()
         self.report: Report | None = None
@@ -118,6 +120,7 @@ class SocketIO:
         return_large_blocks()
         await http_client.start()
         await self.relay.start()
+        self.connected.start()
         await database(coalescing_worker.emit_left_behind)
         self._start_loops()
         server.before_shutdown.add(self.close_transports)
@@ -155,6 +158,7 @@ class SocketIO:
         if self.report:
             await self.report.end()
         self.dispatcher = self.report = None
+        self.connected.stop()
         await self.relay.stop()
         await self.server.shutdown()
         await http_client.stop()

@@ -176,6 +176,14 @@ HANDSHAKE_KEY_BYTES = bound(
     limits="API keys in header and query of the request that opens a Socket.IO session, at most 8 of them",
     beyond="431; `auth` may have longer ones",
 )
+USER_AGENT_CHARACTERS = bound(
+    "LIMIT_USER_AGENT_CHARACTERS",
+    160,
+    "characters",
+    Holder.STRANGER,
+    limits="the User-Agent of a Socket.IO session or an event stream, which the admin shows; part of a session's 2 kB",
+    beyond="the rest is not kept",
+)
 PENDING_SESSIONS = bound(
     "LIMIT_PENDING_SESSIONS",
     20_000,

@@ -52,6 +52,10 @@ class Listener:
     revision: int = 0
     #: Events to send out of order, of a listener that is sent everything by `Relay.replay`; None for one of a socket.
     late: deque[Event] | None = None
+    #: The events sent to it alone and, as a member of rooms that it has left, to all of a room.
+    sent: int = 0
+    #: The events that its room had been sent when it entered.
+    room_began: int = 0
 
 
 @dataclass
@@ -60,6 +64,8 @@ class Room:
 
     name: str
     listeners: int = 0
+    #: The events sent to it: one count for all of its listeners.
+    sent: int = 0
 
 
 class Feed(ABC):
@@ -99,14 +105,14 @@ class Feed(ABC):
                     waiter.set_result(None)
             self.waiters.clear()
 
-    def enter(self, audience: Audience) -> str:
-        """Count one more live listener of an audience; returns the name of their room."""
+    def enter(self, audience: Audience) -> Room:
+        """Count one more live listener of an audience; returns their room."""
         room = self.rooms.get(audience)
         if room is None:
             kind = "offsets" if audience.wants_offsets else "plain"
             room = self.rooms[audience] = Room(" ".join((self.room_prefix, kind, *sorted(audience.events or ()))))
         room.listeners += 1
-        return room.name
+        return room
 
     def leave(self, audience: Audience) -> None:
         """Count one live listener of an audience less."""
@@ -114,6 +120,11 @@ class Feed(ABC):
         room.listeners -= 1
         if not room.listeners:
             del self.rooms[audience]
+
+    def sent(self, listener: Listener) -> int:
+        """Return the number of events that were sent to a listener, without those that were dropped again."""
+        room = self.rooms.get(listener.audience) if listener.room else None
+        return listener.sent + (room.sent - listener.room_began if room else 0)
 
     def offset(self, audience: Audience, position: Any) -> str | None:
         """Return the offset to send with the event at this position; None for an audience that wants none."""

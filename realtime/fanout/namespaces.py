@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +41,8 @@ from realtime.fanout.feeds import Audience, Listener
 from realtime.fanout.options import InvalidOption
 from realtime.fanout.recovery import ResumeRequest, Since, beyond, require_position
 from realtime.fanout.relay import Relay
-from realtime.socketio.handshake import Handshake
+from realtime.socketio.handshake import Client, Handshake
+from realtime.socketio.packets import Dropped
 from realtime.socketio.server import Server, TryLater
 from realtime.wire.turn import turn_of
 
@@ -59,10 +61,13 @@ class Member:
 
     membership: Membership
     listener: Listener
+    client: Client
     #: Held while a message is sent, so that a client's messages go out in its order.
     send_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Function that disconnects a client that is not a socket.
     disconnect: Callable[[], Any] | None = None
+    #: The time at which it joined, in seconds since 1970.
+    joined_at: float = field(default_factory=time.time)
 
 
 class Namespaces(socketio.AsyncNamespace):
@@ -104,7 +109,7 @@ class Namespaces(socketio.AsyncNamespace):
             raise ConnectionRefusedError(str(error)) from None
         audience = Audience(wants_offsets=resume.recover, events=resume.events)
         listener = membership.listener(sid, namespace, audience)
-        self.add(Member(membership, listener))
+        self.add(Member(membership, listener, handshake.client))
         if membership.start.pid:
             self.server.connect_data[sid] = {"pid": membership.start.pid}
 
@@ -152,14 +157,14 @@ class Namespaces(socketio.AsyncNamespace):
         if member and not is_silent and sid not in self.following:
             self._follow(member.listener)
 
-    def rewind(self, behind: list[tuple[str, str, Any]]) -> None:
+    def rewind(self, behind: list[tuple[str, Dropped]]) -> None:
         """Replay the events that the server dropped for slow readers, once they take packets again.
 
-        `behind` has a (namespace, sid, position) for each of them.
+        `behind` has the sid of each of them, and the events that it lost.
         """
-        for _, sid, position in behind:
+        for sid, dropped in behind:
             member = self.members.get(sid)
-            if member and self.relay.rewind(member.listener, position):
+            if member and self.relay.rewind(member.listener, dropped.before, dropped.events):
                 self._follow(member.listener)
 
     def _follow(self, listener: Listener) -> None:
@@ -228,10 +233,11 @@ class Namespaces(socketio.AsyncNamespace):
         authorized = await database(still_authorized_or_ending, accesses)
         for member in members:
             if not member.membership.listener_accesses <= authorized and member.listener.sid in self.members:
-                await self._disconnect(member)
+                await self.disconnect_member(member)
             self._unchecked.discard(member.listener.sid)
 
-    async def _disconnect(self, member: Member) -> None:
+    async def disconnect_member(self, member: Member) -> None:
+        """Disconnect a member for good, and drop what is queued for it; an event stream's client may come back."""
         if member.disconnect:
             member.disconnect()
         else:

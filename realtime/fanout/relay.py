@@ -187,6 +187,7 @@ class Relay:
             for audience, room in list(feed.rooms.items()):
                 if audience.wants(event):
                     offset = feed.offset(audience, position)
+                    room.sent += 1  # before it is emitted: what does not fit is dropped, and not counted
                     self.sockets.emit_event(feed.namespace, room.name, event, position, offset)
 
     # The sweep
@@ -264,6 +265,7 @@ class Relay:
             return
         position = feed.position if listener.room else listener.position
         offset = feed.offset(listener.audience, position)
+        listener.sent += 1
         # if it is dropped from the queue, the log is read again from the same position on
         self.sockets.emit_event(listener.namespace, listener.sid, event, cursor.after(position), offset)
 
@@ -344,6 +346,15 @@ class Relay:
     def _feed(self, listener: Listener) -> Feed | None:
         return self.global_feed if listener.instance_id is None else self.feeds.get(listener.instance_id)
 
+    def feed_of(self, listener: Listener) -> Feed | None:
+        """Return the feed that a listener is in; None before it has been added, and once it has left."""
+        return self._feed(listener) if self._is_there(listener) else None
+
+    def listeners_of(self, instance_id: UUID) -> int:
+        """Return the number of listeners in an instance's namespace; from any thread."""
+        feed = self.feeds.get(instance_id)
+        return len(feed.listeners) if feed else 0
+
     def _close_feed(self, feed: InstanceFeed) -> None:
         if self.feeds.get(feed.instance_id) is feed:
             del self.feeds[feed.instance_id]
@@ -408,6 +419,7 @@ class Relay:
                     offset = feed.offset(listener.audience, position)
                     listener.position = after = position  # before it is sent: what does not fit sets it back
                     self._skipped.discard(event, listener)
+                    listener.sent += 1
                     self.sockets.emit_event(listener.namespace, listener.sid, event, position, offset)
                 else:
                     listener.position = after = position
@@ -418,18 +430,20 @@ class Relay:
             return False
 
     def _make_live(self, feed: Feed, listener: Listener) -> None:
-        listener.room = feed.enter(listener.audience)
-        self.sockets.enter(listener, listener.room)
+        room = feed.enter(listener.audience)
+        listener.room, listener.room_began = room.name, room.sent
+        self.sockets.enter(listener, room.name)
 
     def _end_live(self, feed: Feed, listener: Listener) -> None:
         if listener.room is None:
             return
         self.sockets.leave(listener, listener.room)
+        listener.sent = feed.sent(listener)
         listener.room = None
         feed.leave(listener.audience)
 
-    def rewind(self, listener: Listener, position: Any) -> bool:
-        """Set a listener back to a position, as the events after it were dropped.
+    def rewind(self, listener: Listener, position: Any, dropped: int = 0) -> bool:
+        """Set a listener back to a position, as so many events after it were dropped.
 
         Returns whether it was live, so that the caller has to `follow` again.
         """
@@ -439,6 +453,7 @@ class Relay:
         was_live = listener.room is not None
         self._end_live(feed, listener)
         listener.position = position
+        listener.sent -= dropped
         listener.rewinds += 1
         return was_live
 
@@ -449,6 +464,7 @@ class Relay:
         """
         turn = turn_of(asyncio.get_running_loop())
         while listener.late:
+            listener.sent += 1
             yield listener.late.popleft()
         while listener.position != feed.position:
             page = await self._read_replay(feed, listener)
@@ -462,6 +478,7 @@ class Relay:
                     self._skipped.add(event, [listener])
                 elif feed.includes(event) and listener.audience.wants(event):
                     self._skipped.discard(event, listener)
+                    listener.sent += 1
                     yield event
             listener.position = page.end
 

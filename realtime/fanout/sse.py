@@ -37,7 +37,7 @@ from realtime.fanout.recovery import ResumeRequest, Since, StartPosition, beyond
 from realtime.fanout.relay import Relay
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
-from realtime.socketio.handshake import MAX_KEYS
+from realtime.socketio.handshake import MAX_KEYS, Client
 from realtime.socketio.server import TryLater
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class EventStream:
             logger.exception("A stream could not be authorised; its client reconnects")
             await respond_later(send, "The server has failed")
             return
-        await self._serve(membership, request, receive, send)
+        await self._serve(membership, request, Client.of(scope), receive, send)
 
     async def _authorize(self, scope: Scope, query: dict[str, list[str]]) -> NamespaceGrant:
         """Authorize a request; raises ApiError as a REST route would, TryLater and django.db.Error."""
@@ -161,14 +161,16 @@ class EventStream:
                 raise errors.ApiError(f'The "{name}" instance does not exist', 404) from None
             raise errors.ApiError("Unauthorized", 401) from None
 
-    async def _serve(self, membership: Membership, request: StreamRequest, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, membership: Membership, request: StreamRequest, client: Client, receive: Receive, send: Send
+    ) -> None:
         """Send events until the client disconnects, its access ends or the server stops."""
         sid, namespace = f"stream {secrets.token_hex(8)}", f"/{membership.name}"
         listener = membership.listener(sid, namespace, Audience(events=request.events))
         listener.late = deque()
         sender = asyncio.ensure_future(self._send_events(listener, membership.start, request, send))
         disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
-        self.namespaces.add(Member(membership, listener, disconnect=sender.cancel))
+        self.namespaces.add(Member(membership, listener, client, disconnect=sender.cancel))
         self._senders.add(sender)
         try:
             await asyncio.wait((sender, disconnected), return_when=asyncio.FIRST_COMPLETED)

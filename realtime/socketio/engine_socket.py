@@ -16,7 +16,7 @@ from engineio.packet import CLOSE, MESSAGE, NOOP, PING, PONG, UPGRADE, Packet
 
 from instances.asgi import Receive, Scope, Send
 from instances.bounds import ENDED_SECONDS, REPLY_BYTES, STUCK_SECONDS, UPGRADE_SECONDS
-from realtime.socketio.packets import ClientPacket, EngineError, LoggedPacket, TurnBudget, packet_frame
+from realtime.socketio.packets import ClientPacket, Dropped, EngineError, LoggedPacket, TurnBudget, packet_frame
 from realtime.wire.outbox import EMPTY, FrameChain, Outbox, WebSocketTransport
 from realtime.wire.websocket import EXTENSION
 
@@ -251,22 +251,26 @@ class EngineSocket:
                     self._progress.clear()
                     await self._progress.wait()
 
-    def drop_logged(self, namespace: str | None = None) -> dict[str, Any]:
-        """Drop the queued events, of one namespace or all.
-
-        Returns, by namespace, the log position just before the first dropped event.
-        """
-        before: dict[str, Any] = {}
+    def drop_logged(self, namespace: str | None = None) -> dict[str, Dropped]:
+        """Drop the queued events, of one namespace or all; returns by namespace which they were."""
+        dropped: dict[str, Dropped] = {}
         kept: list[Packet] = []
         for packet in self.queue:
             if isinstance(packet, LoggedPacket) and namespace in (None, packet.namespace):
-                before.setdefault(packet.namespace, packet.before)
+                before, events = dropped.get(packet.namespace, (packet.before, 0))
+                dropped[packet.namespace] = Dropped(before, events + 1)
                 self.queued_bytes -= packet.size
             else:
                 kept.append(packet)
         self.queue = kept
         self.backlog_bytes = min(self.backlog_bytes, self.queued_bytes)
-        return before
+        return dropped
+
+    @property
+    def owed(self) -> tuple[int, int]:
+        """The packets that are queued because the client takes none, and the bytes of those and of its transport."""
+        buffered = self.transport.buffered if self.transport else 0
+        return len(self.queue), self.queued_bytes + self.reply_bytes + self.pending.size + buffered
 
     # The heartbeat
 

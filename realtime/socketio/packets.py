@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from engineio.packet import MESSAGE, Packet
 
@@ -48,6 +48,13 @@ class LoggedPacket(Packet):
 
     def encode(self, b64: bool = False) -> str:
         return self.text.decode()
+
+
+class Dropped(NamedTuple):
+    """Queued events of a namespace that a session has dropped: the position before the first one, and their number."""
+
+    before: Any
+    events: int
 
 
 def packet_frame(packet: Packet) -> bytes:

@@ -26,7 +26,7 @@ from realtime.log.models import Event
 from realtime.socketio.engine import Engine
 from realtime.socketio.engine_socket import REASON, EngineSocket
 from realtime.socketio.handshake import Handshake
-from realtime.socketio.packets import LoggedPacket
+from realtime.socketio.packets import Dropped, LoggedPacket
 from realtime.socketio.pending import PendingSessions
 from realtime.wire.outbox import text_frame
 from realtime.wire.turn import turn_of
@@ -119,8 +119,8 @@ class Server(socketio.AsyncServer):
             "namespaces": "*",
         }
         super().__init__(**ours | options)
-        #: Callback for dropped events: the namespace, sid and last log position of each client that lost some.
-        self.on_rewind: Callable[[list[tuple[str, str, Any]]], None] = lambda behind: None
+        #: Callback for dropped events: the sid of each client that lost some, and which they were.
+        self.on_rewind: Callable[[list[tuple[str, Dropped]]], None] = lambda behind: None
         #: The events that clients may emit; None for all that a handler has.
         self.client_events: Collection[str] | None = None
         #: Members of the CONNECT packet besides its sid, by sid.
@@ -162,6 +162,10 @@ class Server(socketio.AsyncServer):
         session = self._session(sid, namespace)
         return [session] if session else []
 
+    def session_of(self, recipient: Recipient) -> EngineSocket | None:
+        """Return the session of a client in a namespace; None if it has ended, or is none of Engine.IO's."""
+        return self._session(recipient.sid, recipient.namespace)
+
     def _session(self, sid: str, namespace: str) -> EngineSocket | None:
         return self.eio.sockets.get(self.manager.eio_sid_from_sid(sid, namespace))
 
@@ -174,26 +178,26 @@ class Server(socketio.AsyncServer):
     def rewind(self, session: EngineSocket) -> None:
         """Drop the queued events of a slow reader; the log is read again for it once it takes packets."""
         behind = []
-        for namespace, position in session.drop_logged().items():
+        for namespace, dropped in session.drop_logged().items():
             sid = self.manager.sid_from_eio_sid(session.sid, namespace)
             if sid is not None:
-                behind.append((namespace, sid, position))
+                behind.append((sid, dropped))
         self.on_rewind(behind)
 
     async def drained(self, recipient: Recipient) -> None:
         """Wait until the recipient's session has taken most of its queue."""
-        session = self._session(recipient.sid, recipient.namespace)
+        session = self.session_of(recipient)
         if session is not None:
             await session.drained()
 
     def takes_more(self, recipient: Recipient) -> bool:
         """Return whether `drained` would not wait."""
-        session = self._session(recipient.sid, recipient.namespace)
+        session = self.session_of(recipient)
         return session is None or session.takes_more()
 
     def enter(self, recipient: Recipient, room: str) -> None:
         """Add a recipient to a room of the relay."""
-        session = self._session(recipient.sid, recipient.namespace)
+        session = self.session_of(recipient)
         if session is not None:
             self.rooms.setdefault(room, {})[recipient.sid] = session
 

@@ -91,6 +91,10 @@ class WebSocketTransport(Protocol):
     #: Callback for when it buffers less again.
     on_resume: Callable[[], None]
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and that the system has not taken."""
+
     def write(self, frames: bytes) -> None:
         """Send complete frames (RFC 6455); without effect once the connection closes."""
 

@@ -373,6 +373,11 @@ class WebSocketProtocol(asyncio.Protocol):
                 frames, self._accept = self._accept + frames, b""
             self.transport.write(frames)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and that the system has not taken."""
+        return self.transport.get_write_buffer_size()
+
     def reset(self) -> None:
         """End the connection with RST: with SO_LINGER of 0 seconds a close is a reset."""
         raw = self.transport.get_extra_info("socket")

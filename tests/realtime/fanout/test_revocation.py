@@ -16,6 +16,7 @@ from realtime.fanout.feeds import Listener
 from realtime.fanout.namespaces import Member
 from realtime.fanout.recovery import ResumeRequest
 from realtime.log.models import Event
+from realtime.socketio.handshake import Client
 from tests.clients.raw import Raw
 from tests.environment import GLOBAL_KEY
 from tests.in_process import InProcessServer, until
@@ -186,7 +187,9 @@ def test_a_key_revoked_between_authorization_and_membership_is_noticed(inside, l
     disconnected = threading.Event()
     listener = Listener("a client", "/loja", loja.pk, membership.start.position)
 
-    inside.loop.call_soon_threadsafe(namespaces.add, Member(membership, listener, disconnect=disconnected.set))
+    inside.loop.call_soon_threadsafe(
+        namespaces.add, Member(membership, listener, Client("", ""), disconnect=disconnected.set)
+    )
 
     assert disconnected.wait(SOON)
 
