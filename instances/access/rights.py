@@ -78,6 +78,12 @@ class Action(Enum):
         (LISTEN,),
         ("realtime.change_delivery", "realtime.view_delivery"),
     )
+    SEE_CONNECTED = (
+        "see who is connected: the address, client and key of each socket",
+        (),
+        ("instances.view_instance",),
+    )
+    CUT = "cut a socket or event stream", (), ("instances.change_instance",)
 
     def __init__(self, description: str, scopes: tuple[str, ...], permissions: tuple[str, ...]) -> None:
         self.description = description

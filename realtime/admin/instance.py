@@ -8,8 +8,10 @@ from django.db.models import OuterRef, Prefetch, Subquery
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from instances.access.rights import Action, may
 from instances.admin import InstanceAdmin, admin_url
 from instances.models import Instance, Subscription
+from realtime.admin.connected import connected_url, shown_listeners
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event
 from realtime.log.stream import Stream
@@ -20,17 +22,18 @@ admin.site.unregister(Instance)
 @admin.register(Instance)
 class LoggedInstanceAdmin(InstanceAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
-        return (*super().get_list_display(request), "endpoints", "last_event")
+        listeners = ("listeners",) if may(request.user, Action.SEE_CONNECTED) else ()
+        return (*super().get_list_display(request), *listeners, "endpoints", "last_event")
 
     def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None:
             return fieldsets
         (title, general), *others = fieldsets
-        return [(title, general | {"fields": (*general["fields"], "endpoints", "deliveries")}), *others]
+        return [(title, general | {"fields": (*general["fields"], "listeners", "endpoints", "deliveries")}), *others]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Instance | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), *(("endpoints", "deliveries") if obj else ()))
+        return (*super().get_readonly_fields(request, obj), *(("listeners", "endpoints", "deliveries") if obj else ()))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
@@ -45,6 +48,13 @@ class LoggedInstanceAdmin(InstanceAdmin):
     def last_event(self, instance: Any) -> str:
         url = admin_url("changelist", Event, instance_id=instance.pk)
         return format_html('<a href="{}">{}</a>', url, instance.last_seq or 0)
+
+    @admin.display(description="listeners now")
+    def listeners(self, instance: Instance) -> str:
+        """Return the number of clients that listen, which links to the page that lists them."""
+        count = shown_listeners(instance)
+        text = "-" if count is None else count
+        return format_html('<a href="{}">{}</a>', connected_url(instance_id=instance.pk), text)
 
     @admin.display(description="endpoints")
     def endpoints(self, instance: Any) -> str:

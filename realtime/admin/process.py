@@ -3,12 +3,13 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.html import format_html, format_html_join
 
-from instances.admin import ReadOnlyAdmin, format_time
+from instances.admin import format_time
+from realtime.admin.connected import ConnectedPages
 from realtime.operation.models import Process
 
 
 @admin.register(Process)
-class ProcessAdmin(ReadOnlyAdmin):
+class ProcessAdmin(ConnectedPages):
     list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error", "set_aside_count")
     list_display_links = ("command",)
     fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops", "shown_set_aside")
