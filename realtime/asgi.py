@@ -17,6 +17,7 @@ from instances.bounds.bound import bounds_of_proxies
 from instances.ingress.held_bytes import RETRY_AFTER
 from instances.ingress.memory import return_large_blocks
 from instances.outbound.client import http_client
+from realtime.counters.counter import count_forever
 from realtime.database import check_database, database
 from realtime.delivery.dispatcher import Dispatcher
 from realtime.delivery.transports.base import transports
@@ -28,7 +29,7 @@ from realtime.fanout.sse import EventStream
 from realtime.log import coalescing_worker
 from realtime.log.retention import prune_forever
 from realtime.operation.lifespan import Lifespan, NotStarted
-from realtime.operation.report import Report
+from realtime.operation.report import Load, Report
 from realtime.operation.supervisor import Supervisor
 from realtime.operation.variables import warn_of_unknown_variables
 from realtime.socketio.server import Server
@@ -137,12 +138,16 @@ class SocketIO:
     def _has_failed(self) -> bool:
         return self.supervisor.has_failed
 
+    def _load(self) -> Load:
+        return Load(len(self.server.eio.sockets) + self.stream.count, self.relay.take_lag())
+
     def _start_loops(self) -> None:
         self.supervisor.start("sweep", self.relay.sweep_forever)
         self.supervisor.start("access", self.namespaces.recheck_access_forever)
         self.supervisor.start("coalesced events", coalescing_worker.run_forever)
         self.supervisor.start("retention", prune_forever)
-        self.report = Report(self.supervisor, "server")
+        self.supervisor.start("counters", count_forever)
+        self.report = Report(self.supervisor, "server", self._load)
         self.supervisor.start("status", self.report.run_forever)
         if settings.DELIVERY_EMBEDDED:
             self.dispatcher = Dispatcher()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol
@@ -87,6 +88,8 @@ class Relay:
         #: The pages that are read, or wait for a slot, for listeners that are behind, by feed and position.
         self._replay_reads: dict[tuple[Feed, Any], _ReplayRead] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: Seconds from recording an event to emitting it, at most since `take_lag`.
+        self._lag = 0.0
 
     async def start(self) -> None:
         self.global_feed.epoch = (await database(Stream.objects.global_stream)).epoch
@@ -184,11 +187,18 @@ class Relay:
         """
         feed.advance(position)
         if feed.includes(event):
+            if feed.listeners:
+                self._lag = max(self._lag, time.time() - event.created_at.timestamp())
             for audience, room in list(feed.rooms.items()):
                 if audience.wants(event):
                     offset = feed.offset(audience, position)
                     room.sent += 1  # before it is emitted: what does not fit is dropped, and not counted
                     self.sockets.emit_event(feed.namespace, room.name, event, position, offset)
+
+    def take_lag(self) -> int:
+        """Return the milliseconds from recording an event to emitting it, at most since the last call."""
+        lag, self._lag = self._lag, 0.0
+        return round(lag * 1000)
 
     # The sweep
 

@@ -185,6 +185,11 @@ class EventStream:
             self.relay.remove_listener(listener)
         await send({"type": "http.response.body", "body": b""})
 
+    @property
+    def count(self) -> int:
+        """The number of open streams."""
+        return len(self._senders)
+
     def close(self) -> None:
         """End all streams; their clients reconnect by themselves."""
         for sender in self._senders:

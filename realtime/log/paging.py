@@ -95,19 +95,27 @@ def page_of_all(cursor: Cursor, upto: Cursor | None = None, with_envelopes: bool
 
 def _first_of_window(window: Cursor, upto: Cursor | None, before: list[Any]) -> tuple[list[EventHead], bool]:
     """Return the first events of a window that fit into a page behind those `before`, and whether there are more."""
-    where, parameters = "id > %s", [window.row]
-    if connection.vendor == "postgresql":
-        first, last = _rows_of_window(window.low, window.high)
-        if last <= window.row:
-            return [], False
-        # walked in the order of rows, from the first of the window to its last: each page goes on where the one before
-        # ended. Adding 0 keeps the planner from reading the complete window by its transactions, and sorting it.
-        where += " AND id <= %s AND transaction_id + 0 >= %s AND transaction_id + 0 < %s"
-        parameters = [max(window.row, first - 1), last, window.low, window.high]
+    rows = rows_of(window)
+    if rows is None:
+        return [], False
+    where, parameters = rows
     if upto:
         where += " AND (transaction_id + 0 < %s OR (transaction_id + 0 < %s AND id <= %s))"
         parameters += upto
     return _first(f"{where} ORDER BY id", parameters, before)
+
+
+def rows_of(window: Cursor) -> tuple[str, list[int]] | None:
+    """Return the SQL condition, with its parameters, of the events of a window that are not passed; None for none."""
+    if connection.vendor != "postgresql":
+        return "id > %s", [window.row]
+    first, last = _rows_of_window(window.low, window.high)
+    if last <= window.row:
+        return None
+    # walked in the order of rows, from the first of the window to its last: each page goes on where the one before
+    # ended. Adding 0 keeps the planner from reading the complete window by its transactions, and sorting it.
+    where = "id > %s AND id <= %s AND transaction_id + 0 >= %s AND transaction_id + 0 < %s"
+    return where, [max(window.row, first - 1), last, window.low, window.high]
 
 
 @lru_cache(maxsize=1000)

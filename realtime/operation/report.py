@@ -7,8 +7,9 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.utils import timezone
@@ -24,11 +25,20 @@ LOOK = 1.0
 MAX_SHOWN = 100
 
 
+class Load(NamedTuple):
+    """The connections of a process at a time, and the milliseconds by which its relay was late, each at most."""
+
+    connections: int = 0
+    relay_lag_ms: int = 0
+
+
 class Report:
     """The row of this process, kept by a loop of the supervisor that it reports on."""
 
-    def __init__(self, supervisor: Supervisor, command: str) -> None:
+    def __init__(self, supervisor: Supervisor, command: str, measure: Callable[[], Load] = Load) -> None:
+        """`measure` returns the load since its last call."""
         self._supervisor = supervisor
+        self._measure = measure
         now = timezone.now()
         host = socket.gethostname()[:255]
         self._process = Process(
@@ -40,12 +50,14 @@ class Report:
         await database(_delete_old, pool=Pool.UPKEEP)
         loops: Any = None
         reported_at = 0.0
+        load = Load()
         while True:
+            load = Load(*map(max, load, self._measure()))
             if unreadable.rows():
                 await database(unreadable.recheck, pool=Pool.UPKEEP)
             if loops != (loops := self._loops()) or time.monotonic() > reported_at + INTERVAL:
-                await self._write(loops)
-                reported_at = time.monotonic()
+                await self._write(loops, load)
+                reported_at, load = time.monotonic(), Load()
             await asyncio.sleep(LOOK)
 
     async def end(self) -> None:
@@ -57,8 +69,9 @@ class Report:
             else:
                 await database(Process.objects.filter(pk=self._process.pk).delete, pool=Pool.UPKEEP)
 
-    async def _write(self, loops: list[dict[str, Any]]) -> None:
+    async def _write(self, loops: list[dict[str, Any]], load: Load = Load()) -> None:  # noqa: B008 (it never changes)
         self._process.seen_at, self._process.loops = timezone.now(), loops
+        self._process.connections, self._process.relay_lag_ms = load
         await database(self._process.save, pool=Pool.UPKEEP)
 
     def _loops(self) -> list[dict[str, Any]]:

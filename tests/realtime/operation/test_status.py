@@ -12,7 +12,10 @@ from tests.in_process import until
 from tests.realtime.operation.test_supervisor import BREAK, REPAIR
 from tests.server import ROOT
 
-LOOPS = ("sweep", "access", "coalesced events", "retention", "deliveries", "delivery results", "delivery claims")
+LOOPS = (
+    *("sweep", "access", "coalesced events", "retention", "counters"),
+    *("deliveries", "delivery results", "delivery claims"),
+)
 
 
 def status(server):
