@@ -10,12 +10,12 @@ from uuid import UUID
 
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import Permission
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from instances.access.rights import OWN_APPS, ROLES, RoleRights, role_of, sees_content
 from instances.models import Instance, StaffRole
 
-M = TypeVar("M", bound=Model)
+Rows = TypeVar("Rows", bound="QuerySet[Any]")
 
 __all__ = [
     "RoleBackend",
@@ -55,7 +55,7 @@ def visible_instances(user: Any) -> QuerySet[Instance]:
     return Instance.objects.filter(pk__in=visible_ids(user))
 
 
-def within_limit(user: Any, rows: QuerySet[M], lookup: str) -> QuerySet[M]:
+def within_limit(user: Any, rows: Rows, lookup: str) -> Rows:
     """Return those rows that belong to an instance that the user may see.
 
     `lookup` is the rows' column of the instance's id, such as "instance_id". Rows of no instance, and of deleted ones,

@@ -12,6 +12,7 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import scopes_of
+from instances.access.staff import sees_all_instances, visible_ids
 from instances.admin.base import admin_url
 from instances.admin.forms import ApiKeyForm
 from instances.admin.secret import SecretAdmin
@@ -49,8 +50,19 @@ class ApiKeyAdmin(SecretAdmin):
     secret_name = "Key"  # noqa: S105
     secret_note = "It is shown only now: just its digest is stored, and it cannot be recovered."  # noqa: S105
 
+    def within_limit(self, user: Any, rows: QuerySet) -> QuerySet:
+        """Return the keys that open nothing but instances of the user; a key of all instances opens more."""
+        if sees_all_instances(user):
+            return rows
+        instances: Any = ApiKey.instances.through
+        own = instances.objects.filter(instance_id__in=visible_ids(user)).values("apikey_id")
+        others = instances.objects.exclude(instance_id__in=visible_ids(user)).values("apikey_id")
+        return rows.filter(all_instances=False, pk__in=own).exclude(pk__in=others)
+
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        return (*self.fields, *self.readonly_fields) if obj else self.fields
+        is_limited = not sees_all_instances(request.user)
+        fields = [name for name in self.fields if not (is_limited and name == "all_instances")]
+        return (*fields, *self.readonly_fields) if obj else fields
 
     def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)

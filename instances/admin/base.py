@@ -18,8 +18,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
 
+from instances.access.staff import visible_instances
+from instances.admin.limits import WithinLimit
 from instances.fields import EncryptedField, JsonField
-from instances.models import Instance, Subscription
+from instances.models import Subscription
 
 #: Characters of one JSON text to show; longer ones, such as media in base64, make browsers slow.
 MAX_SHOWN = 100_000
@@ -58,7 +60,7 @@ def admin_url(page: str, model: type[Model], *args: Any, **query: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args, query=query)
 
 
-class ClosedAdmin(admin.ModelAdmin):
+class ClosedAdmin(WithinLimit, admin.ModelAdmin):
     """Base class of pages whose lists cannot be filtered, in the query, by what they do not show.
 
     Django lets a query string look up any column: ?token__startswith=… would find out a secret letter by letter.
@@ -100,13 +102,13 @@ class InstanceFilter(admin.SimpleListFilter):
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
         super().__init__(request, params, *args)
-        self._may_select = request.user.has_perm("instances.view_instance")  # its search demands it
+        self._user = request.user
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return []
 
     def has_output(self) -> bool:
-        return self._may_select
+        return self._user.has_perm("instances.view_instance")  # its search demands it
 
     def get_facet_counts(self, pk_attname: str, filtered_qs: QuerySet) -> dict[str, Any]:
         return {}
@@ -115,7 +117,7 @@ class InstanceFilter(admin.SimpleListFilter):
         """Yield one choice: the form, with the other parameters of the list as hidden fields."""
         select = InstanceSelect({"id": "filter-instance", "data-placeholder": "All"})
         select.is_required = False
-        select.choices = forms.ModelChoiceField(Instance.objects.all()).choices
+        select.choices = forms.ModelChoiceField(visible_instances(self._user)).choices
         yield {
             "select": select.render(self.parameter_name, self.value()),
             "others": [

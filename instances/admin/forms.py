@@ -256,6 +256,8 @@ class SubscriptionForm(forms.ModelForm):
     may_show_credentials = False
     #: True if the user may add a webhook or another endpoint.
     may_add_webhook = False
+    #: True if the user may add an endpoint of all instances.
+    may_serve_all_instances = True
     #: A sentence if saving has removed stored secrets, because they would be sent elsewhere.
     removed_secrets = ""
     #: The options of a transport that declares them.
@@ -270,7 +272,9 @@ class SubscriptionForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         if "instance" in self.fields:
             names = [name for name, each in registered_transports().items() if each.takes_all_instances]
-            self.fields["instance"].help_text = f"Empty: all instances; only for {', '.join(names)}."
+            self.fields["instance"].required = not self.may_serve_all_instances
+            if self.may_serve_all_instances:
+                self.fields["instance"].help_text = f"Empty: all instances; only for {', '.join(names)}."
         options = self.instance.options
         stored = {"url": self._shown(options.get("url", "")), "by_events": options.get("byEvents", False)}
         stored |= {name: options.get(name, False) for name in ("base64", "ordered")}

@@ -15,12 +15,13 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
+from instances.access.staff import sees_all_instances
 from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
 from instances.crypto import is_same
 from instances.integrations import integrations
-from instances.models import Instance, Message, Subscription
+from instances.models import Instance, Message, StaffRole, Subscription
 from instances.models.instance import MIN_TOKEN_LENGTH
 
 
@@ -78,6 +79,7 @@ class InstanceAdmin(SecretAdmin):
     list_filter = (IntegrationFilter, "connection_state", WebsocketFilter, TokenFilter)
     search_fields = ("name", "number", "business_id", "owner_jid", "profile_name")
     hidden_columns = ("token_digest",)
+    instance_lookup = "pk"
     form = InstanceForm
     readonly_fields = (
         *(
@@ -168,6 +170,12 @@ class InstanceAdmin(SecretAdmin):
     def shown_settings(self, instance: Instance) -> str:
         return pretty_json({name: value for name, value in instance.settings.items() if name != "wavoipToken"})
 
+    def save_model(self, request: HttpRequest, obj: Instance, form: Any, change: bool) -> None:
+        """Save the instance; one that a limited user creates is added to his."""
+        super().save_model(request, obj, form, change)
+        if not change and not sees_all_instances(request.user):
+            StaffRole.objects.get(user=request.user.pk).instances.add(obj)
+
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return super().changeform_view(request, *args, **kwargs)
@@ -189,7 +197,7 @@ class InstanceAdmin(SecretAdmin):
             raise PermissionDenied
         if not request.user.is_superuser and is_same(instance.token.reveal(), settings.AUTHENTICATION_API_KEY):
             raise PermissionDenied
-        self.log_change(request, instance, "Viewed the token.")
+        self.log_change(request, instance, "Showed the token.")
         return self.secret_page(request, instance, instance.token.reveal())
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

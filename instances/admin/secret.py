@@ -85,6 +85,7 @@ class SecretAdmin(ClosedAdmin):
         obj = self.get_object(request, object_id)
         if secret is None or obj is None:
             return HttpResponseRedirect(admin_url("change", self.model, object_id))
+        self.log_change(request, obj, f"Showed the {self.secret_name.lower()}.")
         response = self.secret_page(request, obj, secret)
         response.delete_cookie(self.COOKIE, path=request.path, samesite="Strict")
         return response

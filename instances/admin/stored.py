@@ -20,6 +20,7 @@ class MessageAdmin(ReadOnlyAdmin):
     list_display_links = ("sent_at", "wa_id")
     list_filter = (InstanceFilter, "from_me", "created_at")
     search_fields = ("wa_id", "remote_jid", "push_name")
+    content_fields = ("shown_content", "shown_context", "shown_extra")
     fields = (
         *("instance", "wa_id", "request_id", "remote_jid", "remote_jid_alt", "participant", "direction", "push_name"),
         *("type", "status", "source", "sent_at", "created_at", "shown_content", "shown_context", "shown_extra"),

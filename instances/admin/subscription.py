@@ -14,6 +14,7 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
+from instances.access.staff import sees_all_instances
 from instances.admin.base import format_time, pretty_json
 from instances.admin.forms import subscription_form
 from instances.admin.secret import SecretAdmin, explain_unreadable
@@ -112,6 +113,7 @@ class SubscriptionAdmin(SecretAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.may_show_credentials = may(request.user, Action.SHOW_CREDENTIALS)
         form.may_add_webhook = may(request.user, Action.ADD_WEBHOOK)
+        form.may_serve_all_instances = sees_all_instances(request.user)
         return form
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST
 
 from instances import json_body
 from instances.access.rights import Action, may
+from instances.access.staff import sees_content
 from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN, InstanceFilter
 from instances.bounds import RESENT
@@ -61,6 +62,7 @@ class DeliveryAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "body"
+    content_fields = ("shown_body",)
     hidden_columns = ("destination",)
     actions = ("send_selected_again", "send_selected_to_url")
     fieldsets = (
@@ -94,6 +96,9 @@ class DeliveryAdmin(LongListAdmin):
             *super().get_urls(),
         ]
 
+    def within_limit(self, user: Any, rows: Any) -> QuerySet:
+        return rows.visible_to(user)
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"may_send": self.has_send_permission(request)})
 
@@ -108,7 +113,7 @@ class DeliveryAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Delivery], bool]:
-        return search(queryset, search_term), False
+        return search(queryset, search_term, request.user), False
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         # by id, not by number: the numbers start again when a dead delivery is sent again
@@ -117,6 +122,7 @@ class DeliveryAdmin(LongListAdmin):
             "may_send": self.has_send_permission(request),
             "may_send_elsewhere": self.has_send_elsewhere_permission(request),
             "attempts": attempts,
+            "sees_content": sees_content(request.user),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -211,7 +217,7 @@ class DeliveryAdmin(LongListAdmin):
             raise PermissionDenied
         has_ids = "ids" in request.GET
         form_class = SelectedForm if has_ids else RangeForm
-        form = form_class(request.POST or None, initial=request.GET.dict())
+        form = form_class(request.user, request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and form.is_valid():
             try:
                 self._resend(request, form)

@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
+from instances.access.staff import sees_all_instances, visible_instances
 from instances.admin.base import InstanceSelect
 from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance
@@ -54,10 +55,15 @@ class TargetOverrideForm(forms.Form):
         if self.cleaned_data.get("url") and not self.cleaned_data.get("secret") and "secret" not in self.errors:
             self.add_error("secret", "A URL requires a secret.")
 
+    def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
+        """`user` sends deliveries that he may see alone."""
+        super().__init__(*args, **kwargs)
+        self.user = user
+
     @property
     def override(self) -> TargetOverride | None:
         url, secret = self.cleaned_data["url"], self.cleaned_data["secret"]
-        return TargetOverride(url, secret, is_operators=True) if url else None
+        return TargetOverride(url, secret, is_operators=sees_all_instances(self.user)) if url else None
 
 
 def _validate(check: Callable[[str], Any], value: str) -> None:
@@ -80,7 +86,7 @@ class SelectedForm(TargetOverrideForm):
 
     @property
     def deliveries(self) -> DeliveryQuerySet:
-        return Delivery.objects.filter(pk__in=self.cleaned_data["ids"])
+        return Delivery.objects.visible_to(self.user).filter(pk__in=self.cleaned_data["ids"])
 
     @property
     def subjects(self) -> list[Any]:
@@ -107,10 +113,15 @@ class RangeForm(TargetOverrideForm):
         help_text="The number in the URL of its page. Empty: all endpoints of the instance.",
     )
 
+    def __init__(self, user: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(user, *args, **kwargs)
+        field: Any = self.fields["instance"]
+        field.queryset = visible_instances(user)
+
     @property
     def deliveries(self) -> DeliveryQuerySet:
         limits = {name: self.cleaned_data[name] for name in ("since", "until", "state", "endpoint")}
-        return in_range(Delivery.objects.all(), self.cleaned_data["instance"].pk, **limits)
+        return in_range(Delivery.objects.visible_to(self.user), self.cleaned_data["instance"].pk, **limits)
 
     @property
     def subjects(self) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Model, Q, QuerySet
 from django.utils.html import format_html
 
+from instances.access.staff import within_limit
 from instances.admin import admin_url
 from instances.models import Message
 from realtime.log.models import DedupeKey, Event
@@ -28,10 +29,11 @@ def link(model: type[Model], pk: Any, text: Any) -> str:
     return format_html('<a href="{}">{}</a>', admin_url("change", model, pk), text)
 
 
-def search(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+def search(queryset: QuerySet[Any], term: str, user: Any) -> QuerySet[Any]:
     """Search events or deliveries by the id of an event, a `seq`, a WhatsApp id or an instance's name.
 
-    Each is looked up in an index: by streams, one for an instance, or by messages and dedupe keys.
+    `queryset` has what the user may see; no other messages are searched. Each is looked up in an
+    index: by streams, one for an instance, or by messages and dedupe keys.
     """
     term = term.strip()
     if not term:
@@ -39,7 +41,7 @@ def search(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     if event := _EVENT_ID.fullmatch(term):
         streams = Stream.objects.filter(epoch=event[1])
         return queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]))
-    found = [Q(instance_id=pk, seq=seq) for pk, seq in _seqs_about(term)]
+    found = [Q(instance_id=pk, seq=seq) for pk, seq in _seqs_about(term, user)]
     name, _, number = term.rpartition(" ")
     is_seq = bool(re.fullmatch("[0-9]{1,18}", number))
     if not found or is_seq:  # digits may be a WhatsApp id and a `seq`
@@ -54,9 +56,10 @@ def _of_instances(name: str) -> Q:
     return Q(instance_id__in=Stream.objects.filter(name__icontains=name).values("pk"))
 
 
-def _seqs_about(wa_id: str) -> Iterator[tuple[Any, int | None]]:
+def _seqs_about(wa_id: str, user: Any) -> Iterator[tuple[Any, int | None]]:
     """Yield instance and `seq` of the events about a message, by its WhatsApp id."""
-    messages = Message.objects.filter(instance_id__in=Stream.objects.values("pk"), wa_id=wa_id)
+    streams = within_limit(user, Stream.objects.all(), "pk")
+    messages = Message.objects.filter(instance_id__in=streams.values("pk"), wa_id=wa_id)
     for message in messages.order_by().only("instance_id", "wa_id", "remote_jid", "participant")[:MAX_EVENTS]:
         keys = DedupeKey.objects.filter(instance_id=message.instance_id, key__in=message.event_keys())
         yield from keys.exclude(seq=None).values_list("instance_id", "seq")[:MAX_EVENTS]

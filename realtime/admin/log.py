@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from instances import json_body
+from instances.access.staff import sees_all_instances
 from instances.admin import ReadOnlyAdmin, admin_url, format_time, pretty_json
 from instances.admin.base import InstanceFilter
 from instances.models import Instance, Message
@@ -27,6 +28,7 @@ class EventAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "envelope"
+    content_fields = ("shown_envelope",)
     fields = (
         *("name", "instance_id", "seq", "event_id", "type", "is_heard", "recorded_at", "message", "deliveries"),
         *("recipients", "shown_envelope"),
@@ -47,7 +49,13 @@ class EventAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet, search_term: str
     ) -> tuple[QuerySet[Event], bool]:
-        return search(queryset, search_term), False
+        return search(queryset, search_term, request.user), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Event | None:
+        event: Any = super().get_object(request, object_id, from_field)
+        if event is not None:
+            event.seen_by = request.user  # for the fields that show other rows
+        return event
 
     @admin.display(description="id")
     def event_id(self, event: Event) -> str:
@@ -59,8 +67,8 @@ class EventAdmin(LongListAdmin):
         return link(Message, found.pk, found.wa_id) if found else "-"
 
     @admin.display(description="deliveries")
-    def deliveries(self, event: Event) -> str:
-        count = Delivery.objects.filter(instance_id=event.instance_id, seq=event.seq).count()
+    def deliveries(self, event: Any) -> str:
+        count = Delivery.objects.visible_to(event.seen_by).filter(instance_id=event.instance_id, seq=event.seq).count()
         url = admin_url("changelist", Delivery, instance_id=event.instance_id, seq=event.seq)
         return format_html('<a href="{}">{}</a>', url, count)
 
@@ -69,12 +77,12 @@ class EventAdmin(LongListAdmin):
         return format_time(event.created_at)
 
     @admin.display(description="recipients")
-    def recipients(self, event: Event) -> str:
+    def recipients(self, event: Any) -> str:
         """Return a sentence for each endpoint and for the sockets."""
         instance = Instance.objects.filter(pk=event.instance_id).first()
         if instance is None:
             return "The instance is deleted. Its deliveries are still listed under Deliveries."
-        summary = explain(instance, str(event.seq), is_for_all=True)["summary"]
+        summary = explain(instance, str(event.seq), is_for_all=sees_all_instances(event.seen_by))["summary"]
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((text,) for text in summary)))
 
     @admin.display(description="envelope")
@@ -84,6 +92,7 @@ class EventAdmin(LongListAdmin):
 
 @admin.register(Stream)
 class StreamAdmin(ReadOnlyAdmin):
+    instance_lookup = "pk"
     list_display = ("name", "first_seq", "last_seq", "heard_seq", "epoch", "instance_id")
     search_fields = ("name",)
     ordering = ("name",)

@@ -10,6 +10,7 @@ from realtime.operation.models import Process
 
 @admin.register(Process)
 class ProcessAdmin(ConnectedPages):
+    instance_lookup = ""
     list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error", "set_aside_count")
     list_display_links = ("command",)
     fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops", "shown_set_aside")

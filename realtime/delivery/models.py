@@ -12,6 +12,7 @@ from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from instances.access.staff import sees_all_instances, within_limit
 from instances.fields import EncryptedField, JsonField, PlainField
 from instances.models import Subscription
 from instances.outbound.webhook_urls import masked_url
@@ -91,6 +92,10 @@ class DueEndpoint(NamedTuple):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def pending(self) -> DeliveryQuerySet:
         return self.filter(state=State.PENDING)
+
+    def visible_to(self, user: Any) -> DeliveryQuerySet:
+        """Deliveries of the instances that a staff user may see; those to the operator's URLs only if he sees all."""
+        return self if sees_all_instances(user) else within_limit(user, self.filter(is_operators=False), "instance_id")
 
     def due(
         self, limit: int, excluding: Sequence[int] = (), excluding_instances: Sequence[Any] = ()

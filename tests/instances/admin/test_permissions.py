@@ -79,7 +79,7 @@ def test_showing_a_token_is_logged_without_the_token(admin_client, instance):
     assert instance.token.reveal() in response.content.decode()
     assert "no-store" in response["Cache-Control"]
     entry = LogEntry.objects.get()
-    assert (entry.object_repr, entry.change_message) == ("loja centro", "Viewed the token.")
+    assert (entry.object_repr, entry.change_message) == ("loja centro", "Showed the token.")
 
 
 BUTTONS = [("token", Instance), ("revoke", ApiKey)]
