@@ -1,6 +1,6 @@
 """The catalogue of event types: each stands here with all that is known of it, and nowhere else.
 
-A new type is a member here, and the line that announces it.
+A new type is a member here, and the line that announces it. The schemas of Evolution API's types are in `schemas`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,21 @@ from typing import Any
 
 from django.db.models import TextChoices
 
+from instances.events import schemas
+from instances.events.emitters import (
+    CLOUD_API,
+    CONNECTION,
+    CREATION,
+    DELETION,
+    DELIVERIES,
+    EVOLUTION_CHANNEL,
+    LOGOUT,
+    PUBLISHING,
+    SENDING,
+    Emitter,
+)
 from instances.events.example import ANA, GROUP, Example
+from instances.events.json_schema import Schema
 from instances.events.scrubbing import Scrubber, scrub_messages, scrub_protocol, scrub_state
 
 Sample = Callable[[Example], Any]
@@ -20,16 +34,21 @@ def _type(
     value: str,
     description: str,
     sample: Sample,
+    schema: Schema,
+    emitters: tuple[Emitter, ...] = (),
     scrubber: Scrubber = scrub_state,
     is_subscribable: bool = True,
     is_publishable: bool = True,
 ) -> tuple[Any, ...]:
     """Return a member of EventType; Django takes the last text of a tuple for the label.
 
-    `sample` returns made-up `data` for test events, `scrubber` removes secrets from the data of real ones. Types that
-    report this server's own state are not publishable.
+    `sample` returns made-up `data` for test events, `schema` is that of all `data`, `emitters` are those besides
+    engines that publish it, `scrubber` removes secrets from the data of real events. Types that report this server's
+    own state are not publishable.
     """
-    return value, sample, scrubber, is_subscribable, is_subscribable and is_publishable, description
+    is_publishable = is_subscribable and is_publishable
+    emitters += (PUBLISHING,) if is_publishable else ()
+    return value, sample, schema, emitters, scrubber, is_subscribable, is_publishable, description
 
 
 class EventType(TextChoices):
@@ -42,26 +61,42 @@ class EventType(TextChoices):
     is_subscribable: bool
     #: True if a client may publish events of this type; the other types report this server's own state.
     is_publishable: bool
+    #: The JSON Schema of `data`. What engines publish is passed on as it is: then it says what they should send.
+    schema: Schema
+    #: What makes events of this type; nothing does for those that Evolution API declares and never emits.
+    emitters: tuple[Emitter, ...]
     _sample: Sample
     _scrubber: Scrubber
 
     def __new__(cls, value: str, *details: Any) -> EventType:
         member = str.__new__(cls, value)
         member._value_ = value
-        member._sample, member._scrubber, member.is_subscribable, member.is_publishable = details
+        member._sample, member.schema, member.emitters, member._scrubber = details[:4]
+        member.is_subscribable, member.is_publishable = details[4:]
         return member
 
     APPLICATION_STARTUP = _type(
         "application.startup",
         "The server has started.",
         lambda example: {"message": "Application startup", "mode": "server"},
+        schemas.STARTUP,
         is_publishable=False,
     )
     INSTANCE_CREATE = _type(
-        "instance.create", "The instance was created.", lambda example: example.identity, is_publishable=False
+        "instance.create",
+        "The instance was created.",
+        lambda example: example.identity,
+        schemas.IDENTITY,
+        (CREATION,),
+        is_publishable=False,
     )
     INSTANCE_DELETE = _type(
-        "instance.delete", "The instance was deleted.", lambda example: example.identity, is_publishable=False
+        "instance.delete",
+        "The instance was deleted.",
+        lambda example: example.identity,
+        schemas.IDENTITY,
+        (DELETION,),
+        is_publishable=False,
     )
     QRCODE_UPDATED = _type(
         "qrcode.updated",
@@ -69,33 +104,50 @@ class EventType(TextChoices):
         lambda example: {
             "qrcode": {"instance": example.name, "pairingCode": None, "code": "2@a-test,a-test", "base64": ""}
         },
+        schemas.QRCODE,
     )
     CONNECTION_UPDATE = _type(
         "connection.update",
         "The connection to WhatsApp has another state: open, connecting or close.",
         lambda example: {"instance": example.name, "state": "open", "statusReason": 200},
+        schemas.CONNECTION,
+        (CONNECTION,),
     )
     STATUS_INSTANCE = _type(
         "status.instance",
         "The connection was closed, with the reason.",
-        lambda example: {"instance": example.name, "status": "closed", "disconnectionReasonCode": 401},
+        lambda example: {
+            "instance": example.name,
+            "status": "closed",
+            "disconnectionAt": f"{example.at:%Y-%m-%dT%H:%M:%S}.000Z",
+            "disconnectionReasonCode": 401,
+            "disconnectionObject": None,
+        },
+        schemas.CLOSED,
+        (LOGOUT,),
     )
     MESSAGES_SET = _type(
         "messages.set",
         "Messages of before the pairing were loaded.",
         lambda example: [example.message, example.sent_message],
+        schemas.HISTORY,
+        (CLOUD_API,),
         scrub_messages,
     )
     MESSAGES_UPSERT = _type(
         "messages.upsert",
         "A message was received, or sent from the phone itself.",
         lambda example: example.message,
+        schemas.MESSAGE,
+        (CLOUD_API, EVOLUTION_CHANNEL),
         scrub_messages,
     )
     MESSAGES_EDITED = _type(
         "messages.edited",
         "A message was edited.",
         lambda example: example.edit(example.key, "Olá, e na zona sul?"),
+        schemas.EDIT,
+        (CLOUD_API,),
         scrub_protocol,
     )
     MESSAGES_UPDATE = _type(
@@ -109,54 +161,97 @@ class EventType(TextChoices):
             **example.own,
             "messageId": "1",
         },
+        schemas.STATUSES,
+        (CLOUD_API,),
         scrub_messages,
     )
     MESSAGES_DELETE = _type(
-        "messages.delete", "A message was deleted for everyone.", lambda example: example.key, scrub_messages
+        "messages.delete",
+        "A message was deleted for everyone.",
+        lambda example: example.key,
+        schemas.DELETED,
+        (CLOUD_API,),
+        scrub_messages,
     )
     SEND_MESSAGE = _type(
-        "send.message", "A message was sent by this API.", lambda example: example.sent_message, scrub_messages
+        "send.message",
+        "A message was sent by this API.",
+        lambda example: example.sent_message,
+        schemas.MESSAGE,
+        (SENDING,),
+        scrub_messages,
     )
     SEND_MESSAGE_UPDATE = _type(
         "send.message.update",
         "A message that this API had sent was edited.",
         lambda example: example.edit(example.sent_key, "Até as 18h!"),
+        schemas.EDIT,
+        (),
         scrub_protocol,
     )
     CONTACTS_SET = _type(
-        "contacts.set", "The contacts of before the pairing were loaded.", lambda example: [example.contact]
+        "contacts.set",
+        "The contacts of before the pairing were loaded.",
+        lambda example: [example.contact],
+        schemas.CONTACT_LIST,
     )
-    CONTACTS_UPSERT = _type("contacts.upsert", "A contact is new.", lambda example: [example.contact])
+    CONTACTS_UPSERT = _type(
+        "contacts.upsert",
+        "A contact is new.",
+        lambda example: [example.contact],
+        schemas.CONTACTS,
+        (CLOUD_API, EVOLUTION_CHANNEL),
+    )
     CONTACTS_UPDATE = _type(
-        "contacts.update", "A contact has another name or picture.", lambda example: [example.contact]
+        "contacts.update",
+        "A contact has another name or picture.",
+        lambda example: [example.contact],
+        schemas.CONTACTS,
+        (CLOUD_API, EVOLUTION_CHANNEL),
     )
     PRESENCE_UPDATE = _type(
         "presence.update",
         "Somebody is typing, recording, online or away.",
         lambda example: {"id": ANA, "presences": {ANA: {"lastKnownPresence": "composing"}}},
+        schemas.PRESENCE,
     )
-    CHATS_SET = _type("chats.set", "The chats of before the pairing were loaded.", lambda example: [example.chat])
-    CHATS_UPDATE = _type("chats.update", "A chat has changed.", lambda example: [{"remoteJid": ANA} | example.own])
+    CHATS_SET = _type(
+        "chats.set", "The chats of before the pairing were loaded.", lambda example: [example.chat], schemas.CHAT_LIST
+    )
+    CHATS_UPDATE = _type(
+        "chats.update",
+        "A chat has changed.",
+        lambda example: [{"remoteJid": ANA} | example.own],
+        schemas.CHATS,
+        (EVOLUTION_CHANNEL,),
+    )
     CHATS_UPSERT = _type(
-        "chats.upsert", "A chat is new, or has new messages.", lambda example: [example.chat | {"unreadMessages": 1}]
+        "chats.upsert",
+        "A chat is new, or has new messages.",
+        lambda example: [example.chat | {"unreadMessages": 1}],
+        schemas.CHATS,
+        (EVOLUTION_CHANNEL,),
     )
-    CHATS_DELETE = _type("chats.delete", "A chat was deleted.", lambda example: [ANA])
+    CHATS_DELETE = _type("chats.delete", "A chat was deleted.", lambda example: [ANA], schemas.DELETED_CHATS)
     GROUPS_UPSERT = _type(
         "groups.upsert",
         "The instance is in a new group.",
         lambda example: [
             {"id": GROUP, "subject": "Equipe Vendas", "owner": ANA, "size": 1, "participants": [example.member]}
         ],
+        schemas.GROUPS,
     )
     GROUPS_UPDATE = _type(
         "groups.update",
         "A group has another name, description or setting. Subscriptions may spell it GROUP_UPDATE, too.",
         lambda example: [{"id": GROUP, "subject": "Equipe Vendas", "author": ANA}],
+        schemas.CHANGED_GROUPS,
     )
     GROUP_PARTICIPANTS_UPDATE = _type(
         "group-participants.update",
         "Members of a group were added, removed, promoted or demoted.",
         lambda example: {"id": GROUP, "author": ANA, "participants": [example.member], "action": "add"},
+        schemas.PARTICIPANTS,
     )
     CALL = _type(
         "call",
@@ -171,6 +266,8 @@ class EventType(TextChoices):
             "isVideo": False,
             "isGroup": False,
         },
+        schemas.CALL,
+        (CLOUD_API,),
     )
     TYPEBOT_START = _type(
         "typebot.start",
@@ -182,11 +279,13 @@ class EventType(TextChoices):
             "variables": [],
             "sessionId": "1",
         },
+        schemas.TYPEBOT_START,
     )
     TYPEBOT_CHANGE_STATUS = _type(
         "typebot.change-status",
         "A Typebot session was opened, paused or closed.",
         lambda example: {"remoteJid": ANA, "status": "opened"},
+        schemas.TYPEBOT_STATUS,
     )
     LABELS_EDIT = _type(
         "labels.edit",
@@ -199,48 +298,66 @@ class EventType(TextChoices):
             "predefinedId": "3",
             "instance": example.name,
         },
+        schemas.LABEL,
     )
     LABELS_ASSOCIATION = _type(
         "labels.association",
         "A label was put on a chat, or taken off.",
         lambda example: {"instance": example.name, "type": "add", "chatId": ANA, "labelId": "5"},
+        schemas.LABELED,
     )
     CREDS_UPDATE = _type(
         "creds.update",
         "The keys of a session have changed: internal to engines, and sent to nobody.",
         lambda example: {},
+        schemas.CREDENTIALS,
         is_subscribable=False,
     )
     MESSAGING_HISTORY_SET = _type(
         "messaging-history.set",
         "The phone has sent a part of its history.",
         lambda example: {"messageCount": 120, "chatCount": 9, "contactCount": 14, "progress": 100},
+        schemas.HISTORY_PART,
     )
     REMOVE_INSTANCE = _type(
         "remove.instance",
         "The instance was deleted; no event comes after it.",
         lambda example: None,
+        schemas.NOTHING,
+        (DELETION,),
         is_publishable=False,
     )
-    LOGOUT_INSTANCE = _type("logout.instance", "The instance was logged out of WhatsApp.", lambda example: None)
+    LOGOUT_INSTANCE = _type(
+        "logout.instance", "The instance was logged out of WhatsApp.", lambda example: None, schemas.NOTHING, (LOGOUT,)
+    )
 
     # Not in Evolution API
 
     BUSINESS_UPDATE = _type(
         "business.update",
         "Ours: any other change of the business account, as Meta reported it.",
-        lambda example: {"field": "account_update", "value": {"event": "VERIFIED_ACCOUNT"}},
+        lambda example: {
+            "field": "account_update",
+            "value": {"event": "VERIFIED_ACCOUNT"},
+            "businessId": "102290129340398",
+        },
+        schemas.BUSINESS,
+        (CLOUD_API,),
     )
     ENDPOINT_DISABLED = _type(
         "endpoint.disabled",
         "Ours: a webhook or another endpoint was disabled, because it was gone or had failed for days.",
         lambda example: {"endpoint": 1, "transport": "webhook", "reason": "It answered 410 Gone"},
+        schemas.ENDPOINT_DISABLED,
+        (DELIVERIES,),
         is_publishable=False,
     )
     DELIVERIES_DROPPED = _type(
         "deliveries.dropped",
         "Ours: deliveries were not enqueued, because too many are pending or their transport is off.",
         lambda example: {"reason": "100,000 deliveries of this instance are pending, of 100,000 at most"},
+        schemas.DROPPED,
+        (DELIVERIES,),
         is_publishable=False,
     )
 

@@ -20,6 +20,7 @@ EVENT_TYPE = """
         "order.placed",
         "Ours: a customer has placed an order.",
         lambda example: {"remoteJid": ANA, "total": 42, "token": "removed"},
+        {"type": "object", "properties": {"total": {"type": "integer", "description": "The sum."}}},
     )
 """
 CATALOGUE = "instances/events/types.py"

@@ -1,5 +1,6 @@
 """The event types: Evolution API's names, subscriptions to them, and secrets that are removed from their data."""
 
+import jsonschema_rs
 import pytest
 
 from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventType
@@ -154,3 +155,24 @@ def test_the_page_of_the_events_is_the_catalogue():
 def test_every_event_type_has_a_description_and_a_sample_without_secrets(event):
     assert event.label.endswith(".")
     assert event.scrub(event.sample(EXAMPLE)) == event.sample(EXAMPLE)
+
+
+@pytest.mark.parametrize("event", EventType)
+def test_the_sample_of_an_event_is_as_its_schema_says(event):
+    validator = jsonschema_rs.validator_for(event.schema, validate_formats=True)
+    assert [error.message for error in validator.iter_errors(event.sample(EXAMPLE))] == []
+
+
+@pytest.mark.parametrize("event", EventType)
+def test_every_member_of_a_schema_has_a_description(event):
+    def undescribed(schema, path):
+        if isinstance(schema, list):
+            return [found for part in schema for found in undescribed(part, path)]
+        names = schema.get("properties", {})
+        missing = [f"{path}.{name}" for name, member in names.items() if not member.get("description")]
+        parts = [(name, member) for name, member in names.items()] + [
+            (key, schema[key]) for key in ("items", "anyOf", "additionalProperties") if schema.get(key)
+        ]
+        return missing + [found for name, part in parts for found in undescribed(part, f"{path}.{name}")]
+
+    assert undescribed(event.schema, event.value) == []
