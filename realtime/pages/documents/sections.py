@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from realtime.pages.documents import files
+from realtime.pages.documents import events, files, rest
 from realtime.pages.documents.navigation import Section
 
 #: A new section is a line here.
-SECTIONS: tuple[Section, ...] = (files.SECTION,)
+SECTIONS: tuple[Section, ...] = (events.SECTION, rest.SECTION, files.SECTION)

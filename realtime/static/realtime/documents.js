@@ -2,8 +2,16 @@
 
 const MOST_FOUND = 30;
 
-function foldContents() {
-  if (matchMedia("(max-width: 56rem)").matches) document.getElementById("contents").open = false;
+/** Fold the contents where they would push the text down; elsewhere, scroll them to the current page. */
+function arrangeContents() {
+  const contents = document.getElementById("contents");
+  if (matchMedia("(max-width: 56rem)").matches) {
+    contents.open = false;
+    return;
+  }
+  const frame = contents.closest(".contents");
+  const current = contents.querySelector("[aria-current]");
+  if (current) frame.scrollTop = current.offsetTop - frame.offsetTop - frame.clientHeight / 2;
 }
 
 /** Put a button into each block of code that copies its text. */
@@ -95,7 +103,7 @@ function setUpSearch() {
   });
 }
 
-foldContents();
+arrangeContents();
 addCopyButtons();
 openTarget();
 addEventListener("hashchange", openTarget);

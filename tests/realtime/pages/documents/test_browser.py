@@ -1,0 +1,31 @@
+"""The documents in Chromium."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.page_checks import check_page
+
+pytest_plugins = ("tests.browser",)
+
+
+@pytest.mark.any_database
+def test_documents_are_found_read_and_copied(page, server):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for path in ("/docs/", "/docs/events/", "/docs/events/messages.upsert", "/docs/rest/", "/docs/rest/webhook"):
+        page.goto(path)
+        check_page(page)
+
+    page.keyboard.press("/")
+    page.get_by_label("Search the documents").fill("sendtext")
+    page.get_by_role("link", name="POST /message/sendText/{name}").click()
+    page.wait_for_url("**/docs/rest/message#SendText")
+
+    page.goto("/docs/events/call#transports")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").first.click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith('{\n  "event": "call"') or '"$schema"' in copied
+
+    assert {url for url in asked if not url.startswith(server.url)} == set()
