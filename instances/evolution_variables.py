@@ -49,7 +49,7 @@ VARIABLES = (
         "SERVER_TYPE SSL_CONF_PRIVKEY SSL_CONF_FULLCHAIN", "A proxy in front has the certificate: [proxies](proxies.md)"
     ),
     _used("SERVER_DISABLE_MANAGER", "There is no dashboard anyway unless `EVOLUTION_MANAGER_DIR` is set"),
-    _unused("SERVER_DISABLE_DOCS", "There are no pages of documentation; `/openapi.json` is public"),
+    _unused("SERVER_DISABLE_DOCS", "`/docs/` and `/openapi.json` are public, and have nothing of an instance"),
     _unused("SERVER_NAME", "Nothing shows it"),
     _unused("TELEMETRY_ENABLED TELEMETRY_URL SENTRY_DSN", _NOBODY_IS_TOLD),
     _unused(
