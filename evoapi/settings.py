@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from evoapi import database_url
 from evoapi.private_files import SQLITE_SUFFIXES, make_private
 from evoapi.secrets import SecretsFile, token
+from evoapi.unfold import UNFOLD as UNFOLD
 from evoapi.variables import Variables
 from instances import bounds
 from instances.bounds.bound import ERRORS, TABLE
@@ -80,9 +81,9 @@ SECURE_HSTS_SECONDS = VARIABLES.whole(
 #: The end of each Content-Security-Policy.
 _CSP_END = "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 #: Content-Security-Policies by the beginning of the path: pages load scripts and styles as files, and nothing from
-#: elsewhere.
+#: elsewhere. The admin's Alpine evaluates the expressions in its attributes.
 CONTENT_SECURITY_POLICIES = {
-    "/admin/": f"default-src 'self'; img-src 'self' data:; {_CSP_END}",
+    "/admin/": f"default-src 'self'; script-src 'self' 'unsafe-eval'; img-src 'self' data:; {_CSP_END}",
     "/console/": f"default-src 'self'; {_CSP_END}",
     "/docs/": f"default-src 'self'; {_CSP_END}",
 }
@@ -404,7 +405,8 @@ INSTALLED_APPS = [
     "instances",
     "realtime",  # before staticfiles, whose runserver it overrides
     "corsheaders",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # before the admin, whose templates it overrides
+    "evoapi.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -456,6 +458,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 STATIC_ROOT = DATA_DIR / "static"
 
 REST_FRAMEWORK = {

@@ -1,16 +1,11 @@
 """Admin pages of instances, API keys, subscriptions, messages, contacts, chats, users and groups."""
 
-from django.contrib import admin
-
 from instances.admin.api_key import ApiKeyAdmin
 from instances.admin.base import ReadOnlyAdmin, admin_url, format_time, pretty_json
 from instances.admin.instance import InstanceAdmin
 from instances.admin.stored import ChatAdmin, ContactAdmin, MessageAdmin
 from instances.admin.subscription import SubscriptionAdmin
 from instances.admin.user import LimitedGroupAdmin, LimitedUserAdmin
-
-admin.site.site_header = admin.site.site_title = "evoapi"
-admin.site.index_title = "Administration"
 
 __all__ = [
     "ApiKeyAdmin",

@@ -17,6 +17,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.timezone import localtime
+from unfold.admin import ModelAdmin
 
 from instances.access.staff import visible_instances
 from instances.admin.limits import WithinLimit
@@ -60,7 +61,7 @@ def admin_url(page: str, model: type[Model], *args: Any, **query: Any) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args, query=query)
 
 
-class ClosedAdmin(WithinLimit, admin.ModelAdmin):
+class ClosedAdmin(WithinLimit, ModelAdmin):
     """Base class of pages whose lists cannot be filtered, in the query, by what they do not show.
 
     Django lets a query string look up any column: ?token__startswith=… would find out a secret letter by letter.
@@ -68,6 +69,7 @@ class ClosedAdmin(WithinLimit, admin.ModelAdmin):
 
     #: Names of further columns that hold more than is shown.
     hidden_columns: tuple[str, ...] = ()
+    list_filter_sheet = False  # beside the list, where there is room
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         name = lookup.partition("__")[0]

@@ -8,9 +8,15 @@ from typing import Any
 
 import orjson
 from django import forms
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminPasswordWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from instances.access.rights import RIGHTS
 from instances.admin import transport_fields
@@ -34,7 +40,7 @@ class UrlField(forms.CharField):
     """The URL of a webhook; the form checks its host."""
 
     def __init__(self, **options: Any) -> None:
-        widget = AdminTextInputWidget(attrs={"inputmode": "url", "placeholder": "https://", "class": "vLargeTextField"})
+        widget = UnfoldAdminTextInputWidget({"inputmode": "url", "placeholder": "https://"})
         super().__init__(label="URL", required=False, max_length=2048, widget=widget, **options)
 
 
@@ -79,7 +85,9 @@ def _integration_choices() -> list[tuple[str, str]]:
 
 class NewInstanceForm(NumberForm):
     integration = forms.ChoiceField(
-        choices=_integration_choices, initial=Instance._meta.get_field("integration").default
+        choices=_integration_choices,
+        initial=Instance._meta.get_field("integration").default,
+        widget=UnfoldAdminSelectWidget,
     )
     #: A field besides the model's `token`, whose value no form may show.
     own_token = forms.CharField(
@@ -87,7 +95,7 @@ class NewInstanceForm(NumberForm):
         required=False,
         max_length=4096,
         # a PasswordInput is not filled in again when another field has an error
-        widget=forms.PasswordInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+        widget=UnfoldAdminPasswordWidget({"autocomplete": "off"}),
         help_text="The instance's own key. Empty: it is generated.",
     )
 
@@ -136,7 +144,7 @@ class InstanceForm(NumberForm):
     class Meta:
         model = Instance
         fields = ("number", "business_id", "owner_jid", "profile_name", "profile_pic_url", "connection_state")
-        widgets = {"profile_pic_url": AdminTextInputWidget}
+        widgets = {"profile_pic_url": UnfoldAdminTextInputWidget}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -168,7 +176,7 @@ SCOPES = {scope: right.meaning for scope, right in RIGHTS.items()}
 class ApiKeyForm(forms.ModelForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, f"{scope}: {meaning}") for scope, meaning in SCOPES.items()],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
     #: Scopes that the user has, and so can give.
     offered_scopes: frozenset[str] = frozenset()
@@ -196,7 +204,7 @@ class ApiKeyForm(forms.ModelForm):
             self.add_error("instances", "Choose the instances that this key gives access to, or all instances.")
 
 
-class EventCheckboxes(forms.CheckboxSelectMultiple):
+class EventCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
     """Checkboxes of event types, with their descriptions as tooltips."""
 
     def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -221,6 +229,7 @@ class SubscriptionForm(forms.ModelForm):
         choices=_transport_choices,
         required=False,
         initial=Subscription.WEBSOCKET,
+        widget=UnfoldAdminSelectWidget,
     )
     events = forms.MultipleChoiceField(
         choices=[(name, name) for name in SUBSCRIBABLE],
@@ -230,23 +239,32 @@ class SubscriptionForm(forms.ModelForm):
     )
     url = UrlField(help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS.")
     by_events = forms.BooleanField(
-        label="By events", required=False, help_text="Append the event type to the URL: …/messages-upsert."
+        label="By events",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Append the event type to the URL: …/messages-upsert.",
     )
     base64 = forms.BooleanField(
-        label="Base64", required=False, help_text="Media wanted inside the event. No event has any yet."
+        label="Base64",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Media wanted inside the event. No event has any yet.",
     )
     ordered = forms.BooleanField(
-        required=False, help_text="Send an event only when all earlier events are delivered or given up. Slower."
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Send an event only when all earlier events are delivered or given up. Slower.",
     )
     follow_redirects = forms.BooleanField(
         required=False,
+        widget=UnfoldBooleanSwitchWidget,
         help_text="Follow a 302 or 303 once, by GET without headers and body; a 2xx there counts. Such as Google Apps "
         "Script answers.",
     )
     headers = forms.CharField(
         required=False,
         max_length=64 * 1024,
-        widget=WriteOnly(attrs={"class": "vLargeTextField", "rows": 3, "autocomplete": "off", "spellcheck": "false"}),
+        widget=WriteOnly({"rows": 3}),
         help_text="A JSON object that replaces the stored headers, whose values are not shown. Empty: keep the stored "
         "headers, unless the URL leads to another host. {}: remove them. jwt_key is not sent; it signs a token for "
         "Authorization.",

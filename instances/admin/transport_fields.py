@@ -6,8 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminIntegerFieldWidget, AdminTextInputWidget
 from rest_framework import serializers
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from instances.api.fields import Flag
 from instances.api.transports import TransportSettings, apply_options, declared_transports
@@ -17,8 +23,11 @@ from instances.models import Subscription
 KEPT = "Empty: keep the stored one, unless another option changes."
 
 
-class WriteOnly(forms.Textarea):
+class WriteOnly(UnfoldAdminTextareaWidget):
     """A text area whose value is never rendered, not even when another field has an error."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__({"rows": 1, "autocomplete": "off", "spellcheck": "false"} | (attrs or {}))
 
     def format_value(self, value: Any) -> str:
         return ""
@@ -43,16 +52,15 @@ def _form_field(option: str, field: serializers.Field) -> forms.Field:
     if field.default is not serializers.empty:
         shown["initial"] = field.default
     if field.write_only:
-        widget = WriteOnly(attrs={"class": "vLargeTextField", "rows": 1, "autocomplete": "off", "spellcheck": "false"})
         shown["help_text"] = f"{shown['help_text']} {KEPT}".strip()
-        return forms.CharField(widget=widget, strip=False, **shown)
+        return forms.CharField(widget=WriteOnly, strip=False, **shown)
     if isinstance(field, Flag | serializers.BooleanField):
-        return forms.BooleanField(**shown)
+        return forms.BooleanField(widget=UnfoldBooleanSwitchWidget, **shown)
     if isinstance(field, serializers.ChoiceField):
-        return forms.ChoiceField(choices=[("", "-"), *field.choices.items()], **shown)
+        return forms.ChoiceField(choices=[("", "-"), *field.choices.items()], widget=UnfoldAdminSelectWidget, **shown)
     if isinstance(field, serializers.IntegerField):
-        return forms.IntegerField(widget=AdminIntegerFieldWidget, **shown)
-    return forms.CharField(widget=AdminTextInputWidget(attrs={"class": "vLargeTextField"}), **shown)
+        return forms.IntegerField(widget=UnfoldAdminIntegerFieldWidget, **shown)
+    return forms.CharField(widget=UnfoldAdminTextInputWidget, **shown)
 
 
 def initial(endpoint: Subscription) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin, StackedInline
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from instances.access.rights import ROLES, role_of
 from instances.access.staff import may_manage_users, role_permissions
@@ -30,7 +32,7 @@ def own_permissions(user: Any) -> QuerySet[Permission]:
     return Permission.objects.filter(Q(user=user) | Q(group__user=user) | by_role).distinct()
 
 
-class WithinOwnPermissions(admin.ModelAdmin):
+class WithinOwnPermissions(ModelAdmin):
     """Pages on which a user who is no superuser gives his own permissions alone, and changes what has no others.
 
     They are closed to users who are limited to some instances and to viewers.
@@ -98,7 +100,7 @@ class StaffRoleForm(forms.ModelForm):
             field.help_text = "It adds its permissions to those above: docs/rights.md has the table."
 
 
-class StaffRoleInline(admin.StackedInline):
+class StaffRoleInline(StackedInline):
     """The role on the page of a user. Who may change the user may change his role."""
 
     model = StaffRole
@@ -138,6 +140,9 @@ def has_role(user: Any, role: str) -> bool:
 class LimitedUserAdmin(WithinOwnPermissions, UserAdmin):
     list_select_related = ("staff_role",)
     inlines = (StaffRoleInline,)
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
 
     def permissions_of(self, obj: Any) -> QuerySet[Permission]:
         return own_permissions(obj)

@@ -19,6 +19,7 @@ class BoundedPaginator(Paginator):
     """Count up to MAX rows: counting millions takes longer than showing a page."""
 
     MAX = 10_000
+    template_name = "admin/bounded_pagination.html"
 
     @cached_property
     def count(self) -> int:
@@ -32,6 +33,11 @@ class BoundedPaginator(Paginator):
     @property
     def is_truncated(self) -> bool:
         return self._found > self.MAX
+
+    @property
+    def total(self) -> str:
+        """Return the count in words."""
+        return f"more than {self.MAX:,}" if self.is_truncated else f"{self.count:,}"
 
 
 class LongListAdmin(ReadOnlyAdmin):

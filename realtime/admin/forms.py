@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from instances.access.staff import sees_all_instances, visible_instances
 from instances.admin.base import InstanceSelect
@@ -20,12 +26,21 @@ from realtime.delivery.models import Delivery, DeliveryQuerySet, State
 from realtime.delivery.resend import TargetOverride, in_range
 
 
+class MomentWidget(UnfoldAdminTextInputWidget):
+    """The browser's own picker of a date and a time."""
+
+    def __init__(self) -> None:
+        super().__init__({"type": "datetime-local", "step": "1"})
+
+    def format_value(self, value: Any) -> Any:
+        return value.strftime("%Y-%m-%dT%H:%M:%S") if isinstance(value, datetime) else value
+
+
 class MomentField(forms.DateTimeField):
     """A date and time in UTC, with the browser's own picker."""
 
     def __init__(self, **kwargs: Any) -> None:
-        widget = forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S")
-        super().__init__(required=False, widget=widget, **kwargs)
+        super().__init__(required=False, widget=MomentWidget, **kwargs)
 
 
 class TargetOverrideForm(forms.Form):
@@ -34,7 +49,7 @@ class TargetOverrideForm(forms.Form):
     url = UrlField(help_text="Empty: send to their endpoints. Another URL gets none of the endpoints' headers.")
     secret = forms.CharField(
         required=False,
-        widget=WriteOnly(attrs={"rows": 1, "class": "vLargeTextField", "autocomplete": "off", "spellcheck": "false"}),
+        widget=WriteOnly,
         help_text="Signs the deliveries to another URL: whsec_ and base64, as in Standard Webhooks.",
     )
 
@@ -103,13 +118,14 @@ class RangeForm(TargetOverrideForm):
     state = forms.MultipleChoiceField(
         choices=State.choices,
         initial=[State.DEAD],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="Deliveries that were sent again already are left out. Pending ones are sent now instead of later.",
     )
     endpoint = forms.IntegerField(
         required=False,
         min_value=-(2**63),
         max_value=2**63 - 1,
+        widget=UnfoldAdminIntegerFieldWidget,
         help_text="The number in the URL of its page. Empty: all endpoints of the instance.",
     )
 

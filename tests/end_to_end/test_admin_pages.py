@@ -34,7 +34,7 @@ def test_every_page_keeps_to_the_policy(admin_page, server):
     seen, waiting = {kind(admin_page.url)}, [admin_page.url]
     while waiting:
         admin_page.goto(waiting.pop())
-        links = admin_page.eval_on_selector_all("#container a[href]", "links => links.map(link => link.href)")
+        links = admin_page.eval_on_selector_all("#page a[href]", "links => links.map(link => link.href)")
         for link in links:
             if "/admin/" in link and not re.search("/auth/|/history/", link) and kind(link) not in seen:
                 seen.add(kind(link))
@@ -46,4 +46,5 @@ def test_styles_of_the_pages_apply(admin_page, server):
     instance = server.create()
     admin_page.goto(at("change", Instance, instance.id))
     button = admin_page.get_by_role("button", name="Show token")
-    expect(button).to_have_css("border-radius", "15px")
+    expect(button).to_have_css("font-weight", "500")
+    expect(admin_page.locator("a.addlink")).to_have_css("background-color", "rgb(15, 118, 110)")

@@ -2,7 +2,7 @@
 (() => {
   let chosen = null;
   try {
-    chosen = JSON.parse(localStorage.getItem("_x_adminTheme"));
+    chosen = JSON.parse(localStorage.getItem("adminTheme"));
   } catch { /* storage is off, or holds something else */ }
   if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
 })();

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.urls import reverse
 
 from instances.events import EventType
@@ -20,6 +22,12 @@ def errors_of(response):
     """Return all errors of the form."""
     assert response.status_code == 200
     return " ".join(text for texts in response.context["adminform"].form.errors.values() for text in texts)
+
+
+def cells(response, column):
+    """Return the contents of a column of a list, as HTML."""
+    cell = rf'<t[dh] class="field-{column} [^"]*" data-label="[^"]*">(.*?)</t[dh]>'
+    return re.findall(cell, response.content.decode(), re.DOTALL)
 
 
 def fill(instance, wa_id="wa-1", content=None, **fields):
