@@ -8,6 +8,9 @@ change it.
 from __future__ import annotations
 
 from instances.bounds.bound import Holder, bound
+from instances.bounds.console import CONSOLE_DELIVERIES as CONSOLE_DELIVERIES
+from instances.bounds.console import CONSOLE_EVENTS as CONSOLE_EVENTS
+from instances.bounds.console import CONSOLE_NAMESPACES as CONSOLE_NAMESPACES
 from instances.bounds.reads import COUNTED_MESSAGES as COUNTED_MESSAGES
 from instances.bounds.reads import LAST_MESSAGE_BYTES as LAST_MESSAGE_BYTES
 from instances.bounds.reads import PAGE_BYTES as PAGE_BYTES

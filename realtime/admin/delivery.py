@@ -34,7 +34,7 @@ from realtime.api.responses import masked_body, masked_headers, readable_payload
 from realtime.delivery.bodies import Body
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import UNREADABLE, Attempt, Delivery, State, load_bodies
-from realtime.delivery.resend import ResendResult, send_again
+from realtime.delivery.resend import ResendResult, send_again, sendable
 from realtime.delivery.transports.base import off_reason, transports
 from realtime.log.models import Event
 
@@ -255,18 +255,16 @@ class DeliveryAdmin(LongListAdmin):
 
     def _send_again(self, request: HttpRequest, deliveries: list[Delivery]) -> None:
         """Send again those deliveries with a usable endpoint, pending ones at once."""
-        usable = endpoints_of({delivery.endpoint_id for delivery in deliveries})
-        usable = {pk: endpoint for pk, endpoint in usable.items() if not off_reason(endpoint.transport)}
-        sendable = [delivery for delivery in deliveries if delivery.endpoint_id in usable]
+        sent = sendable(deliveries)
         try:
             with transaction.atomic():
-                rows = Delivery.objects.filter(pk__in=[delivery.pk for delivery in sendable])
+                rows = Delivery.objects.filter(pk__in=[delivery.pk for delivery in sent])
                 resent = send_again(rows, RESENT, actor(request))
-                LogEntry.objects.log_actions(request.user.pk, sendable, CHANGE, "Sent again.")  # type: ignore[arg-type]
+                LogEntry.objects.log_actions(request.user.pk, sent, CHANGE, "Sent again.")  # type: ignore[arg-type]
         except ApiError as error:  # too many are pending
             self.message_user(request, f"Nothing was sent again. {error.detail}.", messages.ERROR)
             return
-        if skipped := sum(delivery.endpoint_id not in usable for delivery in deliveries):
+        if skipped := len(deliveries) - len(sent):
             text = f"Not sent, because the endpoint is off or deleted: {skipped}."
             self.message_user(request, text, messages.ERROR)
         self.message_user(request, f"{resent}.", _level(resent))

@@ -20,11 +20,11 @@ from instances.models import Instance, Subscription
 from realtime.delivery import backlog, wakeup
 from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.bodies import Body
-from realtime.delivery.enqueue import backlog_size, new_deliveries
+from realtime.delivery.enqueue import backlog_size, endpoints_of, new_deliveries
 from realtime.delivery.inline_bodies import share
 from realtime.delivery.models import Delivery, DeliveryQuerySet, FormerEndpoint, State
 from realtime.delivery.samples import sample
-from realtime.delivery.transports.base import Endpoint, global_endpoints, transports
+from realtime.delivery.transports.base import Endpoint, global_endpoints, off_reason, transports
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,13 @@ def send_again(
     if due + hastened:
         transaction.on_commit(wakeup.wake, robust=True)
     return ResendResult(copied, due + hastened, in_flight, has_more=limit in (copied, hastened))
+
+
+def sendable(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Return those of these deliveries whose endpoints there are, switched on, with a transport that is on."""
+    usable = endpoints_of({delivery.endpoint_id for delivery in deliveries})
+    usable = {pk: endpoint for pk, endpoint in usable.items() if not off_reason(endpoint.transport)}
+    return [delivery for delivery in deliveries if delivery.endpoint_id in usable]
 
 
 def resend(

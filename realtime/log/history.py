@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models.functions import Length
 
 from instances.bounds import FIND_BYTES
+from realtime.log.cursor import Cursor
 from realtime.log.models import Event, EventQuerySet
 from realtime.log.paging import readable_events
 from realtime.log.stream import Stream
@@ -58,3 +59,43 @@ def _first_fitting(events: EventQuerySet, limit: int) -> tuple[list[int], bool]:
             break
         seqs.append(seq)
     return seqs, len(seqs) < len(sizes)
+
+
+#: Rows of the log that are looked through for a page of all instances' events: sockets may receive few of them.
+LOOKED_THROUGH = 20_000
+
+
+@dataclass(frozen=True)
+class GlobalPage:
+    """Events of all instances, the oldest first."""
+
+    envelopes: list[bytes]
+    #: The row before which the events before these are found; None where there are none.
+    older: int | None
+
+
+def page_of_all(limit: int, upto: Cursor, before: int | None = None) -> GlobalPage:
+    """Return the last events for sockets up to a position in the order of all events; with `before`, below that row.
+
+    Events that cannot be read are left out.
+    """
+    rows = Event.objects.past(upto)
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
+    newest = rows.order_by("-pk").values_list("pk", flat=True).first()
+    if newest is None:
+        return GlobalPage([], None)
+    floor = newest - LOOKED_THROUGH
+    heard = rows.filter(pk__gt=floor, is_heard=True).order_by("-pk")
+    pks: list[int] = []
+    size = 0
+    for pk, length in heard.values_list("pk", Length("envelope"))[:limit]:
+        size += length
+        if pks and size > FIND_BYTES:
+            break
+        pks.append(pk)
+    is_end = len(pks) < limit and size <= FIND_BYTES  # all of these rows were looked through
+    oldest = floor + 1 if is_end else pks[-1]
+    has_older = Event.objects.filter(pk__lt=oldest).exists()
+    found = readable_events(Event.objects.filter(pk__in=pks).order_by("pk"))
+    return GlobalPage([bytes(event.envelope) for event in found], oldest if has_older else None)

@@ -1,0 +1,209 @@
+"""The page of an event: its envelope, its audience, and what became of each delivery."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from instances.bounds import CONSOLE_DELIVERIES, RESENT
+from instances.errors import ApiError, NotFound
+from instances.events import EventType
+from instances.models import Instance, Subscription
+from instances.outbound.webhook_urls import masked_url
+from realtime.api.explain import explain
+from realtime.api.responses import masked_body, masked_headers, readable_payload
+from realtime.delivery.models import Attempt, Delivery, State, load_bodies
+from realtime.delivery.payload import Payload
+from realtime.delivery.resend import send_again, sendable
+from realtime.envelope import event_id
+from realtime.log.models import Event
+from realtime.log.stream import Stream
+from realtime.pages.console.access import ConsoleRights, console_view, visible_instance
+from realtime.pages.console.curl import curl_command
+
+#: Bytes of a body that the page shows; all of it can be downloaded.
+MAX_SHOWN = 16 * 1024
+#: Attempts of one delivery that are shown, the last ones.
+MAX_ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class ShownDelivery:
+    """A delivery on the page."""
+
+    delivery: Delivery
+    #: None where the user may not see where it goes.
+    destination: str | None
+    attempts: list[Attempt]
+    headers: dict[str, str]
+    #: Bytes of the body, None for one that cannot be read.
+    size: int | None
+    #: The beginning of the body; empty for users who may not read it.
+    text: str
+    #: The command that repeats the request; empty where there is none.
+    curl: str
+
+    @property
+    def tone(self) -> str:
+        """The class of its state's colour."""
+        return {State.DELIVERED.value: "good", State.DEAD.value: "bad", State.DROPPED.value: "warn"}.get(
+            self.delivery.state, "soft"
+        )
+
+
+@require_GET
+@console_view
+def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference: str) -> HttpResponse:
+    """Show an event by its id, `<epoch>.<seq>`; a test event by its own."""
+    instance = visible_instance(request.user, name)
+    try:
+        explanation = explain(instance, reference, is_for_all=rights.sees_all)
+    except NotFound as error:
+        context = {"section": "console", "instance": instance, "problem": str(error.detail)}
+        return render(request, "pages/console/problem.html", context, status=404)
+    subject = explanation["event"]
+    event = Event.objects.filter(instance_id=instance.pk, seq=subject["seq"]).defer("envelope").first()
+    shown = _deliveries(instance, subject["id"], rights) if rights.sees_deliveries else []
+    may_see = request.user.has_perm
+    context = {
+        "section": "console",
+        "instance": instance,
+        "rights": rights,
+        "event": event,
+        "subject": subject,
+        "description": EventType(subject["event"]).label,
+        "explanation": explanation,
+        "shown_bytes": MAX_SHOWN,
+        "deliveries": shown[:CONSOLE_DELIVERIES],
+        "has_more": len(shown) > CONSOLE_DELIVERIES,
+        "is_pending": any(each.delivery.state == State.PENDING for each in shown),
+        **_neighbours(instance, subject["seq"]),
+        "admin_event": reverse("admin:realtime_event_change", args=[event.pk])
+        if event and may_see("realtime.view_event")
+        else None,
+    }
+    return render(request, "pages/console/event.html", context)
+
+
+def _neighbours(instance: Instance, seq: int) -> dict[str, str]:
+    """Return the ids of the events before and after one, where they are kept, as `previous` and `next`."""
+    stream = Stream.objects.state(instance.pk)
+    found = {"previous": seq - 1, "next": seq + 1}
+    kept = range(stream.first_seq, stream.last_seq + 1)
+    return {name: event_id(stream.epoch, each) for name, each in found.items() if seq and each in kept}
+
+
+def _deliveries(instance: Instance, reference: str, rights: ConsoleRights) -> list[ShownDelivery]:
+    """Return the deliveries of an event, the newest first: CONSOLE_DELIVERIES, and one more if there are others."""
+    rows = Delivery.objects.filter(instance_id=instance.pk, event_id=reference).order_by("-pk")
+    found = list(rows[: CONSOLE_DELIVERIES + 1])
+    attempts: dict[int, list[Attempt]] = defaultdict(list)
+    tries = Attempt.objects.filter(delivery__in=[delivery.pk for delivery in found]).order_by("-pk")
+    for attempt in tries[: CONSOLE_DELIVERIES * MAX_ATTEMPTS]:
+        if len(attempts[attempt.delivery_id]) < MAX_ATTEMPTS:
+            attempts[attempt.delivery_id].append(attempt)
+    endpoints = Subscription.objects.in_bulk([delivery.endpoint_id for delivery in found])
+    load_bodies(found)
+    return [
+        _shown(delivery, attempts[delivery.pk][::-1], endpoints.get(delivery.endpoint_id), rights) for delivery in found
+    ]
+
+
+def _shown(
+    delivery: Delivery, attempts: list[Attempt], endpoint: Subscription | None, rights: ConsoleRights
+) -> ShownDelivery:
+    payload = readable_payload(delivery)
+    is_shown = rights.sees_all or not delivery.is_operators
+    is_webhook = delivery.transport == Subscription.WEBHOOK
+    headers = masked_headers(delivery, endpoint, payload) if is_webhook and is_shown else {}
+    curl, text = "", ""
+    if payload is not None and is_shown and rights.sees_content:
+        masked = masked_body(bytes(payload))
+        text = masked[:MAX_SHOWN].decode(errors="replace")
+        if is_webhook:
+            curl = curl_command(delivery, endpoint, Payload(masked), _is_signed(delivery, endpoint))
+    return ShownDelivery(
+        delivery=delivery,
+        destination=masked_url(delivery.destination) if is_shown else None,
+        attempts=attempts,
+        headers=headers,
+        size=len(payload) if payload is not None else None,
+        text=text,
+        curl=curl,
+    )
+
+
+def _is_signed(delivery: Delivery, endpoint: Subscription | None) -> bool:
+    if delivery.endpoint_id == 0:
+        return bool(settings.WEBHOOK_GLOBAL_SECRET)
+    return bool(endpoint and endpoint.shown_secret("signing", []))
+
+
+@require_GET
+@console_view
+def envelope(request: HttpRequest, rights: ConsoleRights, name: str, reference: str) -> HttpResponse:
+    """Return the envelope of an event, byte for byte as its subscribers received it."""
+    if not rights.sees_content:
+        raise PermissionDenied
+    instance = visible_instance(request.user, name)
+    seq = reference.rpartition(".")[2]
+    event = Event.objects.filter(instance_id=instance.pk, seq=int(seq)).first() if seq.isdigit() else None
+    if event is None:
+        raise Http404
+    return HttpResponse(bytes(event.envelope), content_type="application/json")
+
+
+@require_GET
+@console_view
+def body(request: HttpRequest, rights: ConsoleRights, name: str, reference: str, pk: int) -> HttpResponse:
+    """Return the body of a delivery as a file, byte for byte but for the URL in it."""
+    delivery = _delivery(request, rights, name, reference, pk)
+    if not rights.sees_content:
+        raise PermissionDenied
+    load_bodies([delivery])
+    payload = readable_payload(delivery)
+    if payload is None:
+        raise Http404
+    disposition = {"Content-Disposition": 'attachment; filename="body.json"'}
+    return HttpResponse(masked_body(bytes(payload)), content_type="application/json", headers=disposition)
+
+
+@require_POST
+@console_view
+def again(request: HttpRequest, rights: ConsoleRights, name: str, reference: str, pk: int) -> HttpResponse:
+    """Send a delivery again to its endpoint, with the same id and bytes; a pending one at once."""
+    if not rights.may_resend:
+        raise PermissionDenied
+    delivery = _delivery(request, rights, name, reference, pk)
+    if not sendable([delivery]):
+        messages.error(request, "Not sent, because the endpoint is off or deleted.")
+    else:
+        try:
+            with transaction.atomic():
+                rows = Delivery.objects.filter(pk=delivery.pk)
+                resent = send_again(rows, RESENT, f"{request.user.get_username()} in the console")
+                LogEntry.objects.log_actions(request.user.pk, [delivery], CHANGE, "Sent again.")  # type: ignore[arg-type]
+            messages.success(request, f"{resent}.")
+        except ApiError as error:  # too many are pending
+            messages.error(request, f"Nothing was sent again. {error.detail}.")
+    return HttpResponseRedirect(reverse("console:event", args=[name, reference]))
+
+
+def _delivery(request: HttpRequest, rights: ConsoleRights, name: str, reference: str, pk: int) -> Delivery:
+    """Return a delivery of an event that the user may see. Raises Http404."""
+    instance = visible_instance(request.user, name)
+    found: Any = Delivery.objects.filter(pk=pk, instance_id=instance.pk, event_id=reference).first()
+    if found is None or not rights.sees_deliveries or (found.is_operators and not rights.sees_all):
+        raise Http404
+    return found

@@ -1,0 +1,281 @@
+// The console's sockets: Socket.IO's stock client, a namespace for each instance or `/` for all, a token for each join.
+
+import { csrfToken, fetchJson, NoAccess } from "./server.js";
+import { rowOf, rowOfGap } from "./summary.js";
+
+/** Milliseconds of work on events in one piece. */
+const SLICE = 8;
+/** Milliseconds from which on an event is late: the page is catching up. */
+const LATE = 3000;
+/** Joins that are tried again after a refusal, in this many milliseconds. */
+const REJOINS = 3;
+const REJOIN_DELAY = 1000;
+/** Gaps that are kept in mind, as an event of one may come late. */
+const MAX_GAPS = 100;
+
+export class Live {
+  /**
+   * `handlers`: rows(rows) for new ones, earlier(rows) for those before them, state(text, tone), note(text, link, stays),
+   * gaps(number), lag(milliseconds).
+   */
+  constructor(config, handlers) {
+    this.config = config;
+    this.handlers = handlers;
+    this.spaces = config.namespaces.map((each) => ({ ...each, offset: null, older: null, last: new Map(), rejoins: 0, ended: "" }));
+    this.gaps = [];
+    this.skew = 0;
+    this.bestTrip = Infinity;
+    this.queue = [];
+    this.isScheduled = false;
+    this.downSince = 0;
+    this.isCatchingUp = false;
+    this.manager = new io.Manager(location.origin, {
+      transports: ["websocket", "polling"],
+      tryAllTransports: true,
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 3000,
+      autoConnect: false,
+    });
+    document.addEventListener("visibilitychange", () => this.#flushSoon());
+    addEventListener("offline", () => this.#showState());
+  }
+
+  /** Loads earlier events, up to the offsets of an earlier visit where there are some, then joins from there. */
+  async start(offsets, count) {
+    const limit = Math.max(10, Math.ceil(count / this.spaces.length));
+    const pages = await Promise.all(this.spaces.map((space) => this.#history(space, offsets[space.namespace], limit)));
+    this.handlers.earlier(pages.flat().sort((one, other) => one.at - other.at));
+    for (const space of this.spaces) if (!space.ended) this.#join(space);
+    this.#showState();
+  }
+
+  /** Loads the events before the oldest that are shown. Returns their rows. */
+  async loadOlder(count) {
+    const spaces = this.spaces.filter((space) => space.older !== null && !space.ended);
+    const limit = Math.max(10, Math.ceil(count / Math.max(1, spaces.length)));
+    const pages = await Promise.all(spaces.map(async (space) => {
+      const page = await fetchJson(`${space.data}events?before=${space.older}&limit=${limit}`);
+      space.older = page.older;
+      return page.events.map((envelope) => rowOf(envelope));
+    }));
+    return pages.flat().sort((one, other) => one.at - other.at);
+  }
+
+  get hasOlder() {
+    return this.spaces.some((space) => space.older !== null);
+  }
+
+  /** Loads the events of a gap. Returns their rows, none if they are not kept any more. */
+  async loadGap(row) {
+    const { after, before } = row.gap;
+    const data = `${this.config.base}${encodeURIComponent(row.instance)}/`;
+    const rows = [];
+    let position = after;
+    for (let hasMore = true; hasMore && rows.length < 10_000; ) {
+      const page = await fetchJson(`${data}events?after=${position}&before=${before}&limit=${this.config.page}`);
+      for (const envelope of page.events) rows.push(rowOf(envelope));
+      hasMore = page.hasMore && page.events.length > 0;
+      if (page.events.length) position = page.events[page.events.length - 1].seq;
+    }
+    this.gaps = this.gaps.filter((gap) => gap.row !== row);
+    this.handlers.gaps(this.gaps.length);
+    return rows;
+  }
+
+  /** The position of each namespace behind the events that were taken. */
+  get offsets() {
+    return Object.fromEntries(this.spaces.filter((space) => space.offset).map((space) => [space.namespace, space.offset]));
+  }
+
+  /** Returns the socket for messages of an instance. */
+  socketOf(instance) {
+    return this.spaces.find((space) => space.instance === null || space.instance === instance)?.socket;
+  }
+
+  async #history(space, upto, limit) {
+    const query = new URLSearchParams({ limit: String(limit), ...(upto ? { upto } : {}) });
+    for (;;) {
+      try {
+        const page = await fetchJson(`${space.data}events?${query}`);
+        space.offset = page.offset;
+        space.older = page.older;
+        for (const envelope of page.events) this.#remember(space, envelope);
+        return page.events.map((envelope) => rowOf(envelope));
+      } catch (error) {
+        if (error instanceof NoAccess) {
+          this.#end(space, error);
+          return [];
+        }
+        this.handlers.state("The server does not answer; trying again", "warn");
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+      }
+    }
+  }
+
+  #join(space) {
+    space.socket = this.manager.socket(space.namespace, { auth: (give) => this.#authorize(space, give) });
+    space.socket.on("connect", () => this.#joined(space));
+    space.socket.on("disconnect", (reason) => this.#left(space, reason));
+    space.socket.on("connect_error", (error) => this.#refused(space, error));
+    space.socket.onAny((type, envelope, offset) => this.#arrived(space, type, envelope, offset));
+    space.socket.connect();
+  }
+
+  async #authorize(space, give) {
+    try {
+      const begun = Date.now();
+      const answer = await fetchJson(`${space.data}token`, { method: "POST", headers: { "X-CSRFToken": csrfToken() } });
+      const trip = Date.now() - begun;
+      if (trip < this.bestTrip) {
+        this.bestTrip = trip;
+        this.skew = Date.parse(answer.now) - (begun + trip / 2);
+      }
+      give({ token: answer.token, recover: true, since: space.offset });
+    } catch (error) {
+      if (error instanceof NoAccess) {
+        this.#end(space, error);
+        space.socket.disconnect();
+      } else {
+        this.manager.engine?.close(); // the client reconnects, and asks for another token
+      }
+    }
+  }
+
+  #joined(space) {
+    if (this.downSince && this.spaces.every((each) => each.ended || each.socket?.connected)) {
+      const seconds = Math.max(1, Math.round((Date.now() - this.downSince) / 1000));
+      this.downSince = 0;
+      this.handlers.note(`Back after ${seconds} s. ${space.socket.recovered ? "The session was resumed: nothing is missing." : "Events are sent from where this page left off."}`);
+    }
+    this.#showState();
+  }
+
+  #left(space, reason) {
+    if (reason === "io client disconnect") return;
+    this.downSince ||= Date.now();
+    if (reason === "io server disconnect") this.#rejoin(space);
+    this.#showState();
+  }
+
+  #refused(space, error) {
+    if (space.socket.active) { // the transport failed, and the client tries again by itself
+      this.downSince ||= Date.now();
+      this.#showState();
+    } else {
+      this.#rejoin(space, error.message);
+    }
+  }
+
+  /** Joins once more: the token tells why, if that is not allowed any more. */
+  #rejoin(space, message = "") {
+    if (space.ended) return;
+    if (space.rejoins >= REJOINS) {
+      this.#end(space, new NoAccess(false, message ? `The server refuses the connection: ${message}.` : "The server has closed the connection."));
+      return;
+    }
+    space.rejoins += 1;
+    setTimeout(() => space.socket.connect(), REJOIN_DELAY * (space.rejoins - 1));
+    setTimeout(() => { space.rejoins = Math.max(0, space.rejoins - 1); }, 60_000);
+  }
+
+  #end(space, error) {
+    space.ended = error.message;
+    if (error.isSignedOut) {
+      const next = encodeURIComponent(location.pathname + location.search);
+      this.handlers.note(`${error.message} Log in to go on where you were.`, { text: "Log in", href: `${this.config.logIn}?next=${next}` });
+    } else {
+      this.handlers.note(space.instance ? `${space.instance}: ${error.message}` : error.message, undefined, true);
+    }
+    this.#showState();
+  }
+
+  #showState() {
+    const { state } = this.handlers;
+    const open = this.spaces.filter((space) => !space.ended);
+    const joined = open.filter((space) => space.socket?.connected);
+    if (!open.length) state("Ended", "bad");
+    else if (!navigator.onLine) state("Offline", "bad");
+    else if (joined.length < open.length) state(this.downSince ? "Reconnecting" : "Connecting", "warn");
+    else if (this.isCatchingUp) state("Catching up", "warn");
+    else state(open.length < this.spaces.length ? `Live: ${open.length} of ${this.spaces.length}` : "Live", "good");
+  }
+
+  // Events
+
+  #arrived(space, type, envelope, offset) {
+    if (type === "error" && envelope?.seq === undefined) {
+      this.handlers.note([envelope?.response?.message ?? "The server reports an error"].flat(2).join("; "));
+      return;
+    }
+    this.queue.push(space, envelope, offset, Date.now());
+    this.#flushSoon();
+  }
+
+  #flushSoon() {
+    if (this.isScheduled && !document.hidden) return;
+    this.isScheduled = true;
+    if (document.hidden) setTimeout(() => this.#flush(), 200); // no frame is drawn, so none is waited for
+    else requestAnimationFrame(() => this.#flush());
+  }
+
+  #flush() {
+    this.isScheduled = false;
+    if (!this.queue.length) return;
+    const end = performance.now() + SLICE;
+    const rows = [];
+    let index = 0;
+    while (index < this.queue.length && performance.now() < end) {
+      this.#take(rows, ...this.queue.slice(index, index + 4));
+      index += 4;
+    }
+    this.queue = index < this.queue.length ? this.queue.slice(index) : [];
+    if (this.queue.length) this.#flushSoon();
+    if (!rows.length) return;
+    const lag = rows[rows.length - 1].lag ?? 0;
+    if (lag < LATE !== !this.isCatchingUp) {
+      this.isCatchingUp = lag >= LATE;
+      this.#showState();
+    }
+    if (!this.isCatchingUp) this.handlers.lag(lag);
+    this.handlers.rows(rows);
+  }
+
+  #take(rows, space, envelope, offset, at) {
+    if (typeof offset === "string") space.offset = offset;
+    const gap = this.#gapBefore(space, envelope);
+    if (gap === "repeat") return;
+    if (gap) rows.push(gap);
+    rows.push(rowOf(envelope, at + this.skew));
+  }
+
+  /** Returns a row for the events that are missing before this one, null for none, "repeat" for one that is known. */
+  #gapBefore(space, envelope) {
+    const { instance, seq, prev } = envelope;
+    const last = space.last.get(instance);
+    if (!last || last.epoch !== epochOf(envelope)) {
+      this.#remember(space, envelope);
+      return null;
+    }
+    if (seq <= last.seq) return this.#isLate(instance, seq) ? null : "repeat";
+    this.#remember(space, envelope);
+    if (prev <= last.seq) return null;
+    const row = rowOfGap(instance, last.seq, prev + 1, Date.parse(envelope.date_time));
+    this.gaps.push({ row, instance, after: last.seq, before: prev + 1 });
+    if (this.gaps.length > MAX_GAPS) this.gaps.shift();
+    this.handlers.gaps(this.gaps.length);
+    return row;
+  }
+
+  /** An event that the server could not read in time comes after later ones. */
+  #isLate(instance, seq) {
+    return this.gaps.some((gap) => gap.instance === instance && gap.after < seq && seq < gap.before);
+  }
+
+  #remember(space, envelope) {
+    space.last.set(envelope.instance, { epoch: epochOf(envelope), seq: envelope.seq });
+  }
+}
+
+function epochOf(envelope) {
+  return String(envelope.id).split(".")[0];
+}

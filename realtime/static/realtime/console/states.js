@@ -1,0 +1,44 @@
+// What became of the deliveries of the events on the screen, asked for every few seconds.
+
+const INTERVAL = 3000;
+/** The marks of states, the worst first. */
+const MARKS = { dead: "✕", dropped: "✕", pending: "…", delivered: "✓" };
+const NOTHING = { text: "", title: "", tone: "" };
+
+/** Returns the text, the title and the tone for numbers of deliveries by state. */
+export function shownStates(states) {
+  if (!states) return NOTHING;
+  const found = Object.entries(MARKS).filter(([state]) => states[state]);
+  if (!found.length) return NOTHING;
+  return {
+    text: `${found[0][1]} ${states[found[0][0]]} ${found[0][0]}`,
+    title: `Deliveries: ${found.map(([state]) => `${states[state]} ${state}`).join(", ")}`,
+    tone: states.dead || states.dropped ? "bad" : states.pending ? "soft" : "good",
+  };
+}
+
+export class States {
+  constructor(url, list) {
+    this.url = url;
+    this.list = list;
+    this.#again();
+  }
+
+  #again() {
+    setTimeout(async () => {
+      if (!document.hidden) await this.#ask().catch(() => {}); // the next one may succeed
+      this.#again();
+    }, INTERVAL);
+  }
+
+  async #ask() {
+    const rows = this.list.visible.filter((row) => row && row.gap === null && row.seq);
+    if (!rows.length) return;
+    const query = new URLSearchParams(rows.slice(0, 100).map((row) => ["of", `${row.seq}@${row.instance}`]));
+    const response = await fetch(`${this.url}?${query}`, { redirect: "manual" });
+    if (!response.ok) return;
+    const { states } = await response.json();
+    for (const row of rows) row.states = states[`${row.seq}@${row.instance}`] ?? null;
+    this.list.render();
+  }
+}

@@ -1,0 +1,168 @@
+"""The live console in a browser: the stock client, tokens of the session, and what a reload finds again."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.page_checks import check_page
+
+pytest_plugins = ("tests.browser",)
+
+pytestmark = pytest.mark.any_database
+
+MARKUP = '<b>fat</b> <img src="/missing" onerror="document.title = \'run\'">'
+
+
+def console(page: Page, server, instance, query=""):
+    page.goto(f"/console/{quote(instance.name, safe='')}{query}")
+    expect(page.locator("#state")).to_have_text("Live")
+
+
+def rows(page: Page, text: str):
+    return page.locator(".row:visible", has_text=text)
+
+
+def test_events_are_shown_as_they_arrive_filtered_paused_and_opened(admin_page, server):
+    instance = server.create(f"loja não é 100% {secrets.token_hex(4)}")
+    server.receive(instance, "before the page was opened")
+    page = admin_page
+    console(page, server, instance)
+    expect(rows(page, "before the page was opened")).to_have_count(1)
+    server.receive(instance, MARKUP, id="WITH-MARKUP")
+    expect(rows(page, MARKUP)).to_have_count(1)
+    expect(page.locator("#latency")).to_have_text(re.compile(r"^\d+ ms$"))
+
+    # markup is text, in the list and in the JSON, which folds
+    rows(page, MARKUP).click()
+    expect(page.locator("#detail-json")).to_contain_text("onerror=")
+    assert page.locator("#console b, #console img").count() == 0
+    text = page.locator("#detail-json").get_by_text("conversation", exact=True)
+    expect(text).to_be_visible()
+    page.locator("#detail-json summary", has_text="message:").click()
+    expect(text).not_to_be_visible()
+    assert page.title() != "run"
+    check_page(page)
+    page.keyboard.press("Escape")
+
+    # filters stand in the URL
+    page.locator("#types summary").click()
+    page.get_by_label("messages.upsert").check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("fat")
+    expect(page.locator(".row:visible")).to_have_count(1)
+    expect(page.locator("#shown")).to_contain_text("1 of")
+    assert page.url.endswith("?type=messages.upsert&text=fat")
+    page.reload()
+    expect(page.locator(".row:visible")).to_have_count(1)
+    expect(page.locator("#state")).to_have_text("Live")
+    page.locator("#text").fill("")
+    page.get_by_label("Chat", exact=True).fill("98888")
+    expect(page.locator(".row:visible")).to_have_count(2)
+
+    # the view stands still while it is paused
+    page.locator("#list").focus()
+    page.keyboard.press(" ")
+    server.receive(instance, "while it was paused")
+    expect(page.locator("#pausing-text")).to_have_text("Paused: 1 new")
+    expect(page.locator(".row:visible")).to_have_count(2)
+    page.keyboard.press(" ")
+    expect(rows(page, "while it was paused")).to_have_count(1)
+
+    # keys walk through the rows, and to the page of an event
+    page.keyboard.press("k")
+    page.keyboard.press("k")
+    expect(page.locator('.row[aria-selected="true"]')).to_contain_text("while it was paused")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-json")).to_contain_text("WITH-MARKUP")
+    page.keyboard.press("e")
+    expect(page.get_by_role("heading", name="Who received it, and why not")).to_be_visible()
+    expect(page.locator("#envelope")).to_contain_text("onerror=")
+    assert page.locator("main b, main img").count() == 0
+    check_page(page)
+
+
+def test_nothing_is_missing_after_the_line_was_cut_or_the_page_reloaded(admin_page, server):
+    instance = server.create()
+    page = admin_page
+    server.receive(instance, "the first")
+    console(page, server, instance)
+    rows(page, "the first").click()
+    page.context.set_offline(True)
+    expect(page.locator("#state")).to_have_text("Offline")
+    for number in range(3):
+        server.receive(instance, f"offline {number}")
+    page.context.set_offline(False)
+    expect(page.locator("#state")).to_have_text("Live")
+    expect(page.locator("#note")).to_contain_text("The session was resumed: nothing is missing.")
+    for number in range(3):
+        expect(rows(page, f"offline {number}")).to_have_count(1)
+
+    before = page.locator(".row:visible").all_inner_texts()
+    page.goto("about:blank")
+    server.receive(instance, "while it was reloaded")
+    page.go_back()
+    expect(rows(page, "while it was reloaded")).to_have_count(1)
+    expect(page.locator('.row[aria-selected="true"]')).to_contain_text("the first")
+    expect(page.locator("#detail-json")).to_contain_text("the first")
+    times = re.compile(r"\d\d:\d\d:\d\d\.\d+")
+    shown = page.locator(".row:visible").all_inner_texts()
+    assert [times.findall(text)[0] for text in shown[-len(before) :]] == [times.findall(text)[0] for text in before]
+    expect(page.locator("#missed")).to_have_text("0")
+
+    # what the page has missed is known by `prev`, and loaded on request
+    page.evaluate(
+        """() => {
+            const { onevent } = io.Socket.prototype;
+            io.Socket.prototype.onevent = function (packet) {
+                if (!JSON.stringify(packet.data).includes("lost on the way")) onevent.call(this, packet);
+            };
+        }"""
+    )
+    server.receive(instance, "lost on the way")
+    server.receive(instance, "behind the gap")
+    gap = rows(page, "1 event was missed between")
+    expect(gap).to_have_count(1)
+    expect(page.locator("#missed")).to_have_text("1 gap")
+    page.get_by_role("button", name="Pause").click()  # rows move down as others come
+    gap.click()
+    page.get_by_role("button", name="Go on").first.click()
+    expect(rows(page, "lost on the way")).to_have_count(1)
+    expect(page.locator("#missed")).to_have_text("0")
+
+
+def test_messages_are_sent_and_the_socket_ends_with_the_session(admin_page, server):
+    instance = server.create()
+    page = admin_page
+    console(page, server, instance)
+    page.get_by_role("button", name="Send", exact=True).click()
+    page.get_by_label("Number", exact=True).fill("5511988887777")
+    page.get_by_label("Message", exact=True).fill("From the console")
+    page.get_by_role("button", name="Send message").click()
+    expect(page.locator("#send-result")).to_contain_text("send.message is emitted: the engine of this instance sends")
+    expect(rows(page, "send.message")).to_have_count(1)
+    server.request("DELETE", server.path("/instance/logout", instance))
+    page.get_by_label("Message", exact=True).fill("To nobody")
+    page.get_by_role("button", name="Send message").click()
+    expect(page.locator("#send-result")).to_have_text(
+        f'Nothing was sent: The "{instance.name}" instance is not connected'
+    )
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSONL").click()
+    lines = download.value.path().read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines if "From the console" in line] == ["send.message"]
+
+    server.shell("from django.contrib.sessions.models import Session; Session.objects.all().delete()")
+    expect(page.locator("#state")).to_have_text("Ended", timeout=4000)
+    expect(page.locator("#note")).to_contain_text("You are logged out.")
+    expect(page.get_by_role("link", name="Log in")).to_have_attribute(
+        "href", re.compile(r"/admin/login/\?next=%2Fconsole")
+    )

@@ -1,0 +1,161 @@
+"""Who sees what in the console: instances, content, and sockets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.test import Client
+
+from instances.events import EventType
+from instances.models import Instance
+from realtime.delivery.models import Delivery
+from realtime.log.models import Event
+from realtime.log.stream import Stream
+from tests.realtime.admin.rows import create_attempt, create_delivery, create_endpoint
+
+pytestmark = pytest.mark.django_db
+
+MARKER = "said-in-a-message"
+
+
+@pytest.fixture
+def event(loja):
+    """An event with a delivery that failed; its content has MARKER everywhere."""
+    recorded = Event.objects.record(loja, EventType.MESSAGES_UPSERT, {"message": {"conversation": MARKER}})
+    event_id = f"{Stream.objects.state(loja.pk).epoch}.{recorded.seq}"
+    body = json.dumps({"event": "messages.upsert", "data": MARKER}).encode()
+    endpoint = create_endpoint(loja, "https://hook.example.com/secret-path?key=secret-key")
+    delivery = create_delivery(endpoint, recorded.seq, event_id=event_id, body=body)
+    create_attempt(delivery, excerpt=MARKER)
+    return event_id
+
+
+def paths(event):
+    pk = Delivery.objects.get().pk
+    base = "/console/loja%20centro"
+    content = [f"{base}/events", f"{base}/{event}/envelope", f"{base}/{event}/{pk}/body"]
+    return content, [base, f"{base}/rows", f"{base}/{event}"]
+
+
+def test_others_than_staff_log_in_first(event):
+    content, others = paths(event)
+    for path in [*content, *others, "/console/", "/console/all/instances/names", "/console/all/instances/rows"]:
+        response = Client().get(path)
+        assert (response.status_code, response.headers["Location"][:13]) == (302, "/admin/login/")
+
+
+def test_a_viewer_sees_types_times_and_states_and_gets_no_token(event, log_in):
+    viewer = log_in("viewer")
+    content, others = paths(event)
+    for path in content:
+        assert viewer.get(path).status_code == 403, path
+    for path in others:
+        text = viewer.get(path).content.decode()
+        assert "messages.upsert" in text, path
+        assert MARKER not in text, path
+    page = viewer.get(others[0]).content.decode()
+    assert "socket.io.js" not in page
+    assert "Send a text message" not in page
+    event_page = viewer.get(others[2]).content.decode()
+    assert "Send again" not in event_page
+    assert "HTTP 500" in event_page
+    assert "secret" not in event_page
+    for name in ("loja%20centro", "all/instances"):
+        assert viewer.post(f"/console/{name}/token").status_code == 403
+    states = viewer.get("/console/all/instances/states", {"of": ["2@loja centro", "1@loja centro", "2@x"]}).json()
+    assert states == {"states": {"2@loja centro": {"dead": 1}}}
+
+
+def test_a_limited_user_sees_his_instances_alone(event, loja, log_in):
+    other = Instance.objects.create(name="filial")
+    limited = log_in("operator", [other])
+    content, others = paths(event)
+    for path in [*content, *others]:
+        assert limited.get(path).status_code == 404, path
+    pk = Delivery.objects.get().pk
+    for path in ("token", f"{event}/{pk}/again"):
+        assert limited.post(f"/console/loja%20centro/{path}").status_code == 404
+    for path in ("events", "rows"):
+        assert limited.get(f"/console/all/instances/{path}").status_code == 403
+    assert limited.post("/console/all/instances/token").status_code == 403
+    assert limited.post("/console/filial/token").status_code == 200
+    assert limited.get("/console/all/instances/states", {"of": "2@loja centro"}).json() == {"states": {}}
+    names = limited.get("/console/all/instances/names").json()["instances"]
+    assert [each["name"] for each in names] == ["filial"]
+    for path in ("/console/", "/console/?choose=1", "/console/?q=loja"):
+        text = limited.get(path).content.decode()
+        assert "loja centro" not in text
+    config = limited.get("/console/").context["config"]
+    assert [each["namespace"] for each in json.loads(config)["namespaces"]] == ["/filial"]
+    assert "There is no instance that you may see" in log_in("operator", []).get("/console/").content.decode()
+
+
+def test_many_instances_are_chosen_from(log_in):
+    names = [f"filial {number:02}" for number in range(21)]
+    many = Instance.objects.bulk_create([Instance(name=name, token="t" * 20, token_digest=name) for name in names])
+    limited = log_in("operator", many)
+    page = limited.get("/console/").content.decode()
+    assert page.count("/console/filial") == 21
+    assert limited.get("/console/", {"q": "filial 07"}).headers["Location"] == "/console/filial%2007"
+    assert limited.get("/console/", {"q": "07"}).content.decode().count("/console/filial") == 1
+
+
+def test_earlier_events_come_in_pages_from_the_last_one_back(loja, log_in):
+    administrator = log_in()
+    for number in range(4):  # after instance.create
+        Event.objects.record(loja, EventType.LABELS_EDIT, {"id": str(number)})
+    for path in ("/console/loja%20centro/events", "/console/all/instances/events"):
+        first = administrator.get(path, {"limit": 3}).json()
+        assert [each["seq"] for each in first["events"]] == [3, 4, 5]
+        second = administrator.get(path, {"limit": 3, "before": first["older"]}).json()
+        assert ([each["seq"] for each in second["events"]], second["older"]) == ([1, 2], None)
+    gap = administrator.get("/console/loja%20centro/events", {"after": 1, "before": 4}).json()
+    assert [each["seq"] for each in gap["events"]] == [2, 3]
+    assert administrator.get("/console/loja%20centro/events", {"before": "x"}).status_code == 404
+
+
+def test_earlier_events_end_where_an_earlier_visit_did(loja, log_in):
+    administrator = log_in()
+    for path in ("/console/loja%20centro/events", "/console/all/instances/events"):
+        before = administrator.get(path).json()
+        Event.objects.record(loja, EventType.LABELS_EDIT, {"id": "1"})
+        after = administrator.get(path, {"upto": before["offset"]}).json()
+        assert (after["events"], after["offset"]) == (before["events"], before["offset"])
+
+
+def test_rows_without_content_go_on_after_the_last(loja, log_in):
+    viewer = log_in("viewer")
+    for path in ("/console/loja%20centro/rows", "/console/all/instances/rows"):
+        Event.objects.record(loja, EventType.LABELS_EDIT, {"id": "1"})
+        first = viewer.get(path).json()
+        recorded = Event.objects.record(loja, EventType.CALL, {"id": MARKER})
+        second = viewer.get(path, {"after": first["next"]}).json()
+        assert [(each["instance"], each["seq"], each["event"]) for each in second["rows"]] == [
+            ("loja centro", recorded.seq, "call")
+        ]
+        assert viewer.get(path, {"after": second["next"]}).json()["rows"] == []
+
+
+def test_a_delivery_is_sent_again_by_who_may(event, log_in):
+    pk = Delivery.objects.get().pk
+    again = f"/console/loja%20centro/{event}/{pk}/again"
+    assert log_in("viewer").post(again).status_code == 403
+    response = log_in("operator").post(again, follow=True)
+    assert "Sent again: 1." in response.content.decode()
+    new = Delivery.objects.exclude(pk=pk).get()
+    assert (new.resent_from, new.event_id, new.asked_by) == (pk, event, "operator None in the console")
+
+
+def test_an_event_that_is_not_known_is_refused_in_words(event, loja, log_in):
+    response = log_in().get(f"/console/loja%20centro/{event.partition('.')[0]}.9")
+    assert response.status_code == 404
+    assert "has not happened: the last one is" in response.content.decode()
+
+
+def test_websocket_settings_that_leave_events_out_are_named(loja, websocket_settings, log_in):
+    websocket_settings(loja, enabled=True, events=["MESSAGES_UPSERT", "CALL"])
+    page = log_in().get("/console/loja%20centro").content.decode()
+    assert "leave out application.startup, instance.create" in page
+    websocket_settings(loja, enabled=False)
+    assert "settings of this instance are off" in log_in("viewer").get("/console/loja%20centro").content.decode()
