@@ -55,6 +55,6 @@ class Program:
         self.process.wait(20)
 
 
-def node(code: str) -> Program:
+def node(code: str, **variables: str) -> Program:
     """Run JavaScript in Node, where it finds the packages of `make setup-dev`."""
-    return Program(["node", "-e", code], env=os.environ | {"NODE_PATH": str(ROOT / "node_modules")})
+    return Program(["node", "-e", code], env=os.environ | {"NODE_PATH": str(ROOT / "node_modules")} | variables)

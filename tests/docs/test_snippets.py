@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from realtime.pages.documents.markdown import anchor_of
 from tests.docs.program import Program, node
-from tests.docs.snippets import commands, differences, exchanges, snippet, snippets
+from tests.docs.reader import adapted, receive_until
+from tests.docs.snippets import DOCUMENTS, commands, differences, exchanges, snippet, snippets
 from tests.in_process import until
 from tests.receiver import Receiver
 from tests.server import ROOT, Number, Server
@@ -18,34 +19,12 @@ from tests.server import ROOT, Number, Server
 pytestmark = pytest.mark.any_database
 
 #: The languages of snippets that tests run, and of drawings, which nobody runs.
-LANGUAGES = {"sh", "js", "python", "http", "json", "text", "nginx", "caddy", "yaml"}
-
-#: The number of the instance in the documents.
-NUMBER = "5511944440000"
+LANGUAGES = {"sh", "js", "python", "http", "json", "text", "nginx", "caddy", "yaml", "php"}
 
 
 @pytest.fixture
 def demo(server: Server) -> Number:
     return server.create()
-
-
-def adapted(text: str, server: Server, demo: Number) -> str:
-    """Return a snippet for this server and instance: what a reader puts in, and nothing else, is replaced."""
-    text = re.sub(r"https?://(?:127\.0\.0\.1:8080|evo\.example\.com)", server.url, text)
-    return re.sub(r"\bdemo\b", demo.name, text.replace("<the instance's token>", demo.token)).replace(
-        NUMBER, demo.number or ""
-    )
-
-
-def receive_until(server: Server, demo: Number, program: Program, text: str) -> None:
-    """Have the instance receive messages until the program has printed a text: it joins at some time."""
-
-    def is_printed() -> bool:
-        assert program.process.poll() is None, program.output
-        server.receive(demo, text)
-        return text in program.output
-
-    until(is_printed, 20)
 
 
 def test_each_snippet_has_a_language_that_is_run():
@@ -192,9 +171,18 @@ def test_the_commands_that_make_keys_make_them(tmp_path):
         assert len(done.stdout.strip()) >= 40
 
 
-@pytest.mark.parametrize("document", sorted({str(Path(each.document)) for each in snippets()} | {"docs/settings.md"}))
-def test_each_link_leads_to_a_file(document):
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_each_link_leads_to_a_file_and_a_heading(document):
     text = (ROOT / document).read_text()
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith("http"):
-            assert (ROOT / document).parent.joinpath(target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", _without_code(text)):
+        if target.startswith("http"):
+            continue
+        path = (ROOT / document).parent.joinpath(target) if target else ROOT / document
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", _without_code(path.read_text()), re.MULTILINE)
+            assert anchor in [anchor_of(heading) for heading in headings], f"{target}#{anchor}"
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)

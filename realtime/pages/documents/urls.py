@@ -10,6 +10,7 @@ urlpatterns = [
     path("events/<str:name>", views.event, name="event"),
     path("rest/", views.rest, name="rest"),
     path("rest/<str:name>", views.rest_group, name="rest_group"),
+    path("guides/<slug:name>/", views.guide, name="guide"),
     path("openapi.json", views.openapi, name="openapi"),
     path("asyncapi.json", views.asyncapi, name="asyncapi"),
     path("schemas/<str:name>.json", views.schema, name="schema"),

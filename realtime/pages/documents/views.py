@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import orjson
+from django.http import Http404
 from django.urls import reverse
+from django.utils.safestring import mark_safe
 
 from instances.api.openapi import document as openapi_document
 from realtime.pages.documents import events as of_events
+from realtime.pages.documents import guides
 from realtime.pages.documents import rest as of_rest
 from realtime.pages.documents.asyncapi import asyncapi_document
 from realtime.pages.documents.layout import JSON, document, render
@@ -67,3 +70,14 @@ def asyncapi() -> bytes:
 def schema(name: str) -> bytes:
     """Return the JSON Schema of an event type, or of the envelope."""
     return of_events.schema(name)
+
+
+@document()
+def guide(name: str) -> bytes:
+    """Return the page of a guide, or of another Markdown file under docs/."""
+    file = guides.find(name)
+    if file is None:
+        raise Http404
+    shown = guides.rendered(file)
+    text = mark_safe(shown.html)  # noqa: S308 (made of our files, in which HTML is text)
+    return render("pages/documents/guide.html", guides.path_of(file), title=shown.title, text=text)

@@ -1,0 +1,111 @@
+"""Markdown as HTML: CommonMark with tables, in which HTML is text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.token import Token
+
+from realtime.pages.documents.navigation import Heading
+
+#: Returns the URL that a link's target has among the documents; None for one that is not shown, such as source code.
+Resolve = Callable[[str], str | None]
+
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A Markdown document as a page shows it."""
+
+    #: The text of its first heading.
+    title: str
+    #: The headings below that, down to the third level.
+    headings: Sequence[Heading]
+    html: str
+
+
+def render(text: str, resolve: Resolve) -> Rendered:
+    """Render a document.
+
+    Headings get the anchors that GitHub gives them. A link to what is not shown becomes its text. Tables and code can
+    be scrolled by keyboard, by themselves.
+    """
+    tokens = _PARSER.parse(text)
+    headings = _add_anchors(tokens)
+    for token in tokens:
+        if token.children:
+            token.children = _resolve_links(token.children, resolve)
+    html = _PARSER.renderer.render(_scrollable(tokens), _PARSER.options, {})
+    title = next((heading.title for level, heading in headings if level == 1), "")
+    return Rendered(title, [heading for level, heading in headings if 1 < level < 4], html)
+
+
+def _add_anchors(tokens: Sequence[Token]) -> list[tuple[int, Heading]]:
+    """Give each heading an id; returns their levels and titles."""
+    found = []
+    taken: Counter[str] = Counter()
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open":
+            title = _text(inline.children or [])
+            anchor = anchor_of(title)
+            number = taken[anchor]
+            taken[anchor] += 1
+            token.attrs["id"] = f"{anchor}-{number}" if number else anchor
+            found.append((int(token.tag[1]), Heading(title, str(token.attrs["id"]))))
+    return found
+
+
+def anchor_of(title: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+
+
+def _text(tokens: Iterable[Token]) -> str:
+    return "".join(token.content for token in tokens if token.type in ("text", "code_inline"))
+
+
+def _resolve_links(tokens: Sequence[Token], resolve: Resolve) -> list[Token]:
+    """Return the tokens of a line with the URLs of links resolved, and without links to what is not shown."""
+    kept = []
+    open_links: list[bool] = []
+    for token in tokens:
+        if token.type == "link_open":
+            url = resolve(str(token.attrs["href"]))
+            open_links.append(url is not None)
+            if url is None:
+                continue
+            token.attrs["href"] = url
+        elif token.type == "link_close" and not open_links.pop():
+            continue
+        kept.append(token)
+    return kept
+
+
+def _scrollable(tokens: Iterable[Token]) -> list[Token]:
+    """Return the tokens with a frame around each table, and code and frames in the order of the Tab key."""
+    kept = []
+    for token in tokens:
+        if token.type == "table_open":
+            kept.append(Token("scroll_open", "div", 1, attrs={"class": "scroll", "tabindex": "0"}, block=True))
+        kept.append(token)
+        if token.type == "table_close":
+            kept.append(Token("scroll_close", "div", -1, block=True))
+    return kept
+
+
+def _code(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+    token = tokens[index]
+    language = token.info.split()[0] if token.info.strip() else "text"
+    return f'<pre tabindex="0"><code class="language-{escapeHtml(language)}">{escapeHtml(token.content)}</code></pre>\n'
+
+
+_PARSER.add_render_rule("fence", _code)
+_PARSER.add_render_rule("code_block", _code)
