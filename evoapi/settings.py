@@ -479,7 +479,10 @@ SPECTACULAR_SETTINGS = {
     "DEFAULT_GENERATOR_CLASS": "instances.api.openapi.Generator",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "",
-    "POSTPROCESSING_HOOKS": ["evoapi.openapi_examples.add_examples"],
+    "POSTPROCESSING_HOOKS": [
+        "evoapi.openapi_examples.add_examples",
+        "evoapi.openapi_descriptions.add_descriptions",
+    ],
 }
 
 #: The levels of logging, and the names that Evolution API has for them, each with its level here.

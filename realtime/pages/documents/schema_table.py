@@ -16,8 +16,10 @@ Schema = Mapping[str, Any]
 MAX_DEPTH = 5
 #: Values of an enum that are shown.
 MAX_VALUES = 60
-#: A number from which on a limit says nothing: those of columns.
-NO_LIMIT = 2**53
+#: A number from which on a limit says nothing: what JSON's numbers and columns can hold anyway.
+NO_LIMIT = 2**53 - 1
+#: Formats that say nothing to who writes JSON.
+_NO_FORMATS = {"int32", "int64", "float", "double"}
 _COMPONENTS = "#/components/schemas/"
 
 
@@ -62,7 +64,7 @@ def limits_of(schema: Schema) -> str:
     if values := [value for value in schema.get("enum", ()) if value is not None]:
         more = ", …" if len(values) > MAX_VALUES else ""
         parts.append("one of " + ", ".join(map(_value, values[:MAX_VALUES])) + more)
-    if "format" in schema:
+    if schema.get("format", "int64") not in _NO_FORMATS:
         parts.append(f"format {schema['format']}")
     for unit, low, high in (
         ("characters", "minLength", "maxLength"),
@@ -86,6 +88,7 @@ def _value(value: Any) -> str:
 
 def _range(low: Any, high: Any, unit: str) -> str:
     words = f" {unit}" if unit else ""
+    low = None if low is not None and low <= -NO_LIMIT else low
     high = None if high is not None and high >= NO_LIMIT else high
     if low and high is not None:
         return f"{low}{words}" if low == high else f"{low} to {high}{words}"

@@ -9,9 +9,8 @@ function arrangeContents() {
     contents.open = false;
     return;
   }
-  const frame = contents.closest(".contents");
   const current = contents.querySelector("[aria-current]");
-  if (current) frame.scrollTop = current.offsetTop - frame.offsetTop - frame.clientHeight / 2;
+  if (current) contents.scrollTop = current.offsetTop - contents.offsetTop - contents.clientHeight / 2;
 }
 
 /** Put a button into each block of code that copies its text. */

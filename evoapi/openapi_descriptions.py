@@ -1,0 +1,56 @@
+"""Descriptions in the OpenAPI document for members and parameters whose serializers and types have none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+#: `members` by name, `of` by schema and name, for those that mean something else there, and `parameters` by name.
+FILE = Path(__file__).with_suffix(".json")
+
+
+@cache
+def _descriptions() -> dict[str, Any]:
+    descriptions: dict[str, Any] = orjson.loads(FILE.read_bytes())
+    return descriptions
+
+
+def add_descriptions(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Add descriptions to a document. A hook of drf-spectacular's, called with its generator, too."""
+    for name, schema in result["components"]["schemas"].items():
+        own = _descriptions()["of"].get(name.removesuffix("Request"), {})
+        _describe(schema, _descriptions()["members"] | own)
+    for path in result["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if description := _descriptions()["parameters"].get(parameter["name"]):
+                    parameter.setdefault("description", description)
+            for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for content in holder.get("content", {}).values():
+                    _describe(content.get("schema", {}), _descriptions()["members"])
+    return result
+
+
+def _describe(schema: dict[str, Any], descriptions: dict[str, str]) -> None:
+    """Add descriptions to the members of a schema, and of the schemas within it."""
+    members = schema.get("properties", {})
+    for name, member in members.items():
+        if name in descriptions and "description" not in member:
+            if "$ref" in member:  # OpenAPI 3.0 allows nothing beside it
+                member = members[name] = {"allOf": [member]}
+            member["description"] = descriptions[name]
+    for part in _parts(schema):
+        _describe(part, descriptions)
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from schema.get("properties", {}).values()
+    for keyword in ("items", "additionalProperties"):
+        if isinstance(schema.get(keyword), dict):
+            yield schema[keyword]
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        yield from schema.get(keyword, ())
