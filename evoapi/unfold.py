@@ -18,6 +18,11 @@ def stylesheet(request: HttpRequest) -> str:
     return static("instances/admin.css")
 
 
+def script(request: HttpRequest) -> str:
+    """Return the URL of the script that the admin has beyond unfold's."""
+    return static("instances/admin.js")
+
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "evoapi",
     "SITE_HEADER": "evoapi",
@@ -26,6 +31,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": icon}],
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [stylesheet],
+    "SCRIPTS": [script],
     "SIDEBAR": {
         "show_search": False,
         "show_all_applications": False,

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, StackedInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from instances.access.rights import ROLES, role_of
 from instances.access.staff import may_manage_users, role_permissions
@@ -37,6 +38,8 @@ class WithinOwnPermissions(ModelAdmin):
 
     They are closed to users who are limited to some instances and to viewers.
     """
+
+    filter_horizontal: Any = ()  # Django's two boxes are wider than a phone; checkboxes wrap
 
     def permissions_of(self, obj: Any) -> QuerySet[Permission]:
         """Return the permissions that the object of such a page has."""
@@ -68,7 +71,10 @@ class WithinOwnPermissions(ModelAdmin):
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         """Offer the permissions, and the groups, that have none which the user lacks."""
+        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget
         field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.related_model is Permission:
+            field.queryset = field.queryset.select_related("content_type")  # each is shown with it
         own = own_permissions(request.user)
         if request.user.is_superuser:
             pass

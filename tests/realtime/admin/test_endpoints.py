@@ -163,7 +163,10 @@ def test_a_rotated_secret_is_kept_beside_the_previous_one_and_shown_once(admin_c
     assert stored.secret("signing") == secrets[::-1]
     assert first not in secrets
     assert stored.secret("headers") == {"X-Key": "value-of-a-header"}
-    assert {entry.change_message for entry in LogEntry.objects.all()} == {"Rotated the signing secret."}
+    assert {entry.change_message for entry in LogEntry.objects.all()} == {
+        "Rotated the signing secret.",
+        "Showed the signing secret.",
+    }
 
 
 def test_only_webhooks_have_a_secret(admin_client, loja):

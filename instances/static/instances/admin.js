@@ -1,0 +1,18 @@
+"use strict";
+// Names select2's boxes for screen readers as their selects are named: select2 itself gives them no name.
+document.addEventListener("DOMContentLoaded", () => {
+  const jQuery = window.django?.jQuery;
+  if (!jQuery) return;
+  const nameOf = (select) => select.labels[0]?.textContent.trim() || "Choices";
+  const parts = ".select2-selection, .select2-selection__rendered, .select2-search__field";
+  // when jQuery is ready, because Django's admin makes the boxes then, and its script came before this one
+  jQuery(() => {
+    for (const select of document.querySelectorAll("select.select2-hidden-accessible")) {
+      for (const part of select.parentElement.querySelectorAll(parts)) part.setAttribute("aria-label", nameOf(select));
+    }
+  });
+  jQuery(document).on("select2:open", (event) => {
+    const field = document.querySelector(".select2-container--open .select2-search__field");
+    field?.setAttribute("aria-label", `Search: ${nameOf(event.target)}`);
+  });
+});
