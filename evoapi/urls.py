@@ -6,6 +6,7 @@ from evoapi.openapi import openapi
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("console", RedirectView.as_view(pattern_name="console:index")),
     path("console/", include("realtime.pages.urls")),
     path("docs", RedirectView.as_view(pattern_name="documents:index")),
     path("docs/", include("realtime.pages.documents.urls")),

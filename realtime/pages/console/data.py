@@ -28,6 +28,7 @@ from realtime.log.models import Event, EventQuerySet
 from realtime.log.paging import page_of_all
 from realtime.log.stream import Stream
 from realtime.pages.console.access import ConsoleRights, console_view, visible_instance
+from realtime.pages.staff import staff_page
 
 #: Rows whose states are asked for at a time, at most: those that a screen shows.
 MAX_STATES = 200
@@ -38,14 +39,20 @@ MAX_DIGITS = 18
 
 
 @require_POST
-@console_view
-def token(request: HttpRequest, rights: ConsoleRights, name: str | None = None) -> HttpResponse:
-    """Mint a token for the page's socket: for an instance's namespace, or for `/`."""
-    if not rights.may_listen or (name is None and not rights.sees_all):
-        raise PermissionDenied
-    instance = None if name is None else visible_instance(request.user, name)
-    scopes = [LISTEN, SEND] if rights.may_send else [LISTEN]
-    minted = mint_for_session(request, instance, scopes)
+@staff_page
+def token(request: HttpRequest, name: str | None = None) -> HttpResponse:
+    """Mint a token for the page's socket: for an instance's namespace, or for `/`.
+
+    A refusal is an answer like another, with a null `token` and the reason: a page asks when it was disconnected.
+    """
+    rights = ConsoleRights.of(request.user)
+    try:
+        instance = None if name is None else visible_instance(request.user, name)
+        minted = mint_for_session(request, instance, [LISTEN, SEND] if rights.may_send else [LISTEN])
+    except Http404:
+        return _json({"token": None, "reason": "The instance was deleted or renamed, or you may not see it any more."})
+    except PermissionDenied as error:
+        return _json({"token": None, "reason": f"{error}."})
     return _json({"token": minted.text, "expiresAt": iso(minted.expires_at), "now": iso(timezone.now())})
 
 

@@ -16,6 +16,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
+from instances.access.staff import within_limit
 from instances.bounds import CONSOLE_DELIVERIES, RESENT
 from instances.errors import ApiError, NotFound
 from instances.events import EventType
@@ -83,7 +84,8 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         "event": event,
         "subject": subject,
         "description": EventType(subject["event"]).label,
-        "explanation": explanation,
+        "endpoints": [(each, _endpoint_url(each["endpoint"], request)) for each in explanation["endpoints"]],
+        "sockets": explanation["sockets"],
         "shown_bytes": MAX_SHOWN,
         "deliveries": shown[:CONSOLE_DELIVERIES],
         "has_more": len(shown) > CONSOLE_DELIVERIES,
@@ -94,6 +96,12 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         else None,
     }
     return render(request, "pages/console/event.html", context)
+
+
+def _endpoint_url(endpoint_id: str, request: HttpRequest) -> str:
+    """Return the admin's page of an endpoint; empty for one that has none, or that the user may not see."""
+    found = within_limit(request.user, Subscription.objects.filter(pk=int(endpoint_id)), "instance_id")
+    return reverse("admin:instances_subscription_change", args=[endpoint_id]) if found.exists() else ""
 
 
 def _neighbours(instance: Instance, seq: int) -> dict[str, str]:

@@ -73,19 +73,22 @@ import socketio
 
 NAMESPACE = ${quoted(namespace)}
 client = socketio.Client()
+position = None
+
+
+def options():
+    """Join from the last event that was received: what came meanwhile is sent first."""
+    return {"apikey": os.environ["APIKEY"], "recover": True, "since": position${names.length ? `, "events": ${quoted(names).replaceAll(",", ", ")}` : ""}}
 
 
 @client.on("*", namespace=NAMESPACE)
-def received(event_type, event, *offset):
+def received(event_type, event, offset):
+    global position
+    position = offset
     print(json.dumps(event), flush=True)
 
 
-client.connect(
-    ${quoted(origin)},
-    namespaces=[NAMESPACE],
-    auth={"apikey": os.environ["APIKEY"]${names.length ? `, "events": ${quoted(names).replaceAll(",", ", ")}` : ""}},
-    transports=["websocket"],
-)
+client.connect(${quoted(origin)}, namespaces=[NAMESPACE], auth=options, transports=["websocket"])
 client.wait()
 `,
   }),

@@ -125,6 +125,7 @@ export class Live {
     try {
       const begun = Date.now();
       const answer = await fetchJson(`${space.data}token`, { method: "POST", headers: { "X-CSRFToken": csrfToken() } });
+      if (!answer.token) throw new NoAccess(false, answer.reason);
       const trip = Date.now() - begun;
       if (trip < this.bestTrip) {
         this.bestTrip = trip;

@@ -43,6 +43,7 @@ const lags = [];
 const handlers = {
   rows(rows) {
     received += rows.length;
+    showConnection(rows);
     store.append(rows);
     view.appended(rows);
   },
@@ -67,6 +68,12 @@ const handlers = {
     if (lags.length > LAGS) lags.shift();
   },
 };
+
+/** Shows the state of the instance's connection to WhatsApp, once an event reports another one. */
+function showConnection(rows) {
+  const last = byId("connection") && rows.findLast((row) => row.type === "connection.update" && row.text);
+  if (last) byId("connection").textContent = last.text.split(" ")[0];
+}
 
 /** Shows a sentence for a while; with a link, or if it `stays`, until another one comes. */
 function note(text, link, stays = Boolean(link)) {

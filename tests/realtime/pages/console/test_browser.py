@@ -166,3 +166,56 @@ def test_messages_are_sent_and_the_socket_ends_with_the_session(admin_page, serv
     expect(page.get_by_role("link", name="Log in")).to_have_attribute(
         "href", re.compile(r"/admin/login/\?next=%2Fconsole")
     )
+
+
+def log_in_as(page: Page, server, role: str, names: list[str]):
+    """Log in as a new user with a role, limited to these instances."""
+    username, password = f"{role}-{secrets.token_hex(4)}", secrets.token_urlsafe(16)
+    server.shell(
+        "from django.contrib.auth.models import User\n"
+        "from instances.models import Instance, StaffRole\n"
+        f"user = User.objects.create_user({username!r}, password={password!r}, is_staff=True)\n"
+        f"row = StaffRole.objects.create(user=user, role={role!r}, is_limited=True)\n"
+        f"row.instances.set(Instance.objects.filter(name__in={names!r}))"
+    )
+    page.context.clear_cookies()
+    page.goto("/admin/login/?next=/console/")
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    return username
+
+
+def test_a_limited_user_has_his_instances_alone_and_a_viewer_no_socket(page, server):
+    mine, also_mine, foreign = server.create(), server.create(), server.create()
+    username = log_in_as(page, server, "operator", [mine.name, also_mine.name])
+    expect(page.locator("#state")).to_have_text("Live")
+    for instance in (mine, also_mine, foreign):
+        server.receive(instance, f"hello from {instance.name}")
+    for instance in (mine, also_mine):
+        expect(rows(page, f"hello from {instance.name}")).to_have_count(1)
+    server.shell(
+        "from instances.models import Instance, StaffRole\n"
+        f"row = StaffRole.objects.get(user__username={username!r})\n"
+        f"row.instances.remove(Instance.objects.get(name={also_mine.name!r}))"
+    )
+    expect(page.locator("#state")).to_have_text("Live: 1 of 2", timeout=4000)
+    server.receive(mine, "still here")
+    expect(rows(page, "still here")).to_have_count(1)
+    assert foreign.name not in page.content()
+
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.on("request", lambda request: sockets.append(request.url) if "/socket.io/" in request.url else None)
+    log_in_as(page, server, "viewer", [mine.name])
+    expect(page.locator("#state")).to_have_text("Every 2 seconds")
+    expect(rows(page, "messages.upsert")).to_have_count(2)
+    server.receive(mine, "not for viewers")
+    expect(rows(page, "messages.upsert")).to_have_count(3)
+    assert "still here" not in page.content()
+    rows(page, "messages.upsert").first.click()
+    page.get_by_role("link", name="Who received it").click()
+    expect(page.get_by_role("heading", name="Who received it, and why not")).to_be_visible()
+    assert "not for viewers" not in page.content()
+    check_page(page)
+    assert sockets == []
