@@ -43,6 +43,7 @@ def render(text: str, resolve: Resolve) -> Rendered:
     for token in tokens:
         if token.children:
             token.children = _resolve_links(token.children, resolve)
+    _drop_empty_headings(tokens)
     html = _PARSER.renderer.render(_scrollable(tokens), _PARSER.options, {})
     title = next((heading.title for level, heading in headings if level == 1), "")
     return Rendered(title, [heading for level, heading in headings if 1 < level < 4], html)
@@ -89,8 +90,15 @@ def _resolve_links(tokens: Sequence[Token], resolve: Resolve) -> list[Token]:
     return kept
 
 
+def _drop_empty_headings(tokens: Sequence[Token]) -> None:
+    """Make cells of the heads of tables usual cells where they are empty: a screen reader would announce nothing."""
+    for start, inline, end in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if start.type == "th_open" and not inline.content:
+            start.tag = end.tag = "td"
+
+
 def _scrollable(tokens: Iterable[Token]) -> list[Token]:
-    """Return the tokens with a frame around each table, and code and frames in the order of the Tab key."""
+    """Return the tokens with a frame around each table, which the Tab key reaches."""
     kept = []
     for token in tokens:
         if token.type == "table_open":
