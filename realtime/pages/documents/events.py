@@ -10,7 +10,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from instances.events import EventType
-from realtime.pages.documents import examples
+from realtime.pages.documents import examples, payloads
 from realtime.pages.documents.event_schemas import ENVELOPE, envelope_schema, event_schema, schemas
 from realtime.pages.documents.navigation import Heading, Page, Section
 from realtime.pages.documents.rest import operation_path
@@ -64,6 +64,10 @@ def event(name: str) -> dict[str, Any]:
         "schema": _indented(event_schema(event_type)),
         "schema_path": reverse("documents:schema", args=[event_type.value]),
         "example": _indented(examples.envelope(event_type)),
+        "payloads": [
+            (payload, operation_path(payload.route), _indented(payload.body), _indented(data))
+            for payload, data in payloads.examples().get(event_type, ())
+        ],
         "webhook": {
             "url": examples.URL,
             "headers": examples.webhook_headers(event_type).items(),

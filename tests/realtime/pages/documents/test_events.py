@@ -15,7 +15,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from instances.events import EventType
 from instances.models import Instance
 from realtime.envelope import EventNumber, render
-from realtime.pages.documents import examples
+from realtime.log.models import Event
+from realtime.pages.documents import examples, payloads
 from realtime.pages.documents.event_schemas import schemas
 from realtime.pages.documents.events import TYPES, event_path
 from realtime.pages.documents.rest import operation_path
@@ -41,6 +42,32 @@ def test_every_event_has_a_page_with_its_schema_and_an_example(client, event_typ
         json.loads(examples.rabbitmq_body(event_type)),
     ):
         assert [error.message for error in validator.iter_errors(example)] == []
+
+
+def test_what_comes_of_the_payloads_in_the_pages_is_as_the_schemas_say(client):
+    for event_type, made in payloads.examples().items():
+        validator = jsonschema_rs.validator_for(event_type.schema, validate_formats=True)
+        page = client.get(event_path(event_type)).content.decode()
+        for payload, data in made:
+            assert [error.message for error in validator.iter_errors(data)] == [], payload.title
+            assert f"<summary>{payload.title}</summary>" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_payload_in_a_page_makes_the_event_that_the_page_shows(client, settings):
+    instance = Instance.objects.create(name="loja", integration="EVOLUTION", number=payloads.PHONE)
+    [(payload, shown)] = [
+        (each, data)
+        for each, data in payloads.examples()[EventType.MESSAGES_UPSERT]
+        if each.route == "POST /webhook/evolution"
+    ]
+    key = settings.AUTHENTICATION_API_KEY
+    response = client.post("/webhook/evolution", payload.body, content_type="application/json", headers={"apikey": key})
+    assert response.status_code == 200
+    stored = Event.objects.get(instance_id=instance.pk, type="messages.upsert")
+    own = {"instanceId": str(instance.pk)}
+    real = json.loads(bytes(stored.envelope))["data"]
+    assert real | {"messageTimestamp": shown["messageTimestamp"]} == shown | own
 
 
 @pytest.mark.parametrize("name", schemas())
