@@ -20,6 +20,7 @@ from instances.ingress.body_limit import BodyLimit
 from instances.providers import ingress_endpoints
 from realtime.api.publish import PublishIngress
 from realtime.asgi import SocketIO
+from realtime.inbox.receiver import InboxReceiver
 
 views = ThreadedWsgi(django_application, REST_THREADS)
 #: Views that wait for WhatsApp, in threads of their own: however long it takes, the other views have theirs.
@@ -53,4 +54,4 @@ def _threads_for(method: str, path: str) -> Application:
 manager = settings.EVOLUTION_MANAGER_DIR
 others: Application = Dashboard(manager, in_threads) if manager else in_threads
 router = IngressRouter([*ingress_endpoints(), PublishIngress()], others)
-application = SocketIO(BodyLimit(router, Admission(router)))
+application = SocketIO(InboxReceiver(BodyLimit(router, Admission(router))))

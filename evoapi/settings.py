@@ -118,7 +118,7 @@ if CORS_ALLOW_CREDENTIALS and not {"*", "null"}.isdisjoint(CORS_ORIGIN):
         " page could act as whoever looks at it"
     )
 #: Beginnings of paths of which no page of another origin may read anything.
-PATHS_WITHOUT_CORS = tuple(CONTENT_SECURITY_POLICIES)
+PATHS_WITHOUT_CORS = (*CONTENT_SECURITY_POLICIES, "/inbox/")
 CORS_URLS_REGEX = f"^(?!{'|'.join(PATHS_WITHOUT_CORS)})"
 
 #: Reverse proxies whose X-Forwarded-For is trusted.

@@ -33,6 +33,8 @@ class Pool(Enum):
     #: Claims of deliveries, their renewal and their results. Its threads keep their connections: if all connections of
     #: the process were waiting for one tenant's locks, claims would end, and other processes send again what is sent.
     DELIVERIES = "deliveries"
+    #: Requests to inboxes, which anybody may post.
+    INBOXES = "inboxes"
     #: Background work that may be late: retention, coalesced events, endpoints that are disabled.
     UPKEEP = "upkeep"
 

@@ -29,7 +29,7 @@ from instances.events import SUBSCRIBABLE, EventType
 from instances.integrations import MEMBERS, described, integration_of, integrations
 from instances.models import ApiKey, Instance, Subscription
 from instances.names import is_number
-from instances.outbound.ssrf_guard import check_url
+from instances.outbound.inbox_urls import check_receiver
 from instances.outbound.webhook_headers import check_headers
 from instances.outbound.webhook_secrets import new_secret
 from instances.outbound.webhook_urls import is_same_origin, masked_url
@@ -377,7 +377,7 @@ class SubscriptionForm(forms.ModelForm):
         if "url" in self.errors or not (self.cleaned_data.get("is_enabled") or "url" in self.changed_data):
             return
         try:
-            check_url(url)
+            check_receiver(url)
         except ValueError as error:
             self.add_error("url", str(error) if url else "This field is required.")
 

@@ -22,7 +22,7 @@ from instances.admin.transport_fields import field_names, transport_of
 from instances.api.transports import declared_transports, registered_transports
 from instances.crypto import MASK, UnreadableSecret
 from instances.models import Subscription
-from instances.outbound.ssrf_guard import check_url
+from instances.outbound.inbox_urls import check_receiver
 from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
 from instances.outbound.webhook_urls import masked_url
 
@@ -224,7 +224,7 @@ class SubscriptionAdmin(SecretAdmin):
     def _switch_on(self, request: HttpRequest, endpoint: Subscription) -> None:
         """Enable an endpoint and reset its failures. Raises ValueError if it cannot be used."""
         if endpoint.transport == Subscription.WEBHOOK:
-            check_url(endpoint.options.get("url", ""))
+            check_receiver(endpoint.options.get("url", ""))
         elif transport := transport_of(endpoint.transport):
             transport.check(endpoint.instance)
         endpoint.is_enabled, endpoint.failing_since, endpoint.disabled_reason = True, None, ""

@@ -14,7 +14,7 @@ from instances.integrations import NOTE_HEADER
 from instances.models import Instance, Subscription
 from instances.models.subscription import SubscriptionQuerySet
 from instances.outbound import ssrf_guard
-from instances.outbound.ssrf_guard import check_url
+from instances.outbound.inbox_urls import check_receiver, inbox_url
 from instances.outbound.webhook_headers import MAX_VALUE, check_headers
 from instances.outbound.webhook_secrets import new_secret
 
@@ -132,16 +132,16 @@ def needs_url_check(validated: Mapping[str, Any]) -> bool:
 
 
 def check_public_url(url: str) -> None:
-    """Raise ApiError for a URL that is malformed, or whose host is not public."""
+    """Raise ApiError for a URL that is malformed, or whose host is not public, unless it is that of an inbox."""
     try:
-        check_url(url)
+        check_receiver(url)
     except ValueError as error:
         raise ApiError(str(error)) from None
 
 
 def note_headers(url: str) -> dict[str, str]:
     """Return the header that says what is missing for a URL to be reached, if its host suggests so."""
-    text = ssrf_guard.note(url)
+    text = "" if inbox_url(url) else ssrf_guard.note(url)
     return {NOTE_HEADER: text} if text else {}
 
 

@@ -11,6 +11,12 @@ from instances.bounds.bound import Holder, bound
 from instances.bounds.console import CONSOLE_DELIVERIES as CONSOLE_DELIVERIES
 from instances.bounds.console import CONSOLE_EVENTS as CONSOLE_EVENTS
 from instances.bounds.console import CONSOLE_NAMESPACES as CONSOLE_NAMESPACES
+from instances.bounds.inbox import INBOX_BYTES as INBOX_BYTES
+from instances.bounds.inbox import INBOX_HEADER_BYTES as INBOX_HEADER_BYTES
+from instances.bounds.inbox import INBOX_HOURS as INBOX_HOURS
+from instances.bounds.inbox import INBOX_POSTS_PER_MINUTE as INBOX_POSTS_PER_MINUTE
+from instances.bounds.inbox import INBOX_REQUESTS as INBOX_REQUESTS
+from instances.bounds.inbox import INBOXES as INBOXES
 from instances.bounds.reads import COUNTED_MESSAGES as COUNTED_MESSAGES
 from instances.bounds.reads import LAST_MESSAGE_BYTES as LAST_MESSAGE_BYTES
 from instances.bounds.reads import PAGE_BYTES as PAGE_BYTES

@@ -18,6 +18,7 @@ class Holder(Enum):
 
     STRANGER = "Anybody, without a key"
     KEY = "A key"
+    STAFF = "A user of the admin"
     INSTANCE = "An instance"
     RECEIVER = "A receiver of webhooks"
     PROCESS = "A server process, for all together"

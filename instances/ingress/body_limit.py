@@ -41,14 +41,16 @@ class BodyLimit:
 
     Responds 413 to a body over MAX_BODY_BYTES, 408 to one that is too slow, 431 to a Content-Type over
     CONTENT_TYPE_BYTES, and 503 beyond the budget of `held_bytes`, to which it charges each body until the request is
-    answered. With an `Admission` it does not read large bodies of clients that may not post them, which get 401.
+    answered. `max_size` is a lower limit, in bytes. With an `Admission` it does not read large bodies of clients that
+    may not post them, which get 401.
 
     It adds the length of a chunked body: without a Content-Length Django, behind WSGI, would read nothing.
     """
 
-    def __init__(self, app: Application, admission: Admission | None = None) -> None:
+    def __init__(self, app: Application, admission: Admission | None = None, max_size: int | None = None) -> None:
         self.app = app
         self.admission = admission
+        self.max_size = max_size
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         others, content_types, has_body = [], [], False
@@ -69,7 +71,7 @@ class BodyLimit:
             return
         with held_bytes.charge() as charge:
             try:
-                body = await _BodyReader(scope, receive, charge, self.admission).read()
+                body = await _BodyReader(scope, receive, charge, self.admission, self.max_size).read()
             except ClientDisconnected:
                 return
             except APIException as error:
@@ -88,10 +90,13 @@ class BodyLimit:
 class _BodyReader:
     """Reads the body of one request."""
 
-    def __init__(self, scope: Scope, receive: Receive, charge: Charge, admission: Admission | None) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, charge: Charge, admission: Admission | None, max_size: int | None
+    ) -> None:
         self.scope = scope
         self.charge = charge
         self.admission = admission
+        self.max_size = max_size
         self._receive = receive
         self._size = 0
         self._is_authorized = False
@@ -112,6 +117,8 @@ class _BodyReader:
         slow_types = FORM_TYPES[:1] if self.scope.get("path", "").startswith(FILE_PATHS) else FORM_TYPES
         is_form = headers.get(b"content-type", b"").strip().lower().startswith(slow_types)
         max_size = min(FORM_BYTES, settings.MAX_BODY_BYTES) if is_form else settings.MAX_BODY_BYTES
+        if self.max_size is not None:
+            max_size = min(max_size, self.max_size)
         # without leading zeros: Python converts no more than 4,300 digits
         announced = headers.get(b"content-length", b"0").lstrip(b"0")
         if announced.isdigit() and (len(announced) > 18 or int(announced) > max_size):

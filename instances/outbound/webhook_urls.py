@@ -7,14 +7,19 @@ import re
 from yarl import URL
 
 from instances.crypto import MASK
+from instances.outbound.inbox_urls import inbox_url
 
 #: The value of a parameter in a query, or a parameter without a name.
 _VALUE = re.compile(r"(?<==)[^&]+|(?<![^&])[^&=]+(?![^&])")
 
 
 def is_same_origin(url: str, other: str) -> bool:
-    """Return whether both URLs have the same scheme, host and port; a text that has none is like itself alone."""
-    return url == other or (_origin(url) is not None and _origin(url) == _origin(other))
+    """Return whether both URLs have the same scheme, host and port; a text that has none is like itself alone, and so
+    is an inbox of this server: each has an owner of its own.
+    """
+    if url == other:
+        return True
+    return inbox_url(other) is None and _origin(url) is not None and _origin(url) == _origin(other)
 
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:

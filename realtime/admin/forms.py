@@ -18,7 +18,7 @@ from instances.access.staff import sees_all_instances, visible_instances
 from instances.admin.base import InstanceSelect
 from instances.admin.forms import UrlField, WriteOnly
 from instances.models import Instance
-from instances.outbound.ssrf_guard import check_url
+from instances.outbound.inbox_urls import check_receiver
 from instances.outbound.webhook_secrets import check_secret
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.endpoints import is_id
@@ -56,7 +56,7 @@ class TargetOverrideForm(forms.Form):
     def clean_url(self) -> str:
         url = self.cleaned_data["url"]
         if url:
-            _validate(check_url, url)
+            _validate(check_receiver, url)
         return url
 
     def clean_secret(self) -> str:

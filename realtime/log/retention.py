@@ -38,6 +38,7 @@ from realtime.delivery.bodies import Body
 from realtime.delivery.inline_bodies import Moving
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint, State
 from realtime.delivery.switched_off import give_up_old, waiting_endpoints
+from realtime.inbox.storage import delete_expired
 from realtime.log.models import DedupeKey, Event
 from realtime.log.stream import GLOBAL_STREAM_ID, Stream
 
@@ -85,6 +86,7 @@ class Pruning:
         yield from self._batches("statuses that wait for a send", _release_statuses)
         yield from self._batches("sends without a result", partial(Message.delete_unsettled, BATCH, self.keys_before))
         yield from self._batches("deliveries", self._prune_deliveries)
+        yield from self._batches("inboxes", delete_expired)
         for endpoint_id, reason in waiting_endpoints().items():
             logger.warning("Deliveries to endpoint %s wait, until they are too old: %s", endpoint_id, reason)
             name = f"deliveries to endpoint {endpoint_id}"

@@ -3,6 +3,7 @@
 from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, FormerEndpoint
+from realtime.inbox.models import Inbox, InboxRequest
 from realtime.log.coalescing import Burst
 from realtime.log.models import DedupeKey, Event, TransactionId
 from realtime.log.stream import Stream, new_epoch
@@ -19,6 +20,8 @@ __all__ = [
     "Event",
     "FormerEndpoint",
     "HourTotal",
+    "Inbox",
+    "InboxRequest",
     "InstanceHour",
     "Process",
     "Stream",

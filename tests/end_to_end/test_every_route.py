@@ -64,14 +64,15 @@ print(json.dumps({{
     "revoked": revoked_secret,
 }}))
 """
-#: Prints a digest of the rows of each table, but for the times of keys' last uses and for the server's own row.
+#: Prints a digest of the rows of each table, but for the times of keys' last uses, and for the server's own row and the
+#: hourly counts, which its loops write.
 SNAPSHOT = """
 import hashlib
 from django.apps import apps
 
 for label in ("instances", "realtime"):
     for model in apps.get_app_config(label).get_models():
-        if model.__name__ == "Process":
+        if model.__name__ == "Process" or model.__module__ == "realtime.counters.models":
             continue
         names = [field.attname for field in model._meta.concrete_fields if field.attname != "last_used_at"]
         rows = sorted(map(repr, model.objects.values_list(*names)))

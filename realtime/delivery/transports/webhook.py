@@ -21,12 +21,15 @@ from django.core.exceptions import ImproperlyConfigured
 from multidict import CIMultiDict
 from yarl import URL
 
+from instances.bounds import INBOX_BYTES
 from instances.events import EXTRA_MEMBERS, EventType
 from instances.models import Subscription
 from instances.outbound import ssrf_guard
+from instances.outbound.inbox_urls import InboxUrl, inbox_url
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from instances.outbound.webhook_urls import masked_url
+from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports import masking, retry, signing
 from realtime.delivery.transports.base import (
@@ -42,6 +45,8 @@ from realtime.delivery.transports.connections import FOLLOWED, NewConnector, ses
 from realtime.delivery.transports.event_headers import NAMES, event_headers
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
+from realtime.inbox.receiver import body_of, hand_over
+from realtime.inbox.storage import Post, Sender
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +130,12 @@ class Webhook(Transport):
             headers.update(event_headers(message.instance_id, message.instance_name, message.type, message.payload))
             headers.update(await self._signature(message, endpoint))
             async with asyncio.timeout(settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000):
-                url = _url(_target(message.type, endpoint))
-                await self._post(url, message, headers, endpoint, received)
+                target = _target(message.type, endpoint)
+                url = _url(target)
+                if inbox := inbox_url(target):
+                    await _hand_over(inbox, url, message, headers, endpoint, received)
+                else:
+                    await self._post(url, message, headers, endpoint, received)
                 if received.status in FOLLOWED and endpoint.options.get("followRedirects"):
                     received.followed = _Received()
                     await self._follow(url, received.location, received.followed)
@@ -196,6 +205,31 @@ class Webhook(Transport):
         self._turns.pop(loop, None)
         for key in [key for key in self._sessions if key[0] is loop]:
             await self._sessions.pop(key).close()
+
+
+async def _hand_over(
+    inbox: InboxUrl,
+    url: URL,
+    message: OutgoingMessage,
+    headers: CIMultiDict[str],
+    endpoint: Endpoint,
+    received: _Received,
+) -> None:
+    """Give the request to an inbox of this server, inside the process, and fill in `received` as its response would."""
+    size = len(message.payload)
+    sent = [("Host", url.authority), *headers.items(), ("Content-Length", str(size))]
+    sender = Sender(endpoint.id, endpoint.secrets.get("signing") or (), _owner_of_secret(endpoint))
+    body = message.body if size <= INBOX_BYTES else None
+    reply = await hand_over(Post(inbox, sent, body, sender=sender))
+    received.status, received.body = reply.status, body_of(reply)
+    received.retry_after = None if reply.retry_after is None else str(reply.retry_after)
+
+
+def _owner_of_secret(endpoint: Endpoint) -> str:
+    """Return whose secret signs an endpoint's deliveries, as a continuation of "the secret"."""
+    if endpoint.is_trusted:
+        return "WEBHOOK_GLOBAL_SECRET"
+    return "that was given to send it again" if endpoint.id >= ONE_OFF else f"of endpoint {endpoint.id}"
 
 
 # The request

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from argparse import ArgumentParser
 from contextlib import suppress
@@ -50,6 +51,8 @@ class Command(BaseCommand):
         if workers > 1:
             warn_of_unknown_variables()
         port = sockets[0].getsockname()[1]
+        # this process and its workers recognize their own URLs by it
+        settings.SERVER_PORT, os.environ["SERVER_PORT"] = port, str(port)
 
         def announce() -> None:
             self.stdout.write(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (stop with Ctrl+C)")

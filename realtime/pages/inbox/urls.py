@@ -1,3 +1,14 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from realtime.pages.inbox import feed, views
+
+urlpatterns = [
+    path("", views.index, name="inbox"),
+    path("new/", views.create, name="inbox-new"),
+    path("<int:pk>/", views.detail, name="inbox-detail"),
+    path("<int:pk>/delete/", views.delete, name="inbox-delete"),
+    path("<int:pk>/secret/", views.secret, name="inbox-secret"),
+    path("<int:pk>/send-here/", views.send_here, name="inbox-send-here"),
+    path("<int:pk>/requests/", feed.requests, name="inbox-requests"),
+    path("<int:pk>/requests/<int:request_pk>/", feed.request_detail, name="inbox-request"),
+]

@@ -1,0 +1,82 @@
+"""JSON for the page of an inbox: what has come, and one request as text. No body is ever served as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from instances.crypto import UnreadableSecret
+from realtime.inbox.models import Inbox, InboxRequest, by_name
+from realtime.pages.inbox.owner import owned
+
+#: Characters of a title: an event's type, or the type of the content.
+MAX_TITLE = 80
+
+
+@require_GET
+@owned
+def requests(request: HttpRequest, inbox: Inbox) -> HttpResponse:
+    """List the requests after the one that `after` names, without their bodies, oldest first."""
+    after = request.GET.get("after", "0")
+    number = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0
+    kept = inbox.requests.defer("body")
+    oldest = kept.values_list("pk", flat=True).first()
+    return JsonResponse({"oldest": oldest, "requests": [_row(each) for each in kept.filter(pk__gt=number)]})
+
+
+@require_GET
+@owned
+def request_detail(request: HttpRequest, inbox: Inbox, request_pk: int) -> HttpResponse:
+    """Show one request: its headers, and its body as text."""
+    found = inbox.requests.filter(pk=request_pk).first() if request_pk < 2**63 else None
+    if found is None:
+        raise Http404
+    body = bytes(found.body)
+    text = body.decode(errors="replace")
+    try:
+        headers, note = list(found.header_list), ""
+    except UnreadableSecret as error:
+        headers, note = [], f"The headers cannot be read. {error}"
+    if found.has_more_headers:
+        note = "More headers came, which were too long to be kept."
+    # "�" that was sent as such is UTF-8
+    is_utf8 = "\ufffd" not in text or text.encode() == body
+    detail = {"headers": headers, "note": note, "body": text, "isUtf8": is_utf8}
+    return JsonResponse(_row(found) | detail)
+
+
+def _row(request: InboxRequest) -> dict[str, Any]:
+    try:
+        headers = by_name(request.header_list)
+    except UnreadableSecret:
+        headers = {}
+    return {
+        "id": request.pk,
+        "at": request.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "title": _title(headers),
+        "address": request.address or "this server",
+        "path": request.path,
+        "size": request.size,
+        "verdict": request.verdict,
+        "reason": request.reason,
+        "endpoint": _endpoint(request),
+    }
+
+
+def _title(headers: Mapping[str, str]) -> str:
+    """Return a short name: the type of the event, or of the content."""
+    content_type = headers.get("content-type", "").partition(";")[0].strip()
+    return (headers.get("x-event-type") or content_type or "without a type")[:MAX_TITLE]
+
+
+def _endpoint(request: InboxRequest) -> dict[str, Any] | None:
+    """Return the number and the admin's page of the endpoint whose delivery it is."""
+    number = request.endpoint_id
+    if number is None or not 0 < number < 2**62:  # those of the environment, and of one delivery, have no page
+        return None
+    return {"id": number, "url": reverse("admin:instances_subscription_change", args=(number,))}
