@@ -1,0 +1,104 @@
+"""Every page for staff users, as users who may see less: nothing of another's instance, no content for viewers.
+
+`walk.py` has the rows and the requests. It takes the URLs from the resolver: a new one fails until it has a row there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from instances.models import ApiKey, Instance, StaffRole
+from tests.end_to_end.walk import CONTENT, GLOBAL_MARKS, Request, Rows, fill_server, model_of, patterns, requests
+
+pytestmark = pytest.mark.any_database
+
+
+@pytest.fixture
+def own(db) -> Rows:
+    return Rows("zyxown", 333)
+
+
+@pytest.fixture
+def foreign(own) -> Rows:
+    foreign = Rows("zyxforeign", 777)
+    shared, _ = ApiKey.objects.issue("zyxforeign shared key", ["listen"])
+    shared.instances.set([own.instance, foreign.instance])
+    gone = Instance.objects.create(name="zyxforeign-gone")
+    gone.delete()  # events of it stay in the log
+    return foreign
+
+
+def log_in(role: str, limit: Collection[Instance] | None) -> Client:
+    user = User.objects.create(username="zyxme", is_staff=True)
+    # more permissions than the role has: the limit, and what a viewer may read, hold whatever they are
+    user.user_permissions.set(Permission.objects.all())
+    row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
+    row.instances.set(limit or [])
+    client = Client(raise_request_exception=True)
+    client.force_login(user)
+    return client
+
+
+def leaks(client: Client, found: list[Request], marks: list[str]) -> tuple[list[Any], dict[Request, str]]:
+    """Return the requests whose answers have a mark, with it and its surroundings; and all answers."""
+    answers, leaking = {}, []
+    for request in found:
+        status, answers[request] = request.send(client)
+        assert status < 500, request
+        for mark in marks:
+            at = answers[request].lower().find(mark.lower())
+            if at >= 0:
+                leaking.append((request, mark, answers[request][max(0, at - 60) : at + 60]))
+    return leaking, answers
+
+
+def test_a_limited_user_sees_nothing_of_another_instance(own, foreign):
+    server = fill_server(own)
+    client = log_in("operator", [own.instance])
+    before = foreign.snapshot()
+    found = requests(foreign, server | foreign.ids, is_own=False) + requests(own, own.ids, is_own=True)
+
+    leaking, answers = leaks(client, found, [*foreign.marks, *GLOBAL_MARKS])
+
+    assert not leaking, "\n".join(map(str, leaking))
+    assert foreign.snapshot() == before
+    text = "\n".join(answers.values())
+    for name in (
+        "zyxown-shop",
+        "zyxown key",
+        "zyxown Ana",
+        f"zyxown {CONTENT}",
+        "hook.zyxown",
+        str(own.ids[type(own.event)]),
+    ):
+        assert name in text, "the walk is of pages that show something"
+
+
+def test_a_user_who_is_limited_to_nothing_sees_no_instance(own, foreign):
+    server = fill_server(own)
+    client = log_in("operator", [])
+    found = requests(foreign, server | foreign.ids, is_own=True)
+    leaking, _ = leaks(client, found, [*own.marks, *foreign.marks, *GLOBAL_MARKS])
+    assert not leaking, "\n".join(map(str, leaking))
+
+
+def test_a_viewer_sees_no_content(own):
+    server = fill_server(own)
+    client = log_in("viewer", None)
+    leaking, answers = leaks(client, requests(own, server | own.ids, is_own=True), [CONTENT])
+    assert not leaking, "\n".join(map(str, leaking))
+    assert any("zyxownWAID" in answer for answer in answers.values())
+
+
+def test_a_viewer_finds_nothing_by_what_messages_say(own):
+    client = log_in("viewer", None)
+    for _, name, _ in patterns():
+        if name.endswith("_changelist") and (model := model_of(name)):
+            path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+            response = client.get(path, {"q": CONTENT})
+            assert response.status_code == 403 or response.context["cl"].result_count == 0, name
