@@ -22,8 +22,7 @@ def _descriptions() -> dict[str, Any]:
 def add_descriptions(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Add descriptions to a document. A hook of drf-spectacular's, called with its generator, too."""
     for name, schema in result["components"]["schemas"].items():
-        own = _descriptions()["of"].get(name.removesuffix("Request"), {})
-        _describe(schema, _descriptions()["members"] | own)
+        _describe(schema, _descriptions()["of"].get(name.removesuffix("Request"), {}))
     for path in result["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
@@ -31,24 +30,30 @@ def add_descriptions(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
                     parameter.setdefault("description", description)
             for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for content in holder.get("content", {}).values():
-                    _describe(content.get("schema", {}), _descriptions()["members"])
+                    _describe(content.get("schema", {}), {})
     return result
 
 
-def _describe(schema: dict[str, Any], descriptions: dict[str, str]) -> None:
-    """Add descriptions to the members of a schema, and of the schemas within it."""
+def _describe(schema: dict[str, Any], own: dict[str, str], parent: str = "") -> None:
+    """Add descriptions to the members of a schema, and of the schemas within it: `own`, or those of all schemas.
+
+    Those by the name of the member that holds it, such as `key.id`, come before those by its name alone.
+    """
     members = schema.get("properties", {})
     for name, member in members.items():
-        if name in descriptions and "description" not in member:
+        keys = [(table, key) for key in (f"{parent}.{name}", name) for table in (own, _descriptions()["members"])]
+        description = next((table[key] for table, key in keys if key in table), None)
+        if description and "description" not in member:
             if "$ref" in member:  # OpenAPI 3.0 allows nothing beside it
                 member = members[name] = {"allOf": [member]}
-            member["description"] = descriptions[name]
+            member["description"] = description
+        _describe(member, own, name)
     for part in _parts(schema):
-        _describe(part, descriptions)
+        _describe(part, own, parent)
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from schema.get("properties", {}).values()
+    """Yield the schemas of items and alternatives."""
     for keyword in ("items", "additionalProperties"):
         if isinstance(schema.get(keyword), dict):
             yield schema[keyword]
