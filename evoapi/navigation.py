@@ -46,6 +46,9 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     tools = [_item(title, url, icon) for url, title, icon in _TOOLS]
     if may(request.user, Action.SEE_CONNECTED):
         tools.insert(1, _item("Who is connected", reverse("admin:realtime_process_connected"), "cable"))
+    deliveries = admin.site.get_model_admin(apps.get_model("realtime.Delivery"))
+    if deliveries.has_view_permission(request):
+        tools.insert(-1, _item("Failures by cause", reverse("admin:realtime_delivery_failures"), "report"))
     groups.insert(2, {"title": "Tools", "items": tools})
     return [{"title": None, "items": [overview]}, *(group for group in groups if group["items"])]
 

@@ -741,6 +741,14 @@ DELIVERY_PAGE = bound(
     limits="deliveries in a response of `/webhook/deliveries`, without their bodies",
     beyond="400 for a greater `limit`",
 )
+FAILURE_GROUPS = bound(
+    "LIMIT_FAILURE_GROUPS",
+    200,
+    "groups",
+    Holder.PROCESS,
+    limits="groups of failed deliveries that the admin's page lists, dead ones and waiting ones each",
+    beyond="those of other endpoints are listed once these are mended, or for their instance alone",
+)
 RESENT = bound(
     "LIMIT_RESENT",
     10_000,

@@ -52,7 +52,7 @@ class ConnectedPages(ReadOnlyAdmin):
         """List the clients that are connected to this process: of all instances that the user may see, or of one."""
         if not may(request.user, Action.SEE_CONNECTED):
             raise PermissionDenied
-        instance = _instance(request, request.GET)
+        instance = instance_of(request, request.GET)
         selection = _selection(request, request.GET, instance)
         number = _page_number(request.GET.get("p", ""))
         context: dict[str, Any] = {
@@ -98,7 +98,7 @@ class ConnectedPages(ReadOnlyAdmin):
     def cut_all_view(self, request: HttpRequest) -> HttpResponse:
         """Disconnect all clients of one instance that this process serves."""
         self._require_cut(request)
-        instance = _instance(request, request.POST)
+        instance = instance_of(request, request.POST)
         if instance is None:
             raise Http404
         try:
@@ -116,7 +116,7 @@ class ConnectedPages(ReadOnlyAdmin):
             raise PermissionDenied
 
 
-def _instance(request: HttpRequest, query: Any) -> Instance | None:
+def instance_of(request: HttpRequest, query: Any) -> Instance | None:
     """Return the instance that is named, None without one. Raises Http404 for one that the user may not see."""
     if not (text := query.get("instance_id")):
         return None

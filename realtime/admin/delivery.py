@@ -25,13 +25,15 @@ from instances.bounds import RESENT
 from instances.errors import ApiError
 from instances.models import Subscription
 from instances.outbound.webhook_urls import masked_url
-from realtime.admin.base import LongListAdmin, TypeFilter, actor
+from realtime.admin.base import TypeFilter, actor
+from realtime.admin.failures import FailurePages
 from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.admin.links import link, search
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
 from realtime.api.responses import masked_body, masked_headers, readable_payload
 from realtime.delivery.bodies import Body
+from realtime.delivery.causes import cure, title
 from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import UNREADABLE, Attempt, Delivery, State, load_bodies
 from realtime.delivery.resend import ResendResult, send_again, sendable
@@ -55,7 +57,7 @@ RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LongListAdmin):
+class DeliveryAdmin(FailurePages):
     list_display = ("name", "seq", "type", "state", "attempts", "shown_time", "shown_destination")
     list_display_links = ("name", "seq")
     list_filter = (InstanceFilter, "state", TransportFilter, TypeFilter)
@@ -79,6 +81,7 @@ class DeliveryAdmin(LongListAdmin):
                     "shown_time",
                     "status",
                     "reason",
+                    "shown_cause",
                     "shown_resent_from",
                     "asked_by",
                 )
@@ -144,6 +147,10 @@ class DeliveryAdmin(LongListAdmin):
     def status(self, delivery: Delivery) -> str:
         """Return in words what became of it, as the event's page does."""
         return f"Its endpoint {status(delivery, Attempt.last_of([delivery]).get(delivery.pk))}."
+
+    @admin.display(description="cause")
+    def shown_cause(self, delivery: Delivery) -> str:
+        return f"{title(delivery.cause)}. {cure(delivery.cause)}".strip() if delivery.cause else "-"
 
     @admin.display(description="event")
     def shown_event(self, delivery: Delivery) -> str:

@@ -28,6 +28,7 @@ from instances.sql import locked_by_others
 from realtime.database import Pool, close_kept_connections, database
 from realtime.delivery import wakeup
 from realtime.delivery.bodies import Body
+from realtime.delivery.causes import Cause
 from realtime.delivery.concurrency import Availability, ConcurrencyLimiter
 from realtime.delivery.endpoint_health import changing, disable, failing_endpoints, record_failure, record_success
 from realtime.delivery.enqueue import endpoints_of
@@ -265,18 +266,19 @@ class Dispatcher:
 async def _send(delivery: Delivery, endpoint: Endpoint | None) -> Outcome:
     """Send a delivery to its endpoint; an unforeseen error is logged, and is the outcome of this attempt alone."""
     if endpoint is None:
-        return Outcome(Result.DEAD, error="The endpoint is switched off or gone")
+        return Outcome(Result.DEAD, error="The endpoint is switched off or gone", cause=Cause.OFF)
     if endpoint.error:
-        return Outcome(Result.RETRY, error=endpoint.error)
+        return Outcome(Result.RETRY, error=endpoint.error, cause=Cause.SECRETS)
     try:
         return await transports()[endpoint.transport].send(_message(delivery), endpoint)
     except Body.DoesNotExist:
-        return Outcome(Result.RETRY, error=UNREADABLE, is_ours=True)
+        return Outcome(Result.RETRY, error=UNREADABLE, cause=Cause.UNREADABLE, is_ours=True)
     except (Exception, asyncio.CancelledError):
         if is_cancelled():
             raise
         logger.exception("A transport has failed")
-        return Outcome(Result.RETRY, error="The transport failed here; the server's log says how")
+        text = "The transport failed here; the server's log says how"
+        return Outcome(Result.RETRY, error=text, cause=Cause.FAILED_HERE)
 
 
 def _message(delivery: Delivery) -> OutgoingMessage:
@@ -390,7 +392,8 @@ def _end_without_result(finished: FinishedAttempt) -> None:
     state = State.DELIVERED if finished.outcome.result is Result.DELIVERED else State.DEAD
     claimed = Delivery.objects.pending().filter(pk=finished.delivery.pk, lease=finished.delivery.lease)
     reason = "The result of its last attempt could not be stored; the server's log says why"
-    claimed.update(state=state, lease=None, finished_at=timezone.now(), reason=reason)
+    cause = Cause.FAILED_HERE.code if state == State.DEAD else ""
+    claimed.update(state=state, lease=None, finished_at=timezone.now(), reason=reason, cause=cause)
 
 
 def _result(finished: FinishedAttempt) -> AttemptResult:
@@ -405,11 +408,11 @@ def _result(finished: FinishedAttempt) -> AttemptResult:
         excerpt=outcome.excerpt,
         error=outcome.error,
     )
-    now = timezone.now()
+    now, cause = timezone.now(), outcome.failed_by
     if outcome.result is Result.DELIVERED:
-        return AttemptResult(delivery, State.DELIVERED, now, attempt)
+        return AttemptResult(delivery, State.DELIVERED, now, attempt, cause)
     delay = retry.delay(number, _random) if outcome.result is Result.RETRY else None
     if delay is None:
-        return AttemptResult(delivery, State.DEAD if endpoint else State.DROPPED, now, attempt)
+        return AttemptResult(delivery, State.DEAD if endpoint else State.DROPPED, now, attempt, cause)
     wait = max(delay, outcome.retry_after or 0)
-    return AttemptResult(delivery, State.PENDING, now + timedelta(seconds=wait), attempt)
+    return AttemptResult(delivery, State.PENDING, now + timedelta(seconds=wait), attempt, cause)

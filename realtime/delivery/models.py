@@ -19,6 +19,7 @@ from instances.outbound.webhook_urls import masked_url
 from instances.sql import insert
 from instances.unreadable import readable
 from realtime.delivery.bodies import Body
+from realtime.delivery.causes import Cause
 from realtime.delivery.concurrency import LARGE, MAX_LARGE
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports import retry
@@ -77,6 +78,8 @@ class AttemptResult(NamedTuple):
     state: str
     due_at: datetime
     attempt: Attempt
+    #: The cause of its failure (`realtime.delivery.causes`); empty for a success.
+    cause: str
 
 
 class DueEndpoint(NamedTuple):
@@ -222,7 +225,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             changes: dict[str, Any] = {"state": State.DEAD, "finished_at": now, "due_at": now}
             if wait is not None:
                 changes = {"due_at": now + timedelta(seconds=wait)}
-            Delivery.objects.filter(pk=pk).update(attempts=number, lease=None, **changes)
+            Delivery.objects.filter(pk=pk).update(attempts=number, lease=None, cause=Cause.UNREADABLE.code, **changes)
         return found
 
     def renew(self, ids: Collection[int], lease: str) -> None:
@@ -241,7 +244,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def give_up(self, endpoint_ids: Iterable[int], state: State, reason: str) -> None:
         """Move the unclaimed deliveries of these endpoints to a final state, with the reason; they are not sent."""
         unclaimed = self._unclaimed(endpoint_ids)
-        unclaimed.update(state=state, finished_at=timezone.now(), reason=reason)
+        unclaimed.update(state=state, finished_at=timezone.now(), reason=reason, cause=Cause.OFF.code)
 
     def retry_now(self, endpoint_id: int) -> None:
         """Make the unclaimed deliveries of an endpoint due at once."""
@@ -263,7 +266,8 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(
                 """
-                UPDATE realtime_delivery SET state = %s, due_at = %s, attempts = %s, lease = NULL, finished_at = %s
+                UPDATE realtime_delivery
+                SET state = %s, due_at = %s, attempts = %s, lease = NULL, finished_at = %s, cause = %s
                 WHERE id = %s AND lease = %s AND state = 'pending'
                 """,
                 [
@@ -272,6 +276,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
                         connection.ops.adapt_datetimefield_value(result.due_at),
                         result.attempt.number,
                         None if result.state == State.PENDING else now,
+                        result.cause,
                         result.delivery.pk,
                         result.delivery.lease,
                     ]
@@ -306,6 +311,9 @@ class Delivery(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
     reason = models.CharField(max_length=200, default="", help_text="Why it ended without another attempt.")
+    cause = models.CharField(
+        max_length=32, default="", db_default="", help_text="The cause of its last failure, by which it is grouped."
+    )
     resent_from = models.BigIntegerField(null=True, help_text="The delivery that this one resends.")
     asked_by = models.CharField(max_length=200, default="", help_text="The requester of a resending or test event.")
     is_operators = models.BooleanField(default=False, help_text="True if only the operator may see the destination.")
@@ -331,6 +339,13 @@ class Delivery(models.Model):
             models.Index(fields=("instance_id", "id"), name="delivery_of_instance"),
             models.Index(fields=("endpoint_id", "id"), name="delivery_of_endpoint"),
             models.Index(fields=("endpoint_id", "id"), condition=Q(state="dead"), name="delivery_dead"),
+            models.Index(fields=("endpoint_id", "cause", "id"), condition=Q(state="dead"), name="delivery_cause"),
+            # only of those that have failed: a delivery that succeeds at once costs nothing here
+            models.Index(
+                fields=("endpoint_id", "cause", "id"),
+                condition=Q(state="pending") & ~Q(cause=""),
+                name="delivery_retried",
+            ),
             # with all columns that counting reads
             models.Index(
                 fields=("instance_id", "seq", "transport", "shared_size", "state"),

@@ -20,6 +20,7 @@ from instances.models import Instance, Subscription
 from realtime.delivery import backlog, wakeup
 from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.bodies import Body
+from realtime.delivery.causes import Cause
 from realtime.delivery.enqueue import backlog_size, endpoints_of, new_deliveries
 from realtime.delivery.inline_bodies import share
 from realtime.delivery.models import Delivery, DeliveryQuerySet, FormerEndpoint, State
@@ -115,6 +116,9 @@ def resend(
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {Delivery._meta.db_table} ({columns}) {statement}", values)
         count = cursor.rowcount
+    Delivery.objects.filter(pk__in=[delivery.pk for delivery in found], state=State.DEAD).update(
+        cause=Cause.RESENT.code
+    )
     transaction.on_commit(wakeup.wake, robust=True)
     return count
 
@@ -133,6 +137,7 @@ def _pending_values(asked_by: str) -> dict[str, Any]:
         "created_at": now,
         "finished_at": Value(None, DateTimeField()),
         "reason": Value(""),
+        "cause": Value(""),
         "resent_from": F("pk"),
         "asked_by": Value(asked_by),
     }
@@ -168,7 +173,9 @@ def requeue_dead(endpoint_id: int) -> int:
     counts = dead.order_by().values("instance_id", "is_operators").annotate(count=Count("pk"), total=Sum("size"))
     for row in counts:
         backlog.require(row["instance_id"], row["count"], row["total"], row["is_operators"])
-    count = dead.update(state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason="")
+    count = dead.update(
+        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason="", cause=""
+    )
     transaction.on_commit(wakeup.wake, robust=True)
     return count
 

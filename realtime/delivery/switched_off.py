@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from instances.bounds import OFF_HOURS
+from realtime.delivery.causes import Cause
 from realtime.delivery.models import PENDING_ENDPOINTS, Delivery, State
 from realtime.delivery.transports.base import off_reason
 
@@ -35,4 +36,5 @@ def give_up_old(endpoint_id: int, reason: str, limit: int) -> int:
     waiting = Delivery.objects.pending().filter(Q(lease=None) | Q(due_at__lt=now), endpoint_id=endpoint_id)
     old = waiting.filter(created_at__lt=now - timedelta(hours=OFF_HOURS)).unlocked(limit)
     text = f"It waited for {OFF_HOURS} hours. {reason}"
-    return old.update(state=State.DEAD, finished_at=now, reason=text[:200], lease=None)
+    cause = Cause.TRANSPORT_OFF.code
+    return old.update(state=State.DEAD, finished_at=now, reason=text[:200], cause=cause, lease=None)

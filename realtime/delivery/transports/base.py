@@ -16,6 +16,7 @@ from instances.api.transports import TransportSettings, registered_transports
 from instances.crypto import UnreadableSecret
 from instances.events import EventType
 from instances.models import Subscription
+from realtime.delivery.causes import Cause, of_status
 from realtime.delivery.payload import Payload
 
 #: Bytes of a response that are read, and characters of it that are stored.
@@ -43,10 +44,21 @@ class Outcome:
     excerpt: str = ""
     #: A sentence about the failure, for people, without keys and secrets.
     error: str = ""
+    #: Its cause, where the transport knows better than by the status.
+    cause: Cause | None = None
     #: Seconds until the next attempt, as the endpoint asks.
     retry_after: float | None = None
     #: True for a failure before anything was sent, which says nothing of the endpoint.
     is_ours: bool = False
+
+    @property
+    def failed_by(self) -> str:
+        """The cause of the failure, by which failures are grouped; empty for a success."""
+        if self.result is Result.DELIVERED:
+            return ""
+        if self.cause:
+            return self.cause.code
+        return Cause.OTHER.code if self.status is None else of_status(self.status)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from yarl import URL
 from instances.bounds import RABBITMQ_CHANNELS
 from instances.events import EventType
 from instances.models import Instance, Subscription
+from realtime.delivery.causes import Cause
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, RenderedBody, Result, Transport
 from realtime.envelope import encode
 
@@ -141,10 +142,11 @@ class RabbitMQ(Transport):
 
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
         if not settings.RABBITMQ_ENABLED:
-            return Outcome(Result.RETRY, error=OFF)
+            return Outcome(Result.RETRY, error=OFF, cause=Cause.TRANSPORT_OFF)
         binding = QueueBinding.of(message.type, endpoint)
         if len(binding.queue.encode()) > MAX_NAME:
-            return Outcome(Result.DEAD, error=f"The queue's name would be longer than AMQP's {MAX_NAME} bytes")
+            text = f"The queue's name would be longer than AMQP's {MAX_NAME} bytes"
+            return Outcome(Result.DEAD, error=text, cause=Cause.REQUEST)
         publishing = asyncio.ensure_future(self._broker.publish(binding, message, endpoint.id))
         try:
             await asyncio.wait({publishing}, timeout=TIMEOUT)
@@ -159,24 +161,28 @@ class RabbitMQ(Transport):
 
 def _outcome(publishing: asyncio.Future[None]) -> Outcome:
     if not publishing.done():
-        return Outcome(Result.RETRY, error=f"The broker did not confirm it within {TIMEOUT:g} seconds")
+        return _failed(f"The broker did not confirm it within {TIMEOUT:g} seconds")
     if publishing.cancelled():  # by aiormq, which closes the connection
-        return Outcome(Result.RETRY, error="The connection to the broker was closed")
+        return _failed("The connection to the broker was closed")
     error = publishing.exception()
     if error is None:
         return Outcome(Result.DELIVERED)
     if isinstance(error, aiormq.exceptions.PublishError):
-        return Outcome(Result.RETRY, error="The broker returned it: its queue is gone, and will be declared again")
+        return _failed("The broker returned it: its queue is gone, and will be declared again")
     if isinstance(error, aiormq.exceptions.DeliveryError):
-        return Outcome(Result.RETRY, error="The broker refused it (basic.nack)")
+        return _failed("The broker refused it (basic.nack)")
     if isinstance(error, RuntimeError):  # aiormq's, of a connection or channel that is closing
-        return Outcome(Result.RETRY, error="The connection to the broker was closed")
+        return _failed("The connection to the broker was closed")
     if not isinstance(error, (BrokerUnavailable, aiormq.AMQPError, OSError)):
         raise error
     description = _describe(error)
     # a limit of the broker: the same bytes are refused each time
     is_too_large = isinstance(error, aiormq.ChannelPreconditionFailed) and "larger than" in description
-    return Outcome(Result.DEAD if is_too_large else Result.RETRY, error=description)
+    return _failed(description, Result.DEAD if is_too_large else Result.RETRY)
+
+
+def _failed(text: str, result: Result = Result.RETRY) -> Outcome:
+    return Outcome(result, error=text, cause=Cause.BROKER)
 
 
 def _describe(error: BaseException) -> str:

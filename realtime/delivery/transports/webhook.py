@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
-import os
 import re
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +26,7 @@ from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.backlog import ONE_OFF
+from realtime.delivery.causes import Cause
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports import masking, retry, signing
 from realtime.delivery.transports.base import (
@@ -43,12 +40,11 @@ from realtime.delivery.transports.base import (
 )
 from realtime.delivery.transports.connections import FOLLOWED, NewConnector, session_with
 from realtime.delivery.transports.event_headers import NAMES, event_headers
+from realtime.delivery.transports.failures import Failure, RedirectError, describe, drop_tracebacks
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
 from realtime.inbox.receiver import body_of, hand_over
 from realtime.inbox.storage import Post, Sender
-
-logger = logging.getLogger(__name__)
 
 #: Members of the body before `destination`, and behind it: Evolution API's, in its order, then ours.
 _FIRST_MEMBERS = (*EXTRA_MEMBERS, "event", "instance", "data")
@@ -70,11 +66,6 @@ _NOT_SECRET = {"content-type", "accept", "user-agent"}
 MAX_SINGLE_WRITE = 256 * 1024
 #: Bytes that are signed, or written, in one piece.
 PIECE = 64 * 1024
-
-#: Errors of sockets that are shown to people.
-_SHOWN_ERRORS = {
-    getattr(errno, name) for name in ("ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT")
-}
 
 
 class Webhook(Transport):
@@ -124,7 +115,8 @@ class Webhook(Transport):
         return _without_password(_target(event_type.value, endpoint))[: ssrf_guard.MAX_URL]
 
     async def send(self, message: OutgoingMessage, endpoint: Endpoint) -> Outcome:
-        received, headers, error = _Received(), CIMultiDict[str](), ""
+        received, headers = _Received(), CIMultiDict[str]()
+        failure: Failure | None = None
         try:
             headers = _stored_headers(endpoint)
             headers.update(event_headers(message.instance_id, message.instance_name, message.type, message.payload))
@@ -139,13 +131,13 @@ class Webhook(Transport):
                 if received.status in FOLLOWED and endpoint.options.get("followRedirects"):
                     received.followed = _Received()
                     await self._follow(url, received.location, received.followed)
-        except Exception as failure:
-            error = _describe(failure, received)
-            _drop_tracebacks(failure)
+        except Exception as error:
+            failure = describe(error, (received.followed or received).status is not None)
+            drop_tracebacks(error)
         excerpt = ""
         if received.body:
-            excerpt = await self._excerpt(received, _secrets(endpoint, headers), is_complete=not error)
-        return _outcome(received, error, excerpt)
+            excerpt = await self._excerpt(received, _secrets(endpoint, headers), is_complete=failure is None)
+        return _outcome(received, failure, excerpt)
 
     async def _signature(self, message: OutgoingMessage, endpoint: Endpoint) -> dict[str, str]:
         """Return the headers that sign an attempt. Raises ValueError if the endpoint's secrets cannot sign."""
@@ -274,10 +266,6 @@ def _url(url: str) -> URL:
     return parsed
 
 
-class RedirectError(ValueError):
-    """Raised for a redirect that is not followed; its text is for people."""
-
-
 def _redirect(url: URL, location: str | None) -> URL:
     """Return the URL of a redirect. Raises RedirectError."""
     if not location:
@@ -350,16 +338,16 @@ class _Received:
         return self.status is not None and 200 <= self.status < 300
 
 
-def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
+def _outcome(received: _Received, failure: Failure | None, excerpt: str) -> Outcome:
     """Return the outcome; a 2xx with an incomplete response is retried: the event may not have been processed."""
-    status = received.status
+    status, error, cause = received.status, failure.text if failure else "", failure.cause if failure else None
     result = Result.RETRY if status is None else retry.result_of_status(status)
     if received.followed and received.followed.is_success:
         result, status, excerpt = Result.DELIVERED, received.followed.status, ""
     elif result is Result.DELIVERED:
         result = Result.RETRY if error else result
     elif status is not None and 300 <= status < 400:
-        error = _describe_redirect(status, received.followed, error)
+        error, cause = _describe_redirect(status, received.followed, error), Cause.REDIRECT
     elif status is not None and not 200 <= status < 600:
         error = error or f"The answer has no status that ends a request: {status:03}"
     return Outcome(
@@ -367,6 +355,7 @@ def _outcome(received: _Received, error: str, excerpt: str) -> Outcome:
         status=status,
         excerpt=excerpt,
         error=error,
+        cause=cause,
         retry_after=None if result is Result.DELIVERED else retry.retry_after(received.retry_after, datetime.now(UTC)),
     )
 
@@ -407,59 +396,3 @@ def _secrets(endpoint: Endpoint, headers: CIMultiDict[str]) -> set[str]:
     if url.user or url.password:  # sent as Authorization
         values += [url.password or "", aiohttp.encode_basic_auth(url.user or "", url.password or "")]
     return {value for value in values if len(value) >= masking.MIN_MASKED}
-
-
-def _describe(failure: Exception, received: _Received) -> str:
-    """Return a sentence for people, without addresses of our network and details of the receiver."""
-    received = received.followed or received
-    match failure:
-        case RedirectError():
-            return str(failure)
-        case TimeoutError():
-            missing = "answer" if received.status is None else "complete answer"
-            return f"There was no {missing} within {settings.WEBHOOK_REQUEST_TIMEOUT_MS / 1000:g} seconds"
-        case aiohttp.ClientConnectorDNSError():
-            return "The host of the URL was not found"
-        case aiohttp.ClientConnectorCertificateError():
-            error = failure.certificate_error
-            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
-            return f"The certificate of the host is not valid: {reason}".removesuffix(": ")
-        case aiohttp.ClientConnectorSSLError():
-            return "There was no encrypted connection to the host"
-        case aiohttp.ClientConnectorError(os_error=ssrf_guard.BlockedAddress() as blocked):
-            return str(blocked)
-        case aiohttp.ClientConnectorError():
-            return f"There was no connection to the host{_reason(failure.os_error)}"
-        case aiohttp.UploadAbortedError():
-            return "The connection broke before the event was sent completely"
-        case aiohttp.ClientConnectionError():
-            return f"The connection broke before there was an answer{_reason(failure)}"
-        case aiohttp.ClientPayloadError():
-            return "The answer broke off, or was garbled"
-        case aiohttp.InvalidURL() | KeyError():
-            return "The URL cannot be sent to"
-        case aiohttp.ClientResponseError():
-            return "The answer is not HTTP"
-        case ValueError():
-            return "The request cannot be made of this URL, these headers and these secrets"
-    logger.error("An attempt failed with an unforeseen error: %s", type(failure).__name__)
-    return f"The attempt failed: {type(failure).__name__}"
-
-
-def _drop_tracebacks(failure: BaseException) -> None:
-    """Drop the frames of an error and its causes, which hold the request: errors are often part of a cycle.
-
-    Garbage is collected seldom here, so thousands of failed attempts would keep their bodies for a while.
-    """
-    errors: list[BaseException | None] = [failure]
-    while errors:
-        error = errors.pop()
-        if error is not None and error.__traceback__ is not None:
-            error.__traceback__ = None
-            errors += [error.__cause__, error.__context__]
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno in _SHOWN_ERRORS:
-        return f": {os.strerror(error.errno)}"
-    return ""

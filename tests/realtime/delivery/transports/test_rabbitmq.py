@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from realtime.delivery.causes import Cause
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports import rabbitmq as module
 from realtime.delivery.transports.base import Endpoint, Outcome, OutgoingMessage, Result
@@ -227,7 +228,7 @@ async def test_a_message_that_the_broker_refuses_is_not_delivered(transport, con
 
     outcomes = [await transport.send(outgoing(seq), endpoint) for seq in range(2, 6)]
     assert outcomes[0] == DELIVERED
-    assert outcomes[-1] == Outcome(Result.RETRY, error="The broker refused it (basic.nack)")
+    assert outcomes[-1] == Outcome(Result.RETRY, error="The broker refused it (basic.nack)", cause=Cause.BROKER)
 
 
 async def test_an_exchange_of_another_type_affects_its_endpoint_alone(transport, consumer):
