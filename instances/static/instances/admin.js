@@ -1,4 +1,21 @@
 "use strict";
+// The box that searches everything: Ctrl+K goes there, Escape leaves it and puts what was found away.
+document.addEventListener("keydown", (event) => {
+  const box = document.getElementById("search-everything");
+  if (!box) return;
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    if (box.checkVisibility()) box.select();
+    else location.assign(box.form.action);
+  } else if (event.key === "Escape" && box.form.contains(document.activeElement)) {
+    document.getElementById("search-hits").replaceChildren();
+    box.blur();
+  }
+});
+document.addEventListener("click", (event) => {
+  if (!event.target.closest(".search-box")) document.getElementById("search-hits")?.replaceChildren();
+});
+
 // Names select2's boxes for screen readers as their selects are named: select2 itself gives them no name.
 document.addEventListener("DOMContentLoaded", () => {
   const jQuery = window.django?.jQuery;

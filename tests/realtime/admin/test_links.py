@@ -45,6 +45,28 @@ def test_a_message_leads_to_its_event_that_to_its_delivery_and_back(admin_page, 
     expect(admin_page.locator(".readonly.field-wa_id")).to_have_text(wa_id)
 
 
+def test_the_search_box_finds_while_one_types_and_is_a_page_on_a_phone(admin_page, server):
+    instance = server.create()
+    server.receive(instance, f"Are the shoes of {instance.name} still there?")
+    admin_page.goto(at("changelist", Event))
+    admin_page.keyboard.press("Control+k")
+    admin_page.keyboard.type(f"shoes of {instance.name}")
+    hit = admin_page.locator("#search-hits").get_by_role("link")
+    expect(hit).to_contain_text(f"Message of {instance.name}")
+    admin_page.keyboard.press("Escape")
+    expect(hit).to_have_count(0)
+    admin_page.keyboard.press("Control+k")
+    admin_page.keyboard.type(instance.name)
+    expect(hit.filter(has_text="Instance, open")).to_be_visible()
+
+    admin_page.set_viewport_size({"width": 360, "height": 740})
+    admin_page.get_by_role("link", name="Search").click()
+    admin_page.get_by_role("searchbox").fill(f"{instance.name} 2")
+    admin_page.get_by_role("searchbox").press("Enter")
+    admin_page.get_by_role("link", name=f"{instance.name} 2").click()
+    expect(admin_page.locator(".readonly.field-seq")).to_have_text("2")
+
+
 def test_events_and_deliveries_are_found_by_id_seq_and_whatsapp_id(admin_page, server):
     instance, other = server.create(), server.create()
     for each in (instance, other):
@@ -78,11 +100,13 @@ def test_lists_are_filtered_by_an_instance_that_is_searched_for(admin_page, serv
         admin_page.locator(".select2-search__field").fill(instance.name)
         admin_page.get_by_role("option", name=instance.name).click()
         admin_page.get_by_role("button", name="Filter", exact=True).click()
+        admin_page.wait_for_url("**instance_id**")
         assert set(names(admin_page, column)) == {instance.name}, model
         assert "q=e" in admin_page.url
         admin_page.get_by_role("button", name="Filters").click()
         expect(admin_page.locator(".instance-filter .select2-selection")).to_contain_text(instance.name)
         admin_page.get_by_role("link", name="All instances").click()
+        admin_page.wait_for_url(lambda url: "instance_id" not in url)
         assert set(names(admin_page, column)) > {instance.name}
 
 
