@@ -237,7 +237,10 @@ class SubscriptionForm(forms.ModelForm):
         widget=EventCheckboxes,
         help_text="None selected: all events. Disabled websocket settings keep no events.",
     )
-    url = UrlField(help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS.")
+    url = UrlField(
+        help_text="Events are posted to this URL. Its host must be public, or in WEBHOOK_ALLOWED_NETWORKS. To try it "
+        "without a server, make an inbox at /console/inbox/."
+    )
     by_events = forms.BooleanField(
         label="By events",
         required=False,

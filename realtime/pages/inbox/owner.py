@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from instances.access.staff import sees_content
@@ -37,7 +37,7 @@ def owned(view: View) -> View:
     def checked(request: HttpRequest, pk: int, *args: Any, **kwargs: Any) -> HttpResponse:
         inbox = Inbox.objects.live().filter(owner_id=request.user.pk, pk=pk).first() if pk < 2**63 else None
         if inbox is None:
-            raise Http404
+            return render(request, "pages/inbox/gone.html", {"section": "inbox"}, status=404)
         return view(request, inbox, *args, **kwargs)
 
     return checked

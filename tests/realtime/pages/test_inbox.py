@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 
 from instances.models import Instance, StaffRole, Subscription
+from instances.outbound.inbox_urls import InboxUrl
 from instances.outbound.webhook_secrets import new_secret
 from realtime.inbox.models import Inbox
+from realtime.inbox.storage import Post, receive
 from tests.clients.staff import Staff
 from tests.realtime.inbox.inboxes import Mine
 from tests.realtime.inbox.test_signature import signed
@@ -27,7 +30,8 @@ def test_an_inbox_is_its_makers_alone(server, inbox):
     pages = [inbox.page, f"{inbox.page}requests/", f"{inbox.page}requests/{row['id']}/"]
     for page in pages:
         assert inbox.staff.get(page).status == 200
-        assert other.get(page).status == 404
+        response = other.get(page)
+        assert (response.status, "No such inbox" in response.body.decode()) == (404, True)
     for page in ("delete/", "secret/", "send-here/"):
         assert other.post(inbox.page + page, {"secret": new_secret(), "instance": "x"}).status == 404
     assert Mine(other).staff.get(f"{Mine(other).page}requests/{row['id']}/").status == 404
@@ -134,3 +138,27 @@ def test_a_limited_operator_sends_the_events_of_his_instances_alone(client, db):
     for instance in (mine, other):
         client.post(f"{page}send-here/", {"instance": instance.name})
     assert [each.instance for each in Subscription.objects.endpoints()] == [mine]
+
+
+def test_what_was_encrypted_under_a_lost_key_is_named_and_the_rest_works(client, db, settings):
+    user = User.objects.create(username="maker", is_staff=True, is_superuser=True)
+    client.force_login(user)
+    inbox = Inbox.create_for(user)
+    url = InboxUrl(inbox.url_id.reveal(), "")
+    inbox.use_secret(new_secret())
+    post = Post(url, list(signed().items()), b"{}")
+    assert receive(post).status == 200
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert receive(post).status == 200
+    page = f"/console/inbox/{inbox.pk}/"
+    for path in ("/console/inbox/", page):
+        assert "The URL cannot be read. It was encrypted under a key" in client.get(path).content.decode()
+    first, second = client.get(f"{page}requests/").json()["requests"]
+    assert (first["title"], second["title"]) == ("without a type", "without a type")
+    assert "The secret of this inbox cannot be read" in second["reason"]
+    detail = client.get(f"{page}requests/{first['id']}/").json()
+    assert (detail["body"], detail["headers"]) == ("{}", [])
+    assert "The headers cannot be read. It was encrypted under a key" in detail["note"]
+    client.post(f"{page}send-here/", {"instance": Instance.objects.create(name="mine").name})
+    assert "It was encrypted under a key" in client.get(page).content.decode()
+    assert not Subscription.objects.exists()
