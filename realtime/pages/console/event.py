@@ -165,8 +165,10 @@ def envelope(request: HttpRequest, rights: ConsoleRights, name: str, reference: 
     if not rights.sees_content:
         raise PermissionDenied
     instance = visible_instance(request.user, name)
-    seq = reference.rpartition(".")[2]
-    event = Event.objects.filter(instance_id=instance.pk, seq=int(seq)).first() if seq.isdigit() else None
+    epoch, _, seq = reference.partition(".")
+    if epoch != Stream.objects.state(instance.pk).epoch:  # a test event, or one of a former instance of that name
+        raise Http404
+    event = Event.objects.filter(instance_id=instance.pk, seq=int(seq)).first()
     if event is None:
         raise Http404
     return HttpResponse(bytes(event.envelope), content_type="application/json")

@@ -39,13 +39,15 @@ export class Filters {
   get matches() {
     const types = new Set(this.types);
     const text = pattern(this.text.value);
+    const inJson = pattern(JSON.stringify(this.text.value.trim()).slice(1, -1));
     const chat = pattern(this.chat?.value ?? "");
     return (row) => {
       if (row.gap) return true; // what is missing may match
       if (types.size && !types.has(row.type)) return false;
       if (chat && !chat.test(row.chat)) return false;
       if (!text) return true;
-      return text.test(row.text) || text.test(row.type) || text.test(row.instance) || text.test(row.id) || (row.body !== null && text.test(row.body));
+      if (row.body !== null) return inJson.test(row.body); // it has all of these, too
+      return [row.text ?? "", row.type, row.instance, row.id].some((each) => text.test(each));
     };
   }
 

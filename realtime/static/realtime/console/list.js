@@ -2,6 +2,7 @@
 
 import { firstAfter } from "./store.js";
 import { shownStates } from "./states.js";
+import { textOfRow } from "./summary.js";
 
 /** Rows above and below the screen that are elements, too. */
 const MARGIN = 6;
@@ -146,7 +147,7 @@ export class List {
       element.append(cells[name]);
     }
     this.sizer.append(element);
-    return { element, cells, row: undefined };
+    return { element, cells, row: undefined, textOf: null };
   }
 
   #rowOf(target) {
@@ -180,7 +181,10 @@ function fill(slot, row, index, count) {
   set(cells.type, row.type);
   set(cells.instance, row.instance);
   set(cells.chat, row.chat);
-  set(cells.text, row.text);
+  if (slot.textOf !== row) {
+    set(cells.text, textOfRow(row));
+    slot.textOf = row;
+  }
   const states = shownStates(row.states);
   set(cells.states, states.text);
   if (cells.states.dataset.tone !== states.tone) cells.states.dataset.tone = states.tone;

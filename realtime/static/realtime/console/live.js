@@ -5,6 +5,11 @@ import { rowOf, rowOfGap } from "./summary.js";
 
 /** Milliseconds of work on events in one piece. */
 const SLICE = 8;
+/** The same while nobody looks, or so many wait that drawing has to. */
+const LONG_SLICE = 50;
+/** Items of the queue, four for each event: when a hidden page takes them, and when they are many. */
+const HIDDEN = 400;
+const CROWDED = 40_000;
 /** Milliseconds from which on an event is late: the page is catching up. */
 const LATE = 3000;
 /** Joins that are tried again after a refusal, in this many milliseconds. */
@@ -209,7 +214,9 @@ export class Live {
       return;
     }
     this.queue.push(space, envelope, offset, Date.now());
-    this.#flushSoon();
+    // timers of a hidden page run once a minute: then the events themselves have them taken
+    if (document.hidden && this.queue.length >= HIDDEN) this.#flush();
+    else this.#flushSoon();
   }
 
   #flushSoon() {
@@ -222,7 +229,7 @@ export class Live {
   #flush() {
     this.isScheduled = false;
     if (!this.queue.length) return;
-    const end = performance.now() + SLICE;
+    const end = performance.now() + (document.hidden || this.queue.length > CROWDED ? LONG_SLICE : SLICE);
     const rows = [];
     let index = 0;
     while (index < this.queue.length && performance.now() < end) {

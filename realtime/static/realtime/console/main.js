@@ -13,6 +13,7 @@ import { Poll } from "./poll.js";
 import { sendBox } from "./send.js";
 import { States } from "./states.js";
 import { MAX_ROWS, Store, View } from "./store.js";
+import { textOfRow } from "./summary.js";
 
 /** Events that a first visit shows; earlier ones come on request. */
 const FIRST = 100;
@@ -71,8 +72,8 @@ const handlers = {
 
 /** Shows the state of the instance's connection to WhatsApp, once an event reports another one. */
 function showConnection(rows) {
-  const last = byId("connection") && rows.findLast((row) => row.type === "connection.update" && row.text);
-  if (last) byId("connection").textContent = last.text.split(" ")[0];
+  const last = byId("connection") && rows.findLast((row) => row.type === "connection.update");
+  if (last) byId("connection").textContent = textOfRow(last).split(" ")[0] || byId("connection").textContent;
 }
 
 /** Shows a sentence for a while; with a link, or if it `stays`, until another one comes. */

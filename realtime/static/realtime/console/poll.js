@@ -15,6 +15,11 @@ export class Poll {
     this.hasOlder = false;
   }
 
+  /** There is none. */
+  socketOf() {
+    return undefined;
+  }
+
   async start(offsets, count) {
     const limit = Math.max(10, Math.ceil(count / this.spaces.length));
     this.handlers.earlier(await this.#ask(limit));

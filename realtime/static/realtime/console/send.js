@@ -18,7 +18,7 @@ export function sendBox(config, live) {
     const instance = config.instance ?? field("instance").value.trim();
     const socket = live.socketOf(instance);
     if (!socket?.connected) {
-      say(socket ? "Nothing was sent: the page is not connected." : `Nothing was sent: this page has not joined ${instance}.`, "bad");
+      say("Nothing was sent: the page is not connected to this instance.", "bad");
       return;
     }
     id ||= `console-${[...crypto.getRandomValues(new Uint32Array(3))].map((each) => each.toString(36)).join("")}`;

@@ -1,5 +1,7 @@
 // The events that the page holds, and those of them that the filters let through. Both are bounded.
 
+import { empty } from "./summary.js";
+
 export const MAX_ROWS = 100_000;
 /** Rows that are dropped at a time, once there are so many too many. */
 const CHUNK = 1000;
@@ -72,7 +74,7 @@ export class Store {
       const row = this.rows[this.#emptied++];
       if (row.body !== null) {
         this.#characters -= row.body.length;
-        row.body = null;
+        empty(row);
       }
     }
   }

@@ -28,11 +28,29 @@ export function rowOf(envelope, now) {
     at,
     lag: now === undefined ? null : Math.max(0, now - at),
     chat: share(chatOf(envelope.data)),
-    text: textOf(envelope.event, envelope.data),
+    // computed when it is shown: a part of a longer text would keep all of that in memory
+    text: body.length <= MAX_BODY ? null : copied(textOf(envelope.data)),
     body: body.length <= MAX_BODY ? body : null,
     size: body.length,
     states: null,
   };
+}
+
+/** Returns the short text of a row. */
+export function textOfRow(row) {
+  if (row.text !== null) return row.text;
+  return row.body === null ? "" : textOf(JSON.parse(row.body).data);
+}
+
+/** Lets go of a row's envelope; its short text stays. */
+export function empty(row) {
+  row.text = copied(textOfRow(row));
+  row.body = null;
+}
+
+/** Returns a text that shares no memory with a longer one. */
+function copied(text) {
+  return JSON.parse(JSON.stringify(text));
 }
 
 /** Returns a row for an event of which only instance, type, id and time are known. */
@@ -86,15 +104,15 @@ function withoutServer(address) {
   return address.endsWith("@s.whatsapp.net") ? address.slice(0, -15) : address.slice(0, 80);
 }
 
-function textOf(type, data) {
+function textOf(data) {
   if (Array.isArray(data)) {
-    const first = data.length ? textOf(type, data[0]) : "";
+    const first = data.length ? textOf(data[0]) : "";
     return data.length > 1 ? short(`${data.length} items: ${first}`) : first;
   }
   if (data === null || data === undefined) return "";
   if (typeof data !== "object") return short(String(data));
   if (data.message && typeof data.message === "object") {
-    const sender = data.key?.fromMe ? "→ " : data.pushName ? `${data.pushName}: ` : "";
+    const sender = data.key?.fromMe ? "Me: " : data.pushName ? `${data.pushName}: ` : "";
     return short(sender + (textOfMessage(data.message) || String(data.messageType ?? "")));
   }
   if (data.presences && typeof data.presences === "object") {

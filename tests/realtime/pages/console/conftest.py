@@ -19,7 +19,7 @@ def log_in(db):
     """Log in as a superuser, or as a user with a role, limited to `limit` unless that is None."""
 
     def log_in(role=None, limit=None):
-        user = User.objects.create(username=f"{role} {limit}", is_staff=True, is_superuser=role is None)
+        user = User.objects.create(username=f"{role}-{User.objects.count()}", is_staff=True, is_superuser=role is None)
         if role:
             row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
             row.instances.set(limit or [])

@@ -42,14 +42,18 @@ def publish_at_rate(server, instance):
 
 
 def longest_task(trace):
-    """Return the milliseconds of the longest task of a page's main thread."""
+    """Return the milliseconds of the longest task of a page's main thread.
+
+    They are those of its own work: on a machine that does other things, too, a task also takes what it is left waiting.
+    """
     events = json.loads(trace)["traceEvents"]
     names = [event for event in events if event.get("name") == "thread_name"]
     mains = {(event["pid"], event["tid"]) for event in names if event["args"]["name"] == "CrRendererMain"}
     tasks = [event for event in events if event.get("ph") == "X" and event["name"].endswith("RunTask")]
-    return max(event["dur"] for event in tasks if (event["pid"], event["tid"]) in mains) / 1000
+    return max(event["tdur"] for event in tasks if (event["pid"], event["tid"]) in mains) / 1000
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.stall(1000)  # the server is loaded on purpose
 def test_no_task_takes_long_and_100_000_rows_fit_into_memory(admin_page, server):
     page = admin_page
