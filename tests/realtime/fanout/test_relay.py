@@ -7,6 +7,7 @@ import gc
 import threading
 import tracemalloc
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -542,3 +543,27 @@ async def test_a_listener_of_the_root_namespace_that_is_behind_gets_the_rest_in_
     await database(record, instance, 1)
 
     await sockets.until("late", [2, 3, 4, 5, 6, 7, 8])
+
+
+# Lag
+
+
+async def test_the_lag_is_that_of_the_latest_emission_until_it_is_taken(sockets, instance, unhinted):
+    await sockets.join("a", instance)
+    [first] = await database(unhinted, instance)
+    assert sockets.relay.take_lag() == 0
+    late = first.created_at - timedelta(seconds=5)
+    await database(Event.objects.filter(instance_id=instance.pk, seq=first.seq).update, created_at=late)
+
+    await sockets.relay.sweep()
+    await sockets.until("a", [first.seq])
+
+    assert 5000 <= sockets.relay.take_lag() < 60_000
+    assert sockets.relay.take_lag() == 0
+
+
+async def test_there_is_no_lag_without_listeners(sockets, instance, unhinted):
+    await database(unhinted, instance)
+    await sockets.relay.sweep()
+
+    assert sockets.relay.take_lag() == 0
