@@ -23,6 +23,9 @@ class InstanceHour(models.Model):
     drop_notices = models.IntegerField(
         default=0, help_text="Events deliveries.dropped: at most one an hour for each backlog that was full."
     )
+    connection_updated = models.BigIntegerField(
+        null=True, help_text="The last event connection.update, in seconds since 1970."
+    )
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("instance_id", "hour"), name="instance_hour_is_counted_once"),)

@@ -27,9 +27,10 @@ class EventRow(NamedTuple):
     pk: int
     #: None for a value that is none.
     instance_id: uuid.UUID | None
-    #: None for a time that is none; it may be any number.
-    hour: float | None
+    #: Seconds since 1970; None for a time that is none; it may be any number.
+    time: float | None
     is_drop_notice: bool
+    is_connection_update: bool
 
 
 class AttemptRow(NamedTuple):
@@ -40,7 +41,7 @@ class AttemptRow(NamedTuple):
     #: None for an endpoint of all instances, and for a value that is none.
     instance_id: uuid.UUID | None
     #: As that of an EventRow.
-    hour: float | None
+    time: float | None
     duration_ms: int
     is_delivered: bool
     #: True for the last attempt of a delivery that was given up.
@@ -57,11 +58,11 @@ class EventPage(NamedTuple):
     has_more: bool
 
 
-def hour_sql(column: str) -> str:
-    """Return SQL for the hour that a time is in, as a number or NULL."""
+def seconds_sql(column: str) -> str:
+    """Return SQL for a time in seconds since 1970, as a number or NULL."""
     if connection.vendor == "postgresql":
-        return f"FLOOR(EXTRACT(EPOCH FROM {column}) / 3600)::float8"
-    return f"CAST(strftime('%%s', {column}) AS INTEGER) / 3600"
+        return f"EXTRACT(EPOCH FROM {column})::float8"
+    return f"CAST(strftime('%%s', {column}) AS INTEGER)"
 
 
 def next_events(cursor: Cursor) -> EventPage:
@@ -88,14 +89,16 @@ def _events_of_window(window: Cursor, count: int) -> list[EventRow]:
     where, parameters = condition
     instance = "instance_id" if connection.vendor == "postgresql" else "CAST(instance_id AS BLOB)"
     statement = (
-        f"SELECT id, {instance}, {hour_sql('created_at')}, CASE WHEN type = %s THEN 1 ELSE 0 END "  # noqa: S608
+        f"SELECT id, {instance}, {seconds_sql('created_at')}, "  # noqa: S608
+        "CASE type WHEN %s THEN 1 WHEN %s THEN 2 ELSE 0 END "
         f"FROM realtime_event WHERE {where} ORDER BY id LIMIT %s"
     )
     with connection.cursor() as cursor:
-        cursor.execute(statement, [EventType.DELIVERIES_DROPPED.value, *parameters, count])
+        types = (EventType.DELIVERIES_DROPPED.value, EventType.CONNECTION_UPDATE.value)
+        cursor.execute(statement, [*types, *parameters, count])
         found = cursor.fetchall()
     ids = _Ids()
-    return [EventRow(pk, ids[key], hour, bool(is_notice)) for pk, key, hour, is_notice in found]
+    return [EventRow(pk, ids[key], seconds, kind == 1, kind == 2) for pk, key, seconds, kind in found]
 
 
 def next_attempts(after: int, upto: int) -> list[AttemptRow]:
@@ -104,7 +107,7 @@ def next_attempts(after: int, upto: int) -> list[AttemptRow]:
     if connection.vendor != "postgresql":
         instance, error = f"CAST({instance} AS BLOB)", f"CAST({error} AS BLOB)"
     statement = f"""
-        SELECT a.id, d.endpoint_id, CASE WHEN d.is_operators THEN NULL ELSE {instance} END, {hour_sql("a.at")},
+        SELECT a.id, d.endpoint_id, CASE WHEN d.is_operators THEN NULL ELSE {instance} END, {seconds_sql("a.at")},
                a.duration_ms, a.status, {error},
                CASE WHEN a.number = d.attempts AND d.state = %s THEN 1 ELSE 0 END,
                CASE WHEN a.number = d.attempts AND d.state = %s THEN 1 ELSE 0 END
@@ -123,7 +126,7 @@ def _attempt(
     pk: int,
     endpoint_id: int,
     instance: Any,
-    hour: float | None,
+    seconds: float | None,
     duration: Any,
     status: Any,
     error: Any,
@@ -135,7 +138,7 @@ def _attempt(
     is_delivered = bool(has_delivered) or (not text and (status is None or has_success) and not is_dead)
     cause = "" if is_delivered else " ".join(filter(None, (f"HTTP {status}" if status else "", text)))[:MAX_ERROR]
     milliseconds = max(duration, 0) if isinstance(duration, int) else 0
-    return AttemptRow(pk, endpoint_id, ids[instance], hour, milliseconds, is_delivered, bool(is_dead), cause)
+    return AttemptRow(pk, endpoint_id, ids[instance], seconds, milliseconds, is_delivered, bool(is_dead), cause)
 
 
 class _Ids(dict[Any, uuid.UUID | None]):

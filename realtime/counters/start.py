@@ -7,9 +7,9 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from realtime.counters.hours import this_hour
+from realtime.counters.hours import HOUR, this_hour
 from realtime.counters.models import CounterPosition
-from realtime.counters.pages import hour_sql
+from realtime.counters.pages import seconds_sql
 from realtime.log.models import Event
 
 #: Hours that are counted of a log that was written before, without the current one.
@@ -38,10 +38,10 @@ def _first_row(table: str, column: str, hour: int) -> int:
     while low < high:
         middle = (low + high) // 2
         found = _one(
-            f"SELECT id, {hour_sql(column)} FROM {table} WHERE id >= %s ORDER BY id LIMIT 1",  # noqa: S608
+            f"SELECT id, {seconds_sql(column)} FROM {table} WHERE id >= %s ORDER BY id LIMIT 1",  # noqa: S608
             middle,
         )
-        if found is None or (found[1] is not None and found[1] >= hour):
+        if found is None or (found[1] is not None and found[1] >= hour * HOUR):
             high = middle
         else:
             low = found[0] + 1

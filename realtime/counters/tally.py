@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from instances.sql import database_id
-from realtime.counters.hours import this_hour
+from realtime.counters.hours import HOUR, this_hour
 from realtime.counters.models import KEPT_HOURS
 from realtime.counters.pages import AttemptRow, EventRow
 
@@ -37,6 +37,21 @@ class Attempts:
         self.latency_ms += row.duration_ms
         self.max_latency_ms = max(self.max_latency_ms, row.duration_ms)
         self.last_error = row.error or self.last_error
+
+
+@dataclass
+class Events:
+    """Sums of an instance's events."""
+
+    events: int = 0
+    drop_notices: int = 0
+    connection_updated: int | None = None
+
+    def add(self, row: EventRow) -> None:
+        self.events += 1
+        self.drop_notices += row.is_drop_notice
+        if row.is_connection_update and row.time is not None:
+            self.connection_updated = max(self.connection_updated or 0, int(row.time))
 
 
 @dataclass
@@ -66,43 +81,44 @@ class Total(Attempts):
 class Tally:
     """What a page of events and of attempts adds up to. Hours that are not kept, or are none, are left out."""
 
-    #: Events and drop notices by instance and hour.
-    instances: dict[tuple[uuid.UUID, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    #: By instance and hour.
+    instances: dict[tuple[uuid.UUID, int], Events] = field(default_factory=lambda: defaultdict(Events))
     #: By endpoint, instance and hour.
     endpoints: dict[tuple[int, uuid.UUID | None, int], Attempts] = field(default_factory=lambda: defaultdict(Attempts))
     totals: dict[int, Total] = field(default_factory=lambda: defaultdict(Total))
 
     def __post_init__(self) -> None:
         now = this_hour()
-        self._first, self._last = now - KEPT_HOURS + 1, now + AHEAD
+        self._since, self._until = (now - KEPT_HOURS + 1) * HOUR, (now + AHEAD) * HOUR
 
     def add_events(self, rows: Iterable[EventRow]) -> None:
         for row in rows:
-            if (hour := self._hour(row.hour)) is None:
+            if (hour := self._hour(row.time)) is None:
                 continue
             self.totals[hour].add_event(row)
             if row.instance_id is not None:
-                counts = self.instances[row.instance_id, hour]
-                counts[0] += 1
-                counts[1] += row.is_drop_notice
+                self.instances[row.instance_id, hour].add(row)
 
     def add_attempts(self, rows: Iterable[AttemptRow]) -> None:
         for row in rows:
-            if (hour := self._hour(row.hour)) is None:
+            if (hour := self._hour(row.time)) is None:
                 continue
             self.totals[hour].add(row)
             self.endpoints[row.endpoint_id, row.instance_id, hour].add(row)
 
-    def _hour(self, hour: float | None) -> int | None:
-        return int(hour) if hour is not None and self._first <= hour <= self._last else None
+    def _hour(self, seconds: float | None) -> int | None:
+        return int(seconds // HOUR) if seconds is not None and self._since <= seconds < self._until else None
 
     def store(self) -> None:
         """Add the sums to the counts, in the caller's transaction."""
         _add(
             "realtime_instancehour",
             ("instance_id", "hour"),
-            {"events": _SUM, "drop_notices": _SUM},
-            [(database_id(pk), hour, *counts) for (pk, hour), counts in sorted(self.instances.items(), key=_key)],
+            {"events": _SUM, "drop_notices": _SUM, "connection_updated": _MOST},
+            [
+                (database_id(pk), hour, sums.events, sums.drop_notices, sums.connection_updated)
+                for (pk, hour), sums in sorted(self.instances.items(), key=_key)
+            ],
         )
         _add(
             "realtime_endpointhour",

@@ -321,6 +321,19 @@ def test_notices_of_dropped_deliveries_are_counted(loja):
     assert InstanceHour.objects.get().drop_notices == HourTotal.objects.get().drop_notices == 1
 
 
+def test_the_time_of_the_last_update_of_a_connection_is_kept(loja):
+    for state in ("open", "close"):
+        loja.connection_state = state
+        loja.save()
+        count(counter := Counter())
+        counter.release()
+    record(loja, 3)
+    count()
+
+    last = Event.objects.filter(type=EventType.CONNECTION_UPDATE).order_by("-seq").first()
+    assert InstanceHour.objects.get().connection_updated == int(last.created_at.timestamp())
+
+
 # Connections and lag
 
 
