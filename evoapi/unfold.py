@@ -32,6 +32,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [stylesheet],
     "SCRIPTS": [script],
+    "DASHBOARD_CALLBACK": "realtime.admin.overview.dashboard",
     "SIDEBAR": {
         "show_search": False,
         "show_all_applications": False,

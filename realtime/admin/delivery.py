@@ -29,6 +29,7 @@ from realtime.admin.base import TypeFilter, actor
 from realtime.admin.failures import FailurePages
 from realtime.admin.forms import RangeForm, SelectedForm
 from realtime.admin.links import link, search
+from realtime.admin.overview.hour_filters import AttemptedFilter, OutcomeFilter
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
 from realtime.api.responses import masked_body, masked_headers, readable_payload
@@ -60,7 +61,7 @@ RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 class DeliveryAdmin(FailurePages):
     list_display = ("name", "seq", "type", "state", "attempts", "shown_time", "shown_destination")
     list_display_links = ("name", "seq")
-    list_filter = (InstanceFilter, "state", TransportFilter, TypeFilter)
+    list_filter = (InstanceFilter, "state", TransportFilter, TypeFilter, AttemptedFilter, OutcomeFilter)
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "body"

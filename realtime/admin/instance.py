@@ -4,26 +4,35 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import OuterRef, Prefetch, Subquery
+from django.db.models import Prefetch
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from instances.access.rights import Action, may
-from instances.admin import InstanceAdmin, admin_url
+from instances.admin import InstanceAdmin, admin_url, format_time
 from instances.models import Instance, Subscription
 from realtime.admin.connected import connected_url, shown_listeners
+from realtime.admin.overview.hour_filters import DAY_HOURS, RecordedFilter
+from realtime.admin.overview.svg import strip
+from realtime.admin.overview.words import age, plural
+from realtime.counters.figures import events_by_instance, last_events
+from realtime.counters.hours import last_hours
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event
-from realtime.log.stream import Stream
 
 admin.site.unregister(Instance)
 
 
 @admin.register(Instance)
 class LoggedInstanceAdmin(InstanceAdmin):
+    class Media:
+        css = {"all": ("realtime/overview.css",)}
+
     def get_list_display(self, request: HttpRequest) -> Any:
+        """Return the columns, the most telling first: a narrow screen shows the others by scrolling."""
         listeners = ("listeners",) if may(request.user, Action.SEE_CONNECTED) else ()
-        return (*super().get_list_display(request), *listeners, "endpoints", "last_event")
+        first = ("name", "state", "last_event", "last_day", *listeners, "endpoints")
+        return (*first, *(name for name in super().get_list_display(request) if name not in first))
 
     def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
@@ -37,17 +46,40 @@ class LoggedInstanceAdmin(InstanceAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
-        last_seq = Subquery(Stream.objects.filter(pk=OuterRef("pk")).values("last_seq"))
         prefetch = Prefetch(
             "subscriptions", Subscription.objects.endpoints().defer("secrets"), to_attr="listed_endpoints"
         )
-        changelist.result_list = changelist.result_list.annotate(last_seq=last_seq).prefetch_related(prefetch)
+        rows = changelist.result_list = list(changelist.result_list.prefetch_related(prefetch))
+        ids = [instance.pk for instance in rows]
+        last, counts = last_events(ids), events_by_instance(last_hours(DAY_HOURS), ids)
+        for instance in rows:
+            instance.last_event_at, instance.events_by_hour = last.get(instance.pk), counts[instance.pk]
         return changelist
+
+    @admin.display(description="state", ordering="connection_state")
+    def state(self, instance: Instance) -> str:
+        return format_html('<span class="state {0}">{0}</span>', instance.connection_state)
 
     @admin.display(description="last event")
     def last_event(self, instance: Any) -> str:
-        url = admin_url("changelist", Event, instance_id=instance.pk)
-        return format_html('<a href="{}">{}</a>', url, instance.last_seq or 0)
+        """Return how long ago the last event was recorded, which links to the instance's events."""
+        if instance.last_event_at is None:
+            return "-"
+        url, at = admin_url("changelist", Event, instance_id=instance.pk), instance.last_event_at
+        return format_html(
+            '<a href="{}" title="{}"><span class="nowrap">{} ago</span></a>', url, format_time(at), age(at)
+        )
+
+    @admin.display(description="24 hours")
+    def last_day(self, instance: Any) -> str:
+        """Return the events of the last 24 hours as a strip of a bar for each, and their sum, which links to them."""
+        total = sum(instance.events_by_hour)
+        if not total:
+            return "no events"
+        url = admin_url("changelist", Event, instance_id=instance.pk, recorded=RecordedFilter.DAY)
+        text = f"{plural(total, 'event')} in 24 hours, {instance.events_by_hour[-1]:,} in this one"
+        link = '<span class="nowrap">{} <a href="{}">{}</a></span>'
+        return format_html(link, strip(instance.events_by_hour, text), url, f"{total:,}")
 
     @admin.display(description="listeners now")
     def listeners(self, instance: Instance) -> str:
@@ -66,9 +98,15 @@ class LoggedInstanceAdmin(InstanceAdmin):
             return format_html('<a href="{}" title="Add a webhook">none</a>', add)
         off = sum(not endpoint.is_enabled for endpoint in found)
         failing = sum(bool(endpoint.is_enabled and endpoint.failing_since) for endpoint in found)
-        counts = [str(len(found)), *([f"{failing} failing"] if failing else []), *([f"{off} off"] if off else [])]
-        url = admin_url("changelist", Subscription, instance__id__exact=instance.pk)
-        return format_html('<a href="{}">{}</a>', url, ", ".join(counts))
+        all_of_it = {"instance__id__exact": instance.pk}
+        parts: list[tuple[str, dict[str, Any]]] = [(str(len(found)), all_of_it)]
+        if failing:
+            text = format_html('<span class="failing">{} failing</span>', failing)
+            parts.append((text, all_of_it | {"state": "failing"}))
+        if off:
+            parts.append((f"{off} off", all_of_it | {"is_enabled__exact": 0}))
+        links = ((admin_url("changelist", Subscription, **query), text) for text, query in parts)
+        return format_html('<span class="nowrap">{}</span>', format_html_join(", ", '<a href="{}">{}</a>', links))
 
     @admin.display(description="deliveries")
     def deliveries(self, instance: Instance) -> str:

@@ -14,6 +14,7 @@ from instances.admin.base import InstanceFilter
 from instances.models import Instance, Message
 from realtime.admin.base import LongListAdmin, TypeFilter
 from realtime.admin.links import event_id_of, link, message_of, search
+from realtime.admin.overview.hour_filters import RecordedFilter
 from realtime.api.explain import explain
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event
@@ -24,7 +25,7 @@ from realtime.log.stream import Stream
 class EventAdmin(LongListAdmin):
     list_display = ("name", "seq", "type", "is_heard", "recorded_at")
     list_display_links = ("name", "seq")
-    list_filter = (InstanceFilter, TypeFilter, "is_heard")
+    list_filter = (InstanceFilter, TypeFilter, "is_heard", RecordedFilter)
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "envelope"

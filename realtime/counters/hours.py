@@ -7,11 +7,18 @@ from datetime import UTC, datetime
 from django.utils import timezone
 
 HOUR = 3600
+#: Seconds of a time that a `datetime` holds.
+MAX_SECONDS = 200_000_000_000
 
 
 def hour_of(moment: datetime) -> int:
     """Return the hour that an aware time is in."""
     return int(moment.timestamp()) // HOUR
+
+
+def time_of(seconds: float | None) -> datetime | None:
+    """Return the time of seconds since 1970, in UTC; None for none, and for what is beyond any calendar."""
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None and abs(seconds) < MAX_SECONDS else None
 
 
 def start_of(hour: int) -> datetime:
