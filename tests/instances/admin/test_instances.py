@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.db.models.signals import pre_save
 
@@ -169,7 +171,9 @@ def test_the_list_of_instances_shows_counts_and_the_last_event(admin_client, ins
 
     page = admin_client.get(at("changelist", Instance)).content.decode()
     assert f'<a href="{at("changelist", Message)}?instance__id__exact={instance.pk}">3</a>' in page
-    assert f'<a href="{at("changelist", Event)}?instance_id={instance.pk}">4</a>' in page  # its creation, too
+    assert re.search(
+        f'<a href="{at("changelist", Event)}\\?instance_id={instance.pk}" [^>]*><[^>]*>[0-9]+ s ago<', page
+    )
     assert "on, 2 events" in page
 
 
