@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('realtime', '0010_hourly_counts'),
+        ('realtime', '0012_delivery_cause'),
     ]
 
     operations = [
