@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import AdminForm
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
@@ -15,15 +18,17 @@ from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
 from instances.access.staff import sees_all_instances
-from instances.admin.base import format_time, pretty_json
+from instances.admin.base import admin_url, format_time, pretty_json
 from instances.admin.forms import subscription_form
+from instances.admin.rotation import RotationForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
 from instances.admin.transport_fields import field_names, transport_of
 from instances.api.transports import declared_transports, registered_transports
 from instances.crypto import MASK, UnreadableSecret
 from instances.models import Subscription
 from instances.outbound.inbox_urls import check_receiver
-from instances.outbound.webhook_secrets import MAX_SECRETS, new_secret
+from instances.outbound.signing_secrets import active_secrets, overlap_end, rotated, with_overlap
+from instances.outbound.webhook_secrets import new_secret
 from instances.outbound.webhook_urls import masked_url
 
 
@@ -95,7 +100,7 @@ class SubscriptionAdmin(SecretAdmin):
         general += ["state", "events"] if obj.is_endpoint else ["events"]
         fieldsets: list[Any] = [(None, {"fields": general})]
         if obj.transport == Subscription.WEBHOOK and self.has_change_permission(request, obj):
-            fieldsets.append(("Webhook", {"fields": (*webhook, "stored_headers", "headers")}))
+            fieldsets.append(("Webhook", {"fields": (*webhook, "signing", "stored_headers", "headers")}))
         elif (
             (transport := transport_of(obj.transport)) and transport.fields and self.has_change_permission(request, obj)
         ):
@@ -105,7 +110,7 @@ class SubscriptionAdmin(SecretAdmin):
         return fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return ("instance", "transport", "state", "shown_options", "stored_headers") if obj else ()
+        return ("instance", "transport", "state", "shown_options", "signing", "stored_headers") if obj else ()
 
     def get_form(
         self, request: HttpRequest, obj: Subscription | None = None, change: bool = False, **kwargs: Any
@@ -118,11 +123,19 @@ class SubscriptionAdmin(SecretAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         context["may_rotate_secret"] = may(request.user, Action.ROTATE_SECRET)
+        endpoint = context.get("original")
+        stored = endpoint.shown_secrets if endpoint else {}
+        context["has_old_secret"] = len(active_secrets(stored, time.time())) > 1
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(require_POST(self.rotate_view))
-        return [path("<path:object_id>/rotate/", view, name="instances_subscription_rotate"), *super().get_urls()]
+        rotate = self.admin_site.admin_view(self.rotate_view)
+        drop = self.admin_site.admin_view(require_POST(self.drop_secret_view))
+        return [
+            path("<path:object_id>/rotate/", rotate, name="instances_subscription_rotate"),
+            path("<path:object_id>/drop-secret/", drop, name="instances_subscription_drop_secret"),
+            *super().get_urls(),
+        ]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Lock the row while it is changed: its secrets are one column, and another change must not undo a rotation."""
@@ -168,6 +181,19 @@ class SubscriptionAdmin(SecretAdmin):
         url = subscription.options.get("url")
         return pretty_json(subscription.options | ({"url": masked_url(url)} if isinstance(url, str) else {}))
 
+    @admin.display(description="signing")
+    def signing(self, subscription: Subscription) -> str:
+        """Return how many secrets sign, and until when the old one does."""
+        try:
+            stored, now = subscription.all_secrets, time.time()
+        except UnreadableSecret as error:
+            return f"cannot be read. {error}"
+        count, end = len(active_secrets(stored, now)), overlap_end(stored, now)
+        if count < 2:
+            return "signs with one secret" if count else "is not signed"
+        until = f"until {format_time(end)}" if end else "until the old one is ended"
+        return f"signs with two secrets {until}"
+
     @admin.display(description="stored headers")
     def stored_headers(self, subscription: Subscription) -> str:
         try:
@@ -195,17 +221,54 @@ class SubscriptionAdmin(SecretAdmin):
 
     @explain_unreadable
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask how long the old secret goes on signing; then make a new one, and show it once."""
         with transaction.atomic():
-            endpoint = self.get_changeable(request, object_id)
-            if not may(request.user, Action.ROTATE_SECRET):
-                raise PermissionDenied
-            if endpoint.transport != Subscription.WEBHOOK:
-                raise Http404
-            secret = new_secret()
-            endpoint.keep_secrets(signing=[secret, *endpoint.secret("signing", [])][:MAX_SECRETS])
+            endpoint = self._rotatable(request, object_id)
+            form = RotationForm(request.POST if request.method == "POST" else None)
+            if not form.is_valid():
+                return self._rotation_page(request, endpoint, form)
+            secret, now = new_secret(), time.time()
+            values = rotated(endpoint.all_secrets, secret, form.overlap_seconds, now)
+            endpoint.keep_secrets(**values)
             endpoint.save(update_fields=["secrets", "updated_at"])
-            self.log_change(request, endpoint, "Rotated the signing secret.")
+            end = overlap_end(values, now)
+            old = f" The old one signs as well until {format_time(end)}." if end else ""
+            self.log_change(request, endpoint, f"Rotated the signing secret.{old}")
         return self.show_once(request, endpoint, secret)
+
+    def _rotation_page(self, request: HttpRequest, endpoint: Subscription, form: RotationForm) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Rotate the signing secret of {endpoint}",
+            "opts": self.opts,
+            "original": endpoint,
+            "form": form,
+            "fieldsets": AdminForm(form, [(None, {"fields": ["overlap"]})], {}, model_admin=self),  # type: ignore[arg-type]
+            "media": self.media + form.media,
+        }
+        return TemplateResponse(request, "admin/instances/subscription/rotate.html", context)
+
+    @explain_unreadable
+    def drop_secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End the old secret of a rotation now."""
+        with transaction.atomic():
+            endpoint = self._rotatable(request, object_id)
+            stored, now = endpoint.all_secrets, time.time()
+            if has_old := len(active_secrets(stored, now)) > 1:
+                endpoint.keep_secrets(**with_overlap(stored, 0, now))
+                endpoint.save(update_fields=["secrets", "updated_at"])
+                self.log_change(request, endpoint, "Ended the old signing secret.")
+        text = "The old secret signs no more." if has_old else "There is no old secret any more."
+        self.message_user(request, text, messages.SUCCESS if has_old else messages.WARNING)
+        return HttpResponseRedirect(admin_url("change", Subscription, endpoint.pk))
+
+    def _rotatable(self, request: HttpRequest, object_id: str) -> Subscription:
+        endpoint: Subscription = self.get_changeable(request, object_id)
+        if not may(request.user, Action.ROTATE_SECRET):
+            raise PermissionDenied
+        if endpoint.transport != Subscription.WEBHOOK:
+            raise Http404
+        return endpoint
 
     @admin.action(description="Switch on selected endpoints", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet) -> None:

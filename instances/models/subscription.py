@@ -108,6 +108,14 @@ class Subscription(models.Model):
         except UnreadableSecret:
             return default
 
+    @property
+    def shown_secrets(self) -> dict[str, Any]:
+        """The encrypted values by name; none if they cannot be read."""
+        try:
+            return self.all_secrets
+        except UnreadableSecret:
+            return {}
+
     def keep_secrets(self, **secrets: Any) -> None:
         """Set some of the encrypted values without saving them. Raises UnreadableSecret: the others would be lost."""
         self.secrets = Secret(orjson.dumps(self.all_secrets | secrets).decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from django.db import transaction
@@ -13,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from instances.access.rights import MANAGE, READ
-from instances.api.fields import Distinct, EventName, Flag, Text
+from instances.api.fields import Distinct, EventName, Flag, Seconds, Text
 from instances.api.request import InstanceRequest, lock_instance
 from instances.api.responses import Done, Error, done
 from instances.api.serializers import RequestBody, validate
@@ -31,7 +32,8 @@ from instances.api.webhook import (
 from instances.bounds import ENDPOINTS
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
-from instances.outbound.webhook_secrets import MAX_SECRETS, PREFIX, check_secret, new_secret
+from instances.outbound.signing_secrets import MAX_OVERLAP, active_secrets, rotated, with_overlap
+from instances.outbound.webhook_secrets import PREFIX, check_secret, new_secret
 from realtime.api.responses import EndpointRow, endpoint_row
 from realtime.delivery.models import DELETED, Delivery, State
 
@@ -73,6 +75,7 @@ class EndpointChange(EndpointBody):
     """Changes of an endpoint, with `partial`: omitted members stay unchanged."""
 
     rotateSecret = Flag(required=False)
+    overlapSeconds = Seconds(required=False, min_value=0, max_value=MAX_OVERLAP)
     dropOldSecret = Flag(required=False)
 
 
@@ -119,7 +122,9 @@ class EndpointView(APIView):
 
     @extend_schema(request=EndpointChange, responses={200: EndpointRow})
     def patch(self, request: InstanceRequest, name: str, pk: str) -> Response:
-        """Change the given members. After a rotation the old secret signs as well, until it is dropped."""
+        """Change the given members. After a rotation the old secret signs as well: for overlapSeconds, or until it is
+        dropped.
+        """
         validated = validate(EndpointChange(data=request.data, partial=True))
         if "url" in validated:
             check_public_url(validated["url"])
@@ -155,14 +160,15 @@ def _apply(endpoint: Subscription, validated: dict[str, Any]) -> None:
 
 
 def _change_secrets(endpoint: Subscription, validated: dict[str, Any]) -> None:
-    signing = endpoint.secret("signing", [])
+    stored, now = endpoint.all_secrets, time.time()
+    overlap = 0 if validated.get("dropOldSecret") else validated.get("overlapSeconds")
     if validated.get("rotateSecret") or "secret" in validated:
         # the former secret signs as well, so that the receiver can switch at any time
-        signing = [validated.get("secret") or new_secret(), *signing][:MAX_SECRETS]
-    if validated.get("dropOldSecret"):
-        signing = signing[:1]
-    if signing != endpoint.secret("signing"):
-        endpoint.keep_secrets(signing=signing)
+        endpoint.keep_secrets(**rotated(stored, validated.get("secret") or new_secret(), overlap, now))
+    elif overlap is not None:
+        if overlap and len(active_secrets(stored, now)) < 2:
+            raise ApiError('There is no old secret: "overlapSeconds" goes with "rotateSecret" or "secret"')
+        endpoint.keep_secrets(**with_overlap(stored, overlap, now))
 
 
 def get_endpoint(instance: Instance, pk: str, for_update: bool = False) -> Subscription:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
@@ -15,6 +16,7 @@ from instances.api.responses import shown_headers, shown_url
 from instances.api.timestamps import iso
 from instances.crypto import MASK
 from instances.models import Subscription
+from instances.outbound.signing_secrets import active_secrets, overlap_end
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
 from realtime.delivery.bodies import Body
@@ -66,6 +68,7 @@ class EndpointRow(TypedDict):
     ordered: bool
     followRedirects: bool
     secrets: list[str]
+    oldSecretUntil: str | None
     failingSince: str | None
     disabledReason: str | None
     createdAt: str
@@ -73,7 +76,8 @@ class EndpointRow(TypedDict):
 
 
 def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
-    signing = endpoint.shown_secret("signing", [])
+    stored, now = endpoint.shown_secrets, time.time()
+    signing, until = active_secrets(stored, now), overlap_end(stored, now)
     return {
         "id": str(endpoint.pk),
         "url": shown_url(endpoint.options.get("url", ""), access),
@@ -85,6 +89,7 @@ def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
         "ordered": endpoint.options.get("ordered", False),
         "followRedirects": endpoint.options.get("followRedirects", False),
         "secrets": signing if access.may(MANAGE) else [MASK] * len(signing),
+        "oldSecretUntil": iso(until) if until else None,
         "failingSince": iso(endpoint.failing_since) if endpoint.failing_since else None,
         "disabledReason": endpoint.disabled_reason or None,
         "createdAt": iso(endpoint.created_at),

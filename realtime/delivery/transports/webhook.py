@@ -22,6 +22,7 @@ from instances.events import EXTRA_MEMBERS, EventType
 from instances.models import Subscription
 from instances.outbound import ssrf_guard
 from instances.outbound.inbox_urls import InboxUrl, inbox_url
+from instances.outbound.signing_secrets import active_secrets
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_secrets import check_secret
 from instances.outbound.webhook_urls import masked_url
@@ -141,7 +142,8 @@ class Webhook(Transport):
 
     async def _signature(self, message: OutgoingMessage, endpoint: Endpoint) -> dict[str, str]:
         """Return the headers that sign an attempt. Raises ValueError if the endpoint's secrets cannot sign."""
-        now, secrets = int(time.time()), endpoint.secrets.get("signing") or ()
+        now = int(time.time())
+        secrets = active_secrets(endpoint.secrets, now)
         if len(message.payload) <= MAX_SINGLE_WRITE:
             return signing.headers(message.id, now, message.body, secrets)
         pieces = message.payload.pieces(PIECE)
@@ -210,7 +212,7 @@ async def _hand_over(
     """Give the request to an inbox of this server, inside the process, and fill in `received` as its response would."""
     size = len(message.payload)
     sent = [("Host", url.authority), *headers.items(), ("Content-Length", str(size))]
-    sender = Sender(endpoint.id, endpoint.secrets.get("signing") or (), _owner_of_secret(endpoint))
+    sender = Sender(endpoint.id, active_secrets(endpoint.secrets, time.time()), _owner_of_secret(endpoint))
     body = message.body if size <= INBOX_BYTES else None
     reply = await hand_over(Post(inbox, sent, body, sender=sender))
     received.status, received.body = reply.status, body_of(reply)

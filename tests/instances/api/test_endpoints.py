@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 from uuid import uuid4
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.any_database
 ENDPOINT_ROW = [
     *("id", "url", "headers", "events", "enabled", "byEvents", "base64", "ordered", "followRedirects"),
     "secrets",
-    *("failingSince", "disabledReason", "createdAt", "updatedAt"),
+    *("oldSecretUntil", "failingSince", "disabledReason", "createdAt", "updatedAt"),
 ]
 
 
@@ -83,6 +85,9 @@ def test_a_patch_changes_only_its_members(call, members, changed):
         ({"followRedirects": "x"}, "followRedirects is not of a type(s) boolean"),
         ({"ordered": "x"}, "ordered is not of a type(s) boolean"),
         ({"rotateSecret": "x"}, "rotateSecret is not of a type(s) boolean"),
+        ({"rotateSecret": True, "overlapSeconds": "60"}, "overlapSeconds is not of a type(s) integer"),
+        ({"rotateSecret": True, "overlapSeconds": -1}, "overlapSeconds must be greater than or equal to 0"),
+        ({"rotateSecret": True, "overlapSeconds": 2592001}, "overlapSeconds must be less than or equal to 2592000"),
         ({"events": "CALL"}, "events is not of a type(s) array"),
         ({"headers": []}, "headers is not of a type(s) object"),
         ({"secret": 5}, "secret is not of a type(s) string"),
@@ -114,6 +119,32 @@ def test_a_rotated_secret_is_kept_beside_its_predecessor_until_that_is_dropped(c
     assert call("PATCH", path, {"dropOldSecret": True})[1]["secrets"] == third[:1]
     assert call("PATCH", path, {"secret": OWN_SECRET})[1]["secrets"] == [OWN_SECRET, third[0]]
     assert call("PATCH", path, {"rotateSecret": True, "dropOldSecret": True})[1]["secrets"] != [OWN_SECRET]
+
+
+def test_the_old_secret_of_a_rotation_ends_after_the_overlap(call, monkeypatch):
+    row = call("POST", "/webhook/endpoints/loja", {"url": URL, "secret": OWN_SECRET})[1]
+    path = f"/webhook/endpoints/loja/{row['id']}"
+    assert row["oldSecretUntil"] is None
+    both = call("PATCH", path, {"rotateSecret": True, "overlapSeconds": 3600})[1]
+    until = datetime.fromisoformat(both["oldSecretUntil"])
+    assert abs(until - timezone.now() - timedelta(hours=1)) < timedelta(minutes=1)
+    assert both["secrets"][1:] == [OWN_SECRET]
+
+    sooner = call("PATCH", path, {"overlapSeconds": 60})[1]
+    assert datetime.fromisoformat(sooner["oldSecretUntil"]) < until - timedelta(minutes=50)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    alone = call("GET", path)[1]
+    assert (alone["secrets"], alone["oldSecretUntil"]) == (both["secrets"][:1], None)
+    status, response = call("PATCH", path, {"overlapSeconds": 60})
+    assert (status, message(response)) == (
+        400,
+        ['There is no old secret: "overlapSeconds" goes with "rotateSecret" or "secret"'],
+    )
+    third = call("PATCH", path, {"rotateSecret": True})[1]
+    assert third["secrets"][1:] == both["secrets"][:1], "the one that has ended does not come back"
+    assert third["oldSecretUntil"] is None, "until it is dropped"
+    assert len(call("PATCH", path, {"rotateSecret": True, "overlapSeconds": 0})[1]["secrets"]) == 1
 
 
 def test_enabling_an_endpoint_that_was_disabled_automatically_resets_its_failures(call):

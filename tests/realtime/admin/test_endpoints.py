@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -163,8 +164,9 @@ def test_a_rotated_secret_is_kept_beside_the_previous_one_and_shown_once(admin_c
     assert stored.secret("signing") == secrets[::-1]
     assert first not in secrets
     assert stored.secret("headers") == {"X-Key": "value-of-a-header"}
-    assert {entry.change_message for entry in LogEntry.objects.all()} == {
-        "Rotated the signing secret.",
+    messages = {re.sub(r"[0-9-]{10} [0-9:]{8}", "<time>", entry.change_message) for entry in LogEntry.objects.all()}
+    assert messages == {
+        "Rotated the signing secret. The old one signs as well until <time>.",
         "Showed the signing secret.",
     }
 
@@ -172,7 +174,34 @@ def test_a_rotated_secret_is_kept_beside_the_previous_one_and_shown_once(admin_c
 def test_only_webhooks_have_a_secret(admin_client, loja):
     websocket = Subscription.set_websocket(loja, True, [])
     assert admin_client.post(at("rotate", Subscription, websocket.pk)).status_code == 404
-    assert admin_client.get(at("rotate", Subscription, create_endpoint(loja).pk)).status_code == 405
+    assert admin_client.get(at("rotate", Subscription, websocket.pk)).status_code == 404
+
+
+def test_the_old_secret_signs_as_long_as_is_chosen_and_can_be_ended_before(admin_client, loja):
+    subscription = create_endpoint(loja)
+    rotate, page = at("rotate", Subscription, subscription.pk), at("change", Subscription, subscription.pk)
+    assert "signs with one secret" in admin_client.get(page).content.decode()
+    form = admin_client.get(rotate)
+    assert form.context["form"]["overlap"].initial == 24 * 3600
+    assert len(Subscription.objects.get().secret("signing")) == 1, "to look at the form changes nothing"
+    assert "Select a valid choice" in admin_client.post(rotate, {"overlap": "5"}).content.decode()
+
+    for overlap in (3600, 0, 7 * 24 * 3600):
+        admin_client.post(rotate, {"overlap": overlap})
+        stored = Subscription.objects.get().all_secrets
+        assert len(stored["signing"]) == (2 if overlap else 1)
+        if overlap:
+            assert abs(stored["signing_until"] - time.time() - overlap) < 60
+    shown = admin_client.get(page).content.decode()
+    assert re.search(r"signs with two secrets until \d{4}-", shown)
+    assert "End the old secret" in shown
+
+    admin_client.post(at("drop_secret", Subscription, subscription.pk))
+    assert len(Subscription.objects.get().all_secrets["signing"]) == 1
+    assert "Ended the old signing secret." in {entry.change_message for entry in LogEntry.objects.all()}
+    shown = admin_client.get(page).content.decode()
+    assert "signs with one secret" in shown
+    assert "End the old secret" not in shown
 
 
 def test_the_list_shows_states_and_filters_by_them(admin_client, loja):
