@@ -62,11 +62,11 @@ def _refusal(request: Request) -> HttpResponse | None:
     address = address_of(request)
     allowed = settings.METRICS_ALLOWED_IPS or (() if settings.METRICS_AUTH_REQUIRED else LOOPBACK)
     if allowed and not is_within(address, allowed):
-        return _text(403, "Forbidden: IP not allowed")
+        return _plain_text(403, "Forbidden: IP not allowed")
     if not settings.METRICS_AUTH_REQUIRED:
         return None
     if not (settings.METRICS_USER and settings.METRICS_PASSWORD):
-        return _text(500, "Metrics authentication not configured")
+        return _plain_text(500, "Metrics authentication not configured")
     presented = _presented(request.headers.get("Authorization", ""))
     if presented is None:
         return _unauthorized("Authentication required")
@@ -78,7 +78,7 @@ def _refusal(request: Request) -> HttpResponse | None:
     if is_user and is_password:
         return None
     if not failed_authentications.allows(address):
-        return _text(429, "Too many wrong keys from this address; try again later")
+        return _plain_text(429, "Too many wrong keys from this address; try again later")
     return _unauthorized("Invalid credentials")
 
 
@@ -95,12 +95,12 @@ def _presented(header: str) -> tuple[str, str] | None:
 
 
 def _unauthorized(text: str) -> HttpResponse:
-    response = _text(401, text)
+    response = _plain_text(401, text)
     response["WWW-Authenticate"] = 'Basic realm="Evolution API Metrics"'
     return response
 
 
-def _text(status: int, text: str) -> HttpResponse:
+def _plain_text(status: int, text: str) -> HttpResponse:
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
 
 
