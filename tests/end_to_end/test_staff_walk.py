@@ -47,7 +47,7 @@ def log_in(role: str, limit: Collection[Instance] | None) -> Client:
 def leaks(client: Client, found: list[Request], marks: list[str]) -> tuple[list[Any], dict[Request, str]]:
     """Return the requests whose answers have a mark, with it and its surroundings; and all answers."""
     answers, leaking = {}, []
-    for request in found:
+    for request in dict.fromkeys(found):
         status, answers[request] = request.send(client)
         assert status < 500, request
         for mark in marks:
@@ -66,7 +66,8 @@ def test_a_limited_user_sees_nothing_of_another_instance(own, foreign):
     leaking, answers = leaks(client, found, [*foreign.marks, *GLOBAL_MARKS])
 
     assert not leaking, "\n".join(map(str, leaking))
-    assert foreign.snapshot() == before
+    for changed, known in zip(foreign.snapshot(), before, strict=True):
+        assert changed == known
     text = "\n".join(answers.values())
     for name in (
         "zyxown-shop",

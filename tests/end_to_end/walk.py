@@ -16,9 +16,11 @@ from django.contrib.auth.models import Group, User
 from django.urls import get_resolver, reverse
 from django.utils import timezone
 
+from instances.crypto import Secret
 from instances.events import EventType
 from instances.models import ApiKey, Chat, Contact, Instance, Message, Subscription
 from realtime.delivery.models import Attempt, Delivery
+from realtime.inbox.models import Inbox, InboxRequest
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 from realtime.operation.models import Process
@@ -57,6 +59,11 @@ def _deliver(pk: int, event: Event, endpoint: Subscription, body: bytes, **field
         delivery=delivery, number=1, at=timezone.now(), duration_ms=1, status=500, excerpt=f"{CONTENT} was refused"
     )
     return delivery
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a row; secrets, which are equal to none, as they are stored."""
+    return {name: value.cipher if isinstance(value, Secret) else value for name, value in row.items()}
 
 
 @dataclass
@@ -109,7 +116,10 @@ class Rows:
         rows = [model.objects.filter(pk=pk).values() for model, pk in self.ids.items()]
         histories = LogEntry.objects.filter(object_id__in=[str(pk) for pk in self.ids.values()]).values()
         resent = Delivery.objects.filter(instance_id=self.instance.pk).values("pk", "state")
-        return [list(found) for found in (*rows, histories, resent)]
+        return [[_comparable(row) for row in found] for found in (*rows, histories, resent)]
+
+
+_POSTED = {"headers": Secret('[["X-Name", "zyxglobal"]]'), "verdict": "unsigned", "reason": "zyxglobal"}
 
 
 def fill_server(own: Rows) -> dict[type, Any]:
@@ -122,7 +132,11 @@ def fill_server(own: Rows) -> dict[type, Any]:
         pk="zyxglobal", command="serve", host="zyxglobal", pid=1, started_at=now, seen_at=now
     )
     user, group = User.objects.create(username="zyxglobal"), Group.objects.create(name="zyxglobal group")
-    return {type(row): row.pk for row in (endpoint, everything, process, user, group)}
+    inbox = Inbox.create_for(user)
+    posted = InboxRequest.objects.create(
+        inbox=inbox, pk=888_000_004, received_at=now, body=b"zyxglobal", size=9, **_POSTED
+    )
+    return {type(row): row.pk for row in (endpoint, everything, process, user, group, inbox, posted)}
 
 
 #: Texts of what belongs to all instances.
@@ -205,6 +219,9 @@ def paths(route: str, name: str, parameters: frozenset[str], ids: dict[type, Any
     if name.startswith("console:") and parameters <= {"name", "reference", "pk"}:
         known = {"name": rows.instance.name, "reference": rows.reference, "pk": ids[Delivery]} if rows else {}
         return [reverse(name, kwargs={each: known[each] for each in parameters})] if rows else []
+    if name.startswith("inbox-") and parameters <= {"pk", "request_pk"}:
+        known = {"pk": ids.get(Inbox), "request_pk": ids.get(InboxRequest)}
+        return [reverse(name, kwargs={each: known[each] for each in parameters})] if Inbox in ids else []
     if name in DOCUMENTS:
         return [reverse(name, args=[DOCUMENTS[name]])]
     raise LookupError(f"Add a row for {name} ({route}) to tests/end_to_end/walk.py")
@@ -263,8 +280,10 @@ def requests(rows: Rows, ids: dict[type, Any], is_own: bool) -> list[Request]:
             if not is_own and (parameters or name.endswith(("resend", "cut", "cut_all"))):
                 form = {"post": "yes", "instance_id": str(rows.instance.pk), "instance": str(rows.instance.pk)}
                 form |= {"state": "dead", "event_type": "call", "text": "zyx", "number": "1"}
-                query = (("ids", str(rows.ids[Delivery])),) if name.endswith("resend") else ()
-                found.append(Request(path, query, tuple(form.items())))
+                found.append(Request(path, (), tuple(form.items())))
+                if name.endswith("resend"):
+                    ids_sent = ("ids", str(rows.ids[Delivery]))
+                    found.append(Request(path, (ids_sent,), (*form.items(), ids_sent)))
         if not is_own and name.endswith("_changelist"):
             model = model_of(name)
             actions = re.findall(r"\w+", " ".join(admin.site._registry[model].actions))  # type: ignore[index]
