@@ -47,6 +47,16 @@ def test_a_url_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path, url
 
 
 @pytest.mark.any_database
+@pytest.mark.parametrize("command", ["credentials", "bootstrap"])
+def test_a_database_without_tables_is_told_in_a_sentence(tmp_path, command):
+    code, error = check(tmp_path, f"sqlite:///{tmp_path}/db.sqlite3", command)
+    assert code != 0
+    [line] = error.splitlines()
+    assert "no such table" in line
+    assert "`manage.py migrate`" in line
+
+
+@pytest.mark.any_database
 @pytest.mark.parametrize("quoted", ['"{}"', "'{}'", " {}\n", '" {} "'])
 def test_quotes_around_a_url_are_not_a_part_of_it(tmp_path, quoted):
     path = tmp_path / "in quotes.sqlite3"
