@@ -23,7 +23,7 @@ from instances.events import EventType
 from instances.models import Instance, Subscription
 from instances.outbound.webhook_urls import masked_url
 from realtime.api.explain import explain
-from realtime.api.responses import masked_body, masked_headers, readable_payload
+from realtime.api.responses import EndpointExplanation, SubjectRow, masked_body, masked_headers, readable_payload
 from realtime.delivery.models import Attempt, Delivery, State, load_bodies
 from realtime.delivery.payload import Payload
 from realtime.delivery.resend import send_again, sendable
@@ -75,7 +75,7 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         return render(request, "pages/console/problem.html", context, status=404)
     subject = explanation["event"]
     event = Event.objects.filter(instance_id=instance.pk, seq=subject["seq"]).defer("envelope").first()
-    shown = _deliveries(instance, subject["id"], rights) if rights.sees_deliveries else []
+    shown = _deliveries(instance, subject, rights) if rights.sees_deliveries else []
     may_see = request.user.has_perm
     context = {
         "section": "console",
@@ -84,7 +84,7 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         "event": event,
         "subject": subject,
         "description": EventType(subject["event"]).label,
-        "endpoints": [(each, _endpoint_url(each["endpoint"], request)) for each in explanation["endpoints"]],
+        "endpoints": _with_links(explanation["endpoints"], request) if rights.sees_endpoints else [],
         "sockets": explanation["sockets"],
         "shown_bytes": MAX_SHOWN,
         "deliveries": shown[:CONSOLE_DELIVERIES],
@@ -98,10 +98,12 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
     return render(request, "pages/console/event.html", context)
 
 
-def _endpoint_url(endpoint_id: str, request: HttpRequest) -> str:
-    """Return the admin's page of an endpoint; empty for one that has none, or that the user may not see."""
-    found = within_limit(request.user, Subscription.objects.filter(pk=int(endpoint_id)), "instance_id")
-    return reverse("admin:instances_subscription_change", args=[endpoint_id]) if found.exists() else ""
+def _with_links(explained: list[EndpointExplanation], request: HttpRequest) -> list[tuple[EndpointExplanation, str]]:
+    """Return explanations with the URLs of the endpoints in the admin; empty for those that the user may not see."""
+    rows = Subscription.objects.filter(pk__in=[int(each["endpoint"]) for each in explained])
+    shown = {str(pk) for pk in within_limit(request.user, rows, "instance_id").values_list("pk", flat=True)}
+    page = "admin:instances_subscription_change"
+    return [(each, reverse(page, args=[each["endpoint"]]) if each["endpoint"] in shown else "") for each in explained]
 
 
 def _neighbours(instance: Instance, seq: int) -> dict[str, str]:
@@ -112,9 +114,9 @@ def _neighbours(instance: Instance, seq: int) -> dict[str, str]:
     return {name: event_id(stream.epoch, each) for name, each in found.items() if seq and each in kept}
 
 
-def _deliveries(instance: Instance, reference: str, rights: ConsoleRights) -> list[ShownDelivery]:
+def _deliveries(instance: Instance, subject: SubjectRow, rights: ConsoleRights) -> list[ShownDelivery]:
     """Return the deliveries of an event, the newest first: CONSOLE_DELIVERIES, and one more if there are others."""
-    rows = Delivery.objects.filter(instance_id=instance.pk, event_id=reference).order_by("-pk")
+    rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject["seq"], event_id=subject["id"]).order_by("-pk")
     found = list(rows[: CONSOLE_DELIVERIES + 1])
     attempts: dict[int, list[Attempt]] = defaultdict(list)
     tries = Attempt.objects.filter(delivery__in=[delivery.pk for delivery in found]).order_by("-pk")

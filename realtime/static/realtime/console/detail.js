@@ -3,6 +3,7 @@
 import { copy } from "./copy.js";
 import { shownLag, timeOf } from "./list.js";
 import { fetchJson } from "./server.js";
+import { shownStates } from "./states.js";
 import { tree } from "./tree.js";
 
 export class Detail {
@@ -32,7 +33,7 @@ export class Detail {
     document.getElementById("detail-title").textContent = row.type;
     document.getElementById("detail-page").href = this.pageOf(row);
     document.getElementById("detail-facts").replaceChildren(
-      ...facts({ Instance: row.instance, Id: row.id, Time: timeOf(row.at), Chat: row.chat, Latency: row.lag === null ? "" : shownLag(row.lag) }),
+      ...facts({ Instance: row.instance, Id: row.id, Time: timeOf(row.at), Chat: row.chat, Latency: row.lag === null ? "" : shownLag(row.lag), Deliveries: shownStates(row.states).words }),
     );
     this.json.replaceChildren();
     if (!this.config.hasContent) return;

@@ -3,16 +3,18 @@
 const INTERVAL = 3000;
 /** The marks of states, the worst first. */
 const MARKS = { dead: "✕", dropped: "✕", pending: "…", delivered: "✓" };
-const NOTHING = { text: "", title: "", tone: "" };
+const NOTHING = { text: "", words: "", title: "", tone: "" };
 
-/** Returns the text, the title and the tone for numbers of deliveries by state. */
+/** Returns the text of a row, all of it in words, its title and its tone for numbers of deliveries by state. */
 export function shownStates(states) {
   if (!states) return NOTHING;
   const found = Object.entries(MARKS).filter(([state]) => states[state]);
   if (!found.length) return NOTHING;
+  const words = found.map(([state]) => `${states[state]} ${state}`).join(", ");
   return {
+    words,
     text: `${found[0][1]} ${states[found[0][0]]} ${found[0][0]}`,
-    title: `Deliveries: ${found.map(([state]) => `${states[state]} ${state}`).join(", ")}`,
+    title: `Deliveries: ${words}`,
     tone: states.dead || states.dropped ? "bad" : states.pending ? "soft" : "good",
   };
 }

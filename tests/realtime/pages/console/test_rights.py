@@ -162,6 +162,17 @@ def test_a_delivery_is_sent_again_by_who_may(event, log_in):
     assert (new.resent_from, new.event_id, new.asked_by) == (pk, event, "operator-1 in the console")
 
 
+def test_the_page_of_an_event_reads_no_more_for_many_endpoints(event, loja, log_in, django_assert_max_num_queries):
+    delivery = Delivery.objects.get()
+    for _ in range(30):
+        create_attempt(create_delivery(create_endpoint(loja), delivery.seq, event_id=event))
+    administrator = log_in()
+    with django_assert_max_num_queries(16):
+        page = administrator.get(f"/console/loja%20centro/{event}").content.decode()
+    assert page.count("Its settings") == 31
+    assert page.count("Copy as curl") == 31
+
+
 def test_an_event_that_is_not_known_is_refused_in_words(event, loja, log_in):
     response = log_in().get(f"/console/loja%20centro/{event.partition('.')[0]}.9")
     assert response.status_code == 404
