@@ -20,12 +20,13 @@ from unfold.widgets import (
 
 from instances.access.rights import RIGHTS
 from instances.admin import transport_fields
+from instances.admin.event_checkboxes import EventCheckboxes, event_choices
 from instances.admin.transport_fields import OptionsForm, WriteOnly
 from instances.api.transports import TransportSettings, registered_transports
 from instances.api.webhook import apply_changes
 from instances.crypto import MASK, Secret
 from instances.errors import ApiError
-from instances.events import SUBSCRIBABLE, EventType
+from instances.events import SUBSCRIBABLE
 from instances.integrations import MEMBERS, described, integration_of, integrations
 from instances.models import ApiKey, Instance, Subscription
 from instances.names import is_number
@@ -204,16 +205,6 @@ class ApiKeyForm(forms.ModelForm):
             self.add_error("instances", "Choose the instances that this key gives access to, or all instances.")
 
 
-class EventCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
-    """Checkboxes of event types, with their descriptions as tooltips."""
-
-    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        option = super().create_option(name, value, *args, **kwargs)
-        if event_type := EventType.named(value):
-            option["attrs"]["title"] = event_type.label
-        return option
-
-
 def _transport_choices() -> list[tuple[str, str]]:
     return [(name, name) for name in (Subscription.WEBSOCKET, *registered_transports())]
 
@@ -232,7 +223,7 @@ class SubscriptionForm(forms.ModelForm):
         widget=UnfoldAdminSelectWidget,
     )
     events = forms.MultipleChoiceField(
-        choices=[(name, name) for name in SUBSCRIBABLE],
+        choices=event_choices(),
         required=False,
         widget=EventCheckboxes,
         help_text="None selected: all events. Disabled websocket settings keep no events.",
@@ -322,6 +313,10 @@ class SubscriptionForm(forms.ModelForm):
         if MASK in url:
             raise ValidationError(f"Replace {MASK} by what it stands for: you see less of the URL than is stored.")
         return url
+
+    def clean_events(self) -> list[str]:
+        """Return the events in Evolution API's order, in which its clients expect them."""
+        return sorted(self.cleaned_data["events"], key=SUBSCRIBABLE.index)
 
     def clean_transport(self) -> str:
         return self.cleaned_data["transport"] or Subscription.WEBSOCKET

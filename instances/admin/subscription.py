@@ -82,7 +82,7 @@ class SubscriptionAdmin(SecretAdmin):
     )
 
     class Media:
-        js = ("instances/subscription.js",)
+        js = ("instances/subscription.js", "instances/event-checkboxes.js")
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         general = ["instance", "transport", "is_enabled"]

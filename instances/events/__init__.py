@@ -16,6 +16,7 @@ from django.dispatch import Signal
 
 from instances.events.example import Example
 from instances.events.extra import EXTRA_MEMBERS, check_extra
+from instances.events.groups import EventGroup
 from instances.events.scrubbing import without_keys
 from instances.events.types import GROUP_UPDATE, EventType
 from instances.spelling import describe_unknown
@@ -25,6 +26,7 @@ __all__ = [
     "EXTRA_MEMBERS",
     "GROUP_UPDATE",
     "SUBSCRIBABLE",
+    "EventGroup",
     "EventType",
     "Example",
     "UnknownEvent",
@@ -33,6 +35,7 @@ __all__ = [
     "check_extra",
     "describe_unknown_event",
     "event_occurred",
+    "grouped_names",
     "is_whole",
     "parse_events",
     "without_keys",
@@ -75,6 +78,15 @@ _WHOLE_LISTS = (
 def is_whole(names: Iterable[str]) -> bool:
     """Return whether a list of names asks for all events, so that an empty list is to be stored for it."""
     return frozenset(GROUP_UPDATE if name == "GROUPS_UPDATE" else name for name in names) in _WHOLE_LISTS
+
+
+def grouped_names() -> dict[EventGroup, list[str]]:
+    """Return every name that a subscription may hold, by group."""
+    found: dict[EventGroup, list[str]] = {group: [] for group in EventGroup}
+    for event_type in EventType:
+        spellings = [GROUP_UPDATE] if event_type is EventType.GROUPS_UPDATE else []
+        found[event_type.group] += [event_type.name, *spellings] if event_type.is_subscribable else []
+    return found
 
 
 class UnknownEvent(ValueError):

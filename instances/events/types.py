@@ -24,6 +24,7 @@ from instances.events.emitters import (
     Emitter,
 )
 from instances.events.example import ANA, GROUP, Example
+from instances.events.groups import EventGroup
 from instances.events.json_schema import Schema
 from instances.events.scrubbing import Scrubber, scrub_messages, scrub_protocol, scrub_state
 
@@ -32,6 +33,7 @@ Sample = Callable[[Example], Any]
 
 def _type(
     value: str,
+    group: EventGroup,
     description: str,
     sample: Sample,
     schema: Schema,
@@ -48,7 +50,7 @@ def _type(
     """
     is_publishable = is_subscribable and is_publishable
     emitters += (PUBLISHING,) if is_publishable else ()
-    return value, sample, schema, emitters, scrubber, is_subscribable, is_publishable, description
+    return value, group, sample, schema, emitters, scrubber, is_subscribable, is_publishable, description
 
 
 class EventType(TextChoices):
@@ -57,6 +59,7 @@ class EventType(TextChoices):
     Names and values are Evolution API's. Each type is announced in one place: `grep EventType.MESSAGES_UPSERT`.
     """
 
+    group: EventGroup
     #: True if clients may subscribe to it.
     is_subscribable: bool
     #: True if a client may publish events of this type; the other types report this server's own state.
@@ -71,12 +74,13 @@ class EventType(TextChoices):
     def __new__(cls, value: str, *details: Any) -> EventType:
         member = str.__new__(cls, value)
         member._value_ = value
-        member._sample, member.schema, member.emitters, member._scrubber = details[:4]
-        member.is_subscribable, member.is_publishable = details[4:]
+        member.group, member._sample, member.schema, member.emitters, member._scrubber = details[:5]
+        member.is_subscribable, member.is_publishable = details[5:]
         return member
 
     APPLICATION_STARTUP = _type(
         "application.startup",
+        EventGroup.INSTANCE,
         "The server has started.",
         lambda example: {"message": "Application startup", "mode": "server"},
         schemas.STARTUP,
@@ -84,6 +88,7 @@ class EventType(TextChoices):
     )
     INSTANCE_CREATE = _type(
         "instance.create",
+        EventGroup.INSTANCE,
         "The instance was created.",
         lambda example: example.identity,
         schemas.IDENTITY,
@@ -92,6 +97,7 @@ class EventType(TextChoices):
     )
     INSTANCE_DELETE = _type(
         "instance.delete",
+        EventGroup.INSTANCE,
         "The instance was deleted.",
         lambda example: example.identity,
         schemas.IDENTITY,
@@ -100,6 +106,7 @@ class EventType(TextChoices):
     )
     QRCODE_UPDATED = _type(
         "qrcode.updated",
+        EventGroup.CONNECTION,
         "There is a new QR code to pair the phone with.",
         lambda example: {
             "qrcode": {"instance": example.name, "pairingCode": None, "code": "2@a-test,a-test", "base64": ""}
@@ -108,6 +115,7 @@ class EventType(TextChoices):
     )
     CONNECTION_UPDATE = _type(
         "connection.update",
+        EventGroup.CONNECTION,
         "The connection to WhatsApp has another state: open, connecting or close.",
         lambda example: {"instance": example.name, "state": "open", "statusReason": 200},
         schemas.CONNECTION,
@@ -115,6 +123,7 @@ class EventType(TextChoices):
     )
     STATUS_INSTANCE = _type(
         "status.instance",
+        EventGroup.CONNECTION,
         "The connection was closed, with the reason.",
         lambda example: {
             "instance": example.name,
@@ -128,6 +137,7 @@ class EventType(TextChoices):
     )
     MESSAGES_SET = _type(
         "messages.set",
+        EventGroup.MESSAGES,
         "Messages of before the pairing were loaded.",
         lambda example: [example.message, example.sent_message],
         schemas.HISTORY,
@@ -136,6 +146,7 @@ class EventType(TextChoices):
     )
     MESSAGES_UPSERT = _type(
         "messages.upsert",
+        EventGroup.MESSAGES,
         "A message was received, or sent from the phone itself.",
         lambda example: example.message,
         schemas.MESSAGE,
@@ -144,6 +155,7 @@ class EventType(TextChoices):
     )
     MESSAGES_EDITED = _type(
         "messages.edited",
+        EventGroup.MESSAGES,
         "A message was edited.",
         lambda example: example.edit(example.key, "Olá, e na zona sul?"),
         schemas.EDIT,
@@ -152,6 +164,7 @@ class EventType(TextChoices):
     )
     MESSAGES_UPDATE = _type(
         "messages.update",
+        EventGroup.MESSAGES,
         "A message has another status, such as DELIVERED or READ.",
         lambda example: {
             "keyId": example.sent_key["id"],
@@ -167,6 +180,7 @@ class EventType(TextChoices):
     )
     MESSAGES_DELETE = _type(
         "messages.delete",
+        EventGroup.MESSAGES,
         "A message was deleted for everyone.",
         lambda example: example.key,
         schemas.DELETED,
@@ -175,6 +189,7 @@ class EventType(TextChoices):
     )
     SEND_MESSAGE = _type(
         "send.message",
+        EventGroup.MESSAGES,
         "A message was sent by this API.",
         lambda example: example.sent_message,
         schemas.MESSAGE,
@@ -183,6 +198,7 @@ class EventType(TextChoices):
     )
     SEND_MESSAGE_UPDATE = _type(
         "send.message.update",
+        EventGroup.MESSAGES,
         "A message that this API had sent was edited.",
         lambda example: example.edit(example.sent_key, "Até as 18h!"),
         schemas.EDIT,
@@ -191,12 +207,14 @@ class EventType(TextChoices):
     )
     CONTACTS_SET = _type(
         "contacts.set",
+        EventGroup.CONTACTS,
         "The contacts of before the pairing were loaded.",
         lambda example: [example.contact],
         schemas.CONTACT_LIST,
     )
     CONTACTS_UPSERT = _type(
         "contacts.upsert",
+        EventGroup.CONTACTS,
         "A contact is new.",
         lambda example: [example.contact],
         schemas.CONTACTS,
@@ -204,6 +222,7 @@ class EventType(TextChoices):
     )
     CONTACTS_UPDATE = _type(
         "contacts.update",
+        EventGroup.CONTACTS,
         "A contact has another name or picture.",
         lambda example: [example.contact],
         schemas.CONTACTS,
@@ -211,15 +230,21 @@ class EventType(TextChoices):
     )
     PRESENCE_UPDATE = _type(
         "presence.update",
+        EventGroup.CHATS,
         "Somebody is typing, recording, online or away.",
         lambda example: {"id": ANA, "presences": {ANA: {"lastKnownPresence": "composing"}}},
         schemas.PRESENCE,
     )
     CHATS_SET = _type(
-        "chats.set", "The chats of before the pairing were loaded.", lambda example: [example.chat], schemas.CHAT_LIST
+        "chats.set",
+        EventGroup.CHATS,
+        "The chats of before the pairing were loaded.",
+        lambda example: [example.chat],
+        schemas.CHAT_LIST,
     )
     CHATS_UPDATE = _type(
         "chats.update",
+        EventGroup.CHATS,
         "A chat has changed.",
         lambda example: [{"remoteJid": ANA} | example.own],
         schemas.CHATS,
@@ -227,14 +252,18 @@ class EventType(TextChoices):
     )
     CHATS_UPSERT = _type(
         "chats.upsert",
+        EventGroup.CHATS,
         "A chat is new, or has new messages.",
         lambda example: [example.chat | {"unreadMessages": 1}],
         schemas.CHATS,
         (EVOLUTION_CHANNEL,),
     )
-    CHATS_DELETE = _type("chats.delete", "A chat was deleted.", lambda example: [ANA], schemas.DELETED_CHATS)
+    CHATS_DELETE = _type(
+        "chats.delete", EventGroup.CHATS, "A chat was deleted.", lambda example: [ANA], schemas.DELETED_CHATS
+    )
     GROUPS_UPSERT = _type(
         "groups.upsert",
+        EventGroup.GROUPS,
         "The instance is in a new group.",
         lambda example: [
             {"id": GROUP, "subject": "Equipe Vendas", "owner": ANA, "size": 1, "participants": [example.member]}
@@ -243,18 +272,21 @@ class EventType(TextChoices):
     )
     GROUPS_UPDATE = _type(
         "groups.update",
+        EventGroup.GROUPS,
         "A group has another name, description or setting. Subscriptions may spell it GROUP_UPDATE, too.",
         lambda example: [{"id": GROUP, "subject": "Equipe Vendas", "author": ANA}],
         schemas.CHANGED_GROUPS,
     )
     GROUP_PARTICIPANTS_UPDATE = _type(
         "group-participants.update",
+        EventGroup.GROUPS,
         "Members of a group were added, removed, promoted or demoted.",
         lambda example: {"id": GROUP, "author": ANA, "participants": [example.member], "action": "add"},
         schemas.PARTICIPANTS,
     )
     CALL = _type(
         "call",
+        EventGroup.CALLS,
         "A call comes in, or its state has changed.",
         lambda example: {
             "chatId": ANA,
@@ -271,6 +303,7 @@ class EventType(TextChoices):
     )
     TYPEBOT_START = _type(
         "typebot.start",
+        EventGroup.TYPEBOT,
         "A Typebot flow has begun in a chat.",
         lambda example: {
             "remoteJid": ANA,
@@ -283,12 +316,14 @@ class EventType(TextChoices):
     )
     TYPEBOT_CHANGE_STATUS = _type(
         "typebot.change-status",
+        EventGroup.TYPEBOT,
         "A Typebot session was opened, paused or closed.",
         lambda example: {"remoteJid": ANA, "status": "opened"},
         schemas.TYPEBOT_STATUS,
     )
     LABELS_EDIT = _type(
         "labels.edit",
+        EventGroup.LABELS,
         "A label was created, changed or deleted.",
         lambda example: {
             "id": "5",
@@ -302,12 +337,14 @@ class EventType(TextChoices):
     )
     LABELS_ASSOCIATION = _type(
         "labels.association",
+        EventGroup.LABELS,
         "A label was put on a chat, or taken off.",
         lambda example: {"instance": example.name, "type": "add", "chatId": ANA, "labelId": "5"},
         schemas.LABELED,
     )
     CREDS_UPDATE = _type(
         "creds.update",
+        EventGroup.CONNECTION,
         "The keys of a session have changed: internal to engines, and sent to nobody.",
         lambda example: {},
         schemas.CREDENTIALS,
@@ -315,12 +352,14 @@ class EventType(TextChoices):
     )
     MESSAGING_HISTORY_SET = _type(
         "messaging-history.set",
+        EventGroup.MESSAGES,
         "The phone has sent a part of its history.",
         lambda example: {"messageCount": 120, "chatCount": 9, "contactCount": 14, "progress": 100},
         schemas.HISTORY_PART,
     )
     REMOVE_INSTANCE = _type(
         "remove.instance",
+        EventGroup.INSTANCE,
         "The instance was deleted; no event comes after it.",
         lambda example: None,
         schemas.NOTHING,
@@ -328,13 +367,19 @@ class EventType(TextChoices):
         is_publishable=False,
     )
     LOGOUT_INSTANCE = _type(
-        "logout.instance", "The instance was logged out of WhatsApp.", lambda example: None, schemas.NOTHING, (LOGOUT,)
+        "logout.instance",
+        EventGroup.CONNECTION,
+        "The instance was logged out of WhatsApp.",
+        lambda example: None,
+        schemas.NOTHING,
+        (LOGOUT,),
     )
 
     # Not in Evolution API
 
     BUSINESS_UPDATE = _type(
         "business.update",
+        EventGroup.BUSINESS,
         "Ours: any other change of the business account, as Meta reported it.",
         lambda example: {
             "field": "account_update",
@@ -346,6 +391,7 @@ class EventType(TextChoices):
     )
     ENDPOINT_DISABLED = _type(
         "endpoint.disabled",
+        EventGroup.DELIVERIES,
         "Ours: a webhook or another endpoint was disabled, because it was gone or had failed for days.",
         lambda example: {"endpoint": 1, "transport": "webhook", "reason": "It answered 410 Gone"},
         schemas.ENDPOINT_DISABLED,
@@ -354,6 +400,7 @@ class EventType(TextChoices):
     )
     DELIVERIES_DROPPED = _type(
         "deliveries.dropped",
+        EventGroup.DELIVERIES,
         "Ours: deliveries were not enqueued, because too many are pending or their transport is off.",
         lambda example: {"reason": "100,000 deliveries of this instance are pending, of 100,000 at most"},
         schemas.DROPPED,

@@ -17,7 +17,7 @@ def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page
     admin_page.get_by_role("navigation").get_by_role("link", name="Instances").click()
     admin_page.get_by_role("link", name="Add instance").click()
     admin_page.get_by_label("Name").fill("made by hand")
-    admin_page.get_by_label("Number").fill("5511900000001")
+    admin_page.get_by_role("textbox", name="Number").fill("5511900000001")
     admin_page.get_by_role("button", name="Save").click()
 
     expect(admin_page.get_by_role("heading", name="Token of made by hand")).to_be_visible()
@@ -40,13 +40,17 @@ def test_sockets_receive_the_events_whose_boxes_are_checked(admin_page, server):
     admin_page.get_by_role("link", name="no settings").click()
     admin_page.get_by_label("MESSAGES_UPSERT").check()
     admin_page.get_by_label("SEND_MESSAGE", exact=True).check()
+    admin_page.get_by_role("button", name="Check all of Labels").click()
+    admin_page.get_by_role("button", name="Check all of Typebot").click()
+    admin_page.get_by_role("button", name="Check none of Typebot").click()
     admin_page.get_by_role("button", name="Save", exact=True).click()
     expect(admin_page.get_by_text("was added successfully")).to_be_visible()
 
     found = server.get(server.path("/websocket/find", instance)).json
-    assert (found["enabled"], found["events"]) == (True, ["MESSAGES_UPSERT", "SEND_MESSAGE"])
+    expected = ["MESSAGES_UPSERT", "SEND_MESSAGE", "LABELS_EDIT", "LABELS_ASSOCIATION"]
+    assert (found["enabled"], found["events"]) == (True, expected)
     admin_page.goto(at("change", Instance, instance.id))
-    admin_page.get_by_role("link", name="on, 2 events").click()
+    admin_page.get_by_role("link", name="on, 4 events").click()
     admin_page.get_by_label("Enabled").uncheck()
     admin_page.get_by_role("button", name="Save", exact=True).click()
     expect(admin_page.get_by_text("was changed successfully")).to_be_visible()

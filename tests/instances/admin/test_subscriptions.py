@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 
-from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE
+from instances.events import DEFAULT_EVENTS, SUBSCRIBABLE, EventGroup, EventType
 from instances.models import Subscription
 from tests.instances.admin.pages import at, errors_of
 
 
-def test_events_are_listed_in_evolutions_order(admin_client, db):
-    form = admin_client.get(at("add", Subscription)).context["adminform"].form
-    assert [name for name, _ in form.fields["events"].choices] == SUBSCRIBABLE
-    assert {"GROUP_UPDATE", "GROUPS_UPDATE"} < set(SUBSCRIBABLE)
+def test_events_are_checkboxes_by_group_with_a_line_on_what_each_means(admin_client, db):
+    page = admin_client.get(at("add", Subscription)).content.decode()
+
+    fields = re.findall(r'<fieldset class="event-group">(.*?)</fieldset>', page, re.DOTALL)
+    assert [re.search("<legend>(.*?)</legend>", field)[1] for field in fields] == [
+        str(each.label) for each in EventGroup
+    ]
+    found = {}
+    for name, pk, attrs in re.findall(
+        r'<input type="checkbox" name="events" value="(\w+)"[^>]* id="(\w+)"([^>]*)>', page
+    ):
+        assert f'aria-describedby="{pk}_text"' in attrs
+        found[name] = html.unescape(re.search(f'<span id="{pk}_text"[^>]*>(.*?)</span>', page)[1])
+    assert set(found) == set(SUBSCRIBABLE) > {"GROUP_UPDATE", "GROUPS_UPDATE"}
+    assert found.pop("GROUP_UPDATE") == "The same as GROUPS_UPDATE, in Evolution API's spelling."
+    assert found == {name: EventType[name].label for name in found}
+
+
+def test_events_are_stored_in_evolutions_order(admin_client, instance):
+    names = ["CALL", "QRCODE_UPDATED", "SEND_MESSAGE", "ENDPOINT_DISABLED"]
+    admin_client.post(at("add", Subscription), {"instance": str(instance.pk), "is_enabled": "on", "events": names})
+    assert Subscription.objects.get().events == sorted(names, key=SUBSCRIBABLE.index)
 
 
 @pytest.mark.parametrize(
