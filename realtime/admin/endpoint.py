@@ -18,15 +18,24 @@ from instances.errors import ApiError
 from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import actor
+from realtime.admin.health import HOURS, last_failure, latency, next_attempt, success
+from realtime.counters.figures import EndpointFigures, figures_of_endpoints
+from realtime.counters.hours import last_hours
 from realtime.delivery.models import DELETED, Delivery, State, pending_counts
 from realtime.delivery.resend import requeue_dead, send_test
 
 admin.site.unregister(Subscription)
 
+#: The fields about an endpoint's health, on its page.
+HEALTH_FIELDS = ("success", "latency", "next_attempt", "last_failure")
+
 
 @admin.register(Subscription)
 class EndpointSubscriptionAdmin(SubscriptionAdmin):
     actions = ("switch_on", "send_dead_again", "send_test_event")
+
+    class Media:
+        css = {"all": ("realtime/admin.css",)}
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return may(request.user, Action.RESEND)
@@ -36,24 +45,59 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         *first, destination, events = super().get_list_display(request)
-        return (*first, "pending", "dead", destination, events)
+        return (*first, "last_day", "pending", "dead", destination, events)
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None and obj.is_endpoint:
+            fieldsets.append(("Health", {"fields": HEALTH_FIELDS}))
             fieldsets.append(("Deliveries", {"fields": ("pending", "dead", "deliveries")}))
         return fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), *(("pending", "dead", "deliveries") if obj else ()))
+        return (
+            *super().get_readonly_fields(request, obj),
+            *((*HEALTH_FIELDS, "pending", "dead", "deliveries") if obj else ()),
+        )
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         rows = changelist.result_list = list(changelist.result_list)
-        counts = pending_counts([row.pk for row in rows if row.is_endpoint])
+        ids = [row.pk for row in rows if row.is_endpoint]
+        counts, figures = pending_counts(ids), figures_of_endpoints(last_hours(HOURS), ids)
         for row in rows:
-            row.delivery_counts = counts
+            row.delivery_counts, row.figures = counts, figures.get(row.pk)
         return changelist
+
+    @admin.display(description="last 24 hours")
+    def last_day(self, subscription: Subscription) -> str:
+        """Return the success rate and the mean latency."""
+        figures = self._figures(subscription)
+        if figures is None:
+            return "no attempts" if subscription.is_endpoint else "-"
+        return format_html("{}, {} ms", success(figures), round(figures.mean_ms))
+
+    @admin.display(description="success in 24 hours")
+    def success(self, subscription: Subscription) -> str:
+        return success(self._figures(subscription))
+
+    @admin.display(description="latency in 24 hours")
+    def latency(self, subscription: Subscription) -> str:
+        return latency(self._figures(subscription))
+
+    @admin.display(description="next attempt")
+    def next_attempt(self, subscription: Subscription) -> str:
+        return next_attempt(subscription)
+
+    @admin.display(description="last error")
+    def last_failure(self, subscription: Subscription) -> str:
+        return last_failure(subscription)
+
+    def _figures(self, subscription: Any) -> EndpointFigures | None:
+        if not hasattr(subscription, "figures"):
+            found = figures_of_endpoints(last_hours(HOURS), [subscription.pk])
+            subscription.figures = found.get(subscription.pk)
+        return subscription.figures
 
     @admin.display(description="pending deliveries")
     def pending(self, subscription: Subscription) -> str:
