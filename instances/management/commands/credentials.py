@@ -20,6 +20,8 @@ evoapi
 
   REST and Socket.IO   {url}
   Admin                {url}/admin/        {username} / {password}
+  Live console         {url}/console/      the same login
+  Documents            {url}/docs/         begin with {url}/docs/guides/quick-start/
   Global key           {key}
 
 {instances}
