@@ -21,7 +21,7 @@ const MAX_GAPS = 100;
 export class Live {
   /**
    * `handlers`: rows(rows) for new ones, earlier(rows) for those before them, state(text, tone), note(text, link, stays),
-   * gaps(number), lag(milliseconds).
+   * gaps(number), lag(milliseconds), session(text).
    */
   constructor(config, handlers) {
     this.config = config;
@@ -148,10 +148,13 @@ export class Live {
   }
 
   #joined(space) {
+    const isResumed = space.socket.recovered;
+    this.handlers.session(isResumed ? "resumed" : space.hasJoined ? "replayed" : "joined");
+    space.hasJoined = true;
     if (this.downSince && this.spaces.every((each) => each.ended || each.socket?.connected)) {
       const seconds = Math.max(1, Math.round((Date.now() - this.downSince) / 1000));
       this.downSince = 0;
-      this.handlers.note(`Back after ${seconds} s. ${space.socket.recovered ? "The session was resumed: nothing is missing." : "Events are sent from where this page left off."}`);
+      this.handlers.note(`Back after ${seconds} s. ${isResumed ? "The session was resumed: nothing is missing." : "Events are sent from where this page left off."}`);
     }
     this.#showState();
   }

@@ -64,6 +64,9 @@ const handlers = {
     element.textContent = number ? `${number} ${number === 1 ? "gap" : "gaps"}` : "0";
     element.className = number ? "bad" : "";
   },
+  session(text) {
+    byId("session").textContent = text;
+  },
   lag(milliseconds) {
     lags.push(milliseconds);
     if (lags.length > LAGS) lags.shift();

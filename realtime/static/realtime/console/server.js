@@ -20,6 +20,8 @@ export async function fetchJson(url, options = {}) {
   return response.json();
 }
 
+/** Returns the token of Django's CSRF check: that of the cookie, which a log-in in another tab replaces. */
 export function csrfToken() {
-  return document.querySelector("input[name=csrfmiddlewaretoken]").value;
+  const cookie = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="));
+  return cookie ? cookie.slice("csrftoken=".length) : document.querySelector("input[name=csrfmiddlewaretoken]").value;
 }
