@@ -12,7 +12,7 @@ from django.urls import reverse
 from instances.events import EventType
 from realtime.pages.documents import examples, payloads
 from realtime.pages.documents.event_schemas import ENVELOPE, envelope_schema, event_schema, schemas
-from realtime.pages.documents.navigation import Heading, Page, Section
+from realtime.pages.documents.navigation import DocumentPage, Heading, Section
 from realtime.pages.documents.rest import operation_path
 from realtime.pages.documents.schema_table import table, type_of
 
@@ -25,10 +25,12 @@ def event_path(event_type: EventType) -> str:
 
 
 @cache
-def _pages() -> list[Page]:
+def _pages() -> list[DocumentPage]:
     headings = [Heading("The envelope", "envelope"), Heading("What the schemas promise", "promise")]
-    index = Page("All events", reverse("documents:events"), "The envelope, and all types in one table.", headings)
-    return [index, *(Page(each.value, event_path(each), str(each.label)) for each in TYPES)]
+    index = DocumentPage(
+        "All events", reverse("documents:events"), "The envelope, and all types in one table.", headings
+    )
+    return [index, *(DocumentPage(each.value, event_path(each), str(each.label)) for each in TYPES)]
 
 
 SECTION = Section(

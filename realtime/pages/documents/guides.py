@@ -10,7 +10,7 @@ from pathlib import Path
 from django.urls import reverse
 
 from realtime.pages.documents.markdown import Rendered, render
-from realtime.pages.documents.navigation import Page, Section
+from realtime.pages.documents.navigation import DocumentPage, Section
 
 #: Beside the code, and not beside the settings: a project that includes evoapi has a BASE_DIR of its own.
 DIRECTORY = Path(__file__).resolve().parents[3] / "docs"
@@ -63,10 +63,10 @@ def rendered(file: str) -> Rendered:
     return render((DIRECTORY / file).read_text("utf-8"), partial(_resolve, file))
 
 
-def _pages(files: dict[str, str]) -> Sequence[Page]:
+def _pages(files: dict[str, str]) -> Sequence[DocumentPage]:
     """Return the pages of files with their summaries."""
     found = [(file, rendered(file), summary) for file, summary in files.items()]
-    return [Page(each.title, path_of(file), summary, each.headings) for file, each, summary in found]
+    return [DocumentPage(each.title, path_of(file), summary, each.headings) for file, each, summary in found]
 
 
 def find(name: str) -> str | None:

@@ -16,7 +16,7 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Page:
+class DocumentPage:
     """A page of the documents, as the navigation and the search know it."""
 
     title: str
@@ -35,7 +35,7 @@ class Section:
     #: A sentence on what the pages are for.
     summary: str
     #: Returns the pages in their order; called for each page that is rendered, so it caches what is costly.
-    pages: Callable[[], Sequence[Page]]
+    pages: Callable[[], Sequence[DocumentPage]]
 
 
 def search_index(sections: Sequence[Section]) -> Iterator[tuple[str, str, str]]:

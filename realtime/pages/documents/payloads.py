@@ -21,7 +21,7 @@ PHONE, ANA, NUMBER_ID = "5511900000001", "5511911112222", "106540352242922"
 
 
 @dataclass(frozen=True)
-class Payload:
+class ProviderPayload:
     """The body of a request to a provider's route."""
 
     title: str
@@ -31,11 +31,11 @@ class Payload:
     body: dict[str, Any]
 
 
-def _from_meta(title: str, value: dict[str, Any], field: str = "messages") -> Payload:
+def _from_meta(title: str, value: dict[str, Any], field: str = "messages") -> ProviderPayload:
     change = {"field": field, "value": value}
     entry = {"id": "102290129340398", "time": EXAMPLE.seconds, "changes": [change]}
     body = {"object": "whatsapp_business_account", "entry": [entry]}
-    return Payload(title, "POST /webhook/meta", CloudApi, body)
+    return ProviderPayload(title, "POST /webhook/meta", CloudApi, body)
 
 
 def _of_number(**members: Any) -> dict[str, Any]:
@@ -70,7 +70,7 @@ PAYLOADS = (
     _from_meta("A picture", _from_ana("image", _IMAGE)),
     _from_meta("A button that was pressed", _from_ana("interactive", _BUTTON, context=_QUOTED)),
     _from_meta("A kind that Evolution API has no name for", _from_ana("order", {"catalog_id": "1", "text": "Two"})),
-    Payload(
+    ProviderPayload(
         "A text in a group, from an engine",
         "POST /webhook/evolution",
         EvolutionChannel,
@@ -92,9 +92,9 @@ PAYLOADS = (
 
 
 @cache
-def examples() -> dict[EventType, list[tuple[Payload, Any]]]:
+def examples() -> dict[EventType, list[tuple[ProviderPayload, Any]]]:
     """Return the payloads that make events of each type, with the data of these events."""
-    found: dict[EventType, list[tuple[Payload, Any]]] = {}
+    found: dict[EventType, list[tuple[ProviderPayload, Any]]] = {}
     for payload in PAYLOADS:
         for change in payload.provider().parse(orjson.dumps(payload.body), {}):
             for event_type, data in _events(change):

@@ -13,7 +13,7 @@ from django.http import Http404
 from django.urls import reverse
 
 from instances.api.openapi import document
-from realtime.pages.documents.navigation import Heading, Page, Section
+from realtime.pages.documents.navigation import DocumentPage, Heading, Section
 from realtime.pages.documents.prose import inline, plain, prose
 from realtime.pages.documents.schema_table import limits_of, table, type_of
 
@@ -115,10 +115,10 @@ def operation_path(title: str) -> str:
 
 
 @cache
-def _pages() -> list[Page]:
-    index = Page("About REST", reverse("documents:rest"), "Keys, errors and all routes in one list.")
+def _pages() -> list[DocumentPage]:
+    index = DocumentPage("About REST", reverse("documents:rest"), "Keys, errors and all routes in one list.")
     pages = [
-        Page(
+        DocumentPage(
             group.title,
             reverse("documents:rest_group", args=[group.name]),
             group.summary,

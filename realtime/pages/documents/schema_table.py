@@ -24,7 +24,7 @@ _COMPONENTS = "#/components/schemas/"
 
 
 @dataclass(frozen=True)
-class Row:
+class MemberRow:
     """A row of a table: a member, or the heading of one of several forms."""
 
     #: The path of the member from the beginning: `key.id`; `[]` stands for each item of a list.
@@ -43,7 +43,7 @@ class Row:
         return self.path.rpartition(".")[2]
 
 
-def table(schema: Schema, components: Mapping[str, Schema] | None = None) -> list[Row]:
+def table(schema: Schema, components: Mapping[str, Schema] | None = None) -> list[MemberRow]:
     """Return the members of a schema and of the schemas within it.
 
     `components`: the schemas that a `$ref` names. A value that is no object and no list of any has no rows.
@@ -140,15 +140,15 @@ class _Walk:
             words.append("null")
         return " or ".join(dict.fromkeys(words))
 
-    def members(self, schema: Schema, path: str, depth: int, within: tuple[int, ...]) -> Iterator[Row]:
+    def members(self, schema: Schema, path: str, depth: int, within: tuple[int, ...]) -> Iterator[MemberRow]:
         """Yield the rows of the objects that a value may be, or that are in the lists that it may be."""
         objects = list(self._objects(schema, path, within))
         for found, place in objects:
             if len(objects) > 1 and found.get("description"):
-                yield Row(place, depth, self.type(found), False, inline(found["description"]), "", is_form=True)
+                yield MemberRow(place, depth, self.type(found), False, inline(found["description"]), "", is_form=True)
             yield from self._properties(found, place, depth, (*within, id(found)))
 
-    def _properties(self, schema: Schema, path: str, depth: int, within: tuple[int, ...]) -> Iterator[Row]:
+    def _properties(self, schema: Schema, path: str, depth: int, within: tuple[int, ...]) -> Iterator[MemberRow]:
         required = schema.get("required", ())
         properties = schema.get("properties", {})
         for name, value in properties.items():
@@ -159,10 +159,10 @@ class _Walk:
 
     def _member(
         self, schema: Schema, path: str, depth: int, is_required: bool, within: tuple[int, ...]
-    ) -> Iterator[Row]:
+    ) -> Iterator[MemberRow]:
         value = self.resolved(schema)
         description = inline(schema.get("description") or value.get("description") or "")
-        yield Row(path, depth, self.type(schema), is_required, description, limits_of(value))
+        yield MemberRow(path, depth, self.type(schema), is_required, description, limits_of(value))
         if depth < MAX_DEPTH:
             yield from self.members(value, path, depth + 1, within)
 

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 import socketio
+from django.utils import timezone
 
 from instances.access.gate import Caller
 from realtime.fanout.feeds import Audience, InstanceFeed, Listener
@@ -86,7 +87,8 @@ class Clients:
 
     def emit(self, namespace):
         feed = self.feed(namespace)
-        event = Event(instance_id=feed.instance_id, seq=feed.position + 1, type="call", envelope=b"{}", is_heard=True)
+        number = {"instance_id": feed.instance_id, "seq": feed.position + 1, "created_at": timezone.now()}
+        event = Event(**number, type="call", envelope=b"{}", is_heard=True)
         self.relay.on_hint([event])
         self.server.eio.outbox.flush()
 
