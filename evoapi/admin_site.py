@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from unfold.sites import UnfoldAdminSite
+
+from instances.access.staff import visible_log_entries
 
 
 class AdminSite(UnfoldAdminSite):
@@ -15,3 +19,15 @@ class AdminSite(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out the colours, which unfold writes into a <style> of each page: instances/admin.css has them."""
         return super().each_context(request) | {"colors": None}
+
+    def get_log_entries(self, request: HttpRequest) -> QuerySet[LogEntry]:
+        return visible_log_entries(request.user, super().get_log_entries(request))
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Let a user change his own password, and record it in his history as the change by another user is."""
+        user: Any = request.user
+        before = user.password
+        response = super().password_change(request, extra_context)
+        if user.password != before:
+            LogEntry.objects.log_actions(user.pk, [user], CHANGE, "Changed his own password.")
+        return response

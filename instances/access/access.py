@@ -68,6 +68,12 @@ class Access:
             return self.session.user.get_username()
         return f"the API key {self.key.name}" if self.key else "the instance's own token"
 
+    @property
+    def staff_user_id(self) -> int | None:
+        """The id of the staff user whose session minted this; None for what a key opens."""
+        session = self.minter.session if self.minter else self.session
+        return session.user.pk if session else None
+
     def opens(self, instance: Instance) -> bool:
         """Return whether this access covers the instance."""
         if self.minter:

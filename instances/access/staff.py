@@ -26,6 +26,7 @@ __all__ = [
     "sees_instance",
     "visible_ids",
     "visible_instances",
+    "visible_log_entries",
     "within_limit",
 ]
 
@@ -69,6 +70,14 @@ def sees_instance(user: Any, instance_id: UUID | None) -> bool:
     if sees_all_instances(user):
         return True
     return instance_id is not None and visible_ids(user).filter(instance_id=instance_id).exists()
+
+
+def visible_log_entries(user: Any, entries: Rows) -> Rows:
+    """Return the entries of the admin's log that a user may see in a list of all: none if he is limited.
+
+    The history of each row is on its page, which he reaches if he may see the row.
+    """
+    return entries if sees_all_instances(user) else entries.none()
 
 
 def may_manage_users(user: Any) -> bool:

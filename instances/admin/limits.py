@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -66,11 +65,3 @@ class WithinLimit(admin.ModelAdmin):
 
     def _instances_of(self, db_field: Any, request: HttpRequest) -> dict[str, Any]:
         return {"queryset": visible_instances(request.user)} if db_field.related_model is Instance else {}
-
-
-def visible_log_entries(user: Any, entries: QuerySet[LogEntry]) -> QuerySet[LogEntry]:
-    """Return the changes that a user may see in a list of changes of all rows: none if he is limited.
-
-    The history of each row is on its page, which he reaches if he may see the row.
-    """
-    return entries if sees_all_instances(user) else entries.none()

@@ -277,4 +277,6 @@ class Namespaces(socketio.AsyncNamespace):
             body["number"] = instance.phone
         sending = Sending(instance, MessageKind.TEXT, validate(TextBody(data=body)))
         sending.begin()
+        if not sending.is_repeat:
+            membership.record(instance, "Sent a message from the console.")
         return sending

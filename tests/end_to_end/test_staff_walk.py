@@ -13,6 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from instances.models import ApiKey, Instance, StaffRole
+from realtime.counters.counter import Counter
 from tests.end_to_end.walk import CONTENT, GLOBAL_MARKS, Request, Rows, fill_server, model_of, patterns, requests
 
 pytestmark = pytest.mark.any_database
@@ -31,6 +32,15 @@ def foreign(own) -> Rows:
     gone = Instance.objects.create(name="zyxforeign-gone")
     gone.delete()  # events of it stay in the log
     return foreign
+
+
+@pytest.fixture(autouse=True)
+def counted(request) -> None:
+    """Count what is stored, for the charts of the first page."""
+    rows = [request.getfixturevalue(name) for name in ("own", "foreign") if name in request.fixturenames]
+    assert rows
+    counter = Counter()
+    assert any(not counter.step() for _ in range(100))
 
 
 def log_in(role: str, limit: Collection[Instance] | None) -> Client:

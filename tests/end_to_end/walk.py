@@ -205,7 +205,7 @@ DOCUMENTS = {
 def paths(route: str, name: str, parameters: frozenset[str], ids: dict[type, Any], rows: Rows | None) -> list[str]:
     """Return the paths of a URL for these rows. Raises LookupError for a URL that this table does not know."""
     if not parameters:
-        return [reverse(name)]
+        return [f"/{route}"]
     if name == "admin:":  # the redirect to the page of an object, and the page for what is not found
         beginning = route.partition("<")[0]
         model = model_of(f"admin:{'_'.join(beginning.split('/')[1:3])}")
@@ -248,11 +248,11 @@ def queries(name: str, rows: Rows) -> list[tuple[tuple[str, str], ...]]:
         return asked
     if name.endswith("_add"):
         return [(("instance", instance), ("instances", instance))]
-    if name == "admin:search":
-        return [(("s", term), ("extended", "1")) for term in terms]
+    if name in ("", "admin:search"):
+        return [(("s", term),) for term in terms]
     if name == "admin:realtime_delivery_resend":
         return [(("ids", str(rows.ids[Delivery])),), (("instance", instance),)]
-    if name == "admin:realtime_process_connected":
+    if name in ("admin:realtime_process_connected", "admin:realtime_delivery_failures"):
         return [(("instance_id", instance),), (("q", rows.name),)]
     if name == "console:index":
         return [(("q", rows.name[:-1]),), (("choose", "1"),)]
@@ -277,9 +277,10 @@ def requests(rows: Rows, ids: dict[type, Any], is_own: bool) -> list[Request]:
             found.append(Request(path))
             if not is_own:
                 found += [Request(path, query) for query in queries(name, rows)]
-            if not is_own and (parameters or name.endswith(("resend", "cut", "cut_all"))):
+            if not is_own and (parameters or name.endswith(("resend", "retry", "cut", "cut_all"))):
                 form = {"post": "yes", "instance_id": str(rows.instance.pk), "instance": str(rows.instance.pk)}
                 form |= {"state": "dead", "event_type": "call", "text": "zyx", "number": "1"}
+                form |= {"cause": "", "endpoint": str(rows.ids[Subscription])}
                 found.append(Request(path, (), tuple(form.items())))
                 if name.endswith("resend"):
                     ids_sent = ("ids", str(rows.ids[Delivery]))
@@ -289,5 +290,5 @@ def requests(rows: Rows, ids: dict[type, Any], is_own: bool) -> list[Request]:
             actions = re.findall(r"\w+", " ".join(admin.site._registry[model].actions))  # type: ignore[index]
             for action in ("delete_selected", *actions):
                 form = {"action": action, "_selected_action": str(ids.get(model, 1)), "post": "yes"}
-                found.append(Request(reverse(name), (), tuple(form.items())))
+                found.append(Request(f"/{route}", (), tuple(form.items())))
     return found

@@ -172,7 +172,9 @@ def states(request: HttpRequest, rights: ConsoleRights) -> HttpResponse:
     for pk, name in names.items():
         wanted |= Q(instance_id=pk, seq__in=seqs[name])
     found: dict[str, dict[str, int]] = defaultdict(dict)
-    rows = Delivery.objects.filter(wanted).order_by().values_list("instance_id", "seq", "state")
+    rows = (
+        Delivery.objects.visible_to(request.user).filter(wanted).order_by().values_list("instance_id", "seq", "state")
+    )
     for instance_id, seq, state, count in rows.annotate(count=Count("pk")):
         found[f"{seq}@{names[instance_id]}"][state] = count
     return _json({"states": found})

@@ -117,6 +117,8 @@ def _neighbours(instance: Instance, seq: int) -> dict[str, str]:
 def _deliveries(instance: Instance, subject: SubjectRow, rights: ConsoleRights) -> list[ShownDelivery]:
     """Return the deliveries of an event, the newest first: CONSOLE_DELIVERIES, and one more if there are others."""
     rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject["seq"], event_id=subject["id"]).order_by("-pk")
+    if not rights.sees_all:  # as the list in the admin
+        rows = rows.filter(is_operators=False)
     found = list(rows[: CONSOLE_DELIVERIES + 1])
     attempts: dict[int, list[Attempt]] = defaultdict(list)
     tries = Attempt.objects.filter(delivery__in=[delivery.pk for delivery in found]).order_by("-pk")

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.urls import reverse
 
 from instances.access.staff import sees_all_instances, visible_instances
 from instances.models import ApiKey, Instance, StaffRole, Subscription
@@ -145,6 +146,24 @@ def test_a_limited_user_issues_keys_for_his_instances_alone(log_in, mine, theirs
     key.instances.add(theirs)
     assert client.post(at("revoke", ApiKey, key.pk)).status_code == 404
     assert client.get(at("changelist", ApiKey)).context["cl"].result_count == 0
+
+
+def test_changing_ones_own_password_is_in_the_history(log_in):
+    client = log_in()
+    client.user.set_password("the former one 1")
+    client.user.save()
+    client.force_login(client.user)
+    passwords = {"old_password": "wrong", "new_password1": "the other one 2", "new_password2": "the other one 2"}
+    url = reverse("admin:password_change")
+    assert client.post(url, passwords).status_code == 200
+    assert not LogEntry.objects.exists()
+    assert client.post(url, passwords | {"old_password": "the former one 1"}).status_code == 302
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id, entry.change_message) == (
+        client.user,
+        str(client.user.pk),
+        "Changed his own password.",
+    )
 
 
 def test_a_limited_user_adds_no_subscription_of_another_or_of_all_instances(log_in, mine, theirs):

@@ -187,6 +187,22 @@ def test_a_session_mints_no_more_than_its_user_has(server, instance):
     assert limited.token() == "denied: Log in as a staff user first"
 
 
+def test_a_message_that_a_page_sends_is_in_the_history_of_its_instance(server, node, instance):
+    console = Console(server, instance, role="operator", limit=[instance])
+    page = node.connect(f"{server.url}/{instance.name}", auth={"token": console.token(["listen", "send"])}).connected()
+    with_key = node.connect(f"{server.url}/{instance.name}", auth={"apikey": instance.token}).connected()
+    for socket in (page, with_key):
+        assert socket.call("send_message", {"number": "5511988887777", "text": "hello"})["key"]["id"]
+    code = (
+        "from django.contrib.admin.models import LogEntry\n"
+        f"entries = LogEntry.objects.filter(object_id={instance.id!r})\n"
+        "print([*entries.values_list('user__username', 'change_message')])"
+    )
+    assert console.run(code) == str([(console.staff.name, "Sent a message from the console.")])
+    for socket in (page, with_key):
+        socket.disconnect()
+
+
 def test_a_token_of_one_instance_opens_no_other_namespace(server, node, instance):
     other = server.create()
     token = Console(server, instance, is_superuser=True).token()
