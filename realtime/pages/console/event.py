@@ -11,7 +11,7 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
@@ -96,6 +96,21 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         else None,
     }
     return render(request, "pages/console/event.html", context)
+
+
+@require_GET
+@console_view
+def audience(request: HttpRequest, rights: ConsoleRights, name: str, reference: str) -> HttpResponse:
+    """Return a sentence for each endpoint and for the sockets: who received an event, and why others did not."""
+    if not rights.sees_endpoints:
+        raise PermissionDenied
+    try:
+        found = explain(visible_instance(request.user, name), reference, is_for_all=rights.sees_all)
+    except NotFound as error:
+        return JsonResponse({"audience": [{"state": "", "text": str(error.detail)}]})
+    sentences = [{"state": each["state"], "text": each["text"]} for each in found["endpoints"]]
+    heard = "delivered" if found["sockets"]["isHeard"] else "not owed"
+    return JsonResponse({"audience": [*sentences, {"state": heard, "text": found["sockets"]["text"]}]})
 
 
 def _with_links(explained: list[EndpointExplanation], request: HttpRequest) -> list[tuple[EndpointExplanation, str]]:

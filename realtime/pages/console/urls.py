@@ -21,6 +21,7 @@ urlpatterns = [
     path("<str:name>/token", data.token, name="token"),
     re_path(rf"{_EVENT}$", event.event_page, name="event"),
     re_path(rf"{_EVENT}/envelope$", event.envelope, name="envelope"),
+    re_path(rf"{_EVENT}/audience$", event.audience, name="audience"),
     re_path(rf"{_EVENT}/(?P<pk>[0-9]{{1,18}})/body$", event.body, name="body"),
     re_path(rf"{_EVENT}/(?P<pk>[0-9]{{1,18}})/again$", event.again, name="again"),
     path("<str:name>", views.instance, name="instance"),

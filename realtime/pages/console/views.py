@@ -80,6 +80,7 @@ def _console(
         "hasSocket": has_socket,
         "hasContent": rights.sees_content,
         "hasStates": rights.sees_deliveries,
+        "hasAudience": rights.sees_endpoints,
         "maySend": rights.may_send and has_socket,
         "instance": instance.name if instance else None,
         "integration": instance.integration if instance else None,

@@ -36,6 +36,7 @@ export class Detail {
       ...facts({ Instance: row.instance, Id: row.id, Time: timeOf(row.at), Chat: row.chat, Latency: row.lag === null ? "" : shownLag(row.lag), Deliveries: shownStates(row.states).words }),
     );
     this.json.replaceChildren();
+    this.#showAudience(row);
     if (!this.config.hasContent) return;
     const envelope = await this.#envelope(row);
     if (this.row !== row) return;
@@ -50,6 +51,25 @@ export class Detail {
 
   pageOf(row) {
     return `${this.config.base}${encodeURIComponent(row.instance)}/${row.id}`;
+  }
+
+  async #showAudience(row) {
+    const list = document.getElementById("detail-audience");
+    list.replaceChildren();
+    if (!this.config.hasAudience) return;
+    const { audience } = await fetchJson(`${this.pageOf(row)}/audience`).catch(() => ({ audience: [] }));
+    if (this.row !== row) return;
+    list.replaceChildren(...audience.map(({ state, text }) => {
+      const item = document.createElement("li");
+      const dot = document.createElement("span");
+      const words = document.createElement("span");
+      dot.className = "dot";
+      dot.ariaHidden = "true";
+      words.textContent = text;
+      item.dataset.state = state;
+      item.append(dot, words);
+      return item;
+    }));
   }
 
   async #envelope(row) {

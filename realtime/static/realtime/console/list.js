@@ -18,13 +18,20 @@ export class List {
   /** The row under the pointer when it was pressed: others may be there when it is let go. */
   #pressed;
 
-  constructor(element, sizer, { hasInstances, onOpen, onChoose }) {
+  constructor(element, sizer, { hasInstances, newest, onOpen, onChoose }) {
     this.element = element;
     this.sizer = sizer;
     this.onOpen = onOpen;
     this.onChoose = onChoose;
     element.classList.toggle("with-instances", hasInstances);
-    element.addEventListener("scroll", () => this.schedule(), { passive: true });
+    element.addEventListener("scroll", () => {
+      newest.hidden = element.scrollTop === 0;
+      this.schedule();
+    }, { passive: true });
+    newest.addEventListener("click", () => {
+      this.scrollTo(0);
+      element.focus();
+    });
     element.addEventListener("pointerdown", (event) => { this.#pressed = this.#rowOf(event.target); });
     element.addEventListener("click", () => this.#clicked());
     element.addEventListener("keydown", (event) => this.#key(event));

@@ -28,6 +28,7 @@ const store = new Store();
 const view = new View(store, () => show());
 const detail = new Detail(config, () => byId("list").focus());
 const list = new List(byId("list"), byId("sizer"), {
+  newest: byId("newest"),
   hasInstances: config.instance === null,
   onOpen: open,
   onChoose: (row) => { if (detail.isOpen && !row.gap) detail.show(row); },

@@ -42,6 +42,7 @@ def test_events_are_shown_as_they_arrive_filtered_paused_and_opened(admin_page, 
     rows(page, MARKUP).click()
     expect(page.locator("#detail-json")).to_contain_text("onerror=")
     assert page.locator("#console b, #console img").count() == 0
+    expect(page.locator("#detail-audience")).to_contain_text("Sockets were to receive it; 1 that receive")
     text = page.locator("#detail-json").get_by_text("conversation", exact=True)
     expect(text).to_be_visible()
     page.locator("#detail-json summary", has_text="message:").click()
@@ -215,7 +216,7 @@ def test_a_limited_user_has_his_instances_alone_and_a_viewer_no_socket(page, ser
     expect(rows(page, "messages.upsert")).to_have_count(3)
     assert "still here" not in page.content()
     rows(page, "messages.upsert").first.click()
-    page.get_by_role("link", name="Who received it").click()
+    page.get_by_role("link", name="Deliveries, send again").click()
     expect(page.get_by_role("heading", name="Who received it, and why not")).to_be_visible()
     assert "not for viewers" not in page.content()
     check_page(page)
