@@ -11,6 +11,8 @@ from instances.bounds.bound import Holder, bound
 from instances.bounds.console import CONSOLE_DELIVERIES as CONSOLE_DELIVERIES
 from instances.bounds.console import CONSOLE_EVENTS as CONSOLE_EVENTS
 from instances.bounds.console import CONSOLE_NAMESPACES as CONSOLE_NAMESPACES
+from instances.bounds.counters import COUNTED_HOURS as COUNTED_HOURS
+from instances.bounds.counters import COUNTED_PAGE_EVENTS as COUNTED_PAGE_EVENTS
 from instances.bounds.inbox import INBOX_BYTES as INBOX_BYTES
 from instances.bounds.inbox import INBOX_HEADER_BYTES as INBOX_HEADER_BYTES
 from instances.bounds.inbox import INBOX_HOURS as INBOX_HOURS

@@ -25,6 +25,8 @@ admin.site.unregister(Instance)
 
 @admin.register(Instance)
 class LoggedInstanceAdmin(InstanceAdmin):
+    show_full_result_count = False  # a second count of all, beside that of those that are listed
+
     class Media:
         css = {"all": ("realtime/overview.css",)}
 
@@ -46,13 +48,15 @@ class LoggedInstanceAdmin(InstanceAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
-        prefetch = Prefetch(
-            "subscriptions", Subscription.objects.endpoints().defer("secrets"), to_attr="listed_endpoints"
-        )
-        rows = changelist.result_list = list(changelist.result_list.prefetch_related(prefetch))
+        listed = Prefetch("subscriptions", Subscription.objects.defer("secrets"), to_attr="listed_subscriptions")
+        found = changelist.result_list.prefetch_related(None).prefetch_related(listed)
+        rows = changelist.result_list = list(found)
         ids = [instance.pk for instance in rows]
         last, counts = last_events(ids), events_by_instance(last_hours(DAY_HOURS), ids)
         for instance in rows:
+            of_instance = instance.listed_subscriptions
+            instance.listed_endpoints = [row for row in of_instance if row.is_endpoint]
+            instance.for_sockets = [row for row in of_instance if not row.is_endpoint]
             instance.last_event_at, instance.events_by_hour = last.get(instance.pk), counts[instance.pk]
         return changelist
 

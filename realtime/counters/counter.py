@@ -19,9 +19,10 @@ from django.db import connection, transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
 
+from instances.bounds import COUNTED_HOURS, COUNTED_PAGE_EVENTS
 from realtime.counters.hours import this_hour
-from realtime.counters.models import KEPT_HOURS, CounterPosition, EndpointHour, HourTotal, InstanceHour
-from realtime.counters.pages import PAGE, next_attempts, next_events
+from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
+from realtime.counters.pages import next_attempts, next_events
 from realtime.counters.start import first_position
 from realtime.counters.tally import Tally, store_load
 from realtime.database import Pool, database
@@ -86,7 +87,7 @@ class Counter:
             )
             if moved:
                 tally.store()
-        return bool(moved) and (page.has_more or len(attempts) == PAGE)
+        return bool(moved) and (page.has_more or len(attempts) == COUNTED_PAGE_EVENTS)
 
     def _upto(self, counted: int) -> int:
         """Return the attempt up to which none will be added any more.
@@ -114,7 +115,7 @@ class Counter:
             return
         self._store_load()
         hour = this_hour()
-        if self._pruned < hour and _prune(hour - KEPT_HOURS + 1):
+        if self._pruned < hour and _prune(hour - COUNTED_HOURS + 1):
             self._pruned = hour
 
     def _store_load(self) -> None:

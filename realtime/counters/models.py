@@ -1,15 +1,13 @@
 """Hourly counts. They hold what has been counted: the loop is some seconds behind the log (`CounterPosition`).
 
 An `hour` is a whole number of hours since 1970 in UTC (`realtime.counters.hours`). Rows without anything to count are
-not written, and rows are deleted after KEPT_HOURS. They have no foreign keys: an instance's hours outlive it.
+not written, and rows are deleted after COUNTED_HOURS. They have no foreign keys: an instance's hours outlive it.
 """
 
 from __future__ import annotations
 
 from django.db import models
 
-#: Hours for which counts are kept.
-KEPT_HOURS = 14 * 24
 #: Characters of an error that are kept.
 MAX_ERROR = 200
 

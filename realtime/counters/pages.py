@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
+from instances.bounds import COUNTED_PAGE_EVENTS
 from instances.events import EventType
 from realtime.counters.models import MAX_ERROR
 from realtime.delivery.models import State
 from realtime.log.cursor import Cursor
 from realtime.log.models import Event
 from realtime.log.paging import rows_of
-
-#: Rows of a page.
-PAGE = 1000
 
 
 class EventRow(NamedTuple):
@@ -74,7 +72,7 @@ def next_events(cursor: Cursor) -> EventPage:
     windows = [cursor, Cursor(cursor.high, horizon, 0)] if cursor.high < horizon else [cursor]
     rows: list[EventRow] = []
     for window in windows:
-        count = PAGE - len(rows)
+        count = COUNTED_PAGE_EVENTS - len(rows)
         found = _events_of_window(window, count) if count else []
         rows += found
         if len(found) == count:
@@ -115,7 +113,7 @@ def next_attempts(after: int, upto: int) -> list[AttemptRow]:
         WHERE a.id > %s AND a.id <= %s ORDER BY a.id LIMIT %s
         """  # noqa: S608 (nothing of it is input)
     with connection.cursor() as cursor:
-        cursor.execute(statement, [State.DELIVERED.value, State.DEAD.value, after, upto, PAGE])
+        cursor.execute(statement, [State.DELIVERED.value, State.DEAD.value, after, upto, COUNTED_PAGE_EVENTS])
         found = cursor.fetchall()
     ids = _Ids()
     return [_attempt(ids, *row) for row in found]

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.db import connection
 
+from instances.bounds import COUNTED_HOURS
 from instances.sql import database_id
 from realtime.counters.hours import HOUR, this_hour
-from realtime.counters.models import KEPT_HOURS
 from realtime.counters.pages import AttemptRow, EventRow
 
 #: Hours that a clock may be ahead.
@@ -89,7 +89,7 @@ class Tally:
 
     def __post_init__(self) -> None:
         now = this_hour()
-        self._since, self._until = (now - KEPT_HOURS + 1) * HOUR, (now + AHEAD) * HOUR
+        self._since, self._until = (now - COUNTED_HOURS + 1) * HOUR, (now + AHEAD) * HOUR
 
     def add_events(self, rows: Iterable[EventRow]) -> None:
         for row in rows:

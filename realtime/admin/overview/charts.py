@@ -185,10 +185,10 @@ def ranking(found: Sequence[EndpointFigures], names: dict[int, str]) -> Ranking:
                 ),
                 milliseconds(row.mean_ms),
                 meter(row.mean_ms, top),
-                Cell(f"{row.attempts:,}", _deliveries(AttemptedFilter.DAY, endpoint_id=row.endpoint_id)),
+                Cell(f"{row.attempts:,}", _deliveries(AttemptedFilter.RECENT, endpoint_id=row.endpoint_id)),
                 Cell(
                     f"{row.failed:,}",
-                    _deliveries(AttemptedFilter.DAY, OutcomeFilter.FAILED, endpoint_id=row.endpoint_id)
+                    _deliveries(AttemptedFilter.RECENT, OutcomeFilter.FAILED, endpoint_id=row.endpoint_id)
                     if row.failed
                     else "",
                 ),

@@ -14,7 +14,7 @@ from instances.admin import admin_url
 from instances.models import Instance, Subscription
 from instances.unreadable import readable
 from realtime.admin.overview import charts, problems
-from realtime.admin.overview.hour_filters import DAY_HOURS
+from realtime.admin.overview.hour_filters import DAY_HOURS, SLOW_HOURS
 from realtime.admin.overview.pending import Pending, pending_deliveries
 from realtime.admin.overview.problems import Endpoints, Problem
 from realtime.counters.figures import Figures, figures_of_all, figures_of_instances, slowest_endpoints
@@ -46,7 +46,11 @@ class _Overview:
         hours = last_hours(DAY_HOURS)
         figures = figures_of_all(hours) if self.ids is None else figures_of_instances(hours, self.ids)
         processes = readable(Process.objects.all()) if self.sees_processes else []
-        slowest = slowest_endpoints(hours, SLOWEST, self.ids) if self.sees_endpoints and self.sees_deliveries else None
+        slowest = (
+            slowest_endpoints(last_hours(SLOW_HOURS), SLOWEST, self.ids)
+            if self.sees_endpoints and self.sees_deliveries
+            else None
+        )
         endpoints = self._endpoints([row.endpoint_id for row in slowest or () if row.endpoint_id > 0])
         found = list(self._problems(figures, processes, endpoints))
         found.sort(key=lambda problem: -problem.gravity)

@@ -36,7 +36,8 @@ def pending_deliveries(ids: QuerySet[Any, UUID] | None, endpoint_ids: Sequence[i
     where, parameters = "", []
     if ids is not None:
         subquery, values = ids.query.sql_with_params()
-        where, parameters = f"AND instance_id IN ({subquery})", list(values)
+        # the index of backlogs, which leaves out deliveries of earlier versions; another one would list all deliveries
+        where, parameters = f"AND shared_size IS NOT NULL AND instance_id IN ({subquery})", list(values)
     of_endpoints = "".join(
         f"""
         UNION ALL SELECT %s, COUNT(*), NULL FROM (

@@ -10,13 +10,14 @@ from django.db import connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
+from instances.bounds import COUNTED_HOURS
 from instances.events import EventType
 from instances.models import Instance
 from realtime.counters import counter as counters
 from realtime.counters import pages
 from realtime.counters.counter import Counter
 from realtime.counters.hours import this_hour
-from realtime.counters.models import KEPT_HOURS, CounterPosition, EndpointHour, HourTotal, InstanceHour
+from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
 from realtime.delivery.models import Attempt, State
 from realtime.log.models import Event, EventDraft
 from realtime.operation.models import Process
@@ -37,7 +38,7 @@ def loja(transactional_db):
 @pytest.fixture
 def small_pages(monkeypatch):
     for module in (pages, counters):
-        monkeypatch.setattr(module, "PAGE", 3)
+        monkeypatch.setattr(module, "COUNTED_PAGE_EVENTS", 3)
 
 
 def record(instance, count=1):
@@ -90,6 +91,7 @@ def test_nothing_is_counted_twice_and_nothing_is_left_out(loja, small_pages):
     assert events_of(loja) == Event.objects.count() == HourTotal.objects.get().events
 
 
+@pytest.mark.bound("LIMIT_COUNTED_PAGE_EVENTS")
 def test_a_page_is_bounded_and_the_next_step_goes_on(loja, small_pages):
     record(loja, 10)
 
@@ -268,14 +270,15 @@ def test_an_old_log_is_counted_from_the_last_day_on(loja, small_pages, is_togeth
     assert EndpointHour.objects.get().failed == 2
 
 
+@pytest.mark.bound("LIMIT_COUNTED_HOURS")
 def test_the_counts_of_old_hours_are_deleted_and_old_events_not_counted(loja):
     count(counter := Counter())
-    for hour in (this_hour() - KEPT_HOURS, this_hour() - KEPT_HOURS + 1):
+    for hour in (this_hour() - COUNTED_HOURS, this_hour() - COUNTED_HOURS + 1):
         InstanceHour.objects.create(instance_id=loja.pk, hour=hour, events=7)
         EndpointHour.objects.create(endpoint_id=1, hour=hour)
         HourTotal.objects.create(hour=hour)
     record(loja, 2)
-    age(Event.objects.filter(seq=2), hours=KEPT_HOURS + 1)
+    age(Event.objects.filter(seq=2), hours=COUNTED_HOURS + 1)
     count(counter)
 
     counter.finish_round()

@@ -32,7 +32,7 @@ from datetime import timedelta
 from django.db.models import Sum
 from realtime.counters import counter, pages
 from realtime.counters.models import HourTotal
-pages.PAGE = counter.PAGE = 100
+pages.COUNTED_PAGE_EVENTS = counter.COUNTED_PAGE_EVENTS = 100
 counter.LEASE = timedelta(0)
 counting = counter.Counter()
 while True:
