@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission
 from django.db.models import Q, QuerySet
 
 from instances.access.rights import OWN_APPS, ROLES, RoleRights, role_of, sees_content
-from instances.models import Instance, StaffRole
+from instances.models import ApiKey, Instance, StaffRole
 
 Rows = TypeVar("Rows", bound="QuerySet[Any]")
 
@@ -26,6 +26,7 @@ __all__ = [
     "sees_instance",
     "visible_ids",
     "visible_instances",
+    "visible_keys",
     "visible_log_entries",
     "within_limit",
 ]
@@ -70,6 +71,16 @@ def sees_instance(user: Any, instance_id: UUID | None) -> bool:
     if sees_all_instances(user):
         return True
     return instance_id is not None and visible_ids(user).filter(instance_id=instance_id).exists()
+
+
+def visible_keys(user: Any) -> QuerySet[ApiKey]:
+    """Return the keys that open nothing but instances which the user may see; a key of all instances opens more."""
+    if sees_all_instances(user):
+        return ApiKey.objects.all()
+    instances: Any = ApiKey.instances.through
+    own = instances.objects.filter(instance_id__in=visible_ids(user)).values("apikey_id")
+    others = instances.objects.exclude(instance_id__in=visible_ids(user)).values("apikey_id")
+    return ApiKey.objects.filter(all_instances=False, pk__in=own).exclude(pk__in=others)
 
 
 def visible_log_entries(user: Any, entries: Rows) -> Rows:

@@ -12,7 +12,7 @@ from django.utils.text import Truncator
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import scopes_of
-from instances.access.staff import sees_all_instances, visible_ids
+from instances.access.staff import sees_all_instances, visible_keys
 from instances.admin.base import admin_url
 from instances.admin.forms import ApiKeyForm
 from instances.admin.secret import SecretAdmin
@@ -51,13 +51,7 @@ class ApiKeyAdmin(SecretAdmin):
     secret_note = "It is shown only now: just its digest is stored, and it cannot be recovered."  # noqa: S105
 
     def within_limit(self, user: Any, rows: QuerySet) -> QuerySet:
-        """Return the keys that open nothing but instances of the user; a key of all instances opens more."""
-        if sees_all_instances(user):
-            return rows
-        instances: Any = ApiKey.instances.through
-        own = instances.objects.filter(instance_id__in=visible_ids(user)).values("apikey_id")
-        others = instances.objects.exclude(instance_id__in=visible_ids(user)).values("apikey_id")
-        return rows.filter(all_instances=False, pk__in=own).exclude(pk__in=others)
+        return rows if sees_all_instances(user) else rows.filter(pk__in=visible_keys(user).values("pk"))
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
         is_limited = not sees_all_instances(request.user)

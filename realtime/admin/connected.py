@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
-from instances.access.staff import sees_all_instances, sees_instance, visible_ids, visible_instances
+from instances.access.staff import sees_all_instances, sees_instance, visible_ids, visible_instances, visible_keys
 from instances.admin import ReadOnlyAdmin
 from instances.models import Instance
 from realtime.fanout.connected import Connected, ConnectedClient, NotServing, Selection, listeners_by_instance
@@ -137,7 +137,11 @@ def _instance_ids(request: HttpRequest) -> frozenset[UUID] | None:
 
 def _selection(request: HttpRequest, query: Any, instance: Instance | None) -> Selection:
     ids = frozenset({instance.pk}) if instance else _instance_ids(request)
-    return Selection(ids, query.get("q", "").strip()[:MAX_TEXT], only_behind=query.get("behind") == "1")
+    keys = (
+        None if sees_all_instances(request.user) else frozenset(visible_keys(request.user).values_list("pk", flat=True))
+    )
+    text = query.get("q", "").strip()[:MAX_TEXT]
+    return Selection(ids, text, only_behind=query.get("behind") == "1", named_keys=keys)
 
 
 def _page_number(text: str) -> int:
@@ -155,7 +159,7 @@ def _back(request: HttpRequest) -> HttpResponse:
 
 def _words(client: ConnectedClient) -> str:
     agent = f" ({client.user_agent})" if client.user_agent else ""
-    return f"the {client.transport} from {client.address}{agent} in {client.namespace}, with {client.key}"
+    return f"the {client.transport} from {client.address}{agent} in {client.namespace}"
 
 
 def _log(request: HttpRequest, instance_id: UUID | None, text: str) -> None:

@@ -33,6 +33,10 @@ CLIENTS_AT_ONCE = 64
 NO_KEY = "none: its address is in WEBSOCKET_ALLOWED_HOSTS"
 
 
+#: A key whose name is not for the user.
+OTHER_KEY = "a key that opens other instances, too"
+
+
 class NotServing(Exception):
     """Raised in a process without the event loop of sockets, and where that does not answer in time; a sentence."""
 
@@ -78,6 +82,8 @@ class Selection:
     #: A part of the namespace, address, User-Agent or key, in any letter case.
     text: str = ""
     only_behind: bool = False
+    #: The ids of the keys whose names are shown; None for all.
+    named_keys: frozenset[int] | None = None
 
     @property
     def has_conditions(self) -> bool:
@@ -155,7 +161,7 @@ class Connected:
         members = self._members(selection.instance_ids)
         if not selection.has_conditions:
             chosen = islice(reversed(members), start, start + limit)
-            return ClientPage([self._describe(member) for member in chosen], len(members))
+            return ClientPage([self._describe(member, selection.named_keys) for member in chosen], len(members))
         clients = [client async for _, client in self._matching(members, selection)]
         return ClientPage(clients[start : start + limit], len(clients))
 
@@ -165,7 +171,7 @@ class Connected:
             if count % CLIENTS_AT_ONCE == 0 and turn.is_over:
                 await asyncio.sleep(0)
             if member.listener.sid in self._namespaces.members:
-                client = self._describe(member)
+                client = self._describe(member, selection.named_keys)
                 if selection.includes(client):
                     yield member, client
 
@@ -198,7 +204,7 @@ class Connected:
             if pk in feeds:
                 yield from feeds[pk].listeners
 
-    def _describe(self, member: Member) -> ConnectedClient:
+    def _describe(self, member: Member, named_keys: frozenset[int] | None = None) -> ConnectedClient:
         membership, listener = member.membership, member.listener
         feed = self._namespaces.relay.feed_of(listener)
         session = self._namespaces.server.session_of(listener)
@@ -212,7 +218,7 @@ class Connected:
             address=member.client.address,
             user_agent=member.client.user_agent,
             transport=transport,
-            key=", ".join(_key_of(access) for access in membership.accesses),
+            key=", ".join(_key_of(access, named_keys) for access in membership.accesses),
             since=datetime.fromtimestamp(member.joined_at, UTC),
             sent=feed.sent(listener) if feed else listener.sent,
             owed_packets=packets,
@@ -229,6 +235,9 @@ def _difference(feed: Feed | None, position: Any) -> int | None:
     return feed.position - position
 
 
-def _key_of(access: Any) -> str:
+def _key_of(access: Any, named_keys: frozenset[int] | None) -> str:
+    key = access.key or (access.minter and access.minter.key)
+    if key and named_keys is not None and key.pk not in named_keys:
+        return OTHER_KEY
     has_key = access.key or access.minter or access.is_global or access.token_digests
     return access.actor if has_key else NO_KEY
