@@ -16,8 +16,8 @@ from realtime.delivery import backlog, wakeup
 from realtime.delivery.causes import UNKNOWN, Cause
 from realtime.delivery.models import Delivery, DeliveryQuerySet, State
 
-#: Deliveries of one group that are counted; beyond it the count is a lower bound.
-MAX_COUNT = 5000
+#: Deliveries that are counted, of all groups together; beyond its share a group's count is a lower bound.
+MAX_COUNTED = 20_000
 
 #: The SQL condition of the index that has the failed deliveries of each state.
 _CONDITIONS = {State.DEAD: "state = 'dead'", State.PENDING: "state = 'pending' AND NOT (cause = '')"}
@@ -30,16 +30,17 @@ class FailureGroup:
     state: State
     endpoint_id: int
     cause: str
-    #: At most MAX_COUNT + 1, which stands for more than MAX_COUNT.
-    counted: int
     #: The ids of its oldest and its newest delivery.
     first_id: int
     last_id: int
+    #: The number of them that were counted, and whether there are more.
+    counted: int
+    has_more: bool
 
     @property
     def count(self) -> str:
-        """The number for people: "12", or "5000+"."""
-        return f"{MAX_COUNT}+" if self.counted > MAX_COUNT else str(self.counted)
+        """The number for people: "12", or "5,000+" where there are more."""
+        return f"{self.counted:,}{'+' if self.has_more else ''}"
 
 
 class FailureGroups(NamedTuple):
@@ -53,13 +54,22 @@ def failure_groups(state: State, instance_ids: QuerySet[Any, UUID] | None = None
     """Return the groups of dead deliveries, or of those that wait for another attempt, the largest first.
 
     `instance_ids` limits them to the endpoints that these instances have; None is all, with deleted endpoints and
-    those of the environment. One query, which goes from group to group through an index: at most FAILURE_GROUPS, and of
-    each at most MAX_COUNT deliveries are read.
+    those of the environment. Two queries, which go from group to group through an index: to FAILURE_GROUPS at most, and
+    MAX_COUNTED deliveries of all of them are read.
     """
+    found = _found(state, instance_ids)
+    shown = found[:FAILURE_GROUPS]
+    counts = _counts(state, [(endpoint, cause) for endpoint, cause, _, _ in shown])
+    groups = [FailureGroup(state, *each, *count) for each, count in zip(shown, counts, strict=True)]
+    groups.sort(key=lambda group: (-group.counted, group.endpoint_id, group.cause))
+    return FailureGroups(groups, len(found) > FAILURE_GROUPS)
+
+
+def _found(state: State, instance_ids: QuerySet[Any, UUID] | None) -> list[tuple[int, str, int, int]]:
+    """Return endpoint, cause, first and last id of up to FAILURE_GROUPS + 1 groups."""
     of = f"{_CONDITIONS[state]} AND endpoint_id = failing.endpoint"
     endpoints, values = _endpoints(state, instance_ids)
     group = f"{_CONDITIONS[state]} AND endpoint_id = found.endpoint AND cause = found.cause"
-    resent = Cause.RESENT.code
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -72,18 +82,37 @@ def failure_groups(state: State, instance_ids: QuerySet[Any, UUID] | None = None
                 FROM failing WHERE failing.cause IS NOT NULL
             )
             SELECT endpoint, cause,
-                   (SELECT COUNT(*) FROM (SELECT 1 FROM realtime_delivery WHERE {group} LIMIT %s) AS counted),
                    (SELECT MIN(id) FROM realtime_delivery WHERE {group}),
                    (SELECT MAX(id) FROM realtime_delivery WHERE {group})
             FROM (
                 SELECT endpoint, cause FROM failing WHERE cause IS NOT NULL AND cause <> %s LIMIT %s
             ) AS found
             """,  # noqa: S608 (nothing of it is input)
-            [*values, MAX_COUNT + 1, resent, FAILURE_GROUPS + 1],
+            [*values, Cause.RESENT.code, FAILURE_GROUPS + 1],
         )
-        rows = [FailureGroup(state, *row) for row in cursor.fetchall()]
-    groups = sorted(rows[:FAILURE_GROUPS], key=lambda group: (-group.counted, group.endpoint_id, group.cause))
-    return FailureGroups(groups, len(rows) > FAILURE_GROUPS)
+        return cursor.fetchall()
+
+
+def _counts(state: State, groups: list[tuple[int, str]]) -> list[tuple[int, bool]]:
+    """Count the deliveries of each group, all groups together MAX_COUNTED at most; and whether there are more."""
+    if not groups:
+        return []
+    limit = max(MAX_COUNTED // len(groups), 1)
+    values = ", ".join(["(%s, %s, %s)"] * len(groups))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH found(number, endpoint, cause) AS (VALUES {values})
+            SELECT (SELECT COUNT(*) FROM (
+                SELECT 1 FROM realtime_delivery
+                WHERE {_CONDITIONS[state]} AND endpoint_id = found.endpoint AND cause = found.cause
+                ORDER BY id LIMIT %s
+            ) AS counted)
+            FROM found ORDER BY number
+            """,  # noqa: S608 (nothing of it is input)
+            [*(value for number, group in enumerate(groups) for value in (number, *group)), limit + 1],
+        )
+        return [(min(count, limit), count > limit) for (count,) in cursor.fetchall()]
 
 
 def _endpoints(state: State, instance_ids: QuerySet[Any, UUID] | None) -> tuple[str, list[Any]]:

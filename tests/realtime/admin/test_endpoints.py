@@ -321,7 +321,9 @@ def test_an_instance_links_to_its_endpoints_and_deliveries(admin_client, loja):
     create_delivery(create_endpoint(Instance.objects.create(name="other")))
     for page in (at("changelist", Instance), at("change", Instance, loja.pk)):
         found = admin_client.get(page).content.decode()
-        links = dict(re.findall(rf'subscription/\?instance__id__exact={loja.pk}([^"]*)">(?:<span[^>]*>)?([^<]*)<', found))
+        links = dict(
+            re.findall(rf'subscription/\?instance__id__exact={loja.pk}([^"]*)">(?:<span[^>]*>)?([^<]*)<', found)
+        )
         assert links == {"": "3", "&amp;state=failing": "1 failing", "&amp;is_enabled__exact=0": "1 off"}
     listed = admin_client.get(at("changelist", Subscription), {"instance__id__exact": str(loja.pk)})
     assert len(listed.context["cl"].result_list) == 3
