@@ -158,6 +158,10 @@ def test_paths_and_errors_are_those_of_evoapi_alone(served):
     assert served.get("/event/stream/nobody", key="wrong").status == 401
 
 
+def test_the_documents_are_those_of_evoapi(served):
+    assert b'<h1 id="settings">Settings</h1>' in served.get("/docs/guides/settings/", key=None).body
+
+
 def test_a_body_over_the_limit_is_refused(served):
     assert served.post("/instance/create", b"[" + b"1," * 8_500_000 + b"1]").status == 413
 

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import missing
 from tests.docs.program import Program, node
 from tests.docs.reader import adapted, receive_until, run_shell, shell
 from tests.docs.snippets import snippet
@@ -39,6 +41,12 @@ def python(code: str, directory: Path, **variables: str) -> Program:
     script = directory / "program.py"
     script.write_text(code)
     return Program([sys.executable, "-u", str(script)], cwd=directory, env=os.environ | variables)
+
+
+def need(program: str) -> None:
+    """Skip a test of a guide that uses this program where it is missing."""
+    if shutil.which(program) is None:
+        missing(f"{program} is not installed")
 
 
 # Quick start
@@ -195,6 +203,7 @@ def test_the_script_brings_instances_with_their_tokens_and_settings(server, star
 
 
 def test_a_number_of_the_cloud_api_receives_and_answers(start_server):
+    need("openssl")
     graph = Receiver()
     graph.body = json.dumps({"messages": [{"id": f"wamid.{secrets.token_hex(8)}"}]}).encode()
     name, number = f"sales_{secrets.token_hex(4)}", str(secrets.randbelow(10**12) + 10**12)
@@ -223,6 +232,7 @@ def test_a_number_of_the_cloud_api_receives_and_answers(start_server):
 
 @pytest.mark.slow
 def test_a_database_and_two_processes_as_the_guide_sets_them_up(postgres, tmp_path):
+    need("psql")
     document = "docs/guides/several-processes.md"
     name = f"evoapi_{secrets.token_hex(4)}"
     script = shell(document)

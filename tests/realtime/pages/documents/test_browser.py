@@ -13,8 +13,9 @@ pytest_plugins = ("tests.browser",)
 def test_documents_are_found_read_and_copied(page, server):
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for path in ("/docs/", "/docs/events/", "/docs/events/messages.upsert", "/docs/rest/", "/docs/rest/webhook"):
-        page.goto(path)
+    references = ("events/", "events/messages.upsert", "rest/", "rest/webhook")
+    for path in ("", *references, "guides/verifying-webhooks/", "guides/settings/"):
+        page.goto(f"/docs/{path}")
         check_page(page)
 
     page.keyboard.press("/")

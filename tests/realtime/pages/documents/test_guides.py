@@ -107,6 +107,12 @@ def test_each_file_is_a_page_with_its_title(client, file):
     assert "<img" not in page
 
 
+def test_a_server_that_renders_them_keeps_serving(server):
+    """The watchdog looks on: the longest page, and what reads all of them."""
+    for path in ("/docs/guides/compatibility/", "/docs/search.json"):
+        assert server.get(path, key=None).status == 200
+
+
 def test_the_names_of_pages_are_unique():
     assert len({Path(file).stem for file in FILES}) == len(FILES)
 
