@@ -23,6 +23,7 @@ from instances.bounds.reads import COUNTED_MESSAGES as COUNTED_MESSAGES
 from instances.bounds.reads import LAST_MESSAGE_BYTES as LAST_MESSAGE_BYTES
 from instances.bounds.reads import PAGE_BYTES as PAGE_BYTES
 from instances.bounds.reads import PAGE_ROWS as PAGE_ROWS
+from instances.bounds.search import FILTERED_ROWS as FILTERED_ROWS
 from instances.bounds.search import SEARCH_HITS as SEARCH_HITS
 from instances.bounds.search import SEARCH_MILLISECONDS as SEARCH_MILLISECONDS
 from instances.bounds.search import SEARCHED_MESSAGES as SEARCHED_MESSAGES

@@ -1,4 +1,4 @@
-"""Bounds of the search box of the admin."""
+"""Bounds of searches and lists of the admin."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ SEARCH_MILLISECONDS = bound(
     100,
     "milliseconds",
     Holder.PROCESS,
-    limits="time after which the search box of the admin begins no further piece of 1000 messages",
+    limits="time after which the search box of the admin begins no further piece of 2500 messages",
     beyond="it says how far it has looked",
+)
+FILTERED_ROWS = bound(
+    "LIMIT_FILTERED_ROWS",
+    50_000,
+    "rows",
+    Holder.PROCESS,
+    limits="the newest rows of a table of the admin that filters and searches without an index look at",
+    beyond="the list says so; with an instance or an endpoint a filter looks at all of its rows",
 )

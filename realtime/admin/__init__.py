@@ -1,6 +1,5 @@
 """Admin pages of the event log and of deliveries, and their columns on the pages of instances and subscriptions."""
 
-from realtime.admin.base import BoundedPaginator
 from realtime.admin.delivery import DeliveryAdmin
 from realtime.admin.endpoint import EndpointSubscriptionAdmin
 from realtime.admin.instance import LoggedInstanceAdmin
@@ -9,7 +8,6 @@ from realtime.admin.message import LoggedMessageAdmin
 from realtime.admin.process import ProcessAdmin
 
 __all__ = [
-    "BoundedPaginator",
     "DeliveryAdmin",
     "EndpointSubscriptionAdmin",
     "EventAdmin",

@@ -6,54 +6,23 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 
 from instances.admin import ReadOnlyAdmin
+from instances.admin.long_list import LongList
 from instances.events import EventType
 
 
-class BoundedPaginator(Paginator):
-    """Count up to MAX rows: counting millions takes longer than showing a page."""
+class LongListAdmin(LongList, ReadOnlyAdmin):
+    """Base class of the pages of events and deliveries, whose lists do not load the column of the content."""
 
-    MAX = 10_000
-    template_name = "admin/bounded_pagination.html"
-
-    @cached_property
-    def count(self) -> int:
-        return min(self._found, self.MAX)
-
-    @cached_property
-    def _found(self) -> int:
-        rows: Any = self.object_list
-        return rows.order_by()[: self.MAX + 1].count()
-
-    @property
-    def is_truncated(self) -> bool:
-        return self._found > self.MAX
-
-    @property
-    def total(self) -> str:
-        """Return the count in words."""
-        return f"more than {self.MAX:,}" if self.is_truncated else f"{self.count:,}"
-
-
-class LongListAdmin(ReadOnlyAdmin):
-    """Base class for tables of millions of rows: no full count, no sorting, no columns that the list does not show."""
-
-    paginator = BoundedPaginator
-    show_facets = admin.ShowFacets.NEVER
-    sortable_by = ()
     #: Name of the column that only the detail page shows.
     content: str
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = changelist.result_list.defer(self.content)
-        if changelist.paginator.is_truncated:  # the search form would show the bounded count as the total
-            changelist.full_result_count = changelist.result_count
         return changelist
 
 

@@ -21,7 +21,7 @@ from instances.access.rights import Action, may
 from instances.access.staff import sees_content
 from instances.admin import admin_url, format_time, pretty_json
 from instances.admin.base import MAX_SHOWN, InstanceFilter
-from instances.bounds import RESENT
+from instances.bounds import FILTERED_ROWS, RESENT
 from instances.errors import ApiError
 from instances.models import Subscription
 from instances.outbound.webhook_urls import masked_url
@@ -53,6 +53,24 @@ class TransportFilter(admin.SimpleListFilter):
         return queryset.filter(transport=self.value()) if self.value() else queryset
 
 
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state.value, str(state.label)) for state in State]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        """Filter by state. Pending and dead deliveries have indexes, which a query in order of ids may not use."""
+        of_state = Delivery.objects.filter(state=self.value())
+        is_narrow = not DeliveryAdmin.indexed_filters.isdisjoint(request.GET)
+        if self.value() in PARTIALLY_INDEXED and not is_narrow:
+            return queryset.filter(pk__in=of_state.order_by().values("pk")[:FILTERED_ROWS])
+        return queryset.filter(state=self.value()) if self.value() else queryset
+
+
+#: States whose deliveries have an index of their own.
+PARTIALLY_INDEXED = (State.PENDING, State.DEAD)
 #: Fields of the form that select a range.
 RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 
@@ -61,10 +79,15 @@ RANGE_FIELDS = ("instance", "since", "until", "state", "endpoint")
 class DeliveryAdmin(FailurePages):
     list_display = ("name", "seq", "type", "state", "attempts", "shown_time", "shown_destination")
     list_display_links = ("name", "seq")
-    list_filter = (InstanceFilter, "state", TransportFilter, TypeFilter, AttemptedFilter, OutcomeFilter)
+    list_filter = (InstanceFilter, StateFilter, TransportFilter, TypeFilter, AttemptedFilter, OutcomeFilter)
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "body"
+    indexed_filters = FailurePages.indexed_filters | {
+        "endpoint_id",
+        "endpoint_id__exact",
+        AttemptedFilter.parameter_name,
+    }
     content_fields = ("shown_body",)
     hidden_columns = ("destination",)
     actions = ("send_selected_again", "send_selected_to_url")
@@ -102,6 +125,10 @@ class DeliveryAdmin(FailurePages):
 
     def within_limit(self, user: Any, rows: Any) -> QuerySet:
         return rows.visible_to(user)
+
+    def is_indexed(self, params: dict[str, list[str]]) -> bool:
+        """Return whether an index serves the parameters; those of pending and of dead deliveries are partial ones."""
+        return super().is_indexed(params) or (params.get("state__exact") or [""])[0] in PARTIALLY_INDEXED
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"may_send": self.has_send_permission(request)})

@@ -47,13 +47,16 @@ def search(queryset: QuerySet[Any], term: str, user: Any) -> QuerySet[Any]:
     if not found or is_seq:  # digits may be a WhatsApp id and a `seq`
         found.append(_of_instances(term))
     if is_seq:
-        found.append(Q(_of_instances(name), seq=int(number)))
+        found.append(Q(_of_instances(name, int(number)), seq=int(number)))
     return queryset.filter(reduce(or_, found))
 
 
-def _of_instances(name: str) -> Q:
-    """Return the condition that the instance's name contains this."""
-    return Q(instance_id__in=Stream.objects.filter(name__icontains=name).values("pk"))
+def _of_instances(name: str, seq: int | None = None) -> Q:
+    """Return the condition that the instance's name contains this, and that it may have an event of this `seq`."""
+    streams = Stream.objects.filter(name__icontains=name)
+    if seq is not None:
+        streams = streams.filter(last_seq__gte=seq)
+    return Q(instance_id__in=streams.values("pk"))
 
 
 def _seqs_about(wa_id: str, user: Any) -> Iterator[tuple[Any, int | None]]:

@@ -29,6 +29,7 @@ class EventAdmin(LongListAdmin):
     search_fields = ("name",)
     search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
     content = "envelope"
+    indexed_filters = LongListAdmin.indexed_filters | {RecordedFilter.parameter_name}
     content_fields = ("shown_envelope",)
     fields = (
         *("name", "instance_id", "seq", "event_id", "type", "is_heard", "recorded_at", "message", "deliveries"),

@@ -18,7 +18,7 @@ from instances.models import Message
 #: Characters of a text that is searched for.
 MIN_TEXT = 3
 #: Messages that one query looks at.
-PIECE = 1000
+PIECE = 2500
 #: Characters of a content before the match, and from it on, that are read.
 BEFORE, AFTER = 120, 120
 #: Characters of an excerpt that is shown.
