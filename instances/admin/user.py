@@ -103,7 +103,9 @@ class StaffRoleForm(forms.ModelForm):
             field.choices = [("", "-"), *(choice for choice in field.choices if choice[0] in self.offered_roles)]
             if self.instance._state.adding:
                 self.initial["role"] = ""  # a form that is left as it is shown adds no role
-            field.help_text = "It adds its permissions to those above: docs/rights.md has the table."
+            field.help_text = (
+                "It adds its permissions to those of groups and single ones: docs/rights.md has the table."
+            )
 
 
 class StaffRoleInline(StackedInline):
@@ -145,6 +147,13 @@ def has_role(user: Any, role: str) -> bool:
 @admin.register(User)
 class LimitedUserAdmin(WithinOwnPermissions, UserAdmin):
     list_select_related = ("staff_role",)
+    # the role comes behind these: the long list of permissions is closed, so that it can be seen
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Personal info", {"fields": ("first_name", "last_name", "email")}),
+        ("Account", {"fields": ("is_active", "is_staff", "is_superuser", "last_login", "date_joined")}),
+        ("Groups and single permissions", {"fields": ("groups", "user_permissions"), "classes": ("collapse",)}),
+    )
     inlines = (StaffRoleInline,)
     form = UserChangeForm
     add_form = UserCreationForm
