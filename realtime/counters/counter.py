@@ -24,7 +24,7 @@ from realtime.counters.hours import this_hour
 from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
 from realtime.counters.pages import next_attempts, next_events
 from realtime.counters.start import first_position
-from realtime.counters.tally import Tally, store_load
+from realtime.counters.tally import HourTally, store_load
 from realtime.database import Pool, database
 from realtime.delivery.models import Attempt
 from realtime.log.cursor import Cursor
@@ -73,7 +73,7 @@ class Counter:
         is_due = position.counted_by != self._id or position.counted_at < now - HEARTBEAT
         if not page.rows and not attempts and not is_due:
             return False
-        tally = Tally()
+        tally = HourTally()
         tally.add_events(page.rows)
         tally.add_attempts(attempts)
         low, high, row = page.end

@@ -31,7 +31,7 @@ class EventRow(NamedTuple):
     is_connection_update: bool
 
 
-class AttemptRow(NamedTuple):
+class CountedAttempt(NamedTuple):
     """An attempt to count, with what is known of its delivery."""
 
     pk: int
@@ -99,7 +99,7 @@ def _events_of_window(window: Cursor, count: int) -> list[EventRow]:
     return [EventRow(pk, ids[key], seconds, kind == 1, kind == 2) for pk, key, seconds, kind in found]
 
 
-def next_attempts(after: int, upto: int) -> list[AttemptRow]:
+def next_attempts(after: int, upto: int) -> list[CountedAttempt]:
     """Return the first attempts with after < id <= upto. Those whose deliveries are gone are left out."""
     instance, error = "d.instance_id", f"SUBSTR(a.error, 1, {MAX_ERROR})"
     if connection.vendor != "postgresql":
@@ -130,13 +130,13 @@ def _attempt(
     error: Any,
     has_delivered: int,
     is_dead: int,
-) -> AttemptRow:
+) -> CountedAttempt:
     text = error.decode(errors="replace") if isinstance(error, bytes) else error or ""
     has_success = isinstance(status, int) and 200 <= status < 300
     is_delivered = bool(has_delivered) or (not text and (status is None or has_success) and not is_dead)
     cause = "" if is_delivered else " ".join(filter(None, (f"HTTP {status}" if status else "", text)))[:MAX_ERROR]
     milliseconds = max(duration, 0) if isinstance(duration, int) else 0
-    return AttemptRow(pk, endpoint_id, ids[instance], seconds, milliseconds, is_delivered, bool(is_dead), cause)
+    return CountedAttempt(pk, endpoint_id, ids[instance], seconds, milliseconds, is_delivered, bool(is_dead), cause)
 
 
 class _Ids(dict[Any, uuid.UUID | None]):

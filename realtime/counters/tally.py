@@ -13,7 +13,7 @@ from django.db import connection
 from instances.bounds import COUNTED_HOURS
 from instances.sql import database_id
 from realtime.counters.hours import HOUR, this_hour
-from realtime.counters.pages import AttemptRow, EventRow
+from realtime.counters.pages import CountedAttempt, EventRow
 
 #: Hours that a clock may be ahead.
 AHEAD = 24
@@ -30,7 +30,7 @@ class Attempts:
     max_latency_ms: int = 0
     last_error: str = ""
 
-    def add(self, row: AttemptRow) -> None:
+    def add(self, row: CountedAttempt) -> None:
         self.delivered += row.is_delivered
         self.failed += not row.is_delivered
         self.dead += row.is_dead
@@ -71,14 +71,14 @@ class Total(Attempts):
         self.first_event = row.pk if self.first_event is None else min(self.first_event, row.pk)
         self.last_event = row.pk if self.last_event is None else max(self.last_event, row.pk)
 
-    def add(self, row: AttemptRow) -> None:
+    def add(self, row: CountedAttempt) -> None:
         super().add(row)
         self.first_attempt = row.pk if self.first_attempt is None else self.first_attempt
         self.last_attempt = row.pk
 
 
 @dataclass
-class Tally:
+class HourTally:
     """What a page of events and of attempts adds up to. Hours that are not kept, or are none, are left out."""
 
     #: By instance and hour.
@@ -99,7 +99,7 @@ class Tally:
             if row.instance_id is not None:
                 self.instances[row.instance_id, hour].add(row)
 
-    def add_attempts(self, rows: Iterable[AttemptRow]) -> None:
+    def add_attempts(self, rows: Iterable[CountedAttempt]) -> None:
         for row in rows:
             if (hour := self._hour(row.time)) is None:
                 continue

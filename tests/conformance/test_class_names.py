@@ -10,7 +10,7 @@ import pytest
 from tests.server import ROOT
 
 #: Names that Django looks for.
-DJANGOS = {"Command", "DatabaseWrapper", "Meta", "Migration"}
+DJANGOS = {"Command", "DatabaseWrapper", "Media", "Meta", "Migration"}
 
 
 @pytest.mark.any_database

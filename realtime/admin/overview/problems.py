@@ -49,7 +49,7 @@ class Gravity(IntEnum):
 
 
 @dataclass(frozen=True)
-class Example:
+class ProblemExample:
     """One of the things that a problem is about."""
 
     name: str
@@ -65,7 +65,7 @@ class Problem:
     gravity: Gravity
     text: str
     url: str
-    examples: list[Example] = field(default_factory=list)
+    examples: list[ProblemExample] = field(default_factory=list)
     #: The number of further examples.
     more: int = 0
     #: What to do, where the link does not say it.
@@ -125,10 +125,12 @@ def _sum_of(condition: Q) -> Window:
     return Window(Sum(_one_if(condition)))
 
 
-def _closed_example(row: Any) -> Example:
+def _closed_example(row: Any) -> ProblemExample:
     since = row.logged_out_at or time_of(row.updated)
     state = "logged out" if row.logged_out_at else {"close": "closed"}.get(row.connection_state, "connecting")
-    return Example(row.name, admin_url("change", Instance, row.pk), f"{state} for {age(since)}" if since else state)
+    return ProblemExample(
+        row.name, admin_url("change", Instance, row.pk), f"{state} for {age(since)}" if since else state
+    )
 
 
 class Endpoints:
@@ -174,17 +176,17 @@ class Endpoints:
                 f"{plural(count, 'endpoint was', 'endpoints were')} switched off by the server",
                 admin_url("changelist", Subscription, state="disabled"),
                 [
-                    Example(_endpoint_name(row), admin_url("change", Subscription, row.pk), row.disabled_reason)
+                    ProblemExample(_endpoint_name(row), admin_url("change", Subscription, row.pk), row.disabled_reason)
                     for row in self.off
                 ],
                 count - len(self.off),
             )
 
 
-def _failing_example(row: Any, waiting: int) -> Example:
+def _failing_example(row: Any, waiting: int) -> ProblemExample:
     url = admin_url("changelist", Delivery, endpoint_id=row.pk, state__exact=State.PENDING.value)
     error = f": {row.error}" if row.error else ""
-    return Example(
+    return ProblemExample(
         _endpoint_name(row),
         admin_url("change", Subscription, row.pk),
         f"for {age(row.failing_since)}{error}",

@@ -103,7 +103,7 @@ def test_what_fails_half_way_adds_no_count_and_moves_no_position(loja, monkeypat
     count(counter := Counter())
     record(loja, 4)
     with monkeypatch.context() as patch:
-        patch.setattr(counters.Tally, "store", lambda tally: [][0])
+        patch.setattr(counters.HourTally, "store", lambda tally: [][0])
         with pytest.raises(IndexError):
             counter.step()
     assert events_of(loja) == 1
