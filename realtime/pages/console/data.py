@@ -1,4 +1,4 @@
-"""What the console's page fetches: earlier events, their states, names of instances, and tokens for its sockets."""
+"""Data for the console's page: earlier events, their states, names of instances, and tokens for its sockets."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _events_of_all(request: HttpRequest) -> HttpResponse:
 
 
 def _history(envelopes: list[bytes], older: int | None, offset: Offset, has_more: bool) -> HttpResponse:
-    """`older`: the value of `before` for the events before these, null where there are none."""
+    """Return the answer with these events. `older`: the `before` of the events before them, None without any."""
     found = [orjson.Fragment(envelope) for envelope in envelopes]
     return _json({"events": found, "older": older, "offset": str(offset), "hasMore": has_more})
 

@@ -42,7 +42,17 @@ export class Live {
       autoConnect: false,
     });
     document.addEventListener("visibilitychange", () => this.#flushSoon());
-    addEventListener("offline", () => this.#showState());
+    const offline = () => {
+      // each attempt would fail, and be an error in the browser's console; attempts that have begun are not stopped
+      if (this.spaces.some((space) => space.socket?.connected)) this.manager.reconnection(false);
+      this.#showState();
+    };
+    addEventListener("offline", offline, { capture: true }); // before the client's own handler, which would begin them
+    addEventListener("online", () => {
+      this.manager.reconnection(true);
+      for (const space of this.spaces) if (!space.ended) space.socket?.connect();
+      this.#showState();
+    });
   }
 
   /** Loads earlier events, up to the offsets of an earlier visit where there are some, then joins from there. */

@@ -36,7 +36,7 @@ const list = new List(byId("list"), byId("sizer"), {
 const filters = new Filters(() => { view.setFilter(filters.matches); showCode(); });
 const showCode = codePanel(config, filters);
 
-// What the source of events tells
+// Handlers of the source of events
 
 let isDue = false;
 let received = 0;
@@ -126,7 +126,7 @@ function showFoot() {
 }
 
 setInterval(() => {
-  byId("rate").textContent = String(received);
+  byId("rate").textContent = `${received}/s`;
   received = 0;
   const sorted = lags.toSorted((one, other) => one - other);
   byId("latency").textContent = sorted.length ? shownLag(sorted[sorted.length >> 1]) : "–";

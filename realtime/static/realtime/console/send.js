@@ -1,5 +1,7 @@
 // The box that sends a text message through this page's socket, and says in words what became of it.
 
+import { fetchJson } from "./server.js";
+
 const TIMEOUT = 30_000;
 
 export function sendBox(config, live) {
@@ -32,13 +34,20 @@ export function sendBox(config, live) {
         if (answer?.response?.outcome === "unknown") result.textContent = reasons(answer);
         return;
       }
-      say(outcome(answer, config.integration), "good");
+      say(outcome(answer, config.integration ?? (await integrationOf(config, instance))), "good");
       id = "";
       field("text").value = "";
     } catch {
       say("The server has not answered in 30 seconds. It is not known whether the message was sent: send it again, and it is sent at most once.", "warn");
     }
   });
+}
+
+/** Returns the integration of an instance of many; undefined if that cannot be known now. */
+async function integrationOf(config, instance) {
+  const query = new URLSearchParams({ q: instance });
+  const { instances } = await fetchJson(`${config.base}all/instances/names?${query}`).catch(() => ({ instances: [] }));
+  return instances.find(({ name }) => name === instance)?.integration;
 }
 
 function reasons(answer) {

@@ -1,4 +1,4 @@
-// What became of the deliveries of the events on the screen, asked for every few seconds.
+// The states of deliveries of the events on the screen, asked for every few seconds.
 
 const INTERVAL = 3000;
 /** The marks of states, the worst first. */

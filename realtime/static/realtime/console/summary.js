@@ -96,8 +96,9 @@ function chatOf(data) {
   const first = Array.isArray(data) ? data[0] : data;
   if (typeof first === "string") return withoutServer(first);
   if (first === null || typeof first !== "object") return "";
-  const found = first.key?.remoteJid ?? first.remoteJid ?? first.chatId ?? first.groupJid ?? first.id;
-  return typeof found === "string" && found.includes("@") ? withoutServer(found) : "";
+  const chat = first.key?.remoteJid ?? first.remoteJid ?? first.chatId ?? first.groupJid;
+  if (typeof chat === "string") return withoutServer(chat);
+  return typeof first.id === "string" && first.id.includes("@") ? withoutServer(first.id) : "";
 }
 
 function withoutServer(address) {

@@ -1,4 +1,4 @@
-"""Who sees what in the console: instances, content, and sockets."""
+"""Rights in the console: instances, content and sockets, by user and role."""
 
 from __future__ import annotations
 
