@@ -101,6 +101,8 @@ def _scrollable(tokens: Iterable[Token]) -> list[Token]:
     """Return the tokens with a frame around each table, which the Tab key reaches."""
     kept = []
     for token in tokens:
+        if style := token.attrs.pop("style", ""):  # the Content-Security-Policy takes no style attributes
+            token.attrJoin("class", str(style).replace("text-align:", "align-"))
         if token.type == "table_open":
             kept.append(Token("scroll_open", "div", 1, attrs={"class": "scroll", "tabindex": "0"}, block=True))
         kept.append(token)

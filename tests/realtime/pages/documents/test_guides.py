@@ -87,6 +87,12 @@ def test_tables_and_code_can_be_scrolled_by_keyboard():
     assert '<pre tabindex="0"><code class="language-js">x &lt; y\n</code></pre>' in html
 
 
+def test_columns_are_aligned_without_style_attributes():
+    html = render("| a | b |\n|---|--:|\n| 1 | 2 |", lambda url: url).html
+    assert "style" not in html
+    assert '<td class="align-right">2</td>' in html
+
+
 def test_an_empty_heading_of_a_table_is_none():
     assert "<th>b</th>" in html_of("| | b |\n|---|---|\n| c | d |")
     assert "<th></th>" not in html_of("| | b |\n|---|---|\n| c | d |")
