@@ -14,6 +14,7 @@ import pytest
 from django.db import connections
 
 from tests.clients.node import Node
+from tests.emitted import data_faults
 from tests.environment import IS_CI, ON_POSTGRES, POSTGRES_URL, RABBITMQ_URI
 from tests.forking import fork_server
 from tests.server import ROOT, Server, migrated_database, milliseconds, server_environment
@@ -120,6 +121,35 @@ def no_stalls(request: pytest.FixtureRequest) -> Iterator[None]:
     marker = request.node.get_closest_marker("stall")
     allowed = marker.args[0] if marker else 0
     assert not [stall for stall in stalls if milliseconds(stall) > allowed], "\n".join(stalls)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def announced_faults() -> Iterator[list[str]]:
+    """The list of what is wrong with the events that this process has announced, and no test has been failed for."""
+    from instances.events import event_occurred
+    from instances.models import Instance
+
+    found: list[str] = []
+
+    def check(sender: Any, event_type: Any, data: Any, **kwargs: Any) -> None:
+        if sender is Instance:  # announced by our own code
+            found.extend(data_faults(event_type, data))
+
+    event_occurred.connect(check, weak=False)
+    yield found
+    event_occurred.disconnect(check)
+
+
+@pytest.fixture(autouse=True)
+def events_fit_their_schemas(request: pytest.FixtureRequest, announced_faults: list[str]) -> Iterator[None]:
+    """Fail a test that emits an event which is not as the JSON Schema of its type says, be it here or in a server."""
+    yield
+    faults = announced_faults + [fault for server in Server.running for fault in server.new_event_faults()]
+    faults += Server.unchecked_events
+    announced_faults.clear()
+    Server.unchecked_events.clear()
+    if request.node.get_closest_marker("made_up_events") is None:
+        assert not faults, "\n".join(faults[:20])
 
 
 @pytest.fixture(scope="session", autouse=True)

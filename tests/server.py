@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from tests.emitted import Log
 from tests.environment import APP_SECRET, GLOBAL_KEY, ON_POSTGRES, POSTGRES_URL, SETTINGS
 from tests.forking import ForkedProcess, fork_server
 from tests.watched import END, STALL
@@ -93,8 +95,11 @@ class Server:
 
     #: The servers that have been started and not stopped.
     running: ClassVar[set[Server]] = set()
-    #: The stalls of servers that were stopped.
+    #: The stalls of servers that were stopped, and what was wrong with their events.
     unchecked: ClassVar[list[str]] = []
+    unchecked_events: ClassVar[list[str]] = []
+    #: The logs that servers have written, by the variables that name their databases.
+    logs: ClassVar[dict[tuple[str | None, ...], Log]] = {}
 
     def __init__(self, environment: dict[str, str], root: Path = ROOT) -> None:
         """`root` is the directory of the code that runs."""
@@ -152,6 +157,23 @@ class Server:
         self._end_shell()
         self.running.discard(self)
         self.unchecked += self.new_stalls()
+        self.unchecked_events += self.new_event_faults()
+        self._log_of_events.close()
+
+    def new_event_faults(self) -> list[str]:
+        """Return what is wrong with the events that were recorded since the last call for this database."""
+        if self.root != ROOT:
+            return []  # its code has schemas of its own
+        try:
+            return self._log_of_events.faults()
+        except (psycopg.OperationalError, sqlite3.OperationalError):  # tests take the database away, or lock it
+            self._log_of_events.close()
+            return []
+
+    @property
+    def _log_of_events(self) -> Log:
+        key = self.environment.get("DATABASE_URL"), self.environment["DATA_DIR"]
+        return self.logs.setdefault(key, Log(self.environment))
 
     def memory(self) -> int:
         """Return the bytes of the server's resident memory."""

@@ -1,4 +1,4 @@
-"""Runs `manage.py` with a watchdog: python -m tests.watched serve 8080.
+"""Runs `manage.py` with a watchdog: python -m tests.watched serve 8080. It notes which events are published, too.
 
 Nothing is to be worked on in one piece for long: neither in a turn of the event loop, which serves nobody else
 meanwhile, nor by a thread in C that keeps the GIL, for which the loop has to wait. So two things are measured over and
@@ -28,6 +28,8 @@ from types import FrameType
 from typing import Any
 
 from django.utils.module_loading import import_string
+
+from tests.emitted import note_published
 
 #: Seconds of CPU time that a turn of the loop may take.
 MAX_CPU = 0.05
@@ -150,6 +152,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     async def send_watched(message: Any) -> None:
         await send(message)
         if message["type"] == "lifespan.startup.complete":
+            note_published(os.environ["DATA_DIR"])
             Watchdog()
 
     await watched_application()(scope, receive, send_watched if scope["type"] == "lifespan" else send)

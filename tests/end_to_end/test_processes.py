@@ -20,7 +20,8 @@ from instances.events import event_occurred
 from instances.models import Instance
 instance = Instance.objects.get(name={name!r})
 for number in range({count}):
-    event_occurred.send(sender=None, instance=instance, event_type="call", data={{"number": number}})
+    data = {{"chatId": None, "status": "offer", "number": number}}
+    event_occurred.send(sender=None, instance=instance, event_type="call", data=data)
 """
 
 

@@ -33,7 +33,8 @@ from instances.models import Instance
 with transaction.atomic(), connection.cursor() as cursor:
     for name, number in {events!r}:
         instance = Instance.objects.get(name=name)
-        event_occurred.send(sender=None, instance=instance, event_type="call", data={{"number": number}})
+        data = {{"chatId": None, "status": "offer", "number": number}}
+        event_occurred.send(sender=None, instance=instance, event_type="call", data=data)
         if number == {broken!r}:
             cursor.execute("SELECT MAX(id) FROM realtime_event")
             [pk] = cursor.fetchone()

@@ -711,6 +711,7 @@ NUL = "a\x00b"
 DEEP = json.loads("[" * 60 + "]" * 60)
 
 
+@pytest.mark.made_up_events
 @pytest.mark.parametrize(
     "value",
     [

@@ -644,6 +644,7 @@ for number in range(3):
 """
 
 
+@pytest.mark.made_up_events
 def test_events_deferred_by_a_shell_are_emitted_by_the_server(server, node):
     instance = server.create()
     client = listen(server, node, instance)
