@@ -10,13 +10,16 @@ from django.http import Http404
 from django.urls import reverse
 
 from instances.events import EventType
+from instances.events.groups import EventGroup
 from realtime.pages.documents import examples, payloads
 from realtime.pages.documents.event_schemas import ENVELOPE, envelope_schema, event_schema, schemas
 from realtime.pages.documents.navigation import DocumentPage, Heading, Section
 from realtime.pages.documents.rest import operation_path
 from realtime.pages.documents.schema_table import table, type_of
 
-TYPES = [each for each in EventType if each.is_subscribable]
+#: The types by group, in the order of the groups.
+GROUPED = {group: [each for each in EventType if each.is_subscribable and each.group is group] for group in EventGroup}
+TYPES = [each for types in GROUPED.values() for each in types]
 
 
 def event_path(event_type: EventType) -> str:
@@ -42,7 +45,7 @@ def index() -> dict[str, Any]:
     """Return what the page of all events shows."""
     return {
         "title": "Events",
-        "types": [{"type": each, "path": event_path(each)} for each in TYPES],
+        "groups": [(group, [(each, event_path(each)) for each in types]) for group, types in GROUPED.items() if types],
         "members": table(envelope_schema()),
         "schema_path": reverse("documents:schema", args=[ENVELOPE]),
     }
