@@ -124,7 +124,7 @@ def test_a_user_with_view_permissions_sees_every_page_and_changes_nothing(viewer
         listed, shown = viewer.get(at("changelist", model)), viewer.get(at("change", model, row.pk))
         assert (listed.status_code, shown.status_code) == (200, 200)
         page = shown.content.decode()
-        assert not re.search(r'<input type="submit"|Show token|<button>Revoke', page.partition('id="content"')[2])
+        assert not re.search(r'<input type="submit"|Show token|>Revoke</button>', page.partition('id="content"')[2])
         for url in (at("add", model), at("change", model, row.pk), at("delete", model, row.pk)):
             assert viewer.post(url, {"post": "yes"}).status_code == 403
     for button, model in BUTTONS:
