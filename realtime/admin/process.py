@@ -5,16 +5,27 @@ from django.utils.html import format_html, format_html_join
 
 from instances.admin import format_time
 from realtime.admin.connected import ConnectedPages
+from realtime.admin.overview.words import milliseconds
 from realtime.operation.models import Process
 
 
 @admin.register(Process)
 class ProcessAdmin(ConnectedPages):
     instance_lookup = ""
-    list_display = ("command", "host", "pid", "state", "started_at", "seen_at", "last_error", "set_aside_count")
+    list_display = (
+        *("command", "host", "pid", "state", "connections", "relay_lag", "started_at", "seen_at"),
+        *("last_error", "set_aside_count"),
+    )
     list_display_links = ("command",)
-    fields = ("command", "host", "pid", "state", "started_at", "seen_at", "shown_loops", "shown_set_aside")
+    fields = (
+        *("command", "host", "pid", "state", "connections", "relay_lag", "started_at", "seen_at"),
+        *("shown_loops", "shown_set_aside"),
+    )
     sortable_by = ()
+
+    @admin.display(description="relay lag")
+    def relay_lag(self, process: Process) -> str:
+        return milliseconds(process.relay_lag_ms)
 
     @admin.display(description="last error")
     def last_error(self, process: Process) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Case, Count, F, IntegerField, Q, Sum, Value, When, Window
 from django.db.models.functions import RowNumber
+from django.urls import reverse
 from django.utils import timezone
 
 from instances.admin import admin_url
@@ -32,6 +33,8 @@ MAX_EXAMPLES = 5
 OLD, LATE_MS = timedelta(minutes=2), 1000
 #: The time for which the failure of a loop is shown, and after which counters have stopped.
 RECENT, STOPPED = timedelta(minutes=10), timedelta(minutes=2)
+#: What the page of failures by cause is for.
+RETRY = "sends those of one cause again"
 #: The part of the disk, and its bytes, below which little is free.
 FREE_PART, FREE_BYTES = 0.05, 1024**3
 
@@ -214,7 +217,7 @@ def of_deliveries(pending: Pending, figures: Figures) -> Iterator[Problem]:
             Gravity.WARNING,
             f"{plural(dead, 'delivery was', 'deliveries were')} given up in the last 24 hours",
             admin_url("changelist", Delivery, attempted=AttemptedFilter.DAY, state__exact=State.DEAD.value),
-            cure="Once their endpoints answer, send them again.",
+            [ProblemExample("Failures by cause", reverse("admin:realtime_delivery_failures"), RETRY)],
         )
 
 

@@ -133,7 +133,7 @@ def test_old_backlogs_dead_deliveries_and_drops_are_shown(admin_client, open_loj
     text = text_of(admin_client)
 
     assert "2 deliveries wait, the oldest for 5 h" in text
-    assert "1,240 deliveries were given up in the last 24 hours" in text
+    assert "1,240 deliveries were given up in the last 24 hours Failures by cause" in text
     assert "Deliveries were dropped in the last 24 hours, as too many were pending: in 2 hours of an instance" in text
 
 
@@ -159,6 +159,14 @@ def test_processes_that_are_gone_late_or_leave_something_out_are_shown(admin_cli
     assert "Server, process 13 on evo-1: gone without a word for 8 min" in text
     assert "Server, process 14 on evo-1: a loop has failed too often" in text
     assert "No process sends deliveries" in text
+
+
+@pytest.mark.any_database
+def test_the_list_of_processes_shows_the_connections_and_the_lag_of_each(admin_client, open_loja):
+    create_process(connections=431, relay_lag_ms=1500)
+    page = admin_client.get(at("changelist", Process)).content.decode()
+    assert ">431<" in page.replace("\n", "").replace(" ", "")
+    assert "1.5 s" in page
 
 
 @pytest.mark.any_database
