@@ -251,13 +251,17 @@ def test_a_database_and_two_processes_as_the_guide_sets_them_up(postgres, tmp_pa
     run_shell(create, PGHOST="127.0.0.1")
     try:
         commands = [line.split()[-1] for line in re.findall(r"^\.venv/bin/python manage.py \w+$", script, re.MULTILINE)]
-        assert commands == ["migrate", "bootstrap", "status"]
+        assert commands == ["migrate", "bootstrap", "deliver", "status"]
         first, second = Server(variables), Server(variables)
         first.manage("migrate", "--verbosity", "0")
         assert "Global key" in first.manage("bootstrap")
         first.start()
         second.start()
-        assert first.manage("status").count(": running") == 2
+        deliver = [sys.executable, "manage.py", "deliver"]
+        with Program(deliver, cwd=ROOT, env=os.environ | variables) as delivering:
+            until(lambda: "Delivering" in delivering.output, 20)
+            until(lambda: first.manage("status").count(": running") == 3, 20)
+            delivering.stop()
         first.stop()
         second.stop()
     finally:

@@ -116,6 +116,13 @@ def test_each_default_is_that_of_the_code(code):
         assert row.default.startswith(expected), f"{row.name}: {row.default}, and not {expected}"
 
 
+def test_a_default_that_depends_on_another_variable_is_as_documented(tmp_path):
+    """SECURE_HSTS_SECONDS, which the document gives two defaults."""
+    done = load(tmp_path, SERVER_URL="https://evo.example.com")
+    (row,) = (row for row in rows() if row.name == "SECURE_HSTS_SECONDS")
+    assert f"`{json.loads(done.stdout)['defaults']['SECURE_HSTS_SECONDS']}` (a year) with an `https`" in row.default
+
+
 def test_the_defaults_that_are_made_are_not_in_the_code(code):
     written = {name: default for name, default in code["defaults"].items() if name in MADE}
     assert written.pop("DATABASE_URL").startswith("sqlite:")

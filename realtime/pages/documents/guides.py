@@ -39,6 +39,8 @@ DETAILS = {
     "manager.md": "Evolution API's dashboard with this server.",
 }
 FILES = GUIDES | DETAILS
+#: The columns of tables whose code names what people search for: variables and errors.
+NAMES = {"settings.md": 0, "limits.md": 1, "guides/troubleshooting.md": 0}
 #: Files that have a page that is not made of them.
 MADE_ELSEWHERE = {"events.md": "/docs/events/"}
 
@@ -60,7 +62,7 @@ def _resolve(file: str, target: str) -> str | None:
 @lru_cache(len(FILES))
 def rendered(file: str) -> Rendered:
     """Return a file of docs/ as its page shows it."""
-    return render((DIRECTORY / file).read_text("utf-8"), partial(_resolve, file))
+    return render((DIRECTORY / file).read_text("utf-8"), partial(_resolve, file), NAMES.get(file))
 
 
 def _pages(files: dict[str, str]) -> Sequence[DocumentPage]:

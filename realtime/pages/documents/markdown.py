@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -27,41 +27,63 @@ class Rendered:
 
     #: The text of its first heading.
     title: str
-    #: The headings below that, down to the third level.
+    #: The headings below that, down to the third level, and the names in tables that the search is to find.
     headings: Sequence[Heading]
     html: str
 
 
-def render(text: str, resolve: Resolve) -> Rendered:
-    """Render a document.
+def render(text: str, resolve: Resolve, column: int | None = None) -> Rendered:
+    """Render a document, in whose tables the code in the column with this number, from 0, names things.
 
     Headings get the anchors that GitHub gives them. A link to what is not shown becomes its text. Tables and code can
     be scrolled by keyboard, by themselves.
     """
     tokens = _PARSER.parse(text)
-    headings = _add_anchors(tokens)
+    taken: Counter[str] = Counter()
+    headings = _add_anchors(tokens, taken)
+    named = [] if column is None else list(_name_rows(tokens, column, taken))
     for token in tokens:
         if token.children:
             token.children = _resolve_links(token.children, resolve)
     _drop_empty_headings(tokens)
     html = _PARSER.renderer.render(_scrollable(tokens), _PARSER.options, {})
     title = next((heading.title for level, heading in headings if level == 1), "")
-    return Rendered(title, [heading for level, heading in headings if 1 < level < 4], html)
+    return Rendered(title, [*(heading for level, heading in headings if 1 < level < 4), *named], html)
 
 
-def _add_anchors(tokens: Sequence[Token]) -> list[tuple[int, Heading]]:
+def _add_anchors(tokens: Sequence[Token], taken: Counter[str]) -> list[tuple[int, Heading]]:
     """Give each heading an id; returns their levels and titles."""
     found = []
-    taken: Counter[str] = Counter()
     for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             title = _text(inline.children or [])
-            anchor = anchor_of(title)
-            number = taken[anchor]
-            taken[anchor] += 1
-            token.attrs["id"] = f"{anchor}-{number}" if number else anchor
-            found.append((int(token.tag[1]), Heading(title, str(token.attrs["id"]))))
+            anchor = _unique(anchor_of(title), taken)
+            token.attrs["id"] = anchor
+            found.append((int(token.tag[1]), Heading(title, anchor)))
     return found
+
+
+def _name_rows(tokens: Iterable[Token], column: int, taken: Counter[str]) -> Iterator[Heading]:
+    """Give the code in a column of all tables an id; yields its texts."""
+    cell = -1
+    for token in tokens:
+        if token.type == "tr_open":
+            cell = -1
+        elif token.type == "td_open":
+            cell += 1
+        elif token.type == "inline" and cell == column:
+            for code in token.children or []:
+                if code.type == "code_inline" and (anchor := anchor_of(code.content)):
+                    code.attrs["id"] = _unique(anchor, taken)
+                    yield Heading(code.content, str(code.attrs["id"]))
+        elif token.type == "table_close":
+            cell = -1
+
+
+def _unique(anchor: str, taken: Counter[str]) -> str:
+    number = taken[anchor]
+    taken[anchor] += 1
+    return f"{anchor}-{number}" if number else anchor
 
 
 def anchor_of(title: str) -> str:

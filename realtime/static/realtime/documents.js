@@ -46,7 +46,14 @@ function openTarget() {
   }
 }
 
-/** Search the titles of pages and headings for all words of a text. */
+/** Return whether a text is an error that a title describes, in which … stands for what differs. */
+function isErrorOf(title, text) {
+  if (text.length < 12) return false;
+  const parts = title.toLowerCase().split("…").map((part) => part.trim()).filter(Boolean);
+  return parts.join("").length >= 12 && parts.every((part) => text.includes(part));
+}
+
+/** Search the titles of pages and headings for all words of a text, or for the whole of an error. */
 function setUpSearch() {
   const box = document.getElementById("search");
   const text = document.getElementById("search-text");
@@ -56,7 +63,8 @@ function setUpSearch() {
   let index; // a promise of the titles, asked for once
 
   async function show() {
-    const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const searchedFor = text.value.toLowerCase();
+    const words = searchedFor.split(/\s+/).filter(Boolean);
     if (words.length === 0) {
       list.replaceChildren();
       count.textContent = "";
@@ -73,7 +81,7 @@ function setUpSearch() {
     }
     const found = titles.filter(([title, holder]) => {
       const searched = `${title} ${holder}`.toLowerCase();
-      return words.every((word) => searched.includes(word));
+      return words.every((word) => searched.includes(word)) || isErrorOf(title, searchedFor);
     });
     count.textContent = found.length > MOST_FOUND ? `${found.length} found, the first ${MOST_FOUND}:` : `${found.length} found`;
     list.replaceChildren(...found.slice(0, MOST_FOUND).map(([title, holder, path]) => {

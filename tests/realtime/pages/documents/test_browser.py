@@ -23,6 +23,13 @@ def test_documents_are_found_read_and_copied(page, server):
     page.get_by_role("link", name="POST /message/sendText/{name}").click()
     page.wait_for_url("**/docs/rest/message#SendText")
 
+    page.get_by_label("Search the documents").fill('The "loja" instance does not exist')
+    page.get_by_role("link", name='The "…" instance does not exist').click()
+    page.wait_for_url("**/docs/guides/troubleshooting/#*")
+    page.get_by_label("Search the documents").fill("limit_wrong_keys_per")
+    page.get_by_role("link", name="LIMIT_WRONG_KEYS_PER_SECOND").click()
+    page.wait_for_url("**/docs/guides/limits/#limit_wrong_keys_per_second")
+
     page.goto("/docs/events/call#transports")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy").first.click()

@@ -98,6 +98,15 @@ def test_an_empty_heading_of_a_table_is_none():
     assert "<th></th>" not in html_of("| | b |\n|---|---|\n| c | d |")
 
 
+def test_code_in_a_column_is_found_by_the_search():
+    text = "| A | B |\n|---|---|\n| `one` | `X_Y` and `Z …` |\n| two | `X_Y` |\n\nafter `it`"
+    shown = render(text, lambda target: None, column=1)
+    assert [(each.title, each.anchor) for each in shown.headings] == [("X_Y", "x_y"), ("Z …", "z"), ("X_Y", "x_y-1")]
+    assert '<code id="x_y">X_Y</code>' in shown.html
+    assert "<code>one</code>" in shown.html
+    assert "<code>it</code>" in shown.html
+
+
 # The files
 
 
