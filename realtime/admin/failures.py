@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib import messages
@@ -188,8 +189,10 @@ def _by_cause(found: FailureGroups, rows: dict[FailureGroup, Row]) -> list[Cause
 
 
 def _log(request: HttpRequest, group: FailureGroup, count: int) -> None:
-    """Record who sent a group again in the history of the endpoint."""
-    endpoint = Subscription.objects.filter(pk=group.endpoint_id).defer("secrets").first()
-    if endpoint and count:
+    """Record who sent a group again in the history of the endpoint, or of the group's oldest delivery."""
+    subject: Any = Subscription.objects.filter(pk=group.endpoint_id).defer("secrets").first()
+    # an endpoint of the environment, or one that is deleted, has no page
+    subject = subject or Delivery.objects.filter(pk=group.first_id).defer("body").first()
+    if subject and count:
         text = f"Sent deliveries again that had failed ({title(group.cause)}): {count}."
-        LogEntry.objects.log_actions(request.user.pk, [endpoint], CHANGE, text)  # type: ignore[arg-type]
+        LogEntry.objects.log_actions(request.user.pk, [subject], CHANGE, text)  # type: ignore[arg-type]

@@ -47,8 +47,8 @@ class Subject:
 def explain(instance: Instance, reference: str, is_for_all: bool) -> Explanation:
     """Explain what became of an event, given its id or its sequence number.
 
-    Without `is_for_all` the destinations of global endpoints are left out. Raises NotFound, with the reason, for an
-    unknown event.
+    Without `is_for_all` the destinations and errors of global endpoints are left out. Raises NotFound, with the reason,
+    for an unknown event.
     """
     subject = _subject(instance, reference)
     endpoints = list(_endpoints(instance, subject, is_for_all))
@@ -102,7 +102,9 @@ def _endpoints(instance: Instance, subject: Subject, is_for_all: bool) -> Iterab
     rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject.seq, event_id=subject.id)
     for delivery in rows.defer("body").order_by("pk"):
         by_endpoint[delivery.endpoint_id].append(delivery)
-    attempts = Attempt.last_of(delivery for deliveries in by_endpoint.values() for delivery in deliveries)
+    all_deliveries = (delivery for deliveries in by_endpoint.values() for delivery in deliveries)
+    # the errors of attempts may name the hosts of global endpoints
+    attempts = Attempt.last_of(each for each in all_deliveries if is_for_all or not each.is_operators)
     subscriptions = Subscription.objects.endpoints().filter(Q(instance=instance) | Q(instance=None)).order_by("pk")
     for subscription in subscriptions.even_unreadable():
         is_shown = (is_for_all or subscription.instance_id is not None) and not subscription.unreadable

@@ -56,7 +56,13 @@ def _deliver(pk: int, event: Event, endpoint: Subscription, body: bytes, **field
         **known | fields,
     )
     Attempt.objects.create(
-        delivery=delivery, number=1, at=timezone.now(), duration_ms=1, status=500, excerpt=f"{CONTENT} was refused"
+        delivery=delivery,
+        number=1,
+        at=timezone.now(),
+        duration_ms=1,
+        status=500,
+        excerpt=f"{CONTENT} was refused",
+        error=f"The host of {endpoint.options['url']} answered HTTP 500",
     )
     return delivery
 
