@@ -6,11 +6,12 @@ from django.utils.html import format_html
 
 from instances.admin import admin_url, format_time
 from instances.models import Subscription
+from realtime.api.responses import HEALTH_HOURS
 from realtime.counters.figures import EndpointFigures, last_error
 from realtime.delivery.models import Delivery, State
 
-#: Hours that the figures are of.
-HOURS = 24
+#: Hours that the figures are of, as in REST.
+HOURS = HEALTH_HOURS
 #: Parts of the attempts that succeed, below which an endpoint is shown as bad, and as one to look at.
 BAD, FAIR = 0.5, 0.95
 

@@ -34,7 +34,7 @@ from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from instances.outbound.signing_secrets import MAX_OVERLAP, active_secrets, rotated, with_overlap
 from instances.outbound.webhook_secrets import PREFIX, check_secret, new_secret
-from realtime.api.responses import EndpointRow, endpoint_row
+from realtime.api.responses import EndpointRow, endpoint_row, endpoint_rows
 from realtime.delivery.models import DELETED, Delivery, State
 
 
@@ -89,7 +89,7 @@ class EndpointsView(APIView):
     @extend_schema(responses={200: list[EndpointRow]})
     def get(self, request: InstanceRequest, name: str) -> Response:
         """List the webhook endpoints, oldest first."""
-        return Response([endpoint_row(endpoint, request.auth) for endpoint in webhooks_of(request.instance)])
+        return Response(endpoint_rows(webhooks_of(request.instance), request.auth))
 
     @extend_schema(request=EndpointBody, responses={201: EndpointRow, 409: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:

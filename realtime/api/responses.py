@@ -19,11 +19,16 @@ from instances.models import Subscription
 from instances.outbound.signing_secrets import active_secrets, overlap_end
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
+from realtime.counters.figures import EndpointFigures, figures_of_endpoints
+from realtime.counters.hours import last_hours
 from realtime.delivery.bodies import Body
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.payload import Payload
 from realtime.delivery.transports.event_headers import event_headers
 from realtime.delivery.transports.webhook import HEADERS
+
+#: Hours of which an endpoint's health is.
+HEALTH_HOURS = 24
 
 # Events
 
@@ -55,6 +60,16 @@ class FoundEvents(TypedDict):
 # Endpoints
 
 
+class EndpointHealth(TypedDict):
+    """The attempts of the last 24 hours, as far as they are counted: some seconds late. Null without any."""
+
+    attempts: int
+    failed: int
+    successRate: float | None
+    meanMs: float | None
+    maxMs: int | None
+
+
 class EndpointRow(TypedDict):
     """Secrets, values of headers and those of the URL's query are masked for keys that may not set them."""
 
@@ -71,11 +86,23 @@ class EndpointRow(TypedDict):
     oldSecretUntil: str | None
     failingSince: str | None
     disabledReason: str | None
+    health: EndpointHealth
     createdAt: str
     updatedAt: str
 
 
+def endpoint_rows(endpoints: Iterable[Subscription], access: Access) -> list[EndpointRow]:
+    """Return endpoints with their health, which takes one query for all."""
+    found = list(endpoints)
+    figures = figures_of_endpoints(last_hours(HEALTH_HOURS), [endpoint.pk for endpoint in found])
+    return [_endpoint_row(endpoint, access, figures.get(endpoint.pk)) for endpoint in found]
+
+
 def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
+    return endpoint_rows([endpoint], access)[0]
+
+
+def _endpoint_row(endpoint: Subscription, access: Access, figures: EndpointFigures | None) -> EndpointRow:
     stored, now = endpoint.shown_secrets, time.time()
     signing, until = active_secrets(stored, now), overlap_end(stored, now)
     return {
@@ -92,6 +119,13 @@ def endpoint_row(endpoint: Subscription, access: Access) -> EndpointRow:
         "oldSecretUntil": iso(until) if until else None,
         "failingSince": iso(endpoint.failing_since) if endpoint.failing_since else None,
         "disabledReason": endpoint.disabled_reason or None,
+        "health": {
+            "attempts": figures.attempts if figures else 0,
+            "failed": figures.failed if figures else 0,
+            "successRate": round(figures.success_rate, 4) if figures else None,
+            "meanMs": round(figures.mean_ms, 1) if figures else None,
+            "maxMs": figures.max_ms if figures else None,
+        },
         "createdAt": iso(endpoint.created_at),
         "updatedAt": iso(endpoint.updated_at),
     }

@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from instances.events import DEFAULT_EVENTS
 from instances.models import Instance, Subscription
+from realtime.counters.hours import this_hour
+from realtime.counters.models import EndpointHour
 from realtime.delivery.models import Delivery, State
 from tests.environment import GLOBAL_KEY
 from tests.instances.api.webhooks import OTHER, URL, message
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.any_database
 ENDPOINT_ROW = [
     *("id", "url", "headers", "events", "enabled", "byEvents", "base64", "ordered", "followRedirects"),
     "secrets",
-    *("oldSecretUntil", "failingSince", "disabledReason", "createdAt", "updatedAt"),
+    *("oldSecretUntil", "failingSince", "disabledReason", "health", "createdAt", "updatedAt"),
 ]
 
 
@@ -251,3 +253,19 @@ def test_concurrent_additions_leave_twenty_endpoints(server):
             pool.map(lambda _: server.post(path, {"url": URL, "enabled": False}, key=instance.token), range(28))
         )
     assert sorted(row.status for row in rows) == [201] * 20 + [409] * 8
+
+
+def test_the_health_of_an_endpoint_is_that_of_24_hours(call):
+    rows = [call("POST", "/webhook/endpoints/loja", {"url": f"{URL}/{number}"})[1] for number in range(3)]
+    nothing = {"attempts": 0, "failed": 0, "successRate": None, "meanMs": None, "maxMs": None}
+    assert rows[0]["health"] == nothing
+    counts = {"delivered": 2, "failed": 1, "latency_ms": 400, "max_latency_ms": 300}
+    EndpointHour.objects.create(endpoint_id=rows[1]["id"], hour=this_hour(), **counts)
+    EndpointHour.objects.create(endpoint_id=rows[1]["id"], hour=this_hour() - 24, **counts)
+
+    found = call("GET", "/webhook/endpoints/loja")[1]
+    assert [row["health"] for row in found] == [
+        nothing,
+        {"attempts": 3, "failed": 1, "successRate": 0.6667, "meanMs": 133.3, "maxMs": 300},
+        nothing,
+    ]
