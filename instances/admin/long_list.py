@@ -67,14 +67,11 @@ class LongChangeList(ChangeList):
         queryset = super().get_queryset(request, exclude_parameters)
         page: Any = self.model_admin
         is_indexed = page.is_indexed(self.filter_params) or bool(self.query and not page.is_search_of_newest)
-        self.is_of_newest = not is_indexed and bool(self.filter_params or self.query)
-        return newest(queryset) if self.is_of_newest else queryset
-
-
-def newest(queryset: QuerySet[Any]) -> QuerySet[Any]:
-    """Return those rows that are among the newest FILTERED_ROWS of their table."""
-    last = queryset.model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
-    return queryset.filter(pk__gt=(last or 0) - FILTERED_ROWS)
+        if is_indexed or not (self.filter_params or self.query):
+            return queryset
+        last = queryset.model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
+        self.is_of_newest = (last or 0) > FILTERED_ROWS
+        return queryset.filter(pk__gt=last - FILTERED_ROWS) if self.is_of_newest else queryset
 
 
 class LongList(admin.ModelAdmin):

@@ -55,7 +55,7 @@ def fill(instances: int = INSTANCES, rows: int = ROWS) -> list[Instance]:
     )
     address = {"remote_jid": "'55119' || n || '@s.whatsapp.net'"}
     copy(Contact, instances, rows, push_name="'Ana'", **address)
-    copy(Chat, instances, rows, name="'Ana'", last_message_at=quoted(now), **address)
+    copy(Chat, instances, rows, name="'Ana'", last_message_at="1767225600 + n", **address)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return shops
@@ -90,5 +90,5 @@ def copy(model, instances: int, rows: int, **values: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {model._meta.db_table} ({', '.join(known)}) SELECT {', '.join(known.values())}"
-            f" FROM {numbers} AS g{'' if is_sqlite else '(n)'} CROSS JOIN instances_instance AS i ORDER BY n"
+            f" FROM {numbers} AS g{'' if is_sqlite else '(n)'} CROSS JOIN instances_instance AS i ORDER BY i.id, n"
         )
