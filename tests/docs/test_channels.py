@@ -20,7 +20,8 @@ from tests.environment import GLOBAL_KEY
 from tests.receiver import Receiver
 from tests.server import Number
 
-pytestmark = pytest.mark.any_database
+# what clients publish is noted by `manage.py serve` alone, and these tests publish what no provider would
+pytestmark = [pytest.mark.any_database, pytest.mark.made_up_events]
 
 #: The document's commands that start a server.
 SERVERS = [line for line in commands() if PORT in line]
