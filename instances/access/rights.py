@@ -64,6 +64,7 @@ class Action(Enum):
     """Actions in the admin that reveal or send something: a description, the scopes and the permissions they need."""
 
     SHOW_TOKEN = "show an instance's token, or choose that of a new one", (MANAGE,), ()
+    ROTATE_TOKEN = "rotate an instance's token, which shows the new one", (MANAGE,), ()
     SHOW_CREDENTIALS = "show what the path and query of an endpoint's URL hold", (MANAGE,), ()
     ADD_WEBHOOK = (
         "add an endpoint, to which events are sent",
@@ -83,6 +84,13 @@ class Action(Enum):
         (),
         ("instances.view_instance",),
     )
+    SEE_QR_CODE = (
+        "see the QR and pairing codes of an instance",
+        (LISTEN,),
+        ("instances.view_instance",),
+    )
+    CONNECT = "connect, restart or log out an instance", (), ("instances.change_instance",)
+    SEND_MESSAGE = "send a test message", (SEND,), ("instances.view_instance",)
     CUT = "cut a socket or event stream", (), ("instances.change_instance",)
 
     def __init__(self, description: str, scopes: tuple[str, ...], permissions: tuple[str, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.db import transaction
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.response import Response
@@ -53,15 +55,23 @@ class ConnectInstance(ChannelView):
         answer 400. The state that an engine of the Evolution channel has reported stays as it is.
         """
         note_ignored(request.query_params)
-        instance = request.instance
-        if instance.connection_state != ConnectionState.OPEN:
-            if instance.provider.initial_state != ConnectionState.OPEN:
-                raise not_connected(name)
-            with transaction.atomic():
-                instance = lock_instance(request)
-                if instance.logged_out_at or not instance.provider.reports_state:
-                    instance.reopen()
-        return Response(state_of(instance))
+        return Response(state_of(connect(request.instance, lambda: lock_instance(request))))
+
+
+def connect(instance: Instance, lock: Callable[[], Instance]) -> Instance:
+    """Open the connection of an instance that was logged out; returns the instance as it is then.
+
+    `lock` returns the instance with its row locked; it is called in a transaction. The state that an engine has
+    reported stays as it is. Raises ApiError for an instance that only an engine for WhatsApp Web could connect.
+    """
+    if instance.connection_state != ConnectionState.OPEN:
+        if instance.provider.initial_state != ConnectionState.OPEN:
+            raise not_connected(instance.name)
+        with transaction.atomic():
+            instance = lock()
+            if instance.logged_out_at or not instance.provider.reports_state:
+                instance.reopen()
+    return instance
 
 
 class RestartInstance(ChannelView):
@@ -70,16 +80,20 @@ class RestartInstance(ChannelView):
     @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error}, examples=[_OPEN, _CLOSED])
     def post(self, request: InstanceRequest, name: str) -> Response:
         """Return the state of an open connection; nothing has to be restarted. Closed ones answer 400."""
-        instance = request.instance
-        needs_engine = instance.provider.initial_state != ConnectionState.OPEN
-        if needs_engine or instance.connection_state == ConnectionState.CLOSE:
-            raise not_connected(name)
-        return Response(state_of(instance))
+        check_restart(request.instance)
+        return Response(state_of(request.instance))
 
     @extend_schema(request=None, responses={200: ConnectionStateAnswer, 400: Error}, examples=[_OPEN, _CLOSED])
     def put(self, request: InstanceRequest, name: str) -> Response:
         """Do the same as POST, as clients of Evolution API 1 expect."""
         return self.post(request, name)
+
+
+def check_restart(instance: Instance) -> None:
+    """Raise ApiError for an instance that is closed, or that only an engine for WhatsApp Web could restart."""
+    needs_engine = instance.provider.initial_state != ConnectionState.OPEN
+    if needs_engine or instance.connection_state == ConnectionState.CLOSE:
+        raise not_connected(instance.name)
 
 
 class LogoutInstance(APIView):

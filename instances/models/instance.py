@@ -39,7 +39,7 @@ MIN_TOKEN_LENGTH = 16
 _WEAK_CIPHER_LENGTH = 100
 
 #: Columns that decide which keys open an instance.
-KEY_COLUMNS = frozenset(("name", "token", "token_digest"))
+KEY_COLUMNS = frozenset(("name", "token", "token_digest", "token_changed_at"))
 
 #: Columns that integrations make `unique_key` of.
 UNIQUE_COLUMNS = frozenset(("integration", *MEMBERS.values()))
@@ -111,6 +111,9 @@ class Instance(models.Model):
     metadata = JsonField(default=dict, blank=True)
     token_digest = models.CharField(max_length=64, db_index=True, editable=False)
     token = EncryptedField(editable=False)
+    token_changed_at = models.DateTimeField(
+        null=True, editable=False, help_text="When it was given its token; empty if that was before this was recorded."
+    )
     provider_token = EncryptedField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -259,11 +262,12 @@ class Instance(models.Model):
         """Set the instance's own token without saving it."""
         self.token = Secret(token)
         self.token_digest = digest(token)
+        self.token_changed_at = timezone.now()
 
     def rotate_token(self, token: str = "") -> None:
         """Replace the instance's own token, by a random one unless given; the provider's token stays the same."""
         self.give_token(token or new_token())
-        self.save(update_fields=["token", "token_digest", "updated_at"])
+        self.save(update_fields=["token", "token_digest", "token_changed_at", "updated_at"])
 
     @property
     def provider(self) -> Integration:

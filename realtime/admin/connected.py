@@ -44,7 +44,6 @@ class ConnectedPages(ReadOnlyAdmin):
         return [
             path("connected/", view(self.connected_view), name="realtime_process_connected"),
             path("connected/cut/", view(require_POST(self.cut_view)), name="realtime_process_cut"),
-            path("connected/cut-all/", view(require_POST(self.cut_all_view)), name="realtime_process_cut_all"),
             *super().get_urls(),
         ]
 
@@ -82,7 +81,8 @@ class ConnectedPages(ReadOnlyAdmin):
 
     def cut_view(self, request: HttpRequest) -> HttpResponse:
         """Disconnect the client with the sid that is posted."""
-        self._require_cut(request)
+        if not (may(request.user, Action.SEE_CONNECTED) and may(request.user, Action.CUT)):
+            raise PermissionDenied
         try:
             client = Connected.here().cut(request.POST.get("sid", ""), _instance_ids(request))
         except NotServing as error:
@@ -94,26 +94,6 @@ class ConnectedPages(ReadOnlyAdmin):
             _log(request, client.instance_id, f"Cut {_words(client)}.")
             self.message_user(request, f"Cut {_words(client)}.", messages.SUCCESS)
         return _back(request)
-
-    def cut_all_view(self, request: HttpRequest) -> HttpResponse:
-        """Disconnect all clients of one instance that this process serves."""
-        self._require_cut(request)
-        instance = instance_of(request, request.POST)
-        if instance is None:
-            raise Http404
-        try:
-            count = Connected.here().cut_all(Selection(frozenset({instance.pk})))
-        except NotServing as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return _back(request)
-        if count:
-            _log(request, instance.pk, f"Cut all {count} sockets and event streams of a process.")
-        self.message_user(request, f"Cut: {count}.", messages.SUCCESS if count else messages.WARNING)
-        return _back(request)
-
-    def _require_cut(self, request: HttpRequest) -> None:
-        if not (may(request.user, Action.SEE_CONNECTED) and may(request.user, Action.CUT)):
-            raise PermissionDenied
 
 
 def instance_of(request: HttpRequest, query: Any) -> Instance | None:

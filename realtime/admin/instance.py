@@ -9,43 +9,32 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
 from instances.access.rights import Action, may
-from instances.admin import InstanceAdmin, admin_url, format_time
+from instances.admin import admin_url, format_time
 from instances.models import Instance, Subscription
 from realtime.admin.connected import connected_url, shown_listeners
+from realtime.admin.instance_page.page import InstancePage
 from realtime.admin.overview.hour_filters import DAY_HOURS, RecordedFilter
 from realtime.admin.overview.svg import strip
 from realtime.admin.overview.words import age, plural
 from realtime.counters.figures import events_by_instance, last_events
 from realtime.counters.hours import last_hours
-from realtime.delivery.models import Delivery
 from realtime.log.models import Event
 
 admin.site.unregister(Instance)
 
 
 @admin.register(Instance)
-class LoggedInstanceAdmin(InstanceAdmin):
+class LoggedInstanceAdmin(InstancePage):
+    """The list of instances; the page of each is that of `InstancePage`."""
+
     list_per_page = 50  # a row takes a millisecond to render
     show_full_result_count = False  # a second count of all, beside that of those that are listed
-
-    class Media:
-        css = {"all": ("realtime/overview.css",)}
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Return the columns, the most telling first: a narrow screen shows the others by scrolling."""
         listeners = ("listeners",) if may(request.user, Action.SEE_CONNECTED) else ()
         first = ("name", "state", "last_event", "last_day", *listeners, "endpoints")
         return (*first, *(name for name in super().get_list_display(request) if name not in first))
-
-    def get_fieldsets(self, request: HttpRequest, obj: Instance | None = None) -> Any:
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is None:
-            return fieldsets
-        (title, general), *others = fieldsets
-        return [(title, general | {"fields": (*general["fields"], "listeners", "endpoints", "deliveries")}), *others]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Instance | None = None) -> Any:
-        return (*super().get_readonly_fields(request, obj), *(("listeners", "endpoints", "deliveries") if obj else ()))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
@@ -95,9 +84,7 @@ class LoggedInstanceAdmin(InstanceAdmin):
 
     @admin.display(description="endpoints")
     def endpoints(self, instance: Any) -> str:
-        found = getattr(instance, "listed_endpoints", None)
-        if found is None:
-            found = list(instance.subscriptions.endpoints().defer("secrets"))
+        found = instance.listed_endpoints
         if not found:
             add = admin_url("add", Subscription, instance=instance.pk, transport=Subscription.WEBHOOK)
             return format_html('<a href="{}" title="Add a webhook">none</a>', add)
@@ -112,7 +99,3 @@ class LoggedInstanceAdmin(InstanceAdmin):
             parts.append((f"{off} off", all_of_it | {"is_enabled__exact": 0}))
         links = ((admin_url("changelist", Subscription, **query), text) for text, query in parts)
         return format_html('<span class="nowrap">{}</span>', format_html_join(", ", '<a href="{}">{}</a>', links))
-
-    @admin.display(description="deliveries")
-    def deliveries(self, instance: Instance) -> str:
-        return format_html('<a href="{}">show</a>', admin_url("changelist", Delivery, instance_id=instance.pk))

@@ -37,7 +37,7 @@ def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page
 def test_sockets_receive_the_events_whose_boxes_are_checked(admin_page, server):
     instance = server.create()
     admin_page.goto(at("change", Instance, instance.id))
-    admin_page.get_by_role("link", name="no settings").click()
+    admin_page.get_by_role("link", name="Choose events").click()
     admin_page.get_by_label("MESSAGES_UPSERT").check()
     admin_page.get_by_label("SEND_MESSAGE", exact=True).check()
     admin_page.get_by_role("button", name="Check all of Labels").click()
@@ -50,7 +50,8 @@ def test_sockets_receive_the_events_whose_boxes_are_checked(admin_page, server):
     expected = ["MESSAGES_UPSERT", "SEND_MESSAGE", "LABELS_EDIT", "LABELS_ASSOCIATION"]
     assert (found["enabled"], found["events"]) == (True, expected)
     admin_page.goto(at("change", Instance, instance.id))
-    admin_page.get_by_role("link", name="on, 4 events").click()
+    admin_page.get_by_text("Sockets and event streams: 4 types, on").click()
+    admin_page.get_by_role("link", name="Change this subscription").click()
     admin_page.get_by_label("Enabled").uncheck()
     admin_page.get_by_role("button", name="Save", exact=True).click()
     expect(admin_page.get_by_text("was changed successfully")).to_be_visible()

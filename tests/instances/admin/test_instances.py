@@ -133,16 +133,35 @@ def test_deleting_an_instance_deletes_its_rows_and_is_announced(admin_client, in
     fill(instance)
     if way == "button":
         response = admin_client.get(at("delete", Instance, instance.pk))
-        admin_client.post(at("delete", Instance, instance.pk), {"post": "yes"})
+        admin_client.post(at("delete", Instance, instance.pk), {"post": "yes", "name": "loja"})
+        assert Instance.objects.exists()
+        admin_client.post(at("delete", Instance, instance.pk), {"post": "yes", "name": instance.name})
     else:
         form = {"action": "delete_selected", "_selected_action": [str(instance.pk)]}
         response = admin_client.post(at("changelist", Instance), form)
         admin_client.post(at("changelist", Instance), form | {"post": "yes"})
+        assert Instance.objects.exists()
+        admin_client.post(at("changelist", Instance), form | {"post": "yes", "name": instance.name})
 
+    assert "Type the name of the instance to confirm: loja centro" in response.content.decode()
     assert "loja centro, with its messages (1), contacts (1) and chats (1)" in response.content.decode()
     assert not Instance.objects.exists()
     assert not Message.objects.exists()
     assert list(Event.objects.values_list("type", flat=True)[:2]) == ["remove.instance", "instance.delete"]
+
+
+def test_deleting_several_instances_asks_for_their_number(admin_client, instance):
+    other = Instance.objects.create(name="other")
+    form = {"action": "delete_selected", "_selected_action": [str(instance.pk), str(other.pk)]}
+    page = admin_client.post(at("changelist", Instance), form).content.decode()
+    assert "Type the number of the instances to confirm: 2" in page
+
+    for typed in ("", "1", "loja centro"):
+        page = admin_client.post(at("changelist", Instance), form | {"post": "yes", "name": typed}, follow=True)
+        assert "Nothing was deleted: type the number of the instances." in page.content.decode()
+    assert Instance.objects.count() == 2
+    admin_client.post(at("changelist", Instance), form | {"post": "yes", "name": "2"})
+    assert not Instance.objects.exists()
 
 
 def test_the_delete_page_counts_messages_instead_of_listing_them(admin_client, instance):

@@ -20,7 +20,7 @@ def test_a_webhook_is_added_and_its_deliveries_are_read_and_sent_again(admin_pag
     instance = server.create()
     with Receiver() as receiver:
         admin_page.goto(at("change", Instance, instance.id))
-        admin_page.locator(".field-endpoints").get_by_role("link", name="none").click()
+        admin_page.get_by_role("link", name="Add a webhook").click()
         admin_page.get_by_label("MESSAGES_UPSERT").check()
         admin_page.get_by_label("URL").fill(receiver.url)
         admin_page.get_by_label("Headers").fill('{"X-Shop": "our-own-header"}')
@@ -34,7 +34,7 @@ def test_a_webhook_is_added_and_its_deliveries_are_read_and_sent_again(admin_pag
 
         server.receive(instance, "Good morning")
         admin_page.goto(at("change", Instance, instance.id))
-        admin_page.locator(".field-deliveries").get_by_role("link", name="show").click()
+        admin_page.locator(".head").get_by_role("link", name="Deliveries").click()
         cell = admin_page.locator("td.field-state")
         for _ in range(100):
             if cell.count() == 1 and cell.inner_text() == "Delivered":

@@ -15,7 +15,11 @@ pytestmark = pytest.mark.any_database
 
 PAGE = url("connected", "realtime_process")
 INSTANCES = url("changelist", "instances_instance")
-CUT, CUT_ALL = url("cut", "realtime_process"), url("cut_all", "realtime_process")
+CUT = url("cut", "realtime_process")
+
+
+def cut_all(instance):
+    return url("cut", "instances_instance", instance.id)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +101,12 @@ def test_a_limited_user_sees_and_cuts_only_sockets_of_his_instances(server, node
     assert staff.get(f"{PAGE}?instance_id={other.id}").status == 404
     all_page = Staff(server, is_superuser=True).get(f"{PAGE}?q=theirs")
     staff.post(CUT, {"sid": sid_of(all_page, "theirs/1")})
-    assert staff.post(CUT_ALL, {"instance_id": other.id}).status == 404
+    assert staff.post(cut_all(other), {"name": other.name}).status == 404
     server.receive(other, "still there")
     assert theirs.event("messages.upsert")
 
-    assert staff.post(CUT_ALL, {"instance_id": own.id}).status == 302
+    assert "This is not the name" in staff.post(cut_all(own), {"name": "another"}).body.decode()
+    assert staff.post(cut_all(own), {"name": own.name}).status == 302
     assert mine.wait_for("disconnect")["reason"] == "io server disconnect"
     overall.disconnect()
 
