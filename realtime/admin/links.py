@@ -9,7 +9,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 from django.utils.html import format_html
 
 from instances.access.staff import within_limit
@@ -20,6 +20,8 @@ from realtime.log.stream import Stream
 
 #: Events that are listed for one WhatsApp id, at most.
 MAX_EVENTS = 100
+#: Instances whose ids a query lists.
+MAX_LISTED = 200
 
 _EVENT_ID = re.compile(r"([0-9a-f]{16})\.([0-9]{1,18})")
 
@@ -47,23 +49,33 @@ def search(queryset: QuerySet[Any], term: str, user: Any) -> QuerySet[Any]:
     if not found or is_seq:  # digits may be a WhatsApp id and a `seq`
         found.append(_of_instances(term))
     if is_seq:
-        found.append(Q(_of_instances(name, int(number)), seq=int(number)))
+        found.append(_of_instances(name, int(number)))
     return queryset.filter(reduce(or_, found))
 
 
 def _of_instances(name: str, seq: int | None = None) -> Q:
-    """Return the condition that the instance's name contains this, and that it may have an event of this `seq`."""
+    """Return the condition that the instance's name contains this; with a `seq`, that the event has it, too.
+
+    Up to MAX_LISTED ids are listed: with a subquery PostgreSQL would read the entire table to find their few rows.
+    """
     streams = Stream.objects.filter(name__icontains=name)
     if seq is not None:
         streams = streams.filter(last_seq__gte=seq)
-    return Q(instance_id__in=streams.values("pk"))
+    ids = list(streams.values_list("pk", flat=True)[: MAX_LISTED + 1])
+    condition = Q(instance_id__in=ids if len(ids) <= MAX_LISTED else streams.values("pk"))
+    return condition if seq is None else condition & Q(seq=seq)
 
 
 def _seqs_about(wa_id: str, user: Any) -> Iterator[tuple[Any, int | None]]:
-    """Yield instance and `seq` of the events about a message, by its WhatsApp id."""
-    streams = within_limit(user, Stream.objects.all(), "pk")
-    messages = Message.objects.filter(instance_id__in=streams.values("pk"), wa_id=wa_id)
-    for message in messages.order_by().only("instance_id", "wa_id", "remote_jid", "participant")[:MAX_EVENTS]:
+    """Yield instance and `seq` of the events about a message, by its WhatsApp id.
+
+    A subquery for each stream uses the index of messages, where a join might read the table.
+    """
+    of_stream = Message.objects.filter(instance_id=OuterRef("pk"), wa_id=wa_id).order_by().values("pk")[:1]
+    streams = within_limit(user, Stream.objects.all(), "pk").annotate(found=Subquery(of_stream)).exclude(found=None)
+    ids = list(streams.order_by().values_list("found", flat=True)[:MAX_EVENTS])
+    messages = Message.objects.filter(pk__in=ids).only("instance_id", "wa_id", "remote_jid", "participant")
+    for message in messages.order_by():
         keys = DedupeKey.objects.filter(instance_id=message.instance_id, key__in=message.event_keys())
         yield from keys.exclude(seq=None).values_list("instance_id", "seq")[:MAX_EVENTS]
 

@@ -44,7 +44,11 @@ def fill(instances: int = INSTANCES, rows: int = ROWS) -> list[Instance]:
     copy(
         *(Delivery, instances, rows),
         **{"name": "i.name", "seq": "n", "type": "'call'", "event_id": "'e'", "transport": "'webhook'", "body": "''"},
-        **{"endpoint_id": str(endpoint), "destination": "'https://hook.example.com/in'", "state": state},
+        **{
+            "endpoint_id": f"{endpoint} + (n * 7919) % {instances}",
+            "destination": "'https://hook.example.com/in'",
+            "state": state,
+        },
         **{"due_at": quoted(now), "finished_at": quoted(now)},
     )
     copy(
