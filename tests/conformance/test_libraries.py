@@ -9,12 +9,14 @@ import asyncio
 import inspect
 import re
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import engineio
 import httptools
 import pytest
 import socketio
+import unfold
 import uvicorn
 from corsheaders.middleware import CorsMiddleware
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
@@ -359,6 +361,29 @@ def test_django_checks_hosts_by_two_functions():
 def test_cors_headers_finds_origins_by_a_method_of_its_middleware():
     assert takes(CorsMiddleware.origin_found_in_white_lists, "origin", "url"), has_moved(
         "django-cors-headers", "origin_found_in_white_lists", "instances/access/gate.py"
+    )
+
+
+# django-unfold
+
+
+UNFOLD = Path(inspect.getfile(unfold)).parent / "templates"
+
+
+def test_unfold_has_the_templates_that_ours_replace():
+    ours = [path.relative_to(ROOT / "templates") for path in (ROOT / "templates" / "unfold").rglob("*.html")]
+    ours += [Path("admin", name) for name in ("actions.html", "change_list.html", "index.html")]
+    gone = [str(path) for path in ours if not (UNFOLD / path).is_file()]
+    assert not gone, has_moved("django-unfold", f"its templates {gone}", "templates/")
+    blocks = {"unfold/layouts/skeleton.html": "{% block responsive %}", "admin/change_list.html": "{% block filters %}"}
+    moved = [name for name, block in blocks.items() if block not in (UNFOLD / name).read_text()]
+    assert not moved, has_moved("django-unfold", f"the blocks of {moved}", "templates/")
+
+
+def test_unfold_writes_no_style_without_colours():
+    skeleton = (UNFOLD / "unfold/layouts/skeleton.html").read_text()
+    assert re.findall(r"\{% if (\w+) %\}\s*<style", skeleton) == ["colors"], has_moved(
+        "django-unfold", "the styles of its skeleton", "evoapi/admin_site.py"
     )
 
 
