@@ -31,10 +31,8 @@ from realtime.admin.base import actor
 from realtime.admin.instance_page.deletion import InstanceDeletion
 from realtime.admin.instance_page.forms import ConfirmForm, NameForm, TestEventForm, TestMessageForm
 from realtime.admin.overview.words import plural
-from realtime.delivery.enqueue import endpoints_of
 from realtime.delivery.models import Delivery
-from realtime.delivery.resend import in_range, send_again, send_test
-from realtime.delivery.transports.base import off_reason, transports
+from realtime.delivery.resend import in_range, live_endpoints, send_again, send_test
 from realtime.fanout.connected import Connected, NotServing, Selection
 
 #: Endpoints that one test event is sent to.
@@ -222,10 +220,8 @@ class InstanceActions(InstanceDeletion):
         """Send all dead deliveries of the instance again whose endpoints are on, RESENT of them at most."""
         instance = self.instance_for(request, object_id, Action.RESEND)
         dead = in_range(Delivery.objects.visible_to(request.user), instance.pk)
-        endpoint_ids = set(dead.order_by().values_list("endpoint_id", flat=True).distinct())
-        usable = list(endpoints_of(endpoint_ids))
-        off = [name for name in transports() if off_reason(name)]
-        found = dead.filter(endpoint_id__in=usable).exclude(transport__in=off)
+        usable = list(live_endpoints(instance, with_global=True))
+        found = dead.filter(endpoint_id__in=usable)
         form = ConfirmForm(instance, request.POST or None)
         if form.is_valid():
             try:
@@ -242,8 +238,9 @@ class InstanceActions(InstanceDeletion):
         count = found.order_by()[: RESENT + 1].count()
         shown = f"the first {RESENT:,}" if count > RESENT else plural(count, "dead delivery", "dead deliveries")
         texts = [f"Sends {shown} of this instance again, with the same ids and bytes."] if count else []
-        if len(usable) < len(endpoint_ids):
-            texts.append("Those to endpoints that are off or deleted are left out: switch them on first.")
+        off = list(instance.subscriptions.endpoints().exclude(pk__in=usable).values_list("pk", flat=True))
+        if off and dead.filter(endpoint_id__in=off).exists():
+            texts.append("Those to endpoints that are off are left out: switch them on first.")
         if not count:
             texts.insert(0, "There is no dead delivery to send again.")
         return self._ask(

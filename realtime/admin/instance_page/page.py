@@ -66,11 +66,11 @@ class InstancePage(InstanceActions):
         sockets = parts.sockets(request, instance)
         state = shown_state(instance)
         may_log = bool(user.has_perm("realtime.view_event"))
-        weakness = self.token_strength(instance)
+        weakness = self._weakness(instance)
         return {
             "state": state,
             "since": age(state.since) if state.since else "",
-            "weakness": "" if weakness == "ok" else weakness.removeprefix("weak: "),
+            "weakness": weakness,
             "last_event": timeline[0] if timeline else None,
             "last_event_age": age(timeline[0].at) if timeline else "",
             "strip": strip(counts, f"{plural(sum(counts), 'event')} in 24 hours, {counts[-1]:,} in this one"),
@@ -95,6 +95,13 @@ class InstancePage(InstanceActions):
                 "add_webhook": may(user, Action.ADD_WEBHOOK),
             },
         }
+
+    def _weakness(self, instance: Any) -> str:
+        """Return in which way the token is weak, empty if it is not; the field of the form needs no further query."""
+        found: Any = Instance.objects.with_token_strength().only("pk").get(pk=instance.pk)
+        instance.has_short_token, instance.has_shared_token = found.has_short_token, found.has_shared_token
+        strength = self.token_strength(instance)
+        return "" if strength == "ok" else strength.removeprefix("weak: ")
 
     def qr_code_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Return the state of the connection and, while it is not open, the code that the engine has published.
