@@ -130,7 +130,9 @@ class InstanceAdmin(SecretAdmin):
         """Load counts and settings for the rows of the page only, not for autocompletion or actions."""
         changelist = super().get_changelist_instance(request)
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
-        changelist.result_list = changelist.result_list.counted().prefetch_related(sockets)
+        # by their ids: behind an offset PostgreSQL would count for the rows of all pages before, too
+        ids = list(changelist.result_list.values_list("pk", flat=True))
+        changelist.result_list = changelist.queryset.filter(pk__in=ids).counted().prefetch_related(sockets)
         return changelist
 
     @admin.display(description="integration", ordering="integration")
