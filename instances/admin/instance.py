@@ -131,7 +131,7 @@ class InstanceAdmin(SecretAdmin):
         changelist = super().get_changelist_instance(request)
         sockets = Prefetch("subscriptions", Subscription.objects.for_sockets(), to_attr="for_sockets")
         # by their ids: behind an offset PostgreSQL would count for the rows of all pages before, too
-        ids = list(changelist.result_list.values_list("pk", flat=True))
+        ids = changelist.result_list.values("pk")
         changelist.result_list = changelist.queryset.filter(pk__in=ids).counted().prefetch_related(sockets)
         return changelist
 
