@@ -53,6 +53,9 @@ class EventCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
             option["attrs"]["aria-describedby"] = f"{option['attrs']['id']}_text"
         if self.is_readonly:
             option["attrs"]["disabled"] = True
+            option["attrs"].pop(
+                "class", None
+            )  # unfold's classes, longer than all the rest, hundreds of times on a page
         return option
 
     def _render(self, template_name: str, context: dict[str, Any], renderer: BaseRenderer | None = None) -> SafeString:

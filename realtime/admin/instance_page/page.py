@@ -74,7 +74,7 @@ class InstancePage(InstanceActions):
             "last_event": timeline[0] if timeline else None,
             "last_event_age": age(timeline[0].at) if timeline else "",
             "strip": strip(counts, f"{plural(sum(counts), 'event')} in 24 hours, {counts[-1]:,} in this one"),
-            "day": sum(counts),
+            "day": plural(sum(counts), "event"),
             "day_url": may_log and admin_url("changelist", Event, instance_id=instance.pk, recorded=RecordedFilter.DAY),
             "timeline": timeline,
             "subscriptions": subscriptions,
