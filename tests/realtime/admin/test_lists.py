@@ -52,6 +52,7 @@ def test_a_total_beyond_the_bound_is_estimated(admin_client, db, model, monkeypa
     assert '<div class="py-4">40 ' in page
 
 
+@pytest.mark.bound("LIMIT_FILTERED_ROWS")
 def test_a_filter_without_an_index_looks_at_the_newest_rows_and_says_so(admin_client, db, monkeypatch):
     monkeypatch.setattr(long_list, "FILTERED_ROWS", 3)
     instance = Instance.objects.create(name="loja")

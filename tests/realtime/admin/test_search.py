@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -84,6 +85,7 @@ def test_a_phone_number_leads_to_its_chats_and_contacts(admin_client, loja, mar)
     assert set(search(admin_client, "5511977776666@s.whatsapp.net")[1]) == set(found)
 
 
+@pytest.mark.bound("LIMIT_SEARCHED_MESSAGES")
 def test_the_search_looks_at_the_newest_messages_and_says_so(admin_client, mar, monkeypatch):
     monkeypatch.setattr(message_texts, "SEARCHED_MESSAGES", 5)
     monkeypatch.setattr(message_texts, "PIECE", 2)
@@ -95,6 +97,19 @@ def test_the_search_looks_at_the_newest_messages_and_says_so(admin_client, mar, 
     assert "Texts were searched in the newest 5 messages." in response.content.decode()
 
 
+@pytest.mark.bound("LIMIT_SEARCH_MILLISECONDS")
+def test_the_search_begins_no_piece_after_its_time(admin_client, mar, monkeypatch):
+    monkeypatch.setattr(message_texts, "PIECE", 2)
+    for number in range(8):
+        fill(mar, f"wa-{number}", content={"conversation": f"text number {number}"})
+    clock = itertools.count(step=0.075)
+    monkeypatch.setattr(message_texts, "monotonic", lambda: next(clock))
+    response, found = search(admin_client, "text number")
+    assert [title for title, _ in found.values()] == ["text number 7", "text number 6"]
+    assert "Texts were searched in the newest 2 messages." in response.content.decode()
+
+
+@pytest.mark.bound("LIMIT_SEARCH_HITS")
 def test_a_search_needs_few_queries_and_shows_20_hits_at_most(admin_client, db):
     for number in range(12):
         instance = Instance.objects.create(name=f"shop {number}", number=f"55119888800{number:02}")

@@ -128,6 +128,7 @@ def test_the_groups_of_an_instance_are_those_of_its_endpoints(loja):
     assert len(groups()) == 4
 
 
+@pytest.mark.bound("LIMIT_FAILURE_GROUPS")
 def test_groups_and_their_counts_are_bounded_and_read_by_two_queries(loja, monkeypatch):
     monkeypatch.setattr(failure_groups, "FAILURE_GROUPS", 3)
     monkeypatch.setattr(failure_groups, "MAX_COUNTED", 12)

@@ -50,6 +50,7 @@ def record(instance, count, padding=""):
         Event.objects.record(instance, EventType.CALL, {"number": number, "padding": padding})
 
 
+@pytest.mark.bound("LIMIT_USER_AGENT_CHARACTERS")
 def test_a_socket_is_described_with_its_client_key_time_and_events(inside, node, loja):
     before = timezone.now()
     agent = {"User-Agent": "shop/1.0 " + "y" * 500}

@@ -8,6 +8,7 @@ import time
 import pytest
 from django.test import Client
 
+from instances.bounds import CONSOLE_DELIVERIES, CONSOLE_EVENTS
 from instances.events import EventType
 from instances.models import Instance
 from realtime.delivery.models import Delivery
@@ -91,6 +92,7 @@ def test_a_limited_user_sees_his_instances_alone(event, loja, log_in):
     assert "There is no instance that you may see" in log_in("operator", []).get("/console/").content.decode()
 
 
+@pytest.mark.bound("LIMIT_CONSOLE_NAMESPACES")
 def test_many_instances_are_chosen_from(log_in):
     names = [f"filial {number:02}" for number in range(21)]
     many = Instance.objects.bulk_create([Instance(name=name, token="t" * 20, token_digest=name) for name in names])
@@ -169,6 +171,27 @@ def test_the_page_of_an_event_reads_no_more_for_many_endpoints(event, loja, log_
         page = administrator.get(f"/console/loja%20centro/{event}").content.decode()
     assert page.count("Its settings") == 31
     assert page.count("Copy as curl") == 31
+
+
+@pytest.mark.bound("LIMIT_CONSOLE_DELIVERIES")
+def test_the_page_of_an_event_shows_the_newest_of_many_deliveries(event, loja, log_in):
+    delivery = Delivery.objects.get()
+    endpoint = create_endpoint(loja)
+    for _ in range(2 * CONSOLE_DELIVERIES):
+        create_delivery(endpoint, delivery.seq, event_id=event)
+    page = log_in().get(f"/console/loja%20centro/{event}").content.decode()
+    assert page.count("Copy as curl") == CONSOLE_DELIVERIES
+    assert f"/admin/realtime/delivery/?instance_id={loja.pk}" in page
+
+
+@pytest.mark.bound("LIMIT_CONSOLE_EVENTS")
+def test_a_response_has_so_many_events_at_most(loja, log_in):
+    for number in range(CONSOLE_EVENTS + 10):
+        Event.objects.record(loja, EventType.LABELS_EDIT, {"id": str(number)})
+    administrator = log_in()
+    for part in ("events", "rows"):
+        response = administrator.get(f"/console/loja%20centro/{part}", {"limit": 100 * CONSOLE_EVENTS})
+        assert len(response.json()[part]) == CONSOLE_EVENTS
 
 
 def test_an_event_that_is_not_known_is_refused_in_words(event, loja, log_in):
