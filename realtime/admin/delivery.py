@@ -28,7 +28,7 @@ from instances.outbound.webhook_urls import masked_url
 from realtime.admin.base import TypeFilter, actor
 from realtime.admin.failures import FailurePages
 from realtime.admin.forms import RangeForm, SelectedForm
-from realtime.admin.links import link, search
+from realtime.admin.links import SEARCH_HELP, link, search
 from realtime.admin.overview.hour_filters import AttemptedFilter, OutcomeFilter
 from realtime.api.delivery_serializers import MAX_IDS
 from realtime.api.explain import status
@@ -87,7 +87,7 @@ class DeliveryAdmin(FailurePages):
     list_display_links = ("name", "seq")
     list_filter = (InstanceFilter, StateFilter, TransportFilter, TypeFilter, AttemptedFilter, OutcomeFilter)
     search_fields = ("name",)
-    search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
+    search_help_text = SEARCH_HELP
     content = "body"
     indexed_filters = FailurePages.indexed_filters | {
         "endpoint_id",

@@ -10,6 +10,7 @@ from operator import or_
 from typing import Any
 
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Length
 from django.utils.html import format_html
 
 from instances.access.staff import within_limit
@@ -22,6 +23,12 @@ from realtime.log.stream import Stream
 MAX_EVENTS = 100
 #: Instances whose ids a query lists.
 MAX_LISTED = 200
+#: Instances in which a `seq` behind a part of their names is looked up, those with the shortest names first.
+MAX_WITH_SEQ = 1000
+SEARCH_HELP = (
+    "Instance name, WhatsApp id of a message, id of an event, or its seq "
+    f"(also behind a name, in up to {MAX_WITH_SEQ:,} instances)"
+)
 
 _EVENT_ID = re.compile(r"([0-9a-f]{16})\.([0-9]{1,18})")
 
@@ -56,14 +63,14 @@ def search(queryset: QuerySet[Any], term: str, user: Any) -> QuerySet[Any]:
 def _of_instances(name: str, seq: int | None = None) -> Q:
     """Return the condition that the instance's name contains this; with a `seq`, that the event has it, too.
 
-    Up to MAX_LISTED ids are listed: with a subquery PostgreSQL would read the entire table to find their few rows.
+    Ids are listed where they are few: with a subquery PostgreSQL would read the entire table to find their few rows.
     """
     streams = Stream.objects.filter(name__icontains=name)
     if seq is not None:
-        streams = streams.filter(last_seq__gte=seq)
+        streams = streams.filter(last_seq__gte=seq).order_by(Length("name"), "name")
+        return Q(instance_id__in=list(streams.values_list("pk", flat=True)[:MAX_WITH_SEQ]), seq=seq)
     ids = list(streams.values_list("pk", flat=True)[: MAX_LISTED + 1])
-    condition = Q(instance_id__in=ids if len(ids) <= MAX_LISTED else streams.values("pk"))
-    return condition if seq is None else condition & Q(seq=seq)
+    return Q(instance_id__in=ids if len(ids) <= MAX_LISTED else streams.values("pk"))
 
 
 def _seqs_about(wa_id: str, user: Any) -> Iterator[tuple[Any, int | None]]:

@@ -13,7 +13,7 @@ from instances.admin import ReadOnlyAdmin, admin_url, format_time, pretty_json
 from instances.admin.base import InstanceFilter
 from instances.models import Instance, Message
 from realtime.admin.base import LongListAdmin, TypeFilter
-from realtime.admin.links import event_id_of, link, message_of, search
+from realtime.admin.links import SEARCH_HELP, event_id_of, link, message_of, search
 from realtime.admin.overview.hour_filters import RecordedFilter
 from realtime.api.explain import explain
 from realtime.delivery.models import Delivery
@@ -27,7 +27,7 @@ class EventAdmin(LongListAdmin):
     list_display_links = ("name", "seq")
     list_filter = (InstanceFilter, TypeFilter, "is_heard", RecordedFilter)
     search_fields = ("name",)
-    search_help_text = "Instance name, WhatsApp id of a message, id of an event, or its seq (also behind a name)"
+    search_help_text = SEARCH_HELP
     content = "envelope"
     indexed_filters = LongListAdmin.indexed_filters | {RecordedFilter.parameter_name}
     content_fields = ("shown_envelope",)

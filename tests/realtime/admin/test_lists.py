@@ -13,6 +13,7 @@ from django.urls import reverse
 from instances.admin import long_list
 from instances.admin.long_list import BoundedPaginator, estimated_rows
 from instances.models import Chat, Contact, Instance, Message
+from realtime.admin import links
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event
 from tests.instances.admin.pages import at, cells, fill
@@ -66,6 +67,16 @@ def test_a_filter_without_an_index_looks_at_the_newest_rows_and_says_so(admin_cl
     with_instance = {"type": "instance.create", "instance_id": str(instance.pk)}
     assert cells(admin_client.get(at("changelist", Event), with_instance), "type") == ["instance.create"]
     assert "among the newest" not in admin_client.get(at("changelist", Message)).content.decode()
+
+
+def test_a_seq_behind_a_name_is_looked_up_in_so_many_instances(admin_client, db, monkeypatch):
+    monkeypatch.setattr(links, "MAX_WITH_SEQ", 2)
+    for name in ("shop ccc", "shop a", "shop bb"):
+        Instance.objects.create(name=name)
+    page = admin_client.get(at("changelist", Event), {"q": "shop 1"})
+    texts = [cell.removesuffix("</a>") for cell in cells(page, "name")]
+    assert sorted(cell.rpartition(">")[2] for cell in texts) == ["shop a", "shop bb"]
+    assert "in up to 1,000 instances" in page.content.decode()
 
 
 def test_old_pending_and_dead_deliveries_are_found_among_newer_ones(admin_client, db, monkeypatch):
