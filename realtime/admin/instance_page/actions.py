@@ -40,7 +40,7 @@ MAX_TESTED = 100
 
 
 @dataclass(frozen=True)
-class Page:
+class Question:
     """A page that asks before something is done."""
 
     title: str
@@ -125,7 +125,7 @@ class InstanceActions(InstanceDeletion):
                 self.message_user(request, "The connection was closed already.", messages.WARNING)
             return self._to_page(instance)
         texts = ["The instance sends no messages until somebody connects it again. What comes in is still recorded."]
-        return self._ask(request, instance, Page("Log out", texts, "Log out", form, is_destructive=True))
+        return self._ask(request, instance, Question("Log out", texts, "Log out", form, is_destructive=True))
 
     @explain_unreadable
     def rotate_token_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -141,7 +141,7 @@ class InstanceActions(InstanceDeletion):
             "The old token is refused at once, and sockets that joined with it are cut. The new one is shown once.",
             "Every program that uses the token needs the new one.",
         ]
-        return self._ask(request, instance, Page("Rotate the token", texts, "Rotate the token", form, True))
+        return self._ask(request, instance, Question("Rotate the token", texts, "Rotate the token", form, True))
 
     def cut_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Disconnect all sockets and event streams of the instance that this process serves."""
@@ -162,7 +162,7 @@ class InstanceActions(InstanceDeletion):
             "A socket stays away until its program connects again; an event stream comes back by itself. To keep a "
             "client away, revoke its key.",
         ]
-        return self._ask(request, instance, Page("Cut all sockets", texts, "Cut all sockets", form, True))
+        return self._ask(request, instance, Question("Cut all sockets", texts, "Cut all sockets", form, True))
 
     def test_event_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send a sample of an event to all webhooks of the instance that are on, also to those without its type."""
@@ -188,7 +188,7 @@ class InstanceActions(InstanceDeletion):
         else:
             texts = [f"A made-up event with test: true is sent to {plural(len(targets), 'webhook')} of this instance."]
             texts.append("It is not in the log, and sockets do not receive it.")
-        return self._ask(request, instance, Page("Send a test event", texts, "Send" if targets else "", form))
+        return self._ask(request, instance, Question("Send a test event", texts, "Send" if targets else "", form))
 
     def test_message_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Send a text message, as POST /message/sendText/<instance> does, and say what became of it."""
@@ -203,7 +203,7 @@ class InstanceActions(InstanceDeletion):
             else:
                 return self._sent(request, instance, sent, note)
         texts = ["The message is really sent."] if not note else [f"{note}."]
-        return self._ask(request, instance, Page("Send a test message", texts, "Send", form))
+        return self._ask(request, instance, Question("Send a test message", texts, "Send", form))
 
     def _sent(self, request: HttpRequest, instance: Instance, sent: dict[str, Any], note: str) -> HttpResponse:
         wa_id = sent["key"]["id"]
@@ -244,7 +244,7 @@ class InstanceActions(InstanceDeletion):
         if not count:
             texts.insert(0, "There is no dead delivery to send again.")
         return self._ask(
-            request, instance, Page("Send failed deliveries again", texts, "Send again" if count else "", form)
+            request, instance, Question("Send failed deliveries again", texts, "Send again" if count else "", form)
         )
 
     # Shared
@@ -264,7 +264,7 @@ class InstanceActions(InstanceDeletion):
             raise Http404
         return found
 
-    def _ask(self, request: HttpRequest, instance: Instance, page: Page) -> HttpResponse:
+    def _ask(self, request: HttpRequest, instance: Instance, page: Question) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": f"{page.title}: {instance.name}",

@@ -39,7 +39,7 @@ _STATES = {
 }
 
 
-class Outcome(NamedTuple):
+class OutcomeCount(NamedTuple):
     """Deliveries of an event in one state."""
 
     number: int
@@ -57,7 +57,7 @@ class TimelineEvent:
     at: datetime
     url: str
     console_url: str
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[OutcomeCount] = field(default_factory=list)
 
 
 def timeline(request: HttpRequest, instance: Instance) -> list[TimelineEvent] | None:
@@ -83,7 +83,7 @@ def timeline(request: HttpRequest, instance: Instance) -> list[TimelineEvent] | 
         for seq, state, count in sorted(counts):
             word, css = _STATES.get(state, (state, ""))
             url = admin_url("changelist", Delivery, q=event_id(epoch, seq), state__exact=state)
-            events[seq].outcomes.append(Outcome(count, word, css, url))
+            events[seq].outcomes.append(OutcomeCount(count, word, css, url))
     return list(events.values())
 
 
@@ -181,7 +181,7 @@ def keys(request: HttpRequest, instance: Instance) -> Keys | None:
     return Keys(found[:KEYS], len(found) > KEYS, admin_url("changelist", ApiKey, state="usable"))
 
 
-class Sockets(NamedTuple):
+class ListeningClients(NamedTuple):
     """The clients of this process that listen to an instance."""
 
     page: ClientPage | None
@@ -191,13 +191,13 @@ class Sockets(NamedTuple):
     process: str = ""
 
 
-def sockets(request: HttpRequest, instance: Instance) -> Sockets | None:
+def sockets(request: HttpRequest, instance: Instance) -> ListeningClients | None:
     """Return the sockets that joined last; None for users who may not see them."""
     if not may(request.user, Action.SEE_CONNECTED):
         return None
     url = connected_url(instance_id=instance.pk)
     try:
         here = Connected.here()
-        return Sockets(here.page(Selection(frozenset({instance.pk})), 0, SOCKETS), url, "", here.name)
+        return ListeningClients(here.page(Selection(frozenset({instance.pk})), 0, SOCKETS), url, "", here.name)
     except NotServing as error:
-        return Sockets(None, url, str(error))
+        return ListeningClients(None, url, str(error))

@@ -65,7 +65,7 @@ def test_a_message_is_found_by_its_id_and_its_text(admin_client, mar):
             "Message of loja mar, 3EB0C767@s.whatsapp.net",
         )
     }
-    assert "Texts were searched in the newest 2 messages." in response.content.decode()
+    assert re.search("Texts were searched in the newest [0-9,]+ messages.", response.content.decode())
     assert list(search(admin_client, "MY CAT")[1]) == [photo]
     assert list(search(admin_client, 'dia,\n"ana"')[1]) == [by_id]
     # neither names of members nor keys are texts, nor is a text under three characters

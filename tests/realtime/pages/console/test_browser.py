@@ -42,7 +42,7 @@ def test_events_are_shown_as_they_arrive_filtered_paused_and_opened(admin_page, 
     rows(page, MARKUP).click()
     expect(page.locator("#detail-json")).to_contain_text("onerror=")
     assert page.locator("#console b, #console img").count() == 0
-    expect(page.locator("#detail-audience")).to_contain_text("Sockets were to receive it; 1 that receive")
+    expect(page.locator("#detail-audience")).to_contain_text(re.compile("Sockets were to receive it; [1-9]"))
     text = page.locator("#detail-json").get_by_text("conversation", exact=True)
     expect(text).to_be_visible()
     page.locator("#detail-json summary", has_text="message:").click()
