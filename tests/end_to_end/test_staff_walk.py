@@ -67,6 +67,7 @@ def leaks(client: Client, found: list[Request], marks: list[str]) -> tuple[list[
     return leaking, answers
 
 
+@pytest.mark.slow
 def test_a_limited_user_sees_nothing_of_another_instance(own, foreign):
     server = fill_server(own)
     client = log_in("operator", [own.instance])

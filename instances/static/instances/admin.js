@@ -16,6 +16,11 @@ document.addEventListener("click", (event) => {
   if (!event.target.closest(".search-box")) document.getElementById("search-hits")?.replaceChildren();
 });
 
+// Names links that are an icon, whose ligature screen readers would read, as their tooltips name them.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const link of document.querySelectorAll("a.addlink[title]")) link.setAttribute("aria-label", link.title);
+});
+
 // Names select2's boxes for screen readers as their selects are named: select2 itself gives them no name.
 document.addEventListener("DOMContentLoaded", () => {
   const jQuery = window.django?.jQuery;

@@ -15,7 +15,7 @@ pytest_plugins = ("tests.browser",)
 
 def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page, server):
     admin_page.get_by_role("navigation").get_by_role("link", name="Instances").click()
-    admin_page.get_by_role("link", name="Add instance").click()
+    admin_page.get_by_role("link", name="Add instance").first.click()
     admin_page.get_by_label("Name").fill("made by hand")
     admin_page.get_by_role("textbox", name="Number").fill("5511900000001")
     admin_page.get_by_role("button", name="Save").click()

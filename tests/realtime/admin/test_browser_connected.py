@@ -17,6 +17,7 @@ pytest_plugins = ("tests.browser",)
 pytestmark = pytest.mark.any_database
 
 
+@pytest.mark.slow
 def test_a_socket_is_cut_failures_are_retried_and_a_secret_is_rotated(admin_page, server, node):
     instance = server.create()
     socket = node.connect(

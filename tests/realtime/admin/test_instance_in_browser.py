@@ -21,6 +21,7 @@ def publish(server, instance, event, data):
     assert response.status == 201
 
 
+@pytest.mark.slow
 def test_an_instance_is_paired_and_tried_and_logged_out_on_its_page(admin_page, server):
     instance = server.create()
     publish(server, instance, "connection.update", {"instance": instance.name, "state": "connecting"})

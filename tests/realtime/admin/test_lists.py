@@ -24,6 +24,7 @@ def lists():
     return [at("changelist", model) for model in admin.site._registry]
 
 
+@pytest.mark.slow
 def test_each_list_needs_at_most_ten_queries_with_any_filter(admin_client, db):
     many_rows.fill(instances=3, rows=4)
     pages = 0

@@ -188,6 +188,7 @@ def log_in_as(page: Page, server, role: str, names: list[str]):
     return username
 
 
+@pytest.mark.slow
 def test_a_limited_user_has_his_instances_alone_and_a_viewer_no_socket(page, server):
     mine, also_mine, foreign = server.create(), server.create(), server.create()
     username = log_in_as(page, server, "operator", [mine.name, also_mine.name])

@@ -21,6 +21,7 @@ pytest_plugins = ("tests.browser",)
 pytestmark = pytest.mark.any_database
 
 
+@pytest.mark.slow
 def test_the_snippets_receive_the_types_that_are_chosen(admin_page, server):
     for program in ("node", "curl"):
         if shutil.which(program) is None:

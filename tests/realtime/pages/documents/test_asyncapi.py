@@ -24,6 +24,7 @@ def document(client):
     return client.get("/docs/asyncapi.json")
 
 
+@pytest.mark.slow
 def test_the_parser_of_asyncapi_finds_no_fault(document):
     if shutil.which("node") is None:
         missing("Node is not installed")

@@ -9,6 +9,7 @@ from tests.page_checks import check_page
 pytest_plugins = ("tests.browser",)
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_documents_are_found_read_and_copied(page, server):
     asked: list[str] = []
