@@ -22,6 +22,7 @@ def kind(url):
     return re.sub("/([0-9]+|[0-9a-f-]{36})/", "/…/", urlsplit(url).path)
 
 
+@pytest.mark.slow
 def test_every_page_keeps_to_the_policy(admin_page, server):
     """The fixture of the page checks it; test_every_page.py has a look at the pages themselves."""
     instance = server.create()

@@ -168,6 +168,7 @@ def test_a_key_that_evolution_published_is_refused(tmp_path, key):
     assert "AUTHENTICATION_API_KEY" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_the_first_run_generates_secrets_shows_them_once_and_stores_them(tmp_path):
     environment = {"DATA_DIR": str(tmp_path / "data")}

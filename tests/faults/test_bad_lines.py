@@ -42,6 +42,7 @@ def publish(server, instance, numbers):
     assert response.status == 201, response.body
 
 
+@pytest.mark.slow
 def test_twenty_megabytes_over_a_slow_line_are_all_delivered(server, node, line):
     instance = server.create()
     slow = line(server.port)

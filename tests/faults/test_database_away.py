@@ -65,6 +65,7 @@ def wait_for_text(client, text):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("take_away", [refuse, swallow])
 def test_two_hundred_clients_come_back_when_the_database_does(server, node, database, line, take_away):
     instances = [server.create() for _ in range(10)]

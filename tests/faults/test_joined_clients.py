@@ -48,6 +48,7 @@ def test_a_client_that_polls_no_replies_causes_no_more(fresh_server):
     assert bystander.growth < 25_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_STUCK_SECONDS")
 def test_a_websocket_that_reads_no_replies_causes_no_more(fresh_server):
     server = fresh_server(LIMIT_STUCK_SECONDS="2")

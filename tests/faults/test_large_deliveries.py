@@ -39,6 +39,7 @@ def memory(server):
     return [int(status.split(f"{name}:")[1].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")]
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_ENDPOINTS")
 def test_large_events_for_many_endpoints_are_held_once_and_delay_nobody(fresh_server):
     server = fresh_server(WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600")

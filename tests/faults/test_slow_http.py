@@ -67,6 +67,7 @@ def drippers(server, count):
     return {kind: [Dripper(server.port, first, more) for _ in range(count)] for kind, (first, more) in kinds.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_HEAD_SECONDS")
 @pytest.mark.bound("LIMIT_BODY_PATIENCE")
 def test_requests_without_end_are_refused_and_delay_nobody(fresh_server, node):

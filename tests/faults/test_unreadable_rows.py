@@ -188,6 +188,7 @@ def attempts(server: Server, pk: int) -> list[str]:
 UNREADABLE = "Its rows in the database cannot be read, see the server's log"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_delivery_that_cannot_be_read_keeps_no_other_from_being_sent(fresh_server, ordered):
     with Receiver() as mines, Receiver() as others:
@@ -215,6 +216,7 @@ def test_a_delivery_that_cannot_be_read_keeps_no_other_from_being_sent(fresh_ser
         assert "is set aside" not in server.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_body_that_is_gone_keeps_no_other_from_being_sent(fresh_server):
     with Receiver() as mines, Receiver() as others:
         server, [mine, _] = with_deliveries(fresh_server, [(1, 2, 3), (4,)], mines, others)

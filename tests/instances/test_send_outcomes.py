@@ -412,6 +412,7 @@ def test_statuses_beyond_the_limit_are_told_at_once(start_server, graph, backgro
     ]
 
 
+@pytest.mark.slow
 def test_a_send_and_its_statuses_survive_a_crash(fresh_server, graph, background):
     server = fresh_server(WA_BUSINESS_URL=graph.url)
     instance = server.create(integration="WHATSAPP-BUSINESS")

@@ -100,6 +100,7 @@ def limited(fresh_server):
     return fresh_server(TRUSTED_PROXIES="127.0.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_WRONG_KEYS")
 @pytest.mark.bound("LIMIT_WRONG_KEYS_PER_SECOND")
 def test_too_many_wrong_keys_get_429_for_their_address_alone_and_right_keys_pass(limited):

@@ -137,6 +137,7 @@ def test_the_document_is_served_without_a_key(client):
     assert response.content == document()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.postgres  # the stricter database: about numbers, and characters in texts
 def test_the_routes_conform_to_the_document(conformance: Callable[[str], int]):

@@ -315,6 +315,7 @@ def test_responses_that_wait_for_their_readers_count(start_server):
     until(lambda: server.get(server.path("/event/find", mine), key=mine.token).status == 200)
 
 
+@pytest.mark.slow
 def test_messages_of_websockets_count_while_they_are_not_complete(small):
     mine = small.create()
     sockets = [Raw(small.url) for _ in range(4)]

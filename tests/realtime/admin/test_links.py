@@ -89,6 +89,7 @@ def test_events_and_deliveries_are_found_by_id_seq_and_whatsapp_id(admin_page, s
     assert names(admin_page) == []
 
 
+@pytest.mark.slow
 def test_lists_are_filtered_by_an_instance_that_is_searched_for(admin_page, server):
     instance, other = server.create(), server.create()
     for each in (instance, other):

@@ -13,6 +13,7 @@ pytest_plugins = ("tests.browser",)
 pytestmark = pytest.mark.any_database
 
 
+@pytest.mark.slow
 def test_a_failing_endpoint_appears_and_its_figures_lead_to_its_deliveries(admin_page, server):
     # those of other tests do not fail meanwhile: the page has a few examples of each kind
     server.shell("from instances.models import Subscription; Subscription.objects.update(is_enabled=False)")

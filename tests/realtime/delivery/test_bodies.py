@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 MONTH = timedelta(days=30)
 
 
+@pytest.mark.slow
 def test_an_events_bytes_are_stored_once_for_all_endpoints_attempts_and_resends(inside, loja):
     with Receiver(lambda request: 500) as one, Receiver() as other:
         endpoint(loja, one)

@@ -52,6 +52,7 @@ def publish(server, instance, count=1):
     assert server.post(server.path("/event/publish", instance), events).status == 201
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_cannot_be_read_keeps_no_claim_and_delays_no_other(fresh_server):
     with Receiver() as receiver, Receiver() as other:
         server = fresh_server(DELIVERY_EMBEDDED="false")

@@ -22,6 +22,7 @@ def status(server):
     return run(server.environment, "status")
 
 
+@pytest.mark.slow
 def test_status_shows_the_loops_of_all_processes(fresh_server):
     server = fresh_server(DELIVERY_EMBEDDED="false")
     command = [sys.executable, "manage.py", "deliver"]
@@ -68,6 +69,7 @@ for url in ("/admin/realtime/process/", f"/admin/realtime/process/{pk}/change/")
     assert "<td>delivery claims</td>" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_status_shows_a_process_that_was_killed(fresh_server):
     server = fresh_server()

@@ -261,6 +261,7 @@ async def test_a_success_counts_whatever_follows_it(webhook, receiver, caplog, r
     assert (await send(webhook, receiver)).excerpt == "ok"
 
 
+@pytest.mark.slow
 async def test_a_garbled_success_before_the_event_is_sent_does_not_count(webhook):
     async def garble(_, writer, __):
         writer.write(b"no HTTP\r\n\r\n")
