@@ -20,7 +20,10 @@ from tests.in_process import until
 from tests.instances.admin.pages import at
 from tests.realtime.admin.test_overview import limited_user
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    *(pytest.mark.any_database, pytest.mark.slow),
+    *(pytest.mark.timeout(900), pytest.mark.django_db(transaction=True)),
+]
 
 INSTANCES, EVENTS, HOURS = 10_000, 1_000_000, 24
 #: Seconds that a page may take on a machine that does other things as well; a fifth of it is usual.
