@@ -14,19 +14,19 @@ FILE = Path(__file__).with_suffix(".json")
 
 
 @cache
-def _descriptions() -> dict[str, Any]:
-    descriptions: dict[str, Any] = orjson.loads(FILE.read_bytes())
-    return descriptions
+def descriptions() -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(FILE.read_bytes())
+    return found
 
 
 def add_descriptions(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Add descriptions to a document. A hook of drf-spectacular's, called with its generator, too."""
     for name, schema in result["components"]["schemas"].items():
-        _describe(schema, _descriptions()["of"].get(name.removesuffix("Request"), {}))
+        _describe(schema, descriptions()["of"].get(name.removesuffix("Request"), {}))
     for path in result["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
-                if description := _descriptions()["parameters"].get(parameter["name"]):
+                if description := descriptions()["parameters"].get(parameter["name"]):
                     parameter.setdefault("description", description)
             for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for content in holder.get("content", {}).values():
@@ -41,7 +41,7 @@ def _describe(schema: dict[str, Any], own: dict[str, str], parent: str = "") -> 
     """
     members = schema.get("properties", {})
     for name, member in members.items():
-        keys = [(table, key) for key in (f"{parent}.{name}", name) for table in (own, _descriptions()["members"])]
+        keys = [(table, key) for key in (f"{parent}.{name}", name) for table in (own, descriptions()["members"])]
         description = next((table[key] for table, key in keys if key in table), None)
         if description and "description" not in member:
             if "$ref" in member:  # OpenAPI 3.0 allows nothing beside it

@@ -9,25 +9,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, Response, sync_playwright
 
+from tests.clients.staff import SESSION
 from tests.conftest import missing
 from tests.server import Server
 
 USERNAME, PASSWORD = "administrator", secrets.token_urlsafe(16)
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
-#: Begins a session of the superuser, without the form, which hashes a password; prints its key.
-SESSION = """
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import User
-from django.contrib.sessions.backends.db import SessionStore
-user = User.objects.get(username={!r})
-session = SessionStore()
-session[SESSION_KEY], session[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
-session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-session.save()
-print(session.session_key)
-"""
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +68,8 @@ def page(server: Server) -> Iterator[Page]:
 @pytest.fixture
 def admin_page(page: Page, administrator: None, server: Server) -> Page:
     """The admin's first page, with a session of the superuser."""
-    key = server.shell(SESSION.format(USERNAME)).strip()
+    user = f"from django.contrib.auth.models import User; user = User.objects.get(username={USERNAME!r})\n"
+    key = server.shell(user + SESSION).strip()
     page.context.add_cookies([{"name": "sessionid", "value": key, "url": server.url}])
     page.goto("/admin/")
     return page

@@ -79,7 +79,7 @@ class Total(Attempts):
 
 @dataclass
 class HourTally:
-    """What a page of events and of attempts adds up to. Hours that are not kept, or are none, are left out."""
+    """Sums of a page of events and of attempts, by hour. Hours that are not kept, or are none, are left out."""
 
     #: By instance and hour.
     instances: dict[tuple[uuid.UUID, int], Events] = field(default_factory=lambda: defaultdict(Events))

@@ -11,19 +11,25 @@ from django.urls import reverse
 
 from tests.server import Response, Server
 
-#: Creates a user with permissions and a session, and prints the session's key.
-LOGGED_IN = """
+#: Begins a session of `user`, without the form, which hashes a password; prints the session's key.
+SESSION = """
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.backends.db import SessionStore
-user = User.objects.create(username={name!r}, is_staff=True, is_superuser={is_superuser!r}, password={password!r})
-user.user_permissions.set(Permission.objects.filter(codename__in={codenames!r}))
 session = SessionStore()
 session[SESSION_KEY], session[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
 session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
 session.save()
 print(session.session_key)
 """
+#: Creates a user with permissions, and begins a session.
+LOGGED_IN = (
+    """
+from django.contrib.auth.models import Permission, User
+user = User.objects.create(username={name!r}, is_staff=True, is_superuser={is_superuser!r}, password={password!r})
+user.user_permissions.set(Permission.objects.filter(codename__in={codenames!r}))
+"""
+    + SESSION
+)
 
 
 def url(page: str, model: str, *args: object) -> str:

@@ -33,7 +33,7 @@ def test_an_answer_is_the_same_in_every_language(server, method, path, body, wit
     assert "Content-Language" not in preferring.headers or preferring.headers["Content-Language"] == "en"
 
 
-def test_a_cookie_and_a_session_do_not_choose_one_either(server):
+def test_a_cookie_does_not_choose_one_either(server):
     chosen = server.get("/admin/login/", key=None, headers={**LANGUAGES, "Cookie": "django_language=pt-br"})
     assert '<html lang="en' in chosen.body.decode()
     assert "Log in" in chosen.body.decode()

@@ -95,8 +95,9 @@ def test_a_user_who_is_limited_to_nothing_sees_no_instance(own, foreign):
     server = fill_server(own)
     client = log_in("operator", [])
     found = requests(foreign, server | foreign.ids, is_own=True)
-    leaking, _ = leaks(client, found, [*own.marks, *foreign.marks, *GLOBAL_MARKS])
+    leaking, answers = leaks(client, found, [*own.marks, *foreign.marks, *GLOBAL_MARKS])
     assert not leaking, "\n".join(map(str, leaking))
+    assert any("0 instances" in answer for answer in answers.values()), "the walk is of pages, not of the log-in's"
 
 
 def test_a_viewer_sees_no_content(own):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
@@ -23,12 +22,6 @@ from tests.in_process import InProcessServer, until
 pytestmark = pytest.mark.any_database
 
 PADDING = "x" * 50_000
-
-
-def memory(server):
-    """Return the server's resident memory in bytes."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 def send(server, instance, numbers):
@@ -50,11 +43,11 @@ def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(f
     stuck = [StuckReader(server.port) for _ in range(3)]
     for reader in stuck:
         reader.join(f"/{instance.name}", apikey=instance.token)
-    before = memory(server)
+    before = server.memory()
 
     send(server, instance, range(400))  # 20 MB to each
     assert [healthy.event("call")["data"]["number"] for _ in range(400)] == list(range(400))
-    cost = memory(server) - before
+    cost = server.memory() - before
     assert cost < 3 * 10 * 1024 * 1024
 
     for reader in stuck:
@@ -77,7 +70,7 @@ def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_s
         events = [{"event": "call", "data": {"number": number, "padding": PADDING}} for number in range(100)]
         assert server.post(server.path("/event/publish", crowded), events).status == 201
     send(server, other, range(3))
-    before = memory(server)
+    before = server.memory()
     stuck = [StuckReader(server.port) for _ in range(40)]
     for reader in stuck:
         reader.join(f"/{crowded.name}", apikey=crowded.token, since=1)
@@ -88,7 +81,7 @@ def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_s
     assert [resumed.event()[1]["data"]["number"] for _ in range(3)] == [0, 1, 2]
     send(server, other, [3])
     assert resumed.event()[1]["data"]["number"] == 3
-    assert memory(server) - before < 50 * 1024 * 1024
+    assert server.memory() - before < 50 * 1024 * 1024
     assert [stuck[0].event()["data"]["number"] for _ in range(101)] == [*range(100), 0]
     for reader in (resumed, *stuck):
         reader.close()

@@ -16,7 +16,7 @@ from drf_spectacular.validation import validate_schema
 
 import instances.urls
 import realtime.api.urls
-from evoapi.openapi_descriptions import _descriptions
+from evoapi.openapi_descriptions import descriptions
 from instances.api.openapi import Generator, document
 from instances.events import EventType
 from tests.environment import GLOBAL_KEY
@@ -82,16 +82,16 @@ def test_every_member_and_parameter_has_a_description(described):
 def test_every_description_is_of_a_member_or_parameter(described):
     names = set(re.findall(r'"([\w.-]+)":', orjson.dumps(described["components"]).decode()))
     names |= set(re.findall(r'"([\w.-]+)":', orjson.dumps(described["paths"]).decode()))
-    assert {key.rpartition(".")[2] for key in _descriptions()["members"]} <= names
+    assert {key.rpartition(".")[2] for key in descriptions()["members"]} <= names
     parameters = [
         each
         for path in described["paths"].values()
         for operation in path.values()
         for each in operation.get("parameters", ())
     ]
-    assert set(_descriptions()["parameters"]) <= {each["name"] for each in parameters}
+    assert set(descriptions()["parameters"]) <= {each["name"] for each in parameters}
     schemas = {name.removesuffix("Request") for name in described["components"]["schemas"]}
-    assert _descriptions()["of"].keys() <= schemas
+    assert descriptions()["of"].keys() <= schemas
 
 
 def enums(part: Any) -> Iterator[list[Any]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.clients.staff import Staff
+from tests.in_process import until
 from tests.server import Response, Server
 
 
@@ -35,18 +34,9 @@ class Mine:
 
     def wait(self, count: int, timeout: float = 10) -> list[dict[str, Any]]:
         """Return the requests once there are so many."""
-        return wait_for(lambda: len(rows := self.rows()) >= count and rows, timeout)
+        return until(lambda: len(rows := self.rows()) >= count and rows, timeout)
 
     def post(self, body: bytes | str = b"{}", server: Server | None = None, **headers: str) -> Response:
         data = body.encode() if isinstance(body, str) else body
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         return (server or self.staff.server).request("POST", self.path, data, key=None, headers=sent)
-
-
-def wait_for(condition: Callable[[], Any], timeout: float = 10) -> Any:
-    """Return the value of a condition once it is true."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "It did not become true"
-        time.sleep(0.05)
-    return value

@@ -7,7 +7,8 @@ import pytest
 from instances import bounds
 from instances.outbound.webhook_secrets import new_secret
 from tests.clients.staff import Staff
-from tests.realtime.inbox.inboxes import Mine, wait_for
+from tests.in_process import until
+from tests.realtime.inbox.inboxes import Mine
 from tests.server import Server, free_port
 
 
@@ -37,7 +38,7 @@ def attempts(server, instance, count: int = 1) -> list[dict[str, object]]:
         rows = [server.get(f"/webhook/deliveries/{instance.name}/{each['id']}").json for each in reversed(found)]
         return [attempt for row in rows for attempt in row["tries"]]
 
-    return wait_for(lambda: len(found := made()) >= count and found, 20)
+    return until(lambda: len(found := made()) >= count and found, 20)
 
 
 def test_a_delivery_to_an_inbox_is_an_attempt_like_any_other_and_its_signature_is_checked(server, inbox):

@@ -168,4 +168,4 @@ def test_headings_go_down_one_level_at_a_time():
 
 
 def test_anchor_of_is_what_links_use():
-    assert anchor_of("3. Tell Meta where to post") == "3-tell-meta-where-to-post"
+    assert anchor_of("3. Where Meta posts to") == "3-where-meta-posts-to"
