@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from shlex import quote
@@ -36,7 +37,10 @@ class _Script:
     arguments: list[str] = field(default_factory=list)
 
     def variable(self, name: str, example: str, comment: str) -> str:
-        """Add a variable that the reader fills in; returns its use."""
+        """Add a variable that the reader fills in, with a number behind its name if that is taken; returns its use."""
+        taken = {each for each, _, _ in self.variables}
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        name = next(each for each in names if each not in taken)
         self.variables.append((name, example, comment))
         return f"${name}"
 
@@ -44,7 +48,8 @@ class _Script:
         self.arguments.append(f"-H {quote(f'{name}: {value}')}")
 
     def header_of_variable(self, name: str, variable: str) -> None:
-        self.arguments.append(f'-H "{name}: {variable}"')
+        # the name in quotes of its own: it may hold backticks, in which a shell would run a command
+        self.arguments.append(f'-H {quote(f"{name}: ")}"{variable}"')
 
 
 def curl_command(delivery: Delivery, endpoint: Subscription | None, payload: Payload, is_signed: bool) -> str:
@@ -64,9 +69,8 @@ def curl_command(delivery: Delivery, endpoint: Subscription | None, payload: Pay
             continue
         if name.lower() in secret and value == MASK:
             variable = re.sub(r"\W", "_", name, flags=re.ASCII).upper()
-            comment = (
-                "a JSON Web Token that is signed anew for each attempt" if JWT_KEY in stored else "a stored header"
-            )
+            is_token = name.lower() == "authorization" and JWT_KEY in stored
+            comment = "a JSON Web Token that is signed anew for each attempt" if is_token else "a stored header"
             script.header_of_variable(name, script.variable(f"HEADER_{variable}", "...", comment))
         else:
             script.header(name, value)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 
+from instances.outbound.webhook_headers import JWT_KEY, check_headers
 from realtime.delivery.payload import Payload
 from realtime.pages.console.curl import MAX_INLINE, curl_command
 from tests.conftest import missing
@@ -52,6 +54,29 @@ def test_the_command_sends_the_same_request_with_secrets_from_variables(loja, tm
     assert (request.path, request.body, request.headers["X-Key"]) == ("/in/secret-path", body, "value-of-a-header")
     assert request.headers["X-Instance-Name"] == "loja centro"
     Verifier(SIGNING).verify(request.body, dict(request.headers))
+
+
+def test_names_of_headers_are_quoted_and_have_a_variable_each(loja, tmp_path):
+    names = ["`touch`", "x|touch&", "x$HOME", "it's", "x-key", "x.key"]
+    headers = {name: f"value {number}" for number, name in enumerate(names)}
+    with Receiver() as receiver:
+        endpoint = create_endpoint(loja, receiver.url.removesuffix("/in"))
+        endpoint.keep_secrets(headers=check_headers(headers))
+        command = curl_command(create_delivery(endpoint), endpoint, Payload(b"{}"), is_signed=False)
+        variables = re.findall("^(HEADER_[A-Z0-9_]+)=", command, re.M)
+        assert len(set(variables)) == len(headers)
+        run(command, tmp_path, **dict(zip(variables, headers.values(), strict=True)))
+    [request] = receiver.requests
+    assert {name: request.headers[name] for name in headers} == headers
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_authorization_that_a_key_signs_is_called_a_token(loja):
+    endpoint = create_endpoint(loja)
+    endpoint.keep_secrets(headers={JWT_KEY: "key", "X-Key": "value"})
+    command = curl_command(create_delivery(endpoint), endpoint, Payload(b"{}"), is_signed=False)
+    assert "HEADER_AUTHORIZATION=...  # a JSON Web Token that is signed anew for each attempt" in command
+    assert "HEADER_X_KEY=...  # a stored header" in command
 
 
 def test_a_large_body_is_read_from_a_file(loja, tmp_path):
