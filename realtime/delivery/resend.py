@@ -116,9 +116,10 @@ def resend(
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {Delivery._meta.db_table} ({columns}) {statement}", values)
         count = cursor.rowcount
-    Delivery.objects.filter(pk__in=[delivery.pk for delivery in found], state=State.DEAD).update(
-        cause=Cause.RESENT.code
-    )
+    if override is None:  # a copy to another target leaves them undelivered at their own
+        Delivery.objects.filter(pk__in=[delivery.pk for delivery in found], state=State.DEAD).update(
+            cause=Cause.RESENT.code
+        )
     transaction.on_commit(wakeup.wake, robust=True)
     return count
 

@@ -97,6 +97,14 @@ def test_a_delivery_that_was_sent_again_as_another_one_is_in_no_group(loja):
     assert (copy.state, copy.cause) == (State.PENDING, "")
 
 
+def test_a_delivery_that_was_copied_to_another_url_stays_in_its_group(loja):
+    dead(7, loja, 2, "timeout")
+    elsewhere = resend.TargetOverride("https://other.example.com/in", "whsec_" + "A" * 43 + "=", is_operators=False)
+    with transaction.atomic():
+        resend.resend(Delivery.objects.filter(seq=0), 10, "a test", elsewhere)
+    assert groups() == {(7, "timeout"): 2}
+
+
 def test_rows_of_earlier_versions_are_a_group_without_those_that_were_sent_again_then(loja):
     first, second = dead(7, loja, 2, "")
     Delivery.objects.bulk_create([pending(7, loja, 1, resent_from=first.pk)])
