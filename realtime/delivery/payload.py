@@ -17,6 +17,14 @@ class Payload:
     def __bytes__(self) -> bytes:
         return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
 
+    def begin(self, size: int) -> bytes:
+        """Return the first `size` bytes, or all if they are fewer."""
+        found = b""
+        for part in self._parts:
+            if len(found) < size:
+                found += memoryview(part)[: size - len(found)]
+        return found
+
     def end(self, size: int) -> bytes:
         """Return the last `size` bytes, or all if they are fewer."""
         found = b""

@@ -21,9 +21,9 @@ class ConsoleRights:
     """The rights of a staff user in the console."""
 
     sees_all: bool
-    #: True if he may read envelopes, bodies and responses.
+    #: True if he may read bodies of deliveries and responses.
     sees_content: bool
-    #: True if his console has a socket.
+    #: True if he may read envelopes: those that sockets receive, and those of earlier events.
     may_listen: bool
     may_send: bool
     may_resend: bool

@@ -11,7 +11,7 @@ from instances.crypto import MASK
 from instances.models import Subscription
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
-from realtime.api.responses import masked_headers
+from realtime.api.responses import masked_body, masked_headers
 from realtime.delivery.models import Delivery
 from realtime.delivery.payload import Payload
 
@@ -55,7 +55,8 @@ class _Script:
 def curl_command(delivery: Delivery, endpoint: Subscription | None, payload: Payload, is_signed: bool) -> str:
     """Return the command that repeats a webhook request. `is_signed`: whether its endpoint has a signing secret.
 
-    The body of a large one is read from the file body.json, which the page of the event has.
+    The URL in its body is masked. The body of a large one is read from the file body.json, which the page of the event
+    has.
     """
     script = _Script()
     shown = masked_url(delivery.destination)
@@ -87,8 +88,8 @@ def curl_command(delivery: Delivery, endpoint: Subscription | None, payload: Pay
 
 
 def _body(payload: Payload) -> list[str]:
-    """Return the lines that set the variable BODY, the name of a file with the exact bytes."""
+    """Return the lines that set the variable BODY, the name of a file with the bytes, but for the URL in them."""
     if len(payload) > MAX_INLINE:
         return ["BODY=body.json  # download it from the page of the event: it is too large for a command"]
-    text = bytes(payload).decode(errors="replace")
+    text = masked_body(bytes(payload)).decode(errors="replace")
     return ["BODY=$(mktemp)", f'printf %s {quote(text)} > "$BODY"']

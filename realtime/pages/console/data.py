@@ -60,7 +60,7 @@ def token(request: HttpRequest, name: str | None = None) -> HttpResponse:
 @console_view
 def events(request: HttpRequest, rights: ConsoleRights, name: str | None = None) -> HttpResponse:
     """Return earlier events with their envelopes, and the offset from which a socket goes on without a gap."""
-    if not rights.sees_content or (name is None and not rights.sees_all):
+    if not rights.may_listen or (name is None and not rights.sees_all):
         raise PermissionDenied
     return _events_of_all(request) if name is None else _events_of(request, visible_instance(request.user, name))
 

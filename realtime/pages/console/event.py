@@ -31,7 +31,7 @@ from realtime.envelope import event_id
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 from realtime.pages.console.access import ConsoleRights, console_view, visible_instance
-from realtime.pages.console.curl import curl_command
+from realtime.pages.console.curl import MAX_INLINE, curl_command
 
 #: Bytes of a body that the page shows; all of it can be downloaded.
 MAX_SHOWN = 16 * 1024
@@ -44,8 +44,8 @@ class ShownDelivery:
     """A delivery on the page."""
 
     delivery: Delivery
-    #: None where the user may not see where it goes.
-    destination: str | None
+    #: The URL that it goes to, masked.
+    destination: str
     attempts: list[Attempt]
     headers: dict[str, str]
     #: Bytes of the body, None for one that cannot be read.
@@ -75,7 +75,7 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         return render(request, "pages/console/problem.html", context, status=404)
     subject = explanation["event"]
     event = Event.objects.filter(instance_id=instance.pk, seq=subject["seq"]).defer("envelope").first()
-    shown = _deliveries(instance, subject, rights) if rights.sees_deliveries else []
+    shown, has_more = _deliveries(request, instance, subject, rights) if rights.sees_deliveries else ([], False)
     may_see = request.user.has_perm
     context = {
         "section": "console",
@@ -87,8 +87,8 @@ def event_page(request: HttpRequest, rights: ConsoleRights, name: str, reference
         "endpoints": _with_links(explanation["endpoints"], request) if rights.sees_endpoints else [],
         "sockets": explanation["sockets"],
         "shown_bytes": MAX_SHOWN,
-        "deliveries": shown[:CONSOLE_DELIVERIES],
-        "has_more": len(shown) > CONSOLE_DELIVERIES,
+        "deliveries": shown,
+        "has_more": has_more,
         "is_pending": any(each.delivery.state == State.PENDING for each in shown),
         **_neighbours(instance, subject["seq"]),
         "admin_event": reverse("admin:realtime_event_change", args=[event.pk])
@@ -129,46 +129,57 @@ def _neighbours(instance: Instance, seq: int) -> dict[str, str]:
     return {name: event_id(stream.epoch, each) for name, each in found.items() if seq and each in kept}
 
 
-def _deliveries(instance: Instance, subject: SubjectRow, rights: ConsoleRights) -> list[ShownDelivery]:
-    """Return the deliveries of an event, the newest first: CONSOLE_DELIVERIES, and one more if there are others."""
-    rows = Delivery.objects.filter(instance_id=instance.pk, seq=subject["seq"], event_id=subject["id"]).order_by("-pk")
-    if not rights.sees_all:  # as the list in the admin
-        rows = rows.filter(is_operators=False)
+def _deliveries(
+    request: HttpRequest, instance: Instance, subject: SubjectRow, rights: ConsoleRights
+) -> tuple[list[ShownDelivery], bool]:
+    """Return the newest deliveries of an event, CONSOLE_DELIVERIES at most, and whether there are others."""
+    visible = Delivery.objects.visible_to(request.user)
+    rows = visible.filter(instance_id=instance.pk, seq=subject["seq"], event_id=subject["id"]).order_by("-pk")
+    if not rights.sees_content:
+        rows = rows.defer("body", "own_part")
     found = list(rows[: CONSOLE_DELIVERIES + 1])
+    has_more = len(found) > CONSOLE_DELIVERIES
+    found = found[:CONSOLE_DELIVERIES]
     attempts: dict[int, list[Attempt]] = defaultdict(list)
     tries = Attempt.objects.filter(delivery__in=[delivery.pk for delivery in found]).order_by("-pk")
     for attempt in tries[: CONSOLE_DELIVERIES * MAX_ATTEMPTS]:
         if len(attempts[attempt.delivery_id]) < MAX_ATTEMPTS:
             attempts[attempt.delivery_id].append(attempt)
     endpoints = Subscription.objects.in_bulk([delivery.endpoint_id for delivery in found])
-    load_bodies(found)
-    return [
+    if rights.sees_content:
+        load_bodies(found)
+    shown = [
         _shown(delivery, attempts[delivery.pk][::-1], endpoints.get(delivery.endpoint_id), rights) for delivery in found
     ]
+    return shown, has_more
 
 
 def _shown(
     delivery: Delivery, attempts: list[Attempt], endpoint: Subscription | None, rights: ConsoleRights
 ) -> ShownDelivery:
-    payload = readable_payload(delivery)
-    is_shown = rights.sees_all or not delivery.is_operators
+    payload = readable_payload(delivery) if rights.sees_content else None
     is_webhook = delivery.transport == Subscription.WEBHOOK
-    headers = masked_headers(delivery, endpoint, payload) if is_webhook and is_shown else {}
     curl, text = "", ""
-    if payload is not None and is_shown and rights.sees_content:
-        masked = masked_body(bytes(payload))
-        text = masked[:MAX_SHOWN].decode(errors="replace")
+    if payload is not None:
+        # of a large body the beginning alone, in which a URL that begins in what is shown is complete
+        text = masked_body(payload.begin(MAX_INLINE))[:MAX_SHOWN].decode(errors="replace")
         if is_webhook:
-            curl = curl_command(delivery, endpoint, Payload(masked), _is_signed(delivery, endpoint))
+            curl = curl_command(delivery, endpoint, payload, _is_signed(delivery, endpoint))
     return ShownDelivery(
         delivery=delivery,
-        destination=masked_url(delivery.destination) if is_shown else None,
+        destination=masked_url(delivery.destination),
         attempts=attempts,
-        headers=headers,
-        size=len(payload) if payload is not None else None,
+        headers=masked_headers(delivery, endpoint, payload) if is_webhook else {},
+        size=_size(delivery, payload, rights),
         text=text,
         curl=curl,
     )
+
+
+def _size(delivery: Delivery, payload: Payload | None, rights: ConsoleRights) -> int | None:
+    if not rights.sees_content:  # nothing was read; earlier versions stored no size
+        return delivery.size or None
+    return len(payload) if payload is not None else None
 
 
 def _is_signed(delivery: Delivery, endpoint: Subscription | None) -> bool:
@@ -181,7 +192,7 @@ def _is_signed(delivery: Delivery, endpoint: Subscription | None) -> bool:
 @console_view
 def envelope(request: HttpRequest, rights: ConsoleRights, name: str, reference: str) -> HttpResponse:
     """Return the envelope of an event, byte for byte as its subscribers received it."""
-    if not rights.sees_content:
+    if not rights.may_listen:
         raise PermissionDenied
     instance = visible_instance(request.user, name)
     epoch, _, seq = reference.partition(".")
@@ -232,7 +243,8 @@ def again(request: HttpRequest, rights: ConsoleRights, name: str, reference: str
 def _delivery(request: HttpRequest, rights: ConsoleRights, name: str, reference: str, pk: int) -> Delivery:
     """Return a delivery of an event that the user may see. Raises Http404."""
     instance = visible_instance(request.user, name)
-    found: Any = Delivery.objects.filter(pk=pk, instance_id=instance.pk, event_id=reference).first()
-    if found is None or not rights.sees_deliveries or (found.is_operators and not rights.sees_all):
+    visible = Delivery.objects.visible_to(request.user)
+    found: Any = visible.filter(pk=pk, instance_id=instance.pk, event_id=reference).first()
+    if found is None or not rights.sees_deliveries:
         raise Http404
     return found

@@ -6,14 +6,20 @@ import json
 import time
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from instances.bounds import CONSOLE_DELIVERIES, CONSOLE_EVENTS
 from instances.events import EventType
 from instances.models import Instance
+from realtime.delivery.bodies import Body
 from realtime.delivery.models import Delivery
+from realtime.delivery.payload import Payload
 from realtime.log.models import Event
 from realtime.log.stream import Stream
+from realtime.pages.console.event import MAX_SHOWN
 from tests.realtime.admin.rows import create_attempt, create_delivery, create_endpoint
 
 pytestmark = pytest.mark.django_db
@@ -171,6 +177,48 @@ def test_the_page_of_an_event_reads_no_more_for_many_endpoints(event, loja, log_
         page = administrator.get(f"/console/loja%20centro/{event}").content.decode()
     assert page.count("Its settings") == 31
     assert page.count("Copy as curl") == 31
+
+
+def test_of_a_large_body_the_page_of_an_event_takes_the_beginning(event, loja, log_in, monkeypatch):
+    url = "https://hook.example.com/a-secret-path"
+    Delivery.objects.all().delete()
+    data = b'{"event":"messages.upsert","data":"' + b"x" * 200_000 + b'"'
+    Body.objects.create(event_id=event, transport="webhook", data=data + b"}", offset=len(data))
+    destination = b',"destination":"%b"' % url.encode()
+    for _ in range(3):
+        shared = {"body": b"", "own_part": destination, "shared_size": len(data) + 1, "size": len(data) + 60}
+        create_delivery(create_endpoint(loja, url), int(event.rpartition(".")[2]), event_id=event, **shared)
+    whole = []
+    monkeypatch.setattr(Payload, "__bytes__", lambda payload: whole.append(len(payload)) or b"")
+    page = log_in().get(f"/console/loja%20centro/{event}").content.decode()
+    assert whole == []
+    assert page.count("BODY=body.json") == 3
+    assert page.count("x" * (MAX_SHOWN - 100)) == 3
+    assert len(page) < 4 * MAX_SHOWN + 20_000
+    assert "a-secret-path" not in page
+
+
+def test_no_body_is_read_for_a_viewer(event, log_in):
+    Delivery.objects.update(size=77)
+    with CaptureQueriesContext(connection) as queries:
+        page = log_in("viewer").get(f"/console/loja%20centro/{event}").content.decode()
+    assert not [query["sql"] for query in queries if 'realtime_body"' in query["sql"] or '."body"' in query["sql"]]
+    assert "Request, 77 bytes" in page
+
+
+def test_who_may_change_subscriptions_alone_has_a_console_with_content(event, loja):
+    user = User.objects.create(username="integrator", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="change_subscription"))
+    client = Client()
+    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
+    config = json.loads(client.get("/console/loja%20centro").context["config"])
+    assert (config["hasSocket"], config["hasContent"]) == (True, True)
+    for path in ("/console/loja%20centro/events", "/console/all/instances/events"):
+        assert client.get(path).status_code == 200
+    assert MARKER in client.get(f"/console/loja%20centro/{event}/envelope").content.decode()
+    pk = Delivery.objects.get().pk
+    assert client.get(f"/console/loja%20centro/{event}/{pk}/body").status_code == 404
+    assert client.post("/console/loja%20centro/token").json()["token"] is not None
 
 
 @pytest.mark.bound("LIMIT_CONSOLE_DELIVERIES")
