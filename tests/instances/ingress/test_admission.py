@@ -256,7 +256,7 @@ def test_a_small_body_of_a_known_key_is_not_refused_because_of_strangers(small, 
     refused.send(b" " * 19 * KIB)
     check_overload(refused.response())
     assert small.receive(mine, "x" * 20 * KIB).status == 200
-    assert small.get("/instance/fetchInstances").status == 200
+    assert small.get(small.path("/instance/connectionState", mine)).status == 200
 
 
 def test_at_half_load_nobody_is_refused(small, post):
