@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 import time
+from shlex import quote
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ evoapi
 Receive all events of "{name}" (npm install socket.io-client; Python: python-socketio):
 
   const {{ io }} = require("socket.io-client");
-  const socket = io("{url}/{name}", {{ auth: {{ apikey: "{token}" }} }});
+  const socket = io({namespace}, {{ auth: {{ apikey: {token} }} }});
   socket.on("connect", () => console.log("connected"));
   socket.on("connect_error", (error) => console.log(error.message));
   socket.onAny((event, data) => console.log(event, JSON.stringify(data)));
@@ -37,8 +38,8 @@ Receive all events of "{name}" (npm install socket.io-client; Python: python-soc
 
 Post an inbound message, as an Evolution channel does:
 
-  curl {url}/webhook/evolution -H 'apikey: {token}' -H 'Content-Type: application/json' \\
-    -d '{inbound}'
+  curl {url}/webhook/evolution -H {header} -H 'Content-Type: application/json' \\
+    -d {inbound}
 {meta}
 `.venv/bin/python manage.py credentials` shows this again.
 """
@@ -48,7 +49,7 @@ Post an inbound message, as Meta does to the Cloud API's webhook. Clients of "{n
 
   curl {url}/webhook/meta -H 'Content-Type: application/json' \\
     -H 'X-Hub-Signature-256: sha256={signature}' \\
-    -d '{payload}'
+    -d {payload}
 """
 
 
@@ -59,6 +60,7 @@ class Command(BaseCommand):
         url = settings.SERVER_URL or f"http://{_shown_host()}:{settings.SERVER_PORT}"
         instances = list(Instance.objects.all()[:20])
         first = next((i for i in instances if i.integration == EvolutionChannel.integration and i.number), None)
+        name, token = (first.name, _shown(first)) if first else ("<instance name>", "<its token>")
         rows = [f'  Instance "{i.name}"  {i.integration}, token {_shown(i)}' for i in instances]
         if first is None:
             rows.append("  (no instance of the Evolution channel yet: POST /instance/create)")
@@ -69,9 +71,12 @@ class Command(BaseCommand):
                 password=settings.DJANGO_SUPERUSER_PASSWORD or "(set with manage.py changepassword)",
                 key=settings.AUTHENTICATION_API_KEY,
                 instances="\n".join(rows) + "\n",
-                name=first.name if first else "<instance name>",
-                token=_shown(first) if first else "<its token>",
-                inbound=orjson.dumps(_inbound(first)).decode(),
+                name=name,
+                # quoted: whoever chose names, tokens and ids must run nothing where this is pasted
+                namespace=_javascript(f"{url}/{name}"),
+                token=_javascript(token),
+                header=quote(f"apikey: {token}"),
+                inbound=quote(orjson.dumps(_inbound(first)).decode()),
                 meta=_meta(url, next((i for i in instances if i.integration == CloudApi.integration), None)),
             )
         )
@@ -82,6 +87,11 @@ def _shown(instance: Instance) -> str:
         return instance.token.reveal()
     except UnreadableSecret:
         return "(cannot be decrypted: see ENCRYPTION_KEYS)"
+
+
+def _javascript(text: str) -> str:
+    """Return a text as a string of JavaScript."""
+    return orjson.dumps(text).decode()
 
 
 def _shown_host() -> str:
@@ -118,4 +128,4 @@ def _meta(url: str, instance: Instance | None) -> str:
     entry = {"id": instance.business_id or "0", "changes": [{"field": "messages", "value": value}]}
     payload = orjson.dumps({"object": "whatsapp_business_account", "entry": [entry]})
     signature = hmac.new(settings.WA_BUSINESS_APP_SECRET.encode(), payload, hashlib.sha256).hexdigest()
-    return META.format(url=url, name=instance.name, signature=signature, payload=payload.decode())
+    return META.format(url=url, name=instance.name, signature=signature, payload=quote(payload.decode()))
