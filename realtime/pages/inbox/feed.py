@@ -38,15 +38,17 @@ def request_detail(request: HttpRequest, inbox: Inbox, request_pk: int) -> HttpR
         raise Http404
     body = bytes(found.body)
     text = body.decode(errors="replace")
+    notes = []
     try:
-        headers, note = list(found.header_list), ""
+        headers = list(found.header_list)
     except UnreadableSecret as error:
-        headers, note = [], f"The headers cannot be read. {error}"
+        headers = []
+        notes.append(f"The headers cannot be read. {error}.")
     if found.has_more_headers:
-        note = "More headers came, which were too long to be kept."
+        notes.append("More headers came, which were too long to be kept.")
     # "�" that was sent as such is UTF-8
     is_utf8 = "\ufffd" not in text or text.encode() == body
-    detail = {"headers": headers, "note": note, "body": text, "isUtf8": is_utf8}
+    detail = {"headers": headers, "note": " ".join(notes), "body": text, "isUtf8": is_utf8}
     return JsonResponse(_row(found) | detail)
 
 

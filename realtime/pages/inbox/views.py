@@ -16,6 +16,7 @@ from instances.access.rights import Action, may
 from instances.access.staff import visible_instances
 from instances.crypto import UnreadableSecret
 from instances.errors import ApiError
+from instances.models import Subscription
 from instances.outbound.inbox_urls import PATH, url_of
 from instances.outbound.webhook_secrets import check_secret
 from realtime.inbox.models import Inbox
@@ -67,6 +68,7 @@ def detail(request: HttpRequest, inbox: Inbox) -> HttpResponse:
         "bounds": bounds,
         "has_requests": inbox.requests.exists(),
         "may_add_webhook": may_add,
+        "may_send_test": may(request.user, Action.SEND_TEST),
         "instances": list(names[:SUGGESTED]) if may_add else [],
     }
     return render(request, "pages/inbox/detail.html", context)
@@ -112,9 +114,22 @@ def send_here(request: HttpRequest, inbox: Inbox) -> HttpResponse:
         messages.error(request, f"{getattr(error, 'detail', error)}.")
         return _page_of(inbox)
     link = reverse("admin:instances_subscription_change", args=(endpoint.pk,))
-    text = 'The events of {} are sent here by <a href="{}">endpoint {}</a>. Delete that when you no longer need it.'
-    messages.success(request, format_html(text, instance.name, link, endpoint.pk))
+    level, text = _outcome(endpoint)
+    messages.add_message(request, level, format_html(text, instance.name, link, endpoint.pk))
     return _page_of(inbox)
+
+
+def _outcome(endpoint: Subscription) -> tuple[int, str]:
+    """Return the level of a message that says what an endpoint sends here, and its text: it may have been there before.
+
+    The text has places for the name of the instance, and for the URL and the id of the endpoint.
+    """
+    link = '<a href="{}">endpoint {}</a>'
+    if not endpoint.is_enabled:
+        return messages.WARNING, f"Nothing of {{}} is sent here: {link} is off. Switch it on first."
+    if endpoint.events:
+        return messages.SUCCESS, f"Of the events of {{}} those that {link} is set to are sent here, and no others."
+    return messages.SUCCESS, f"The events of {{}} are sent here by {link}. Delete that when you no longer need it."
 
 
 def _page_of(inbox: Inbox) -> HttpResponse:

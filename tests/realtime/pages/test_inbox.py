@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from instances.models import Instance, StaffRole, Subscription
 from instances.outbound.inbox_urls import InboxUrl
 from instances.outbound.webhook_secrets import new_secret
-from realtime.inbox.models import Inbox
+from realtime.delivery.models import Delivery
+from realtime.inbox.models import Inbox, InboxRequest
 from realtime.inbox.storage import Post, receive
 from tests.clients.staff import Staff
 from tests.realtime.inbox.inboxes import Mine
@@ -92,6 +93,36 @@ def test_the_events_of_an_instance_are_sent_here_by_one_click_and_a_test_comes_a
     assert "Sent a test event to an inbox." in history
 
 
+def test_an_endpoint_that_was_there_before_is_said_to_send_no_more_than_it_does(client, db):
+    user = User.objects.create(username="maker", is_staff=True, is_superuser=True)
+    client.force_login(user)
+    inbox = Inbox.create_for(user)
+    Instance.objects.create(name="mine")
+    page = f"/console/inbox/{inbox.pk}/"
+
+    def said() -> str:
+        client.post(f"{page}send-here/", {"instance": "mine"})
+        return client.get(page).content.decode()
+
+    assert "The events of mine are sent here by" in said()
+    Subscription.objects.update(events=["MESSAGES_UPSERT"])
+    filtered = said()
+    assert "Of the events of mine those that" in filtered
+    assert "The events of mine are sent here" not in filtered
+    Subscription.objects.update(is_enabled=False)
+    off = said()
+    assert "Nothing of mine is sent here" in off
+    assert "are sent here" not in off
+    assert Delivery.objects.count() == 2, "test events of the endpoint while it was on"
+
+
+def test_no_test_is_promised_to_who_may_not_send_one(server):
+    inbox = Mine(Staff(server, "view_instance", "view_event", "add_subscription"))
+    page = inbox.staff.get(inbox.page).body.decode()
+    assert "Adds an endpoint for all of its events." in page
+    assert "test event" not in page
+
+
 def test_who_may_not_add_endpoints_cannot_send_events_here(server):
     instance = server.create()
     inbox = Mine(Staff(server, "view_instance", "view_event"))
@@ -159,6 +190,9 @@ def test_what_was_encrypted_under_a_lost_key_is_named_and_the_rest_works(client,
     detail = client.get(f"{page}requests/{first['id']}/").json()
     assert (detail["body"], detail["headers"]) == ("{}", [])
     assert "The headers cannot be read. It was encrypted under a key" in detail["note"]
+    InboxRequest.objects.update(has_more_headers=True)
+    note = client.get(f"{page}requests/{first['id']}/").json()["note"]
+    assert note == f"{detail['note']} More headers came, which were too long to be kept."
     client.post(f"{page}send-here/", {"instance": Instance.objects.create(name="mine").name})
     assert "It was encrypted under a key" in client.get(page).content.decode()
     assert not Subscription.objects.exists()
