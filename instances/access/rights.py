@@ -71,6 +71,11 @@ class Action(Enum):
         (LISTEN,),
         ("instances.add_subscription",),
     )
+    CHANGE_SUBSCRIPTION = (
+        "change a subscription or endpoint, which may send its events elsewhere",
+        (LISTEN,),
+        ("instances.change_subscription",),
+    )
     ROTATE_SECRET = "rotate an endpoint's signing secret, which shows the new one", (MANAGE,), ()
     SEND_TEST = "send a test event to an endpoint", (), ("instances.change_subscription",)
     RESEND = "send deliveries again to their own endpoints", (), ("realtime.change_delivery",)

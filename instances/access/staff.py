@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import Permission
 from django.db.models import Q, QuerySet
 
 from instances.access.rights import OWN_APPS, ROLES, RoleRights, role_of, sees_content
+from instances.crypto import digests
 from instances.models import ApiKey, Instance, StaffRole
 
 Rows = TypeVar("Rows", bound="QuerySet[Any]")
@@ -20,6 +23,7 @@ Rows = TypeVar("Rows", bound="QuerySet[Any]")
 __all__ = [
     "RoleBackend",
     "may_manage_users",
+    "opens_beyond",
     "role_permissions",
     "sees_all_instances",
     "sees_content",
@@ -81,6 +85,22 @@ def visible_keys(user: Any) -> QuerySet[ApiKey]:
     own = instances.objects.filter(instance_id__in=visible_ids(user)).values("apikey_id")
     others = instances.objects.exclude(instance_id__in=visible_ids(user)).values("apikey_id")
     return ApiKey.objects.filter(all_instances=False, pk__in=own).exclude(pk__in=others)
+
+
+def opens_beyond(user: Any, token_digests: Sequence[str]) -> bool:
+    """Return whether a token, given by its digests, opens more than a user may: then it is not for him to read.
+
+    The operator may give an instance the token of another one, or a key; `Access.digests_beyond` is the same for keys.
+    """
+    if user.is_superuser:
+        return False
+    if not set(token_digests).isdisjoint(digests(settings.AUTHENTICATION_API_KEY)):
+        return True
+    if sees_all_instances(user):
+        return False
+    others = Instance.objects.filter(token_digest__in=token_digests).exclude(pk__in=visible_ids(user))
+    keys = ApiKey.objects.filter(digest__in=token_digests).exclude(pk__in=visible_keys(user).values("pk"))
+    return others.exists() or keys.exists()
 
 
 def visible_log_entries(user: Any, entries: Rows) -> Rows:

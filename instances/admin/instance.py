@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.views.main import ChangeList
@@ -15,11 +14,11 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
-from instances.access.staff import sees_all_instances
+from instances.access.staff import opens_beyond, sees_all_instances
 from instances.admin.base import admin_url, pretty_json
 from instances.admin.forms import InstanceForm, NewInstanceForm
 from instances.admin.secret import SecretAdmin, explain_unreadable
-from instances.crypto import is_same
+from instances.crypto import digests
 from instances.integrations import integrations
 from instances.models import Instance, Message, StaffRole, Subscription
 from instances.models.instance import MIN_TOKEN_LENGTH
@@ -119,7 +118,10 @@ class InstanceAdmin(SecretAdmin):
         return form
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        context["may_show_token"] = may(request.user, Action.SHOW_TOKEN)
+        instance = context.get("original")
+        context["may_show_token"] = may(request.user, Action.SHOW_TOKEN) and not (
+            instance and opens_beyond(request.user, [instance.token_digest])
+        )
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
@@ -197,10 +199,11 @@ class InstanceAdmin(SecretAdmin):
         instance = self.get_changeable(request, object_id)
         if not may(request.user, Action.SHOW_TOKEN):
             raise PermissionDenied
-        if not request.user.is_superuser and is_same(instance.token.reveal(), settings.AUTHENTICATION_API_KEY):
+        token = instance.token.reveal()
+        if opens_beyond(request.user, digests(token)):
             raise PermissionDenied
         self.log_change(request, instance, "Showed the token.")
-        return self.secret_page(request, instance, instance.token.reveal())
+        return self.secret_page(request, instance, token)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Count the related rows instead of listing them: an instance has more messages than a page can hold."""

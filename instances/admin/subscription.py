@@ -84,6 +84,10 @@ class SubscriptionAdmin(SecretAdmin):
     class Media:
         js = ("instances/subscription.js", "instances/event-checkboxes.js")
 
+    def has_change_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
+        """Return whether the user may change subscriptions; who does can have the events sent to himself."""
+        return may(request.user, Action.CHANGE_SUBSCRIPTION) and super().has_change_permission(request, obj)
+
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         general = ["instance", "transport", "is_enabled"]
         webhook = ["url", "by_events", "base64", "ordered", "follow_redirects"]

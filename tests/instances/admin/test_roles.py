@@ -173,3 +173,58 @@ def test_a_limited_user_adds_no_subscription_of_another_or_of_all_instances(log_
         assert errors_of(client.post(at("add", Subscription), form | {"instance": instance}))
     assert client.post(at("add", Subscription), form | {"instance": mine.pk}).status_code == 302
     assert [row.instance for row in Subscription.objects.all()] == [mine]
+
+
+def test_a_limited_user_reads_no_token_that_opens_more_than_his_instances(log_in, mine, theirs):
+    """The operator may give an instance the token of another one, or a key."""
+    limited, manager = log_in("operator", [mine]), log_in("administrator")
+    own = mine.token.reveal()
+    key, of_key = ApiKey.objects.issue("of both", ["read"])
+    key.instances.set([mine, theirs])
+    _, of_all = ApiKey.objects.issue("of all", ["read"], all_instances=True)
+
+    def reads(client):
+        button = "Show token" in client.get(at("change", Instance, mine.pk)).content.decode()
+        response = client.post(at("token", Instance, mine.pk))
+        assert response.status_code == (200 if button else 403)
+        return button
+
+    assert reads(limited)
+    for token in (theirs.token.reveal(), of_key, of_all):
+        mine.rotate_token(token)
+        assert not reads(limited)
+        assert reads(manager)
+    mine.rotate_token(own)
+    key.instances.set([mine])
+    assert reads(limited)
+    mine.rotate_token(of_key)
+    assert reads(limited)
+
+
+def test_the_global_key_is_shown_to_superusers_alone(log_in, admin_client, mine, settings):
+    mine.rotate_token(settings.AUTHENTICATION_API_KEY)
+    assert log_in("administrator").post(at("token", Instance, mine.pk)).status_code == 403
+    assert admin_client.post(at("token", Instance, mine.pk)).status_code == 200
+
+
+def test_a_viewer_changes_no_endpoint_whatever_his_permissions_are(log_in, mine):
+    """He reads no content, and could have the events sent to himself."""
+    row = Subscription.objects.create(
+        instance=mine, transport="webhook", is_enabled=False, options={"url": "http://127.0.0.1:9/in"}
+    )
+    permissions = ("view_subscription", "add_subscription", "change_subscription", "delete_subscription")
+    form = {"is_enabled": "on", "url": "http://127.0.0.1:9/elsewhere", "events": ["CALL"], "headers": ""}
+    change = at("change", Subscription, row.pk)
+
+    viewer = log_in("viewer", permissions=permissions)
+    assert 'name="url"' not in viewer.get(change).content.decode()
+    assert viewer.post(change, form).status_code == 403
+    viewer.post(at("changelist", Subscription), {"action": "switch_on", "_selected_action": [row.pk]})
+    row.refresh_from_db()
+    assert (row.options, row.is_enabled) == ({"url": "http://127.0.0.1:9/in"}, False)
+    assert errors_of(viewer.post(at("add", Subscription), form | {"transport": "webhook", "instance": mine.pk}))
+
+    # staff without a role keep what their permissions give them
+    assert log_in(permissions=permissions).post(change, form).status_code == 302
+    row.refresh_from_db()
+    assert row.options["url"] == "http://127.0.0.1:9/elsewhere"
