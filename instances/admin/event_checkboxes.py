@@ -63,7 +63,7 @@ class EventCheckboxes(UnfoldAdminCheckboxSelectMultipleWidget):
         return render_to_string("admin/instances/event_checkboxes.html", context)
 
 
-def shown_events(key: str, names: Collection[str]) -> SafeString:
+def readonly_checkboxes(key: str, names: Collection[str]) -> SafeString:
     """Return the checkboxes of a subscription to be looked at; without names all are checked. `key` begins the ids."""
     widget = EventCheckboxes(is_readonly=True, choices=event_choices())
     checked = list(names) or [name for names in grouped_names().values() for name in names]

@@ -115,13 +115,17 @@ def _instance_ids(request: HttpRequest) -> frozenset[UUID] | None:
     return None if sees_all_instances(request.user) else frozenset(visible_ids(request.user))
 
 
+def selection_for(user: Any, instance_ids: frozenset[UUID] | None, **conditions: Any) -> Selection:
+    """Return a selection of the clients of these instances; it names the keys that the user may see alone."""
+    sees_all = sees_all_instances(user)
+    keys = None if sees_all else frozenset(visible_keys(user).values_list("pk", flat=True))
+    return Selection(instance_ids, named_keys=keys, **conditions)
+
+
 def _selection(request: HttpRequest, query: Any, instance: Instance | None) -> Selection:
     ids = frozenset({instance.pk}) if instance else _instance_ids(request)
-    keys = (
-        None if sees_all_instances(request.user) else frozenset(visible_keys(request.user).values_list("pk", flat=True))
-    )
     text = query.get("q", "").strip()[:MAX_TEXT]
-    return Selection(ids, text, only_behind=query.get("behind") == "1", named_keys=keys)
+    return selection_for(request.user, ids, text=text, only_behind=query.get("behind") == "1")
 
 
 def _page_number(text: str) -> int:

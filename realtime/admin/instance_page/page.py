@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
@@ -92,6 +91,7 @@ class InstancePage(InstanceActions):
                 "resend": may(user, Action.RESEND),
                 "cut": may(user, Action.CUT) and may(user, Action.SEE_CONNECTED),
                 "add_subscription": user.has_perm("instances.add_subscription"),
+                "change_subscription": may(user, Action.CHANGE_SUBSCRIPTION),
                 "add_webhook": may(user, Action.ADD_WEBHOOK),
             },
         }
@@ -125,7 +125,7 @@ class InstancePage(InstanceActions):
 
     def _record(self, request: HttpRequest, instance: Instance) -> str:
         """Record in the instance's history that its codes are shown; returns the proof."""
-        LogEntry.objects.log_actions(request.user.pk, [instance], CHANGE, "Showed the QR code.")  # type: ignore[arg-type]
+        self.log_change(request, instance, "Showed the QR code.")
         return signing.dumps([request.user.pk, str(instance.pk)], salt=_SALT)
 
     def _is_recorded(self, request: HttpRequest, instance: Instance, proof: str) -> bool:

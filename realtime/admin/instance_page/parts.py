@@ -14,16 +14,16 @@ from django.utils.safestring import SafeString
 
 from instances.access.rights import Action, may
 from instances.admin import admin_url
-from instances.admin.event_checkboxes import shown_events
+from instances.admin.event_checkboxes import readonly_checkboxes
 from instances.models import ApiKey, Instance, Subscription
-from realtime.admin.connected import connected_url
+from realtime.admin.connected import connected_url, selection_for
 from realtime.admin.health import latency, success
 from realtime.admin.overview.hour_filters import DAY_HOURS
 from realtime.counters.figures import figures_of_endpoints
 from realtime.counters.hours import last_hours
 from realtime.delivery.models import Delivery, State, pending_counts
 from realtime.envelope import event_id
-from realtime.fanout.connected import ClientPage, Connected, NotServing, Selection
+from realtime.fanout.connected import ClientPage, Connected, NotServing
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 
@@ -157,8 +157,8 @@ def _subscription(page: Any, row: Subscription) -> ShownSubscription:
     if not row.events:
         events = "all events" if row.is_enabled else "no events"
     name = f"{row.transport} {page.destination(row)}".strip() if row.is_endpoint else "Sockets and event streams"
-    shown = shown_events(f"events-{row.pk}", row.events)
-    return ShownSubscription(name, admin_url("change", Subscription, row.pk), state, css, events, shown)
+    checkboxes = readonly_checkboxes(f"events-{row.pk}", row.events)
+    return ShownSubscription(name, admin_url("change", Subscription, row.pk), state, css, events, checkboxes)
 
 
 class Keys(NamedTuple):
@@ -198,6 +198,7 @@ def sockets(request: HttpRequest, instance: Instance) -> ListeningClients | None
     url = connected_url(instance_id=instance.pk)
     try:
         here = Connected.here()
-        return ListeningClients(here.page(Selection(frozenset({instance.pk})), 0, SOCKETS), url, "", here.name)
+        selection = selection_for(request.user, frozenset({instance.pk}))
+        return ListeningClients(here.page(selection, 0, SOCKETS), url, "", here.name)
     except NotServing as error:
         return ListeningClients(None, url, str(error))

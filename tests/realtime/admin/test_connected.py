@@ -128,6 +128,10 @@ def test_a_limited_user_learns_no_names_of_keys_that_open_more(server, node):
     assert page.count("a key that opens other instances, too") == 2
     assert "key of two" not in page
     assert "key of all" not in page
+    of_instance = limited_to(server, own).get(url("change", "instances_instance", own.id)).body.decode()
+    assert "the API key key of one" in of_instance
+    assert "key of two" not in of_instance
+    assert "key of all" not in of_instance
     found = limited_to(server, own).get(f"{PAGE}?q=key+of+two")
     assert rows(found) == []
     assert "key of two" in Staff(server, is_superuser=True).get(f"{PAGE}?instance_id={own.id}").body.decode()

@@ -311,3 +311,10 @@ def test_parts_need_the_permissions_for_their_rows(client, loja):
     for part in ("Timeline", "Subscriptions and endpoints", "hook.example.com", "till 7", "Last event"):
         assert part not in text
     assert client.get(at("qr_code", Instance, loja.pk)).status_code == 403
+
+
+@pytest.mark.parametrize(("codename", "word"), [("change_subscription", "Change"), ("add_subscription", "Show")])
+def test_the_link_to_a_subscription_says_what_its_page_lets_do(client, loja, codename, word):
+    create_endpoint(loja)
+    text = text_of(staff(client, "view_instance", "view_subscription", codename), loja)
+    assert f"{word} this subscription" in text
