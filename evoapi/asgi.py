@@ -35,6 +35,8 @@ NEW_PASSWORD_PATHS = re.compile(
 )
 #: Beginnings of the paths whose views wait for WhatsApp.
 WAITING_PATHS = ("/message/", *(f"/{route}/" for route in (*cloud_chats.VIEWS, *templates.VIEWS)))
+#: The admin's form that sends a message, with the instance's id.
+TEST_MESSAGE_PATHS = re.compile(f"{reverse('admin:instances_instance_changelist')}[^/]+/test-message/")
 
 
 async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +44,7 @@ async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _threads_for(method: str, path: str) -> Application:
-    if path.startswith(WAITING_PATHS):
+    if path.startswith(WAITING_PATHS) or (method == "POST" and TEST_MESSAGE_PATHS.fullmatch(path)):
         return sending_views
     if method == "POST" and path == LOG_IN_PATH:
         return log_in

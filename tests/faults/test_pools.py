@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.clients.staff import Staff, url
 from tests.environment import ON_POSTGRES
 from tests.in_process import until
 from tests.instances.providers.graph_api import Graph
@@ -131,6 +133,23 @@ def test_all_instances_of_a_key_take_not_all_threads_of_rest(server, background)
             assert set_websocket(server, other, key=other.token).status == 201
         assert not any(future.done() for future in waiting)
     assert {future.result(20).status for future in waiting} == {201}
+
+
+def test_test_messages_that_hang_leave_the_threads_of_the_admins_pages(start_server, background, graph):
+    server = start_server(WA_BUSINESS_URL=graph.url, LIMIT_REST_THREADS="2")
+    number = server.create(integration="WHATSAPP-BUSINESS")
+    staff = Staff(server, is_superuser=True)
+    releases = [graph.held() for _ in range(4)]
+    forms = [{"number": "5511988887777", "text": "hello", "id": str(uuid.uuid4())} for _ in releases]
+    waiting = [background(staff.post, url("test_message", "instances_instance", number.id), form) for form in forms]
+    for _ in releases:
+        assert graph.arrived.acquire(timeout=10)
+    for _ in range(3):
+        assert staff.get(url("change", "instances_instance", number.id)).status == 200
+    assert not any(future.done() for future in waiting)
+    for release in releases:
+        release()
+    assert {future.result(20).status for future in waiting} == {302}
 
 
 @pytest.mark.bound("LIMIT_SENDING_THREADS")

@@ -199,7 +199,10 @@ class InstanceActions(InstanceDeletion):
             try:
                 sent = send_message(instance, MessageKind.TEXT, form.validated)
             except APIException as error:
-                form.add_error(None, f"It was not sent: {_sentence(error)}" if _is_refused(error) else _sentence(error))
+                is_refused = _is_refused(error)
+                form.add_error(None, f"It was not sent: {_sentence(error)}" if is_refused else _sentence(error))
+                if not is_refused:
+                    self.log_change(request, instance, f"Tried to send a test message. {_sentence(error)}")
             else:
                 return self._sent(request, instance, sent, note)
         texts = ["The message is really sent."] if not note else [f"{note}."]

@@ -143,9 +143,12 @@ def test_metas_refusal_of_a_message_is_said(admin_client, db, monkeypatch):
     form = {"number": "5511999990000", "text": "x"}
     page = act(admin_client, "test_message", cloud, **form, id=str(uuid.uuid4()))
     assert "It was not sent: (#131030) Recipient not in allowed list." in page
+    assert history() == []
     page = act(admin_client, "test_message", cloud, **form, id=str(uuid.uuid4()))
     assert "It is not known whether the message was sent" in page
     assert "It was not sent:" not in page
+    [entry] = history()
+    assert entry.startswith("Tried to send a test message. Meta did not answer. It is not known whether")
 
 
 def test_a_test_event_goes_to_the_webhooks_that_are_on(admin_client, loja):
