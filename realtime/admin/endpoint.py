@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
 from instances.admin import SubscriptionAdmin, admin_url
+from instances.bounds import RESENT
 from instances.errors import ApiError
 from instances.events import EventType
 from instances.models import Subscription
@@ -134,13 +135,14 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
                 continue
             try:
                 with transaction.atomic():
-                    if count := requeue_dead(endpoint.pk):
+                    if count := requeue_dead(Delivery.objects.filter(endpoint_id=endpoint.pk), RESENT):
                         self.log_change(request, endpoint, f"Sent dead deliveries again: {count}.")
             except ApiError as error:  # too many are pending
                 self.message_user(request, f"{name}: none is queued again. {error.detail}.", messages.ERROR)
                 continue
             level = messages.SUCCESS if count else messages.WARNING
-            self.message_user(request, f"{name}: {count} queued again.", level)
+            more = " There are more: do it again to send the rest." if count == RESENT else ""
+            self.message_user(request, f"{name}: {count} queued again.{more}", level)
 
     @admin.action(description="Send a test event to selected webhooks", permissions=["send_test"])
     def send_test_event(self, request: HttpRequest, queryset: QuerySet) -> None:

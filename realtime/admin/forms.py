@@ -119,7 +119,10 @@ class RangeForm(TargetOverrideForm):
         choices=State.choices,
         initial=[State.DEAD],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Deliveries that were sent again already are left out. Pending ones are sent now instead of later.",
+        help_text=(
+            "Those that were sent to the same target again already are left out. Pending ones are sent now instead of "
+            "later."
+        ),
     )
     endpoint = forms.IntegerField(
         required=False,
@@ -137,7 +140,8 @@ class RangeForm(TargetOverrideForm):
     @property
     def deliveries(self) -> DeliveryQuerySet:
         limits = {name: self.cleaned_data[name] for name in ("since", "until", "state", "endpoint")}
-        return in_range(Delivery.objects.visible_to(self.user), self.cleaned_data["instance"].pk, **limits)
+        url = self.cleaned_data.get("url") or ""
+        return in_range(Delivery.objects.visible_to(self.user), self.cleaned_data["instance"].pk, **limits, url=url)
 
     @property
     def subjects(self) -> list[Any]:

@@ -127,9 +127,10 @@ class Resend(APIView):
 
     @extend_schema(request=ResendBody, responses={201: Resent, 429: Error})
     def post(self, request: InstanceRequest, name: str) -> Response:
-        """Resend deliveries by id or within a time range, by default the dead ones; skip those resent before.
+        """Resend deliveries by id or within a time range, by default the dead ones.
 
-        Pending ones are not copied but sent now: `dueAtOnce` counts them.
+        Within a range those are skipped that were resent to the same target before. Pending ones are not copied but
+        sent now: `dueAtOnce` counts them.
         """
         validated = validate(ResendBody(data=request.data))
         with transaction.atomic():
@@ -139,7 +140,9 @@ class Resend(APIView):
                 wanted = wanted.filter(pk__in=validated["ids"])
             else:
                 limits = {
-                    name: validated[name] for name in ("since", "until", "state", "endpoint") if name in validated
+                    name: validated[name]
+                    for name in ("since", "until", "state", "endpoint", "url")
+                    if name in validated
                 }
                 wanted = in_range(wanted, instance.pk, **limits)
             override = _override(request, validated)

@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from instances.bounds import FAILURE_GROUPS
 from instances.models import Subscription
-from realtime.delivery import backlog, wakeup
-from realtime.delivery.causes import UNKNOWN, Cause
+from realtime.delivery import wakeup
+from realtime.delivery.causes import Cause
 from realtime.delivery.models import Delivery, DeliveryQuerySet, State
+from realtime.delivery.resend import requeue_dead
 
 #: Deliveries that are counted, of all groups together; beyond its share a group's count is a lower bound.
 MAX_COUNTED = 20_000
@@ -145,28 +146,13 @@ def retry_group(state: State, endpoint_id: int, cause: str, limit: int) -> Retri
     Bytes and ids stay. Needs a transaction. Raises ApiError (429) if they are too many for a backlog.
     """
     group = Delivery.objects.filter(state=state, endpoint_id=endpoint_id, cause=cause)
-    count = _retry_dead(group, cause, limit) if state == State.DEAD else _hasten(group, limit)
-    if count:
-        transaction.on_commit(wakeup.wake, robust=True)
+    count = requeue_dead(group, limit) if state == State.DEAD else _hasten(group, limit)
     return Retried(count, has_more=count == limit)
-
-
-def _retry_dead(group: DeliveryQuerySet, cause: str, limit: int) -> int:
-    if cause == UNKNOWN:  # earlier versions did not note which were sent again
-        resent = Delivery.objects.filter(endpoint_id__in=group.values("endpoint_id"), resent_from__isnull=False)
-        group = group.exclude(pk__in=resent.values("resent_from"))
-    columns = ("pk", "instance_id", "is_operators", "size")
-    found = list(group.order_by("pk").select_for_update().values_list(*columns)[:limit])
-    sizes: dict[tuple[UUID, bool], list[int]] = {}
-    for _, instance_id, is_operators, size in found:
-        sizes.setdefault((instance_id, is_operators), []).append(size)
-    for (instance_id, is_operators), each in sizes.items():
-        backlog.require(instance_id, len(each), sum(each), is_operators)
-    fields = {"attempts": 0, "lease": None, "finished_at": None, "reason": "", "cause": ""}
-    rows = Delivery.objects.filter(pk__in=[row[0] for row in found])
-    return rows.update(state=State.PENDING, due_at=timezone.now(), **fields)
 
 
 def _hasten(group: DeliveryQuerySet, limit: int) -> int:
     now = timezone.now()
-    return group.filter(lease=None, due_at__gt=now).order_by("pk").unlocked(limit).update(due_at=now)
+    count = group.filter(lease=None, due_at__gt=now).order_by("pk").unlocked(limit).update(due_at=now)
+    if count:
+        transaction.on_commit(wakeup.wake, robust=True)
+    return count

@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 from django.db import connection, models, transaction
-from django.db.models import CharField, Count, DateTimeField, F, Q, Sum, Value
+from django.db.models import CharField, DateTimeField, F, Q, Value
 from django.utils import timezone
 
 from instances.crypto import Secret
@@ -20,7 +21,7 @@ from instances.models import Instance, Subscription
 from realtime.delivery import backlog, wakeup
 from realtime.delivery.backlog import ONE_OFF
 from realtime.delivery.bodies import Body
-from realtime.delivery.causes import Cause
+from realtime.delivery.causes import UNKNOWN, Cause
 from realtime.delivery.enqueue import backlog_size, endpoints_of, new_deliveries
 from realtime.delivery.inline_bodies import share
 from realtime.delivery.models import Delivery, DeliveryQuerySet, FormerEndpoint, State
@@ -161,24 +162,29 @@ def _target_values(override: TargetOverride) -> dict[str, Any]:
     }
 
 
-def requeue_dead(endpoint_id: int) -> int:
-    """Make the dead deliveries of an endpoint pending and due, with all attempts again; returns their number.
+def requeue_dead(deliveries: DeliveryQuerySet, limit: int) -> int:
+    """Make up to `limit` dead ones of these deliveries pending and due, the oldest first, with all attempts again.
 
-    Bytes, ids and the records of earlier attempts stay. Deliveries that were resent are left out. Raises ApiError (429)
-    if they are too many for a backlog.
+    Returns their number. Bytes, ids and the records of earlier attempts stay. Those that were sent again to the same
+    endpoint are left out. Needs a transaction. Raises ApiError (429) if they are too many for a backlog.
     """
-    resent = Delivery.objects.filter(endpoint_id=endpoint_id, resent_from__isnull=False)
-    dead = Delivery.objects.filter(state=State.DEAD, endpoint_id=endpoint_id).exclude(
-        pk__in=resent.values("resent_from")
-    )
-    counts = dead.order_by().values("instance_id", "is_operators").annotate(count=Count("pk"), total=Sum("size"))
-    for row in counts:
-        backlog.require(row["instance_id"], row["count"], row["total"], row["is_operators"])
-    count = dead.update(
-        state=State.PENDING, due_at=timezone.now(), attempts=0, lease=None, finished_at=None, reason="", cause=""
-    )
-    transaction.on_commit(wakeup.wake, robust=True)
-    return count
+    # earlier versions did not note which were sent again
+    copies = Delivery.objects.filter(endpoint_id__in=deliveries.values("endpoint_id"), resent_from__isnull=False)
+    dead = deliveries.filter(~Q(cause=UNKNOWN, pk__in=copies.values("resent_from")), state=State.DEAD)
+    dead = dead.exclude(cause=Cause.RESENT.code)
+    columns = ("pk", "instance_id", "is_operators", "size")
+    found = list(dead.order_by("pk").select_for_update().values_list(*columns)[:limit])
+    sizes: dict[tuple[UUID, bool], list[int]] = defaultdict(list)
+    for _, instance_id, is_operators, size in found:
+        sizes[instance_id, is_operators].append(size)
+    for (instance_id, is_operators), each in sizes.items():
+        backlog.require(instance_id, len(each), sum(each), is_operators)
+    fields = {"attempts": 0, "lease": None, "finished_at": None, "reason": "", "cause": ""}
+    rows = Delivery.objects.filter(pk__in=[row[0] for row in found])
+    rows.update(state=State.PENDING, due_at=timezone.now(), **fields)
+    if found:
+        transaction.on_commit(wakeup.wake, robust=True)
+    return len(found)
 
 
 def in_range(
@@ -188,17 +194,24 @@ def in_range(
     until: datetime | None = None,
     state: Collection[str] = (State.DEAD.value,),
     endpoint: int | None = None,
+    url: str = "",
 ) -> DeliveryQuerySet:
     """Return an instance's deliveries that were created from `since` until before `until` and were not resent.
 
-    A resent delivery is a delivery of its own: if it ended in one of these states, it is among them. So are pending
-    ones, which are not resent, but sent at once.
+    Those count as resent that were sent again to their own endpoint or, given another `url` to send them to, to that. A
+    resent delivery is a delivery of its own: if it ended in one of these states, it is among them. So are pending ones,
+    which are not resent, but sent at once.
     """
     optional = {"created_at__gte": since, "created_at__lt": until, "endpoint_id": endpoint}
-    resent = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
     found = deliveries.filter(instance_id=instance_id, state__in=state)
     found = found.filter(**{name: value for name, value in optional.items() if value is not None})
-    return found.exclude(~Q(state=State.PENDING) & Q(pk__in=resent.values("resent_from")))
+    copies = Delivery.objects.filter(instance_id=instance_id, resent_from__isnull=False)
+    if url:
+        resent = Q(pk__in=copies.filter(endpoint_id__gte=ONE_OFF, destination=url).values("resent_from"))
+    else:  # a copy has its endpoint, or one that was made for another URL
+        resent = Q(pk__in=copies.filter(endpoint_id__lt=ONE_OFF).values("resent_from"))
+        resent |= Q(endpoint_id__gte=ONE_OFF, pk__in=copies.values("resent_from"))
+    return found.exclude(~Q(state=State.PENDING) & resent)
 
 
 def live_endpoints(instance: Instance, with_global: bool) -> Collection[int]:

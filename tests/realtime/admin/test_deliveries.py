@@ -230,6 +230,11 @@ def test_a_range_sends_deliveries_that_were_not_sent_again_yet(
     page = admin_client.post(at("resend", Delivery), resend_form(loja), follow=True).content.decode()
     assert "Sent again: 0." in page
     assert set(Delivery.objects.filter(pk__gt=newest).values_list("resent_from", flat=True)) == {dead.pk, old.pk}
+    # another URL has had none of them, nor those of the endpoint that is off
+    elsewhere = resend_form(loja, url=f"{URL}/other", secret="whsec_" + "B" * 43 + "=")
+    pages = [admin_client.post(at("resend", Delivery), elsewhere, follow=True).content.decode() for _ in range(2)]
+    assert "Sent again to hook.example.com: 4." in pages[0]
+    assert "Sent again to hook.example.com: 0." in pages[1]
 
 
 def test_selected_deliveries_are_sent_to_another_url_without_the_headers_of_their_endpoint(admin_client, loja):

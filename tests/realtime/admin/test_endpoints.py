@@ -277,6 +277,18 @@ def test_dead_deliveries_are_sent_again_by_an_action(admin_client, loja, woken, 
     assert LogEntry.objects.get().change_message == "Sent dead deliveries again: 3."
 
 
+@pytest.mark.bound("LIMIT_RESENT")
+def test_many_dead_deliveries_take_the_action_several_times(admin_client, loja, monkeypatch):
+    monkeypatch.setattr("realtime.admin.endpoint.RESENT", 2)
+    mine = create_endpoint(loja)
+    dead = [create_delivery(mine, seq) for seq in range(3)]
+    assert "2 queued again. There are more: do it again" in act(admin_client, Subscription, "send_dead_again", mine)
+    assert sorted(Delivery.objects.pending().values_list("pk", flat=True)) == [row.pk for row in dead[:2]]
+    page = act(admin_client, Subscription, "send_dead_again", mine)
+    assert "1 queued again." in page
+    assert "There are more" not in page
+
+
 def test_a_test_event_is_sent_to_webhooks_that_are_on(admin_client, loja, woken, django_capture_on_commit_callbacks):
     on, off, of_all = (
         create_endpoint(loja, events=["SEND_MESSAGE", "CALL"]),

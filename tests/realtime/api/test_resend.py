@@ -201,6 +201,18 @@ def test_another_url_is_guarded_gets_no_headers_and_is_signed_with_the_given_sec
     assert call("POST", "/webhook/deliveries/loja/resend", body | {"ids": [delivery.pk]})[1]["count"] == 1
 
 
+def test_a_copy_to_another_url_is_no_resending_to_the_endpoint(call, endpoint):
+    dead = a_delivery(endpoint, state=State.DEAD)
+    elsewhere = {"url": OTHER, "secret": SECRET}
+    path = "/webhook/deliveries/loja/resend"
+    assert [call("POST", path, elsewhere)[1]["count"] for _ in range(2)] == [1, 0]
+    assert call("POST", path, elsewhere | {"url": f"{OTHER}/more"})[1]["count"] == 1
+    assert [call("POST", path, {})[1]["count"] for _ in range(2)] == [1, 0]
+    assert Delivery.objects.latest("pk").resent_from == dead.pk
+    # it was sent again to its endpoint, and not to this URL
+    assert call("POST", path, elsewhere | {"url": f"{OTHER}/third"})[1]["count"] == 1
+
+
 def test_a_resent_or_test_delivery_records_whose_request_it_was(call, endpoint):
     delivery = a_delivery(endpoint, state=State.DEAD)
     keys = {
