@@ -9,7 +9,14 @@ from instances.outbound.webhook_secrets import new_secret
 from tests.clients.staff import Staff
 from tests.in_process import until
 from tests.realtime.inbox.inboxes import Mine
-from tests.server import Server, free_port
+from tests.server import Server, server_environment
+
+
+@pytest.fixture(scope="module")
+def environment(migrated, tmp_path_factory):
+    """A database of this file's own: another server, on another port, might take a delivery and post it over HTTP."""
+    with server_environment(migrated, tmp_path_factory.mktemp("inboxes")) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +125,20 @@ def test_a_delivery_can_be_sent_again_to_an_inbox(server, inbox):
     assert row["reason"] == "It fits the secret that was given to send it again"
 
 
-def test_the_operators_webhook_can_be_an_inbox(inbox, start_server):
-    port = free_port()
-    options = {"WEBHOOK_GLOBAL_ENABLED": "true", "WEBHOOK_EVENTS_CALL": "true", "WEBHOOK_GLOBAL_SECRET": new_secret()}
-    other = start_server(
-        WEBHOOK_GLOBAL_URL=f"http://evo.example.com:{port}{inbox.path}",
-        SERVER_URL=f"http://evo.example.com:{port}",  # nothing answers there
-        **options,
+def test_the_operators_webhook_can_be_an_inbox(fresh_server):
+    server = fresh_server(
+        WEBHOOK_ALLOWED_NETWORKS="",
+        SERVER_URL="http://evo.example.com",  # nothing answers there
+        WEBHOOK_EVENTS_CALL="true",
+        WEBHOOK_GLOBAL_SECRET=new_secret(),
     )
-    instance = other.create()
+    inbox = Mine(Staff(server, is_superuser=True))
+    server.stop()
+    server.environment |= {"WEBHOOK_GLOBAL_ENABLED": "true", "WEBHOOK_GLOBAL_URL": inbox.url}
+    server.start()
+    instance = server.create()
     call = {"event": "call", "data": {}}
-    assert other.post(f"/event/publish/{instance.name}", call).status == 201
+    assert server.post(f"/event/publish/{instance.name}", call).status == 201
     [row] = inbox.wait(1)
     assert (row["verdict"], row["reason"], row["endpoint"]) == (
         "valid",
