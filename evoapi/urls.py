@@ -3,11 +3,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from evoapi.openapi import openapi
-from realtime.admin.search import search_page
 
 urlpatterns = [
-    # in place of unfold's own, which keeps what it has found for five minutes, whatever the user may see by then
-    path("admin/search/", admin.site.admin_view(search_page)),
     path("admin/", admin.site.urls),
     path("console", RedirectView.as_view(pattern_name="console:index")),
     path("console/", include("realtime.pages.urls")),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Model, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Length
@@ -31,6 +31,26 @@ SEARCH_HELP = (
 )
 
 _EVENT_ID = re.compile(r"([0-9a-f]{16})\.([0-9]{1,18})")
+_SEQ = re.compile("[0-9]{1,18}")
+
+
+class EventTerm(NamedTuple):
+    """An event that a search may mean: by the epoch of its stream, or by a part of its instance's name, and its `seq`.
+
+    The name is empty for a `seq` alone.
+    """
+
+    seq: int
+    name: str = ""
+    epoch: str = ""
+
+
+def event_term(term: str) -> EventTerm | None:
+    """Return the event that a term of a search means; None for one that is no event's."""
+    if event := _EVENT_ID.fullmatch(term):
+        return EventTerm(int(event[2]), epoch=event[1])
+    name, _, number = term.rpartition(" ")
+    return EventTerm(int(number), name) if _SEQ.fullmatch(number) else None
 
 
 def link(model: type[Model], pk: Any, text: Any) -> str:
@@ -47,16 +67,15 @@ def search(queryset: QuerySet[Any], term: str, user: Any) -> QuerySet[Any]:
     term = term.strip()
     if not term:
         return queryset
-    if event := _EVENT_ID.fullmatch(term):
-        streams = Stream.objects.filter(epoch=event[1])
-        return queryset.filter(instance_id__in=streams.values("pk"), seq=int(event[2]))
+    event = event_term(term)
+    if event and event.epoch:
+        streams = Stream.objects.filter(epoch=event.epoch)
+        return queryset.filter(instance_id__in=streams.values("pk"), seq=event.seq)
     found = [Q(instance_id=pk, seq=seq) for pk, seq in _seqs_about(term, user)]
-    name, _, number = term.rpartition(" ")
-    is_seq = bool(re.fullmatch("[0-9]{1,18}", number))
-    if not found or is_seq:  # digits may be a WhatsApp id and a `seq`
+    if not found or event:  # digits may be a WhatsApp id and a `seq`
         found.append(_of_instances(term))
-    if is_seq:
-        found.append(_of_instances(name, int(number)))
+    if event:
+        found.append(_of_instances(event.name, event.seq))
     return queryset.filter(reduce(or_, found))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from django.db.models import F, TextField, Value
-from django.db.models.functions import Greatest, Lower, StrIndex, Substr
+from django.db.models.functions import Coalesce, Greatest, Lower, NullIf, StrIndex, Substr
 
 from instances import json_body
 from instances.access.staff import within_limit
@@ -61,17 +61,29 @@ class TextSearch:
 
     def _look_at(self, after: int, upto: int, limit: int) -> None:
         """Add the messages of a range of ids with the text in their content, of which a few characters are read."""
-        needle = json_body.dumps(self.text).decode()[1:-1].lower()
-        position = StrIndex(Lower("content", output_field=TextField()), Value(needle))
+        needles = _spellings(json_body.dumps(self.text).decode()[1:-1])
+        content = Lower("content", output_field=TextField())
+        position = Coalesce(*(NullIf(StrIndex(content, Value(each)), Value(0)) for each in needles), Value(0))
         start = Greatest(F("position") - BEFORE, 1)
         rows = self._rows.filter(pk__gt=after, pk__lte=upto).annotate(position=position).filter(position__gt=0)
         rows = rows.annotate(start=start, part=Substr("content", start, BEFORE + AFTER, output_field=TextField()))
         shown = rows.select_related("instance").only("wa_id", "remote_jid", "instance__name").order_by("-pk")
         for message in shown[: 4 * limit]:  # some have it in the name of a member
             offset = message.position - message.start
-            excerpt = _excerpt(message.part, offset, len(needle))
+            excerpt = _excerpt(message.part, offset, len(needles[0]))
             if excerpt and len(self.found) < limit:
                 self.found.append(Found(message, excerpt))
+
+
+def _spellings(text: str) -> list[str]:
+    """Return the spellings of a text that lower-case contents are searched for, all of the same length.
+
+    SQLite's LOWER leaves letters beyond ASCII as they are: É is found as it is typed, as é, and where all is in capitals.
+    """
+    spellings = (text.lower(), text, text.upper(), text.capitalize())
+    # bytes.lower, too, changes ASCII alone
+    lowered = dict.fromkeys(each.encode().lower().decode() for each in spellings)
+    return [each for each in lowered if len(each) == len(text)]
 
 
 def _excerpt(part: str, offset: int, length: int) -> str:

@@ -17,6 +17,7 @@ from instances.admin import admin_url
 from instances.bounds import SEARCH_HITS
 from instances.models import Chat, Contact, Instance, Message
 from instances.names import digits, jid
+from realtime.admin.links import event_term
 from realtime.admin.message_texts import MIN_TEXT, TextSearch
 from realtime.log.models import Event
 from realtime.log.stream import Stream
@@ -28,7 +29,6 @@ SHARE = SEARCH_HITS // 4
 #: Digits that a phone number has at least.
 MIN_DIGITS = 5
 
-_EVENT_ID = re.compile("([0-9a-f]{16})[.]([0-9]{1,18})")
 _PHONE_NUMBER = re.compile(r"\+?[0-9 ().-]+")
 
 
@@ -85,24 +85,19 @@ class Search:
 
     def _events(self) -> Iterator[Hit]:
         """Find events by id, by the instance's name and `seq`, or by `seq` alone."""
-        streams = within_limit(self.user, Stream.objects.order_by("pk"), "pk")
-        if event_id := _EVENT_ID.fullmatch(self.term):
-            streams, seq = streams.filter(epoch=event_id[1]), int(event_id[2])
-        else:
-            name, _, number = self.term.rpartition(" ")
-            if not re.fullmatch("[0-9]{1,18}", number):
-                return
-            streams, seq = streams.filter(name__icontains=name), int(number)
+        event = event_term(self.term)
+        if event is None:
+            return
+        lookup = {"epoch": event.epoch} if event.epoch else {"name__icontains": event.name}
+        streams = within_limit(self.user, Stream.objects.filter(**lookup), "pk")
         # streams first, of which there is one for each instance: no index of events has `seq` alone
         ids = (
-            streams.filter(first_seq__lte=seq, last_seq__gte=seq)
+            streams.filter(first_seq__lte=event.seq, last_seq__gte=event.seq)
             .order_by(Length("name"), "name")
             .values_list("pk", flat=True)[:SHARE]
         )
-        events = Event.objects.filter(instance_id__in=list(ids), seq=seq).defer("envelope").order_by()
-        for event in events:
-            title = f"{event.name} {event.seq}"
-            yield Hit(title, f"Event, {event.type}", admin_url("change", Event, event.pk), "bolt")
+        for row in Event.objects.filter(instance_id__in=list(ids), seq=event.seq).defer("envelope").order_by():
+            yield Hit(f"{row.name} {row.seq}", f"Event, {row.type}", admin_url("change", Event, row.pk), "bolt")
 
     def _messages(self) -> Iterator[Hit]:
         for row in self._of_each_instance(Message, wa_id=self.term):

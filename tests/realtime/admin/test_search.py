@@ -86,6 +86,13 @@ def test_a_phone_number_leads_to_its_chats_and_contacts(admin_client, loja, mar)
 
 
 @pytest.mark.bound("LIMIT_SEARCHED_MESSAGES")
+@pytest.mark.parametrize("term", ["ÉPOCA", "época", "Época"])
+@pytest.mark.parametrize("written", ["BELA ÉPOCA!", "bela época", "Época bela"])
+def test_letters_with_accents_are_found_in_either_case(admin_client, mar, term, written):
+    fill(mar, "wa-1", content={"conversation": written})
+    assert [title for title, _ in search(admin_client, term)[1].values()] == [written]
+
+
 def test_the_search_looks_at_the_newest_messages_and_says_so(admin_client, mar, monkeypatch):
     monkeypatch.setattr(message_texts, "SEARCHED_MESSAGES", 5)
     monkeypatch.setattr(message_texts, "PIECE", 2)
