@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
@@ -10,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from instances.access.rights import Action, may
+from realtime.pages.sections import opens_console, opens_inbox
 
 #: Lists of models under their titles: the model, its icon of Material Symbols.
 _LISTS = {
@@ -32,25 +34,27 @@ _LISTS = {
         ("auth.Group", "Groups", "group"),
     ],
 }
-_TOOLS = [
-    ("/console/", "Live console", "monitoring"),
-    ("/console/inbox/", "Inbox", "inbox"),
-    ("/docs/", "Documents", "menu_book"),
-]
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the groups of links to the pages that the user may open."""
     overview = _item("Overview", reverse("admin:index"), "dashboard")
     groups = [{"title": title, "items": _lists(request, title)} for title in _LISTS]
-    tools = [_item(title, url, icon) for url, title, icon in _TOOLS]
-    if may(request.user, Action.SEE_CONNECTED):
-        tools.insert(1, _item("Who is connected", reverse("admin:realtime_process_connected"), "cable"))
-    deliveries = admin.site.get_model_admin(apps.get_model("realtime.Delivery"))
-    if deliveries.has_view_permission(request):
-        tools.insert(-1, _item("Failures by cause", reverse("admin:realtime_delivery_failures"), "report"))
-    groups.insert(2, {"title": "Tools", "items": tools})
+    groups.insert(2, {"title": "Tools", "items": list(_tools(request))})
     return [{"title": None, "items": [overview]}, *(group for group in groups if group["items"])]
+
+
+def _tools(request: HttpRequest) -> Iterator[dict[str, Any]]:
+    user = request.user
+    if opens_console(user):
+        yield _item("Live console", reverse("console:index"), "monitoring")
+    if may(user, Action.SEE_CONNECTED):
+        yield _item("Who is connected", reverse("admin:realtime_process_connected"), "cable")
+    if opens_inbox(user):
+        yield _item("Inbox", reverse("inbox"), "inbox")
+    if admin.site.get_model_admin(apps.get_model("realtime.Delivery")).has_view_permission(request):
+        yield _item("Failures by cause", reverse("admin:realtime_delivery_failures"), "report")
+    yield _item("Documents", reverse("documents:index"), "menu_book")
 
 
 def _lists(request: HttpRequest, title: str) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ class TextSearch:
 def _spellings(text: str) -> list[str]:
     """Return the spellings of a text that lower-case contents are searched for, all of the same length.
 
-    SQLite's LOWER leaves letters beyond ASCII as they are: É is found as it is typed, as é, and where all is in capitals.
+    SQLite's LOWER leaves letters beyond ASCII as they are: É is looked for in either case.
     """
     spellings = (text.lower(), text, text.upper(), text.capitalize())
     # bytes.lower, too, changes ASCII alone

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -115,3 +116,29 @@ def test_a_viewer_finds_nothing_by_what_messages_say(own):
             path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
             response = client.get(path, {"q": CONTENT})
             assert response.status_code == 403 or response.context["cl"].result_count == 0, name
+
+
+@pytest.mark.parametrize("role", ["", "viewer", "operator"])
+@pytest.mark.parametrize("codenames", [[], ["view_instance"], ["view_event"], ["change_subscription"]])
+def test_the_navigation_has_the_pages_that_the_user_may_open(own, role, codenames):
+    user = User.objects.create(username="zyxme", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    if role:
+        StaffRole.objects.create(user=user, role=role)
+    client = Client()
+    client.force_login(user)
+
+    tried = {}
+    for path in ("/admin/", "/console/", "/console/inbox/"):
+        response = client.get(path)
+        page = response.content.decode()
+        navigation = re.findall(
+            '<nav aria-label="Sections">.*?</nav>|<div id="nav-sidebar-apps".*?</form>', page, re.DOTALL
+        )
+        links = re.findall('href="(/[^"]*)"', "".join(navigation))
+        assert links or response.status_code == 403, path
+        tried |= {link: client.get(link).status_code for link in links}
+    assert {link for link, status in tried.items() if status != 200} == set()
+    may_listen = role != "viewer" and bool(role or {"view_event", "change_subscription"} & {*codenames})
+    assert ("/console/" in tried) == (may_listen or role == "viewer" or "view_event" in codenames)
+    assert ("/console/inbox/" in tried) == (role != "viewer")

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from instances.access.rights import LISTEN, SEND, Action, has_scope, may
 from instances.access.staff import sees_all_instances, sees_content, visible_instances
 from instances.models import Instance
+from realtime.pages.sections import opens_console
 from realtime.pages.staff import staff_page
 
 
@@ -50,10 +51,9 @@ def console_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
 
     @wraps(view)
     def with_rights(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        rights = ConsoleRights.of(request.user)
-        if not (rights.may_listen or request.user.has_perm("realtime.view_event")):
+        if not opens_console(request.user):
             raise PermissionDenied
-        return view(request, rights, *args, **kwargs)
+        return view(request, ConsoleRights.of(request.user), *args, **kwargs)
 
     return staff_page(with_rights)
 

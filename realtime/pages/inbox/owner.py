@@ -9,8 +9,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from instances.access.staff import sees_content
 from realtime.inbox.models import Inbox
+from realtime.pages.sections import opens_inbox
 from realtime.pages.staff import staff_page
 
 View = Callable[..., HttpResponse]
@@ -22,7 +22,7 @@ def content_page(view: View) -> View:
     @staff_page
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not sees_content(request.user):
+        if not opens_inbox(request.user):
             return render(request, "pages/inbox/refused.html", {"section": "inbox"}, status=403)
         return view(request, *args, **kwargs)
 
