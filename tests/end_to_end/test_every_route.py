@@ -12,7 +12,7 @@ import pytest
 from instances.api.openapi import document
 from instances.evolution_routes import ROUTES
 from tests.end_to_end.test_bad_input import is_evolutions_shape
-from tests.server import Number, Server
+from tests.server import Number, Server, server_environment
 
 pytestmark = pytest.mark.any_database
 
@@ -39,6 +39,26 @@ READING_POSTS = {
     )
 }
 
+#: The id in the paths of routes that have one.
+ID = 77
+#: Gives an instance an endpoint and a delivery with this id. The delivery is dead: no loop of the server changes it.
+MAKE_ROWS = """
+from django.utils import timezone
+from instances.models import Instance, Subscription
+from realtime.models import Attempt, Body, Delivery
+
+instance = Instance.objects.get(name={name!r})
+endpoint = Subscription(pk={id}, instance=instance, transport="webhook", options={{"url": "https://hook.example.com/in"}})
+endpoint.keep_secrets(signing=["whsec_" + "A" * 43 + "="])
+endpoint.save()
+delivery = Delivery.objects.create(
+    pk={id}, instance_id=instance.pk, name=instance.name, seq=1, type="call", event_id="an event", endpoint_id={id},
+    transport="webhook", destination="https://hook.example.com/in", own_part=b"", shared_size=2, size=2, state="dead",
+    finished_at=timezone.now(), attempts=1,
+)
+Body.objects.create(event_id=delivery.event_id, transport=delivery.transport, data=b"{{}}", offset=1)
+Attempt.objects.create(delivery=delivery, number=1, at=timezone.now(), duration_ms=5, status=500)
+"""
 #: Keys by name, made on the server's database: each is printed with its secret.
 MAKE_KEYS = """
 import json
@@ -113,6 +133,13 @@ Call = Callable[[Operation, str, str | None], tuple[int, Any]]
 
 
 @pytest.fixture(scope="module")
+def environment(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A database of this file's own: deliveries of other tests would go on while it is compared."""
+    with server_environment(migrated, tmp_path_factory.mktemp("routes")) as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
 def server(environment: dict[str, str]) -> Iterator[Server]:
     """A server that does not hold up an address with many wrong keys."""
     server = Server(environment | {"LIMIT_WRONG_KEYS": "100000"})
@@ -123,7 +150,9 @@ def server(environment: dict[str, str]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def instances(server: Server) -> tuple[Number, Number]:
-    return server.create(), server.create()
+    mine, other = server.create(), server.create()
+    server.shell(MAKE_ROWS.format(name=mine.name, id=ID))
+    return mine, other
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +168,7 @@ def call(server: Server) -> Iterator[Call]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
 
     def call(operation: Operation, name: str, key: str | None) -> tuple[int, Any]:
-        path = operation.path.format(name=name, id="1", reference="1")
+        path = operation.path.format(name=name, id=ID, reference="1")
         headers = {"Content-Type": "application/json"} | ({"apikey": key} if key else {})
         body = None if operation.body is None else json.dumps(operation.body)
         connection.request(operation.method, path, body, headers)
