@@ -23,7 +23,7 @@ from instances.admin import transport_fields
 from instances.admin.event_checkboxes import EventCheckboxes, event_choices
 from instances.admin.transport_fields import OptionsForm, WriteOnly
 from instances.api.transports import TransportSettings, registered_transports
-from instances.api.webhook import apply_changes
+from instances.api.webhook import apply_changes, require_room
 from instances.crypto import MASK, Secret
 from instances.errors import ApiError
 from instances.events import SUBSCRIBABLE
@@ -343,6 +343,7 @@ class SubscriptionForm(forms.ModelForm):
         if self.transport_name == Subscription.WEBSOCKET:
             self._check_websocket()
         elif self.transport_name == Subscription.WEBHOOK:
+            self._check_room()
             self._check_url()
         elif transport := transport_fields.transport_of(self.transport_name):
             self._check_declared(transport)
@@ -368,6 +369,14 @@ class SubscriptionForm(forms.ModelForm):
             self.add_error("instance", "This field is required.")
         elif instance.subscriptions.for_sockets().exists():
             self.add_error("instance", "This instance has websocket settings already: change those.")
+
+    def _check_room(self) -> None:
+        instance = self.cleaned_data.get("instance")
+        if self.instance._state.adding and instance is not None:
+            try:
+                require_room(instance)
+            except ApiError as error:
+                self.add_error("instance", f"{error.detail}.")
 
     def _check_url(self) -> None:
         """Check the URL, unless it is unchanged and disabled: clients leave invalid URLs in disabled webhooks."""

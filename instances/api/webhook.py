@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from instances.api.fields import Distinct, EventName, Flag, Text
 from instances.api.serializers import RequestBody, validate
+from instances.bounds import ENDPOINTS
 from instances.errors import ApiError
 from instances.integrations import NOTE_HEADER
 from instances.models import Instance, Subscription
@@ -148,6 +149,12 @@ def note_headers(url: str) -> dict[str, str]:
 def webhooks_of(instance: Instance) -> SubscriptionQuerySet:
     """Return the webhook endpoints of an instance, oldest first."""
     return Subscription.objects.filter(instance=instance, transport=Subscription.WEBHOOK).order_by("pk")
+
+
+def require_room(instance: Instance) -> None:
+    """Raise ApiError (409) if an instance has as many webhook endpoints as it may. It should be locked."""
+    if webhooks_of(instance).count() >= ENDPOINTS:
+        raise ApiError(f"An instance may have {ENDPOINTS} webhook endpoints", 409)
 
 
 def first_webhook(instance: Instance) -> Subscription | None:

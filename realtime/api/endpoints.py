@@ -27,9 +27,9 @@ from instances.api.webhook import (
     new_endpoint,
     normalize_aliases,
     note_headers,
+    require_room,
     webhooks_of,
 )
-from instances.bounds import ENDPOINTS
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Subscription
 from instances.outbound.signing_secrets import MAX_OVERLAP, active_secrets, rotated, with_overlap
@@ -98,8 +98,7 @@ class EndpointsView(APIView):
         check_public_url(validated["url"])
         with transaction.atomic():
             instance = lock_instance(request)
-            if webhooks_of(instance).count() >= ENDPOINTS:
-                raise ApiError(f"An instance may have {ENDPOINTS} webhook endpoints", 409)
+            require_room(instance)
             endpoint = new_endpoint(instance, validated.get("secret", ""))
             apply_changes(endpoint, validated)
             endpoint.is_enabled, endpoint.events = validated["enabled"], validated["events"]

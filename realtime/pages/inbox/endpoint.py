@@ -8,8 +8,7 @@ from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db import transaction
 
 from instances.access.rights import Action, may
-from instances.api.webhook import apply_changes, new_endpoint, webhooks_of
-from instances.bounds import ENDPOINTS
+from instances.api.webhook import apply_changes, new_endpoint, require_room, webhooks_of
 from instances.errors import ApiError
 from instances.events import EventType
 from instances.models import Instance, Subscription
@@ -27,11 +26,9 @@ def send_events(instance: Instance, url: str, user: Any) -> Subscription:
         locked = Instance.objects.select_for_update().filter(pk=instance.pk).first()
         if locked is None:
             raise ApiError(f'The "{instance.name}" instance does not exist', 404)
-        endpoints = list(webhooks_of(locked))
-        endpoint = next((each for each in endpoints if each.options.get("url") == url), None)
+        endpoint = next((each for each in webhooks_of(locked) if each.options.get("url") == url), None)
         if endpoint is None:
-            if len(endpoints) >= ENDPOINTS:
-                raise ApiError(f"An instance may have {ENDPOINTS} webhook endpoints", 409)
+            require_room(locked)
             endpoint = _add(locked, url, user)
         if endpoint.is_enabled and may(user, Action.SEND_TEST):
             send_test(locked, EventType.MESSAGES_UPSERT, [endpoint], f"{user.get_username()} in the inbox")

@@ -59,6 +59,17 @@ def test_without_events_and_instance_a_webhook_is_for_all_events_of_all_instance
     assert "all instances" in admin_client.get(at("changelist", Subscription)).content.decode()
 
 
+@pytest.mark.bound("LIMIT_ENDPOINTS")
+def test_an_instance_gets_no_more_webhooks_than_it_may_have(admin_client, loja, monkeypatch):
+    monkeypatch.setattr("instances.api.webhook.ENDPOINTS", 1)
+    admin_client.post(at("add", Subscription), form_of(loja))
+    refused = admin_client.post(at("add", Subscription), form_of(loja, url=URL + "/second"))
+    assert "An instance may have 1 webhook endpoints." in errors_of(refused)
+    first = Subscription.objects.get()
+    assert admin_client.post(at("change", Subscription, first.pk), form_of(loja)).status_code == 302
+    assert admin_client.post(at("add", Subscription), form_of(None)).status_code == 302
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

@@ -116,6 +116,19 @@ def test_an_endpoint_that_was_there_before_is_said_to_send_no_more_than_it_does(
     assert Delivery.objects.count() == 2, "test events of the endpoint while it was on"
 
 
+@pytest.mark.bound("LIMIT_ENDPOINTS")
+def test_an_instance_with_all_of_its_endpoints_sends_to_no_further_inbox(client, db, monkeypatch):
+    monkeypatch.setattr("instances.api.webhook.ENDPOINTS", 1)
+    user = User.objects.create(username="maker", is_staff=True, is_superuser=True)
+    client.force_login(user)
+    Instance.objects.create(name="mine")
+    pages = [f"/console/inbox/{Inbox.create_for(user).pk}/" for _ in range(2)]
+    for page in (pages[0], pages[0], pages[1]):
+        client.post(f"{page}send-here/", {"instance": "mine"})
+    assert "An instance may have 1 webhook endpoints." in client.get(pages[1]).content.decode()
+    assert Subscription.objects.count() == 1
+
+
 def test_no_test_is_promised_to_who_may_not_send_one(server):
     inbox = Mine(Staff(server, "view_instance", "view_event", "add_subscription"))
     page = inbox.staff.get(inbox.page).body.decode()
