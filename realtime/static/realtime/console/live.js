@@ -21,7 +21,7 @@ const MAX_GAPS = 100;
 export class Live {
   /**
    * `handlers`: rows(rows) for new ones, earlier(rows) for those before them, state(text, tone), note(text, link, stays),
-   * gaps(number), lag(milliseconds), session(text).
+   * lag(milliseconds), session(text).
    */
   constructor(config, handlers) {
     this.config = config;
@@ -93,7 +93,6 @@ export class Live {
       if (page.events.length) position = page.events[page.events.length - 1].seq;
     }
     this.gaps = this.gaps.filter((gap) => gap.row !== row);
-    this.handlers.gaps(this.gaps.length);
     return rows;
   }
 
@@ -283,7 +282,6 @@ export class Live {
     const row = rowOfGap(instance, last.seq, prev + 1, Date.parse(envelope.date_time));
     this.gaps.push({ row, instance, after: last.seq, before: prev + 1 });
     if (this.gaps.length > MAX_GAPS) this.gaps.shift();
-    this.handlers.gaps(this.gaps.length);
     return row;
   }
 

@@ -60,11 +60,6 @@ const handlers = {
     element.dataset.tone = tone;
   },
   note,
-  gaps(number) {
-    const element = byId("missed");
-    element.textContent = number ? `${number} ${number === 1 ? "gap" : "gaps"}` : "0";
-    element.className = number ? "bad" : "";
-  },
   session(text) {
     byId("session").textContent = text;
   },
@@ -104,6 +99,7 @@ function show() {
     isDue = false;
     list.show(view.rows);
     byId("count").textContent = store.rows.length.toLocaleString("en");
+    showGaps();
     const { waiting, isPaused } = view;
     byId("pausing").hidden = !isPaused;
     byId("pausing-text").textContent = waiting ? `Paused: ${waiting.toLocaleString("en")} new` : "Paused";
@@ -111,6 +107,13 @@ function show() {
   };
   if (document.hidden) setTimeout(draw, 500);
   else requestAnimationFrame(draw);
+}
+
+function showGaps() {
+  const element = byId("missed");
+  const { gaps } = store;
+  element.textContent = gaps ? `${gaps} ${gaps === 1 ? "gap" : "gaps"}` : "0";
+  element.className = gaps ? "bad" : "";
 }
 
 function showFoot() {

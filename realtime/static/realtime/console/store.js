@@ -10,21 +10,25 @@ const MAX_CHARACTERS = 90_000_000;
 /** Milliseconds in which rows are filtered in one piece. */
 const SLICE = 8;
 
-/** All rows, the oldest first. Keys grow from each to the next. */
+/** All rows, the oldest first. Keys grow from each to the next; that of a row which is gone is not given again. */
 export class Store {
   rows = [];
   dropped = 0;
+  /** Rows that stand for missed events. */
+  gaps = 0;
+  /** The highest key that was given. */
+  lastKey = 0;
+  #firstKey = 1;
   #characters = 0;
   /** Rows before this one have no envelope any more. */
   #emptied = 0;
 
   /** Adds newer rows. */
   append(rows) {
-    let key = this.rows.length ? Math.floor(this.rows[this.rows.length - 1].key) : 0;
     for (const row of rows) {
-      row.key = ++key;
+      row.key = ++this.lastKey;
       this.rows.push(row);
-      if (row.body !== null) this.#characters += row.body.length;
+      this.#count(row, 1);
     }
     this.#bound();
   }
@@ -33,10 +37,9 @@ export class Store {
   prepend(rows) {
     const room = Math.max(0, MAX_ROWS - this.rows.length);
     const added = room < rows.length ? rows.slice(rows.length - room) : rows;
-    let key = this.rows.length ? Math.ceil(this.rows[0].key) : added.length + 1;
     for (let index = added.length - 1; index >= 0; index--) {
-      added[index].key = --key;
-      if (added[index].body !== null) this.#characters += added[index].body.length;
+      added[index].key = --this.#firstKey;
+      this.#count(added[index], 1);
     }
     this.rows = added.concat(this.rows);
     this.#emptied = 0;
@@ -51,22 +54,27 @@ export class Store {
     const before = at > 0 ? this.rows[at - 1].key : row.key - 1;
     rows.forEach((each, index) => {
       each.key = before + ((row.key - before) * (index + 1)) / (rows.length + 1);
-      if (each.body !== null) this.#characters += each.body.length;
+      this.#count(each, 1);
     });
+    this.#count(row, -1);
     this.rows.splice(at, 1, ...rows);
   }
 
   clear() {
     this.rows = [];
-    this.#characters = this.#emptied = this.dropped = 0;
+    this.#characters = this.#emptied = this.dropped = this.gaps = 0;
+  }
+
+  /** Adds what a row counts for; takes it away with a `sign` of -1. */
+  #count(row, sign) {
+    if (row.gap) this.gaps += sign;
+    if (row.body !== null) this.#characters += sign * row.body.length;
   }
 
   #bound() {
     if (this.rows.length >= MAX_ROWS + CHUNK) {
       const count = this.rows.length - MAX_ROWS;
-      for (const row of this.rows.splice(0, count)) {
-        if (row.body !== null) this.#characters -= row.body.length;
-      }
+      for (const row of this.rows.splice(0, count)) this.#count(row, -1);
       this.dropped += count;
       this.#emptied = Math.max(0, this.#emptied - count);
     }
@@ -107,7 +115,7 @@ export class View {
   pause() {
     this.isPaused = true;
     this.waiting = 0;
-    this.#pausedAt = this.store.rows.length ? this.store.rows[this.store.rows.length - 1].key : -Infinity;
+    this.#pausedAt = this.store.lastKey;
   }
 
   resume() {
@@ -132,7 +140,7 @@ export class View {
 
   /** Filters all rows anew, in slices. */
   refresh() {
-    const scan = { after: -Infinity, found: [], upto: this.#pausedAt };
+    const scan = { after: -Infinity, found: [], waiting: 0 };
     this.#scan = scan;
     const step = () => {
       if (this.#scan !== scan) return;
@@ -142,14 +150,17 @@ export class View {
       while (index < rows.length) {
         const row = rows[index++];
         scan.after = row.key;
-        if (row.key > scan.upto) break;
-        if (this.#matches(row)) scan.found.push(row);
+        if (this.#matches(row)) {
+          if (row.key <= this.#pausedAt) scan.found.push(row); // it may be paused while this goes on
+          else scan.waiting += 1;
+        }
         if ((index & 255) === 0 && performance.now() > end) {
           setTimeout(step);
           return;
         }
       }
       this.rows = scan.found;
+      this.waiting = scan.waiting;
       this.#scan = null;
       this.#trim();
       this.changed();
