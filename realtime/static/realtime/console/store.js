@@ -58,6 +58,8 @@ export class Store {
     });
     this.#count(row, -1);
     this.rows.splice(at, 1, ...rows);
+    this.#emptied = Math.min(this.#emptied, at);
+    this.#bound();
   }
 
   clear() {

@@ -80,3 +80,28 @@ def test_gaps_are_counted_that_have_a_row(evaluate):
         return [...counts, store.gaps];
     """)
     assert found == [2, 1, 0]
+
+
+def test_events_of_a_gap_are_bounded_as_others(evaluate):
+    found = evaluate("""
+        const missed = gap(100, 20_101);
+        const body = '{"data":"' + "x".repeat(30_000) + '"}';
+        add([...rows(1, 100, body), missed, ...rows(20_101, MAX_ROWS)]);
+        store.replace(missed, rows(101, 20_100, body));
+        const held = store.rows.reduce((sum, each) => sum + (each.body?.length ?? 0), 0);
+        return [store.rows.length <= MAX_ROWS + 1000, seqs(store.rows).at(-1), held];
+    """)
+    assert found[:2] == [True, 100_000]
+    assert 0 < found[2] <= 90_000_000
+
+
+def test_events_of_a_gap_are_bounded_where_those_before_it_are_emptied(evaluate):
+    found = evaluate("""
+        const body = '{"data":"' + "x".repeat(30_000) + '"}';
+        const missed = gap(5, 1006);
+        add([...rows(1, 5, body), missed, ...rows(1006, 4500, body)]);
+        store.replace(missed, rows(6, 1005, body));
+        const held = store.rows.filter((each) => each.body !== null).map((each) => each.seq);
+        return [held.length <= 3000, held[0] + held.length - 1];
+    """)
+    assert found == [True, 4500]
