@@ -1,7 +1,8 @@
 // The console's sockets: Socket.IO's stock client, a namespace for each instance or `/` for all, a token for each join.
 
+import { Gaps } from "./gaps.js";
 import { csrfToken, fetchJson, NoAccess } from "./server.js";
-import { rowOf, rowOfGap } from "./summary.js";
+import { rowOf } from "./summary.js";
 
 /** Milliseconds of work on events in one piece. */
 const SLICE = 8;
@@ -15,19 +16,19 @@ const LATE = 3000;
 /** Joins that are tried again after a refusal, in this many milliseconds. */
 const REJOINS = 3;
 const REJOIN_DELAY = 1000;
-/** Gaps that are kept in mind, as an event of one may come late. */
-const MAX_GAPS = 100;
+/** Events of a gap that are loaded at a time, and up to a page more. */
+const MAX_LOADED = 10_000;
 
 export class Live {
   /**
-   * `handlers`: rows(rows) for new ones, earlier(rows) for those before them, state(text, tone), note(text, link, stays),
-   * lag(milliseconds), session(text).
+   * `handlers`: rows(rows, filled) for new ones, and rows of gaps of which nothing is missing any more; earlier(rows) for those before them;
+   * state(text, tone), note(text, link, stays), lag(milliseconds), session(text).
    */
   constructor(config, handlers) {
     this.config = config;
     this.handlers = handlers;
     this.spaces = config.namespaces.map((each) => ({ ...each, offset: null, older: null, last: new Map(), rejoins: 0, ended: "" }));
-    this.gaps = [];
+    this.gaps = new Gaps();
     this.skew = 0;
     this.bestTrip = Infinity;
     this.queue = [];
@@ -80,20 +81,24 @@ export class Live {
     return this.spaces.some((space) => space.older !== null);
   }
 
-  /** Loads the events of a gap. Returns their rows, none if they are not kept any more. */
+  /**
+   * Loads events of a gap. Returns rows for those that have none yet; `rest`, the row of those that are still missing, or null; and
+   * `found`, how many the server has.
+   */
   async loadGap(row) {
-    const { after, before } = row.gap;
+    const { after, before, whole } = row.gap;
     const data = `${this.config.base}${encodeURIComponent(row.instance)}/`;
-    const rows = [];
+    const found = [];
     let position = after;
-    for (let hasMore = true; hasMore && rows.length < 10_000; ) {
+    let hasMore = true;
+    while (hasMore && found.length < MAX_LOADED) {
       const page = await fetchJson(`${data}events?after=${position}&before=${before}&limit=${this.config.page}`);
-      for (const envelope of page.events) rows.push(rowOf(envelope));
-      hasMore = page.hasMore && page.events.length > 0;
-      if (page.events.length) position = page.events[page.events.length - 1].seq;
+      hasMore = page.hasMore;
+      if (!page.events.length) break; // those that follow cannot be read now
+      for (const envelope of page.events) if (epochOf(envelope) === whole.epoch) found.push(rowOf(envelope));
+      position = page.events[page.events.length - 1].seq;
     }
-    this.gaps = this.gaps.filter((gap) => gap.row !== row);
-    return rows;
+    return { rows: whole.take(found), rest: hasMore ? whole.goOn(position) : null, found: found.length };
   }
 
   /** The position of each namespace behind the events that were taken. */
@@ -243,9 +248,10 @@ export class Live {
     if (!this.queue.length) return;
     const end = performance.now() + (document.hidden || this.queue.length > CROWDED ? LONG_SLICE : SLICE);
     const rows = [];
+    const filled = [];
     let index = 0;
     while (index < this.queue.length && performance.now() < end) {
-      this.#take(rows, ...this.queue.slice(index, index + 4));
+      this.#take(rows, filled, ...this.queue.slice(index, index + 4));
       index += 4;
     }
     this.queue = index < this.queue.length ? this.queue.slice(index) : [];
@@ -257,37 +263,27 @@ export class Live {
       this.#showState();
     }
     if (!this.isCatchingUp) this.handlers.lag(lag);
-    this.handlers.rows(rows);
+    this.handlers.rows(rows, filled);
   }
 
-  #take(rows, space, envelope, offset, at) {
+  /** Adds rows for an event, and for those that are missing before it; none if it has one. */
+  #take(rows, filled, space, envelope, offset, at) {
     if (typeof offset === "string") space.offset = offset;
-    const gap = this.#gapBefore(space, envelope);
-    if (gap === "repeat") return;
-    if (gap) rows.push(gap);
-    rows.push(rowOf(envelope, at + this.skew));
-  }
-
-  /** Returns a row for the events that are missing before this one, null for none, "repeat" for one that is known. */
-  #gapBefore(space, envelope) {
     const { instance, seq, prev } = envelope;
+    const epoch = epochOf(envelope);
     const last = space.last.get(instance);
-    if (!last || last.epoch !== epochOf(envelope)) {
+    if (last?.epoch === epoch && seq <= last.seq) {
+      // an event that the server could not read in time comes after later ones
+      const gap = this.gaps.takeLate(instance, epoch, seq);
+      if (!gap) return;
+      if (gap.isFull) filled.push(gap.row);
+    } else {
       this.#remember(space, envelope);
-      return null;
+      if (last?.epoch === epoch && prev > last.seq) {
+        rows.push(this.gaps.add(instance, epoch, last.seq, prev + 1, Date.parse(envelope.date_time)));
+      }
     }
-    if (seq <= last.seq) return this.#isLate(instance, seq) ? null : "repeat";
-    this.#remember(space, envelope);
-    if (prev <= last.seq) return null;
-    const row = rowOfGap(instance, last.seq, prev + 1, Date.parse(envelope.date_time));
-    this.gaps.push({ row, instance, after: last.seq, before: prev + 1 });
-    if (this.gaps.length > MAX_GAPS) this.gaps.shift();
-    return row;
-  }
-
-  /** An event that the server could not read in time comes after later ones. */
-  #isLate(instance, seq) {
-    return this.gaps.some((gap) => gap.instance === instance && gap.after < seq && seq < gap.before);
+    rows.push(rowOf(envelope, at + this.skew));
   }
 
   #remember(space, envelope) {

@@ -43,11 +43,13 @@ let received = 0;
 let noteTimer = 0;
 const lags = [];
 const handlers = {
-  rows(rows) {
+  rows(rows, filled = []) {
     received += rows.length;
     showConnection(rows);
     store.append(rows);
-    view.appended(rows);
+    for (const row of filled) store.replace(row, []);
+    if (filled.length && !view.isPaused) view.refresh();
+    else view.appended(rows);
   },
   earlier(rows) {
     store.append(rows);
@@ -142,14 +144,25 @@ async function open(row) {
     await detail.show(row);
     return;
   }
+  if (row.gap.isLoading) return;
+  row.gap.isLoading = true;
   try {
-    const rows = await source.loadGap(row);
-    store.replace(row, rows);
+    const { rows, rest, found } = await source.loadGap(row);
+    const isHeld = store.replace(row, rows, rest);
     view.refresh();
-    note(rows.length ? `Loaded ${rows.length} missed ${rows.length === 1 ? "event" : "events"}.` : "The missed events are not kept any more.");
+    if (isHeld || !rows.length) note(sentenceOfGap(rows.length, rest, found)); // otherwise all was cleared meanwhile
   } catch (error) {
     note(`They could not be loaded: ${error.message}`);
   }
+  row.gap.isLoading = false;
+}
+
+/** Returns what became of a gap's row, in words. `found`: how many of its events the server has. */
+function sentenceOfGap(loaded, rest, found) {
+  const left = rest ? " Those that are still missing have a row of their own." : "";
+  if (loaded) return `Loaded ${loaded.toLocaleString("en")} missed ${loaded === 1 ? "event" : "events"}.${left}`;
+  if (found) return `They came late, and are in the list.${left}`;
+  return rest ? "They cannot be read now. Open the row again later." : "The missed events are not kept any more, or cannot be read now.";
 }
 
 function pause(isPaused) {

@@ -47,19 +47,25 @@ export class Store {
     return added.length;
   }
 
-  /** Puts rows in the place of one. */
-  replace(row, rows) {
+  /**
+   * Puts events of a gap in the place of its row, and behind them `rest`, the row of those that are still missing. Returns false if the
+   * gap's row is not held any more.
+   */
+  replace(row, rows, rest = null) {
     const at = this.rows.indexOf(row);
-    if (at < 0) return;
-    const before = at > 0 ? this.rows[at - 1].key : row.key - 1;
-    rows.forEach((each, index) => {
-      each.key = before + ((row.key - before) * (index + 1)) / (rows.length + 1);
-      this.#count(each, 1);
-    });
+    if (at < 0) return false;
+    const { after, before } = row.gap;
+    const from = at > 0 ? this.rows[at - 1].key : row.key - 1;
+    // by their seqs: the keys of a large gap that is loaded in parts stay as far apart in each
+    for (const each of rows) each.key = from + ((row.key - from) * (each.seq - after)) / (before - after);
+    if (rest) rest.key = row.key;
+    const added = rest ? [...rows, rest] : rows;
+    for (const each of added) this.#count(each, 1);
     this.#count(row, -1);
-    this.rows.splice(at, 1, ...rows);
+    this.rows.splice(at, 1, ...added);
     this.#emptied = Math.min(this.#emptied, at);
     this.#bound();
+    return true;
   }
 
   clear() {

@@ -72,12 +72,13 @@ export function rowWithoutContent(event) {
   };
 }
 
-/** Returns a row that stands for events which this page has missed. */
-export function rowOfGap(instance, after, before, at) {
+/** Returns a row that stands for the events of a gap behind a seq, which this page has missed. */
+export function rowOfGap(whole, after, at) {
+  const { instance, before } = whole;
   const most = before - after - 1;
   return {
     key: 0,
-    gap: { after, before },
+    gap: { after, before, whole },
     instance,
     id: "",
     seq: null,

@@ -13,7 +13,8 @@ SETUP = """
     const { MAX_ROWS, Store, View } = await import("/static/realtime/console/store.js");
     const row = (seq, body = null) => ({ key: 0, gap: null, seq, type: "call", text: "", body });
     const gap = (after, before) => ({ ...row(null), gap: { after, before } });
-    const rows = (first, last, body) => Array.from({ length: last - first + 1 }, (_, index) => row(first + index, body));
+    const numbers = (first, last) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    const rows = (first, last, body) => numbers(first, last).map((seq) => row(seq, body));
     const seqs = (held) => held.map((each) => each.seq);
     const store = new Store();
     const view = new View(store, () => {});
@@ -105,3 +106,18 @@ def test_events_of_a_gap_are_bounded_where_those_before_it_are_emptied(evaluate)
         return [held.length <= 3000, held[0] + held.length - 1];
     """)
     assert found == [True, 4500]
+
+
+def test_a_gap_that_is_loaded_in_many_parts_keeps_its_order(evaluate):
+    found = evaluate("""
+        let rest = gap(0, 60_001);
+        add([rest, row(60_001)]);
+        for (let seq = 0; seq < 60_000; seq += 1000) {
+            const next = seq < 59_000 ? gap(seq + 1000, 60_001) : null;
+            store.replace(rest, rows(seq + 1, seq + 1000), next);
+            rest = next;
+        }
+        const isSorted = store.rows.every((each, index) => !index || each.key > store.rows[index - 1].key);
+        return [isSorted, seqs(store.rows).every((seq, index) => seq === index + 1), store.rows.length, store.gaps];
+    """)
+    assert found == [True, True, 60_001, 0]
