@@ -36,7 +36,7 @@ export class States {
   async #ask() {
     const rows = this.list.visible.filter((row) => row && row.gap === null && row.seq);
     if (!rows.length) return;
-    const query = new URLSearchParams(rows.slice(0, 100).map((row) => ["of", `${row.seq}@${row.instance}`]));
+    const query = new URLSearchParams(rows.map((row) => ["of", `${row.seq}@${row.instance}`]));
     const response = await fetch(`${this.url}?${query}`, { redirect: "manual" });
     if (!response.ok) return;
     const { states } = await response.json();

@@ -140,6 +140,16 @@ def test_nothing_is_missing_after_the_line_was_cut_or_the_page_reloaded(admin_pa
     expect(page.locator("#missed")).to_have_text("0")
 
 
+def test_states_of_deliveries_are_asked_for_all_rows_of_a_high_screen(admin_page, server):
+    instance = server.create()
+    events = [{"event": "labels.edit", "data": {"id": str(number)}} for number in range(120)]
+    assert server.post(server.path("/event/publish", instance), events).status == 201
+    admin_page.set_viewport_size({"width": 1280, "height": 5000})
+    with admin_page.expect_request(lambda request: request.url.count("of=") > 110):
+        console(admin_page, server, instance, "?type=labels.edit")
+        admin_page.get_by_role("button", name="Load earlier events").click()
+
+
 def test_messages_are_sent_and_the_socket_ends_with_the_session(admin_page, server):
     instance = server.create()
     page = admin_page
