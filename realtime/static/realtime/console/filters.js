@@ -35,7 +35,7 @@ export class Filters {
     return Boolean(this.types.length || this.text.value.trim() || this.chat?.value.trim());
   }
 
-  /** Returns the function that tells whether a row is shown. */
+  /** Returns the function that decides whether a row is shown. */
   get matches() {
     const types = new Set(this.types);
     const text = pattern(this.text.value);

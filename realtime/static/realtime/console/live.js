@@ -189,7 +189,7 @@ export class Live {
     }
   }
 
-  /** Joins once more: the token tells why, if that is not allowed any more. */
+  /** Joins once more: if that is not allowed any more, the answer to the request for a token has the reason. */
   #rejoin(space, message = "") {
     if (space.ended) return;
     if (space.rejoins >= REJOINS) {

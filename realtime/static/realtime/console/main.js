@@ -1,4 +1,4 @@
-// The console's page: its parts, and what each tells the others.
+// The console's page: its parts, and what passes between them.
 
 import { chooser } from "./chooser.js";
 import { codePanel } from "./code.js";
@@ -202,7 +202,7 @@ byId("clear").addEventListener("click", () => {
   list.choose(null);
 });
 
-/** Shows or hides one of the tools; returns whether it is shown. */
+/** Shows or hides one of the tools. */
 function toggle(name) {
   const [tool, button] = [byId(name), byId(`${name}-toggle`)];
   tool.hidden = !tool.hidden;

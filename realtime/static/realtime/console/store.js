@@ -33,7 +33,7 @@ export class Store {
     this.#bound();
   }
 
-  /** Adds rows that are older than all others; returns how many there was room for, the newest of them. */
+  /** Adds rows that are older than all others, the newest of them if there is no room for all. */
   prepend(rows) {
     const room = Math.max(0, MAX_ROWS - this.rows.length);
     const added = room < rows.length ? rows.slice(rows.length - room) : rows;
@@ -44,7 +44,6 @@ export class Store {
     this.rows = added.concat(this.rows);
     this.#emptied = 0;
     this.#bound();
-    return added.length;
   }
 
   /**

@@ -2,7 +2,7 @@
 
 const MAX_TEXT = 160;
 /** Characters of an envelope that a row keeps; a longer one is fetched when somebody opens it. */
-export const MAX_BODY = 32_768;
+const MAX_BODY = 32_768;
 
 /** One string for each value that repeats: 100,000 rows share the names of types, instances and chats. */
 const shared = new Map();
@@ -31,7 +31,6 @@ export function rowOf(envelope, now) {
     // computed when it is shown: a part of a longer text would keep all of that in memory
     text: body.length <= MAX_BODY ? null : copied(textOf(envelope.data)),
     body: body.length <= MAX_BODY ? body : null,
-    size: body.length,
     states: null,
   };
 }
@@ -67,7 +66,6 @@ export function rowWithoutContent(event) {
     chat: "",
     text: "",
     body: null,
-    size: 0,
     states: null,
   };
 }
@@ -88,7 +86,6 @@ export function rowOfGap(whole, after, at) {
     chat: "",
     text: `${most === 1 ? "1 event was" : `Up to ${most} events were`} missed between ${after} and ${before}. Open this row to load them.`,
     body: null,
-    size: 0,
     states: null,
   };
 }
@@ -125,8 +122,8 @@ function textOf(data) {
     if (typeof data[name] === "string") parts.push(data[name]);
   }
   if (parts.length) return short(parts.join(" · "));
-  const told = Object.entries(data).slice(0, 8).filter(([name, value]) => typeof value !== "object" && !/jid|id$/i.test(name));
-  return short(told.map(([name, value]) => `${name}: ${value}`).join(", "));
+  const shown = Object.entries(data).slice(0, 8).filter(([name, value]) => typeof value !== "object" && !/jid|id$/i.test(name));
+  return short(shown.map(([name, value]) => `${name}: ${value}`).join(", "));
 }
 
 function textOfMessage(message) {

@@ -6,7 +6,7 @@ const SHOWN = 100;
 const MAX_TEXT = 2000;
 
 /** Returns an element for a JSON value. `open`: how many levels are unfolded. */
-export function tree(value, open = 2) {
+export function tree(value, open) {
   return node(null, value, open);
 }
 
