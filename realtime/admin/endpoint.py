@@ -20,6 +20,7 @@ from instances.events import EventType
 from instances.models import Subscription
 from realtime.admin.base import actor
 from realtime.admin.health import HOURS, last_failure, latency, next_attempt, success
+from realtime.admin.overview.words import milliseconds
 from realtime.counters.figures import EndpointFigures, figures_of_endpoints
 from realtime.counters.hours import last_hours
 from realtime.delivery.models import DELETED, Delivery, State, pending_counts
@@ -76,7 +77,7 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         figures = self._figures(subscription)
         if figures is None:
             return "no attempts" if subscription.is_endpoint else "-"
-        return format_html("{}, {} ms", success(figures), round(figures.mean_ms))
+        return format_html("{}, {}", success(figures), milliseconds(figures.mean_ms))
 
     @admin.display(description="success in 24 hours")
     def success(self, subscription: Subscription) -> str:

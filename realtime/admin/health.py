@@ -6,6 +6,7 @@ from django.utils.html import format_html
 
 from instances.admin import admin_url, format_time
 from instances.models import Subscription
+from realtime.admin.overview.words import milliseconds, percent, plural
 from realtime.api.responses import HEALTH_HOURS
 from realtime.counters.figures import EndpointFigures, last_error
 from realtime.delivery.models import Delivery, State
@@ -22,25 +23,15 @@ def success(figures: EndpointFigures | None) -> str:
         return "no attempts"
     rate = figures.success_rate
     level = "bad" if rate < BAD else "warn" if rate < FAIR else "good"
-    attempts = f"{figures.attempts:,} attempt{'s' if figures.attempts != 1 else ''}"
+    attempts = plural(figures.attempts, "attempt")
     return format_html('<span class="evo-{}">{}</span> of {}', level, percent(rate), attempts)
-
-
-def percent(rate: float) -> str:
-    """Return a part from 0 to 1 in words; what is not all is never shown as 100 %."""
-    shown = min(rate * 100, 99.9) if rate < 1 else 100
-    return f"{shown:.0f} %" if shown in (0, 100) else f"{shown:.1f} %"
 
 
 def latency(figures: EndpointFigures | None) -> str:
     """Return how long attempts took, on average and at most."""
     if figures is None or not figures.attempts:
         return "-"
-    return f"{_duration(figures.mean_ms)} on average, {_duration(figures.max_ms)} at most"
-
-
-def _duration(milliseconds: float) -> str:
-    return f"{milliseconds:.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+    return f"{milliseconds(figures.mean_ms)} on average, {milliseconds(figures.max_ms)} at most"
 
 
 def next_attempt(endpoint: Subscription) -> str:

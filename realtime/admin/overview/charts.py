@@ -12,7 +12,7 @@ from instances.admin import admin_url
 from instances.models import Subscription
 from realtime.admin.overview.hour_filters import AttemptedFilter, OutcomeFilter, RecordedFilter, hour_value
 from realtime.admin.overview.svg import Bar, Part, bar_chart, meter, top_of
-from realtime.admin.overview.words import clock, day_and_clock, milliseconds, plural, rate
+from realtime.admin.overview.words import clock, day_and_clock, milliseconds, percent, plural, rate
 from realtime.counters.figures import EndpointFigures, Figures
 from realtime.counters.hours import HOUR, hour_of
 from realtime.counters.models import HourTotal
@@ -98,7 +98,7 @@ def delivery_chart(figures: Figures) -> Chart:
     delivered, failed, dead = (figures.sum(name) for name in ("delivered", "failed", "dead"))
     day = AttemptedFilter.DAY
     attempts = delivered + failed
-    success = f"{delivered / attempts:.1%} succeeded" if attempts else "no attempts in 24 h"
+    success = f"{percent(delivered / attempts)} succeeded" if attempts else "no attempts in 24 h"
     return _chart(
         "deliveries",
         "Deliveries and failures per hour",
@@ -130,7 +130,7 @@ def _delivery_cells(row: HourTotal) -> list[Cell]:
         Cell(f"{row.delivered:,}", _deliveries(hour, OutcomeFilter.DELIVERED) if row.delivered else ""),
         Cell(f"{row.failed:,}", _deliveries(hour, OutcomeFilter.FAILED) if row.failed else ""),
         Cell(f"{row.dead:,}", of_dead if row.dead else ""),
-        Cell("-" if row.success_rate is None else f"{row.success_rate:.1%}"),
+        Cell("-" if row.success_rate is None else percent(row.success_rate)),
         Cell(milliseconds(row.mean_latency_ms)),
         Cell(milliseconds(row.max_latency_ms) if row.attempts else "-"),
     ]

@@ -1,4 +1,4 @@
-"""Numbers and times in words, as the first page and the list of instances show them."""
+"""Numbers and times in words, as the pages of the admin show them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:,.1f} s"
+
+
+def percent(part: float) -> str:
+    """Return a part from 0 to 1 as "97.5 %"; less than all is never shown as 100 %, and more than none never as 0 %."""
+    shown = min(max(part * 100, 0.1), 99.9) if 0 < part < 1 else part * 100
+    return f"{shown:.0f} %" if part in (0, 1) else f"{shown:.1f} %"
 
 
 def rate(value: float) -> str:

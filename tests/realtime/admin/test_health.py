@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from instances.models import Subscription
-from realtime.admin.health import percent
+from realtime.admin.overview.words import percent
 from realtime.counters.hours import this_hour
 from realtime.counters.models import EndpointHour
 from realtime.delivery.models import State
@@ -73,3 +73,4 @@ def test_the_next_attempt_is_that_of_the_delivery_that_is_due_first(admin_client
 
 def test_what_is_not_all_is_not_shown_as_100_percent():
     assert (percent(1), percent(0.99999), percent(0.5), percent(0)) == ("100 %", "99.9 %", "50.0 %", "0 %")
+    assert percent(0.00001) == "0.1 %"

@@ -207,6 +207,13 @@ def test_the_gravest_come_first(admin_client, open_loja):
 # Charts
 
 
+def test_a_failed_attempt_among_many_is_not_rounded_away(admin_client, open_loja):
+    HourTotal.objects.create(hour=this_hour(), delivered=9999, failed=1)
+    text = text_of(admin_client)
+    assert "99.9 % succeeded" in text
+    assert "9,999 1 0 99.9 %" in text
+
+
 def test_the_charts_have_their_figures_as_tables_which_link_to_the_very_rows(admin_client, open_loja):
     hour = this_hour() - 2
     endpoint = create_endpoint(open_loja)
@@ -232,7 +239,7 @@ def test_the_charts_have_their_figures_as_tables_which_link_to_the_very_rows(adm
     text = text_of(admin_client)
 
     assert "1,234 21" in text  # events, and a minute
-    assert "1 1 0 50.0% 50 ms 1.5 s" in text
+    assert "1 1 0 50.0 % 50 ms 1.5 s" in text
     assert "431 at most in 24 h" in text
     assert "42 ms at most in 24 h" in text
     assert page.count('<svg class="bars" role="img"') == 4
