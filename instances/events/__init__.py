@@ -36,6 +36,7 @@ __all__ = [
     "describe_unknown_event",
     "event_occurred",
     "grouped_names",
+    "grouped_types",
     "is_whole",
     "parse_events",
     "without_keys",
@@ -80,13 +81,22 @@ def is_whole(names: Iterable[str]) -> bool:
     return frozenset(GROUP_UPDATE if name == "GROUPS_UPDATE" else name for name in names) in _WHOLE_LISTS
 
 
+def grouped_types() -> dict[EventGroup, list[EventType]]:
+    """Return the event types that clients may subscribe to, by group, in the order of the groups."""
+    found: dict[EventGroup, list[EventType]] = {group: [] for group in EventGroup}
+    for event_type in EventType:
+        if event_type.is_subscribable:
+            found[event_type.group].append(event_type)
+    return found
+
+
 def grouped_names() -> dict[EventGroup, list[str]]:
     """Return every name that a subscription may hold, by group."""
-    found: dict[EventGroup, list[str]] = {group: [] for group in EventGroup}
-    for event_type in EventType:
-        spellings = [GROUP_UPDATE] if event_type is EventType.GROUPS_UPDATE else []
-        found[event_type.group] += [event_type.name, *spellings] if event_type.is_subscribable else []
-    return found
+    spellings = {EventType.GROUPS_UPDATE: [EventType.GROUPS_UPDATE.name, GROUP_UPDATE]}
+    return {
+        group: [name for each in types for name in spellings.get(each, [each.name])]
+        for group, types in grouped_types().items()
+    }
 
 
 class UnknownEvent(ValueError):

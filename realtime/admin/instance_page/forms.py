@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from instances.api.message_bodies import TextBody
-from instances.events import EventGroup, EventType
+from instances.events import EventType, grouped_types
 from instances.models import Instance
 
 
@@ -44,11 +44,10 @@ def is_name_of(instance: Instance, typed: str) -> bool:
 
 
 def _event_types() -> list[tuple[str, list[tuple[str, str]]]]:
-    found: dict[EventGroup, list[tuple[str, str]]] = {group: [] for group in EventGroup}
-    for each in EventType:
-        if each.is_subscribable:
-            found[each.group].append((each.value, f"{each.value}: {each.label}"))
-    return [(str(group.label), choices) for group, choices in found.items()]
+    return [
+        (str(group.label), [(each.value, f"{each.value}: {each.label}") for each in types])
+        for group, types in grouped_types().items()
+    ]
 
 
 class TestEventForm(ConfirmForm):

@@ -9,8 +9,7 @@ import orjson
 from django.http import Http404
 from django.urls import reverse
 
-from instances.events import EventType
-from instances.events.groups import EventGroup
+from instances.events import EventType, grouped_types
 from realtime.pages.documents import examples, payloads
 from realtime.pages.documents.event_schemas import ENVELOPE, envelope_schema, event_schema, schemas
 from realtime.pages.documents.navigation import DocumentPage, Heading, Section
@@ -18,7 +17,7 @@ from realtime.pages.documents.rest import operation_path
 from realtime.pages.documents.schema_table import table, type_of
 
 #: The types by group, in the order of the groups.
-GROUPED = {group: [each for each in EventType if each.is_subscribable and each.group is group] for group in EventGroup}
+GROUPED = grouped_types()
 TYPES = [each for types in GROUPED.values() for each in types]
 
 
