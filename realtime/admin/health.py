@@ -24,7 +24,7 @@ def success(figures: EndpointFigures | None) -> str:
     rate = figures.success_rate
     level = "bad" if rate < BAD else "warn" if rate < FAIR else "good"
     attempts = plural(figures.attempts, "attempt")
-    return format_html('<span class="evo-{}">{}</span> of {}', level, percent(rate), attempts)
+    return format_html('<span class="{}">{}</span> of {}', level, percent(rate), attempts)
 
 
 def latency(figures: EndpointFigures | None) -> str:

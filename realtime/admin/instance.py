@@ -27,11 +27,8 @@ admin.site.unregister(Instance)
 class LoggedInstanceAdmin(InstancePage):
     """The list of instances; the page of each is that of `InstancePage`."""
 
-    list_per_page = 50  # a row takes a millisecond to render
-    show_full_result_count = False  # a second count of all, beside that of those that are listed
-
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Return the columns, the most telling first: a narrow screen shows the others by scrolling."""
+        """Return the columns, those that show trouble first: a narrow screen shows the others by scrolling."""
         listeners = ("listeners",) if may(request.user, Action.SEE_CONNECTED) else ()
         first = ("name", "state", "last_event", "last_day", *listeners, "endpoints")
         return (*first, *(name for name in super().get_list_display(request) if name not in first))
@@ -93,7 +90,7 @@ class LoggedInstanceAdmin(InstancePage):
         all_of_it = {"instance__id__exact": instance.pk}
         parts: list[tuple[str, dict[str, Any]]] = [(str(len(found)), all_of_it)]
         if failing:
-            text = format_html('<span class="failing">{} failing</span>', failing)
+            text = format_html('<span class="bad">{} failing</span>', failing)
             parts.append((text, all_of_it | {"state": "failing"}))
         if off:
             parts.append((f"{off} off", all_of_it | {"is_enabled__exact": 0}))

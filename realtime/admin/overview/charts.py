@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -49,17 +49,9 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Endpoints from the slowest one on, with their table."""
-
-    rows: list[RankedEndpoint]
-    columns: list[str] = field(
-        default_factory=lambda: ["Endpoint", "Attempts", "Failed", "Mean latency", "Longest attempt"]
-    )
-
-
-@dataclass(frozen=True)
 class RankedEndpoint:
+    """A row of the slowest endpoints, with its figures in words."""
+
     name: Cell
     mean: str
     bar: SafeString
@@ -173,30 +165,28 @@ def lag_chart(figures: Figures, now: int) -> Chart:
     )
 
 
-def ranking(found: Sequence[EndpointFigures], names: dict[int, str]) -> Ranking:
+def ranking(found: Sequence[EndpointFigures], names: dict[int, str]) -> list[RankedEndpoint]:
     """Return the slowest endpoints. `names`: those that the user may open, by id."""
     top = max((row.mean_ms for row in found), default=0)
-    return Ranking(
-        [
-            RankedEndpoint(
-                Cell(
-                    names.get(row.endpoint_id, _name_of_other(row.endpoint_id)),
-                    admin_url("change", Subscription, row.endpoint_id) if row.endpoint_id in names else "",
-                ),
-                milliseconds(row.mean_ms),
-                meter(row.mean_ms, top),
-                Cell(f"{row.attempts:,}", _deliveries(AttemptedFilter.RECENT, endpoint_id=row.endpoint_id)),
-                Cell(
-                    f"{row.failed:,}",
-                    _deliveries(AttemptedFilter.RECENT, OutcomeFilter.FAILED, endpoint_id=row.endpoint_id)
-                    if row.failed
-                    else "",
-                ),
-                milliseconds(row.max_ms),
-            )
-            for row in found
-        ]
-    )
+    return [
+        RankedEndpoint(
+            Cell(
+                names.get(row.endpoint_id, _name_of_other(row.endpoint_id)),
+                admin_url("change", Subscription, row.endpoint_id) if row.endpoint_id in names else "",
+            ),
+            milliseconds(row.mean_ms),
+            meter(row.mean_ms, top),
+            Cell(f"{row.attempts:,}", _deliveries(AttemptedFilter.RECENT, endpoint_id=row.endpoint_id)),
+            Cell(
+                f"{row.failed:,}",
+                _deliveries(AttemptedFilter.RECENT, OutcomeFilter.FAILED, endpoint_id=row.endpoint_id)
+                if row.failed
+                else "",
+            ),
+            milliseconds(row.max_ms),
+        )
+        for row in found
+    ]
 
 
 def _name_of_other(endpoint_id: int) -> str:

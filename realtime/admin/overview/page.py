@@ -40,7 +40,6 @@ class _Overview:
         self.sees_instances, self.sees_endpoints, self.sees_events, self.sees_deliveries, self.sees_processes = (
             _may_see(request, model) for model in (Instance, Subscription, Event, Delivery, Process)
         )
-        self.sees_processes = self.sees_processes and self.sees_all
 
     def context(self) -> dict[str, Any]:
         hours = last_hours(DAY_HOURS)
@@ -95,4 +94,4 @@ class _Overview:
 
 
 def _may_see(request: HttpRequest, model: type[Model]) -> bool:
-    return admin.site.is_registered(model) and admin.site.get_model_admin(model).has_view_permission(request)
+    return bool(admin.site.get_model_admin(model).has_view_permission(request))

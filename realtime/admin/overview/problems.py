@@ -1,4 +1,4 @@
-"""What is wrong now: sentences, each with the link to the list where it is mended, the gravest first."""
+"""Problems that the server has now, as sentences, each with the link to the list where it is mended."""
 
 from __future__ import annotations
 
@@ -33,22 +33,18 @@ MAX_EXAMPLES = 5
 OLD, LATE_MS = timedelta(minutes=2), 1000
 #: The time for which the failure of a loop is shown, and after which counters have stopped.
 RECENT, STOPPED = timedelta(minutes=10), timedelta(minutes=2)
-#: What the page of failures by cause is for.
+#: The use of the page of failures by cause, as a continuation of its name.
 RETRY = "sends those of one cause again"
 #: The part of the disk, and its bytes, below which little is free.
 FREE_PART, FREE_BYTES = 0.05, 1024**3
 
 
 class Gravity(IntEnum):
-    """How bad a problem is; the page shows the highest first."""
+    """The gravity of a problem; the page shows the highest first. Its name is the class in `realtime/overview.css`."""
 
     NOTICE = 1
     WARNING = 2
     ERROR = 3
-
-    @property
-    def css(self) -> str:
-        return {Gravity.NOTICE: "notice", Gravity.WARNING: "warning", Gravity.ERROR: "error"}[self]
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Problem:
     examples: list[ProblemExample] = field(default_factory=list)
     #: The number of further examples.
     more: int = 0
-    #: What to do, where the link does not say it.
+    #: An instruction, where the link does not say what to do.
     cure: str = ""
 
 
