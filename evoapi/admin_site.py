@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.sites import UnfoldAdminSite
-
-from instances.access.staff import visible_log_entries
 
 
 class AdminSite(UnfoldAdminSite):
@@ -19,9 +16,6 @@ class AdminSite(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Leave out the colours, which unfold writes into a <style> of each page: instances/admin.css has them."""
         return super().each_context(request) | {"colors": None}
-
-    def get_log_entries(self, request: HttpRequest) -> QuerySet[LogEntry]:
-        return visible_log_entries(request.user, super().get_log_entries(request))
 
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Search everything, in place of unfold's search, which keeps what it found for five minutes.

@@ -1,4 +1,4 @@
-"""The environment variables: each read as what it is, and all that cannot be read reported at once."""
+"""The environment variables: each is read as its type, and all that cannot be read are reported at once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MAX_SHOWN = 60
 _TRUE = ("true", "1", "yes", "y", "on", "ok")
 _FALSE = ("false", "0", "no", "n", "off")
 
-#: Variables that begin like ours and are others': those that Evolution API reads and we do not, and those of RabbitMQ's
-#: and PostgreSQL's own images.
+#: Variables of other programs that begin like ours: those that Evolution API reads and this server does not, those of
+#: RabbitMQ's image, and Django's.
 _OTHERS = (
     *unread_variables(),
     *("RABBITMQ_DEFAULT_*", "RABBITMQ_NODE*", "RABBITMQ_ERLANG_*", "RABBITMQ_CONFIG_FILE*", "RABBITMQ_LOGS"),
@@ -30,12 +30,12 @@ _OTHERS = (
 )
 #: Variables that Kubernetes and Docker's links set for each service, whatever its name.
 _SERVICE_LINKS = re.compile(r".+_(SERVICE_.+|PORT|PORT_.+)")
-#: First words of our variables that other programs' have as well: of these only what is nearly one of ours is reported.
+#: First words that variables of other programs have, too: one of these is reported only if it is nearly one of ours.
 _COMMON_WORDS = (
     *("ALLOWED_", "CONFIG_", "DATA_", "DATABASE_", "DJANGO_", "FACEBOOK_", "LOG_", "MAX_", "METRICS_", "PROMETHEUS_"),
     *("SECRET_", "SECURE_", "SERVER_"),
 )
-#: How similar, of 1, such a name has to be.
+#: The similarity, from 0 to 1, from which it is.
 _NEARLY = 0.85
 
 
@@ -58,7 +58,7 @@ class Variables:
 
     def refuse(self, name: str, form: str, shown: str = "") -> None:
         """Note that a variable cannot be read. `form`: the form expected, with an example; `shown`: the value."""
-        is_shown = shown and "@" not in shown  # which may stand behind a password
+        is_shown = shown and "@" not in shown  # an @ may stand behind a password
         self.errors.append(f"{name} takes {form}" + (f"; not {shown[:MAX_SHOWN]!r}" if is_shown else ""))
 
     def check(self) -> None:

@@ -31,7 +31,6 @@ __all__ = [
     "visible_ids",
     "visible_instances",
     "visible_keys",
-    "visible_log_entries",
     "within_limit",
 ]
 
@@ -103,18 +102,10 @@ def opens_beyond(user: Any, token_digests: Sequence[str]) -> bool:
     return others.exists() or keys.exists()
 
 
-def visible_log_entries(user: Any, entries: Rows) -> Rows:
-    """Return the entries of the admin's log that a user may see in a list of all: none if he is limited.
-
-    The history of each row is on its page, which he reaches if he may see the row.
-    """
-    return entries if sees_all_instances(user) else entries.none()
-
-
 def may_manage_users(user: Any) -> bool:
     """Return whether a user may see and change other users, besides the permissions that this takes.
 
-    Who is limited, or reads no content, could make himself a user who is not.
+    A user who is limited, or reads no content, could make himself one who is not.
     """
     return sees_all_instances(user) and sees_content(user)
 

@@ -95,15 +95,10 @@ def _is_hash_of(user: User, session_hash: str) -> bool:
     return any(constant_time_compare(session_hash, each) for each in hashes)
 
 
-def mint_for_session(
-    request: HttpRequest,
-    instance: Instance | None,
-    scopes: Iterable[str] = (LISTEN,),
-    lifetime: timedelta = LIFETIME,
-) -> MintedToken:
+def mint_for_session(request: HttpRequest, instance: Instance | None, scopes: Iterable[str] = (LISTEN,)) -> MintedToken:
     """Return a token for a page of the console: for the namespace of an instance or, for None, for `/`.
 
-    It is good for joining during its lifetime. What has joined with it is disconnected when the session ends, or the
+    It is good for joining during LIFETIME. What has joined with it is disconnected when the session ends, or the
     user loses one of the scopes, the instance, his permission or his account.
 
     Raises PermissionDenied, with the reason, if the user has not all of the scopes or does not see the instance or, for
@@ -117,5 +112,5 @@ def mint_for_session(
         raise PermissionDenied(f"You may not {lacking[0]}: docs/rights.md says what that takes")
     if not (session.is_for_all if instance is None else session.opens(instance)):
         raise PermissionDenied("You do not see this instance" if instance else "You do not see all instances")
-    expires_at = timezone.now() + lifetime
+    expires_at = timezone.now() + LIFETIME
     return MintedToken(instance.pk if instance else None, wanted, f"{KIND}:{session.reference}", expires_at)

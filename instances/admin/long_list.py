@@ -75,11 +75,8 @@ class LongChangeList(ChangeList):
 
 
 class LongList(admin.ModelAdmin):
-    """Base class of pages of such tables."""
+    """Base class of pages of such tables, before `ReadOnlyAdmin` among the bases: it has the paginator."""
 
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each counts all rows for each choice
     sortable_by = ()
     #: Parameters of the query that an index serves, alone or with others.
     indexed_filters: frozenset[str] = frozenset(("instance_id", "instance_id__exact", "instance__id__exact"))

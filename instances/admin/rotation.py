@@ -12,20 +12,15 @@ OVERLAPS = {0: "Not at all: end it now", HOUR: "For an hour", DAY: "For a day", 
 
 
 class RotationForm(forms.Form):
-    """The time for which the old secret goes on signing; a day without a choice."""
+    """The seconds for which the old secret goes on signing; a day without a choice."""
 
     overlap = forms.TypedChoiceField(
         choices=OVERLAPS,
         coerce=int,
         initial=DAY,
+        empty_value=DAY,  # type: ignore[arg-type]
         required=False,
         label="The old secret signs as well",
         widget=UnfoldAdminSelectWidget,
         help_text="Until then each delivery has two signatures, and the receiver may check it with either secret.",
     )
-
-    @property
-    def overlap_seconds(self) -> int:
-        """The choice, once the form is valid."""
-        chosen = self.cleaned_data["overlap"]
-        return DAY if chosen == "" else int(chosen)

@@ -85,7 +85,7 @@ class SubscriptionAdmin(SecretAdmin):
         js = ("instances/subscription.js", "instances/event-checkboxes.js")
 
     def has_change_permission(self, request: HttpRequest, obj: Subscription | None = None) -> bool:
-        """Return whether the user may change subscriptions; who does can have the events sent to himself."""
+        """Return whether the user may change subscriptions, by which he can have their events sent to himself."""
         return may(request.user, Action.CHANGE_SUBSCRIPTION) and super().has_change_permission(request, obj)
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
@@ -232,7 +232,7 @@ class SubscriptionAdmin(SecretAdmin):
             if not form.is_valid():
                 return self._rotation_page(request, endpoint, form)
             secret, now = new_secret(), time.time()
-            values = rotated(endpoint.all_secrets, secret, form.overlap_seconds, now)
+            values = rotated(endpoint.all_secrets, secret, form.cleaned_data["overlap"], now)
             endpoint.keep_secrets(**values)
             endpoint.save(update_fields=["secrets", "updated_at"])
             end = overlap_end(values, now)

@@ -109,7 +109,7 @@ class StaffRoleForm(forms.ModelForm):
 
 
 class StaffRoleInline(StackedInline):
-    """The role on the page of a user. Who may change the user may change his role."""
+    """The role on the page of a user. It takes the permission to change the user, and no other."""
 
     model = StaffRole
     form = StaffRoleForm

@@ -66,7 +66,7 @@ class EventType(TextChoices):
     is_publishable: bool
     #: The JSON Schema of `data`. What engines publish is passed on as it is: then it says what they should send.
     schema: Schema
-    #: What makes events of this type; nothing does for those that Evolution API declares and never emits.
+    #: The programs that make events of this type; empty for those that Evolution API declares and never emits.
     emitters: tuple[Emitter, ...]
     _sample: Sample
     _scrubber: Scrubber

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
 from instances.access.rights import Action, may
-from instances.access.staff import sees_all_instances, sees_instance, visible_ids, visible_instances, visible_keys
+from instances.access.staff import sees_all_instances, visible_ids, visible_instances, visible_keys
 from instances.admin import ReadOnlyAdmin
 from instances.models import Instance
 from realtime.fanout.connected import Connected, ConnectedClient, NotServing, Selection, listeners_by_instance
@@ -104,7 +104,7 @@ def instance_of(request: HttpRequest, query: Any) -> Instance | None:
         pk = UUID(text)
     except ValueError:
         raise Http404 from None
-    instance = visible_instances(request.user).filter(pk=pk).first() if sees_instance(request.user, pk) else None
+    instance = visible_instances(request.user).filter(pk=pk).first()
     if instance is None:
         raise Http404
     return instance

@@ -1,4 +1,4 @@
-"""What can be done with an instance on its page. What destroys asks for its name; each is in its history."""
+"""Actions on an instance, on its page. Those that destroy ask for its name; each is recorded in its history."""
 
 from __future__ import annotations
 

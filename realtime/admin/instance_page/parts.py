@@ -186,7 +186,7 @@ class ListeningClients(NamedTuple):
 
     page: ClientPage | None
     url: str
-    #: Why they are not known; empty if they are.
+    #: The reason why they are not known; empty if they are.
     error: str
     process: str = ""
 
