@@ -55,6 +55,9 @@ bench-deliveries: .venv/requirements-bench.stamp ## measure webhooks: deliveries
 bench-reconnect: .venv/requirements-dev.stamp ## measure how soon 5,000 clients are back after a crash
 	@.venv/bin/python -m bench.reconnect
 
+bench-pages: .venv/requirements-dev.stamp ## measure the admin's pages with a million rows a table
+	@.venv/bin/python -m bench.pages
+
 limits: .venv/requirements.stamp ## write docs/limits.md from instances/bounds/
 	@.venv/bin/python -m instances.bounds > docs/limits.md
 
@@ -115,4 +118,4 @@ ifeq ($(wildcard .venv/bin/python),)
 .PHONY: .venv/ready
 endif
 
-.PHONY: help run test test-slow test-docs lint format bench bench-quick bench-deliveries bench-reconnect limits events rights compatibility setup setup-dev client lock clean
+.PHONY: help run test test-slow test-docs lint format bench bench-quick bench-deliveries bench-reconnect bench-pages limits events rights compatibility setup setup-dev client lock clean

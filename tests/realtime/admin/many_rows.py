@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from urllib.parse import quote
 
+from django.contrib import admin
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 
 from instances.models import ApiKey, Chat, Contact, Instance, Message, Subscription
 from realtime.delivery.models import Delivery
 from realtime.log.models import Event
 from realtime.log.stream import Stream
+from tests.instances.admin.pages import at
 
 INSTANCES = 10_000
 #: Rows of an instance in each of the other tables.
@@ -63,6 +67,26 @@ def fill(instances: int = INSTANCES, rows: int = ROWS) -> list[Instance]:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return shops
+
+
+def lists() -> list[str]:
+    """Return the URLs of all lists of the admin."""
+    return [at("changelist", model) for model in admin.site._registry]
+
+
+def filters_and_searches(shops: list[Instance]) -> list[str]:
+    """Return URLs of lists with filters, and of the search, that look at many of the rows, or find few among them."""
+    of_rows = [at("changelist", model) for model in (Event, Delivery, Message, Contact, Chat)]
+    terms = ("shop 77", "551190001", "wa-5-shop 77", "50", "good morning", "nothing at all", "shop 77 5")
+    return [
+        *(f"{url}?instance_id={shops[5000].pk}" for url in of_rows),
+        *(f"{at('changelist', Event)}?{query}" for query in ("type=messages.upsert", "q=shop+50", "q=wa-5-shop+77")),
+        *(f"{at('changelist', Delivery)}?state__exact={state}" for state in ("pending", "dead", "delivered")),
+        f"{at('changelist', Delivery)}?transport=rabbitmq",
+        *(f"{at('changelist', Message)}?{query}" for query in ("q=nothing", "from_me__exact=1", "p=200")),
+        *(f"{at('changelist', Instance)}?{query}" for query in ("q=shop+77", "websocket=none", "p=100")),
+        *(f"{reverse('admin:search')}?s={quote(term)}" for term in terms),
+    ]
 
 
 def quoted(moment) -> str:
