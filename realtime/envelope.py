@@ -12,9 +12,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from instances import json_body
-from instances.api.timestamps import iso
 from instances.events import EventType
 from instances.models import Instance
+from instances.timestamps import iso
 
 
 @dataclass(frozen=True)

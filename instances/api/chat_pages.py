@@ -8,11 +8,12 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
-from instances.api.message_pages import NEWEST_FIRST, last_messages, row_id, within
+from instances.api.message_pages import NEWEST_FIRST, last_messages, within
 from instances.api.records import ChatRecord, IsAmong, KnownContact, MessageRecord
 from instances.bounds import PAGE_ROWS
 from instances.models import Chat, Contact, Instance, Message
 from instances.names import jid
+from instances.numbers import whole_number
 from instances.unreadable import readable
 
 
@@ -58,7 +59,7 @@ def find_contacts(instance: Instance, where: dict[str, Any], page: int, size: in
     if "id" in where:
         # version 1, for which n8n's node is written, names a contact by its address
         is_address = "@" in where["id"]
-        rows = rows.filter(**({"remote_jid": where["id"]} if is_address else {"pk": row_id(where["id"]) or 0}))
+        rows = rows.filter(**({"remote_jid": where["id"]} if is_address else {"pk": whole_number(where["id"]) or 0}))
     if "remoteJid" in where:
         rows = rows.filter(_is_of(where["remoteJid"]))
     if "pushName" in where:

@@ -21,6 +21,7 @@ from instances.bounds import COUNTED_MESSAGES, LAST_MESSAGE_BYTES, PAGE_BYTES
 from instances.fields import JsonField
 from instances.models import Chat, Instance, Message, MessageCount, MessageStatus
 from instances.names import jid
+from instances.numbers import whole_number
 
 #: The order of messages; ids tell those of one second apart.
 NEWEST_FIRST = ("-timestamp", "-id")
@@ -42,11 +43,6 @@ class MessagePage:
     #: The statuses of each message by its id, the oldest first.
     statuses: Mapping[int, list[str]]
     total: int
-
-
-def row_id(text: str) -> int | None:
-    """Return the primary key that a text names, None if it names none."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 def find(instance: Instance, where: dict[str, Any], page: int, size: int) -> MessagePage:
@@ -186,7 +182,7 @@ def _filters(where: dict[str, Any], key: dict[str, Any]) -> Q:
     filters = Q(**{column: where[name] for name, column in _COLUMNS.items() if name in where})
     filters &= Q(**{column: key[name] for name, column in _KEY_COLUMNS.items() if name in key})
     if "id" in where:
-        filters &= Q(pk=row_id(where["id"]) or 0)
+        filters &= Q(pk=whole_number(where["id"]) or 0)
     return filters & within(where.get("messageTimestamp", {}))
 
 

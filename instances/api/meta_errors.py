@@ -12,8 +12,8 @@ from rest_framework.response import Response
 
 from instances import errors
 from instances.api.graph import GraphView
-from instances.api.timestamps import iso
 from instances.providers.cloud_api_graph import GraphError
+from instances.timestamps import iso
 
 
 class MetaErrorDetails(TypedDict):

@@ -9,11 +9,11 @@ from django.conf import settings
 
 from instances.access.access import Access
 from instances.access.rights import MANAGE
-from instances.api.timestamps import iso
 from instances.api.transports import declared_transports
 from instances.crypto import MASK, UnreadableSecret
 from instances.models import Instance, Proxy, Subscription
 from instances.outbound.webhook_urls import masked_url
+from instances.timestamps import iso
 
 logger = logging.getLogger(__name__)
 

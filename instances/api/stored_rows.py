@@ -12,8 +12,8 @@ from django.utils import timezone
 from instances import json_body
 from instances.api.chat_pages import FoundChat
 from instances.api.records import MessageRecord
-from instances.api.timestamps import iso
 from instances.models import Chat, Contact, MessageStatus
+from instances.timestamps import iso
 
 #: The time after a person's last message in which the Cloud API lets a business answer with any text.
 WINDOW = timedelta(hours=24)

@@ -24,7 +24,6 @@ from instances.api.responses import (
     webhook_row,
 )
 from instances.api.serializers import MintBody, WrappedWebsocket, validate
-from instances.api.timestamps import iso
 from instances.api.transports import (
     TransportSettings,
     first_endpoint,
@@ -44,6 +43,7 @@ from instances.api.webhook import (
 )
 from instances.errors import ApiError
 from instances.models import Subscription
+from instances.timestamps import iso
 
 
 class SetWebsocket(APIView):

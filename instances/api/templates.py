@@ -16,10 +16,10 @@ from instances.api.meta_errors import MetaError, MetaView, example
 from instances.api.request import InstanceRequest
 from instances.api.serializers import validate
 from instances.api.template_bodies import CreateTemplateBody, DeleteTemplateBody, EditTemplateBody
-from instances.api.timestamps import iso
 from instances.errors import ApiError, NotFound
 from instances.models import Instance, Template
 from instances.providers.cloud_api_graph import GraphError
+from instances.timestamps import iso
 
 _ERRORS = {400: MetaError, 502: MetaError, 504: MetaError}
 

@@ -21,6 +21,7 @@ from instances.fields import EncryptedField, JsonField, PlainField
 from instances.integrations import MAX_INTEGRATION_LENGTH, MEMBERS, Integration, integration_of, shared_credentials
 from instances.models.access_revision import AccessRevision
 from instances.names import MAX_NAME_LENGTH, digits, validate_name
+from instances.timestamps import iso
 
 
 class ConnectionState(models.TextChoices):
@@ -249,7 +250,7 @@ class Instance(models.Model):
         """The time and cause of a log-out by the names of Evolution API's rows; null where there was none."""
         if self.logged_out_at is None:
             return dict.fromkeys(("disconnectionAt", "disconnectionReasonCode", "disconnectionObject"))
-        at = self.logged_out_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        at = iso(self.logged_out_at)
         payload = {"statusCode": LOGGED_OUT, "error": "Unauthorized", "message": "Intentional Logout"}
         cause = {"error": {"output": {"statusCode": LOGGED_OUT, "payload": payload}}, "date": at}
         return {

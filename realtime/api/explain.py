@@ -12,11 +12,12 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from instances.api.timestamps import iso
 from instances.bounds import OFF_HOURS
 from instances.errors import NotFound
 from instances.events import EventType
 from instances.models import Instance, Subscription
+from instances.numbers import whole_number
+from instances.timestamps import iso
 from realtime.api.responses import AudienceRow, EndpointExplanation, Explanation, SocketsExplanation
 from realtime.delivery.models import Attempt, Delivery, State
 from realtime.delivery.transports.base import Endpoint, off_reason, transports
@@ -69,7 +70,7 @@ def _subject(instance: Instance, reference: str) -> Subject:
     epoch, _, number = reference.rpartition(".")
     if epoch == "test":
         return _from_deliveries(instance, Q(event_id=reference), _unknown(instance, reference))
-    seq = int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else 0
+    seq = whole_number(number)
     if not seq or epoch not in ("", stream.epoch):
         raise _unknown(instance, reference)
     event = Event.objects.filter(instance_id=instance.pk, seq=seq).defer("envelope").first()

@@ -13,12 +13,12 @@ from multidict import CIMultiDict
 from instances.access.access import Access
 from instances.access.rights import MANAGE
 from instances.api.responses import shown_headers, shown_url
-from instances.api.timestamps import iso
 from instances.crypto import MASK
 from instances.models import Subscription
 from instances.outbound.signing_secrets import active_secrets, overlap_end
 from instances.outbound.webhook_headers import JWT_KEY
 from instances.outbound.webhook_urls import masked_url
+from instances.timestamps import iso
 from realtime.counters.figures import EndpointFigures, figures_of_endpoints
 from realtime.counters.hours import last_hours
 from realtime.delivery.bodies import Body

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from http import HTTPStatus
 
+from instances.numbers import whole_number
+
 #: What the causes of responses with a status begin with.
 _STATUS = "http-"
 
@@ -87,4 +89,4 @@ def cure(cause: str) -> str:
 
 def _status(cause: str) -> int | None:
     number = cause.removeprefix(_STATUS)
-    return int(number) if cause.startswith(_STATUS) and number.isascii() and number.isdigit() else None
+    return whole_number(number) if cause.startswith(_STATUS) else None

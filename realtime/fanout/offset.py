@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from instances.numbers import whole_number
 from realtime.log.cursor import Cursor
 
 #: Maximum length of a pid or an offset, in characters.
@@ -32,10 +33,9 @@ class Offset:
         if not isinstance(text, str) or len(text) > MAX_LENGTH:
             return None
         epoch, _, position = text.partition(".")
-        numbers = position.split("-")
-        if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
-            return None
-        values = [int(number) for number in numbers]
-        if len(values) == 1:
-            return cls(epoch, values[0])
-        return cls(epoch, Cursor(*values)) if len(values) == 3 else None
+        match [whole_number(number, digits=19) for number in position.split("-")]:
+            case [int(seq)]:
+                return cls(epoch, seq)
+            case [int(low), int(high), int(row)]:
+                return cls(epoch, Cursor(low, high, row))
+        return None

@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from instances.bounds import REPLAY_PAGE_BYTES, REPLAY_PAGE_EVENTS
+from instances.sql import database_id
 from instances.unreadable import readable, unreadable
 from realtime.envelope import check
 from realtime.log.cursor import Cursor
@@ -57,7 +58,7 @@ class UnreadableEvent(NamedTuple):
 
 def page_of_instance(instance_id: uuid.UUID, after: int, upto: int) -> Page:
     """Return the next events of an instance with after < seq <= upto."""
-    key = Event._meta.get_field("instance_id").get_db_prep_value(instance_id, connection)
+    key = database_id(instance_id)
     heads, has_more = _first("instance_id = %s AND seq > %s AND seq <= %s ORDER BY seq", (key, after, upto))
     end = heads[-1].seq if has_more else upto
     entries = [(event.seq, event) for event in _events(heads)]

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection, models
 
 from instances.models import Instance
+from instances.sql import database_id
 from realtime.envelope import EventNumber
 
 
@@ -28,7 +29,7 @@ class StreamManager(models.Manager["Stream"]):
                 VALUES (%s, %s, %s, 1, 0, 0, 0)
                 ON CONFLICT (instance_id) DO UPDATE SET name = excluded.name
                 """,
-                [_key(instance.pk), instance.name, new_epoch()],
+                [database_id(instance.pk), instance.name, new_epoch()],
             )
 
     def next_numbers(self, instance: Instance, for_sockets: Sequence[bool]) -> list[EventNumber]:
@@ -50,7 +51,7 @@ class StreamManager(models.Manager["Stream"]):
                                      ELSE realtime_stream.heard_seq END
                 RETURNING epoch, last_seq, heard_before
                 """,
-                [_key(instance.pk), instance.name, new_epoch(), len(for_sockets), last_index],
+                [database_id(instance.pk), instance.name, new_epoch(), len(for_sockets), last_index],
             )
             epoch, last_seq, prev = cursor.fetchone()
         numbers = []
@@ -69,7 +70,7 @@ class StreamManager(models.Manager["Stream"]):
 
     def states(self, instance_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[str, int, int]]:
         """Return epoch, first and last seq by instance, for those that have a stream."""
-        keys = {_key(pk): pk for pk in instance_ids}
+        keys = {database_id(pk): pk for pk in instance_ids}
         if not keys:
             return {}
         ids = ", ".join(["%s"] * len(keys))
@@ -92,11 +93,6 @@ class StreamManager(models.Manager["Stream"]):
         """
         floor = self.filter(pk=GLOBAL_STREAM_ID).values_list("pruned_transaction", "pruned_row").first()
         return floor or (0, 0)
-
-
-def _key(instance_id: uuid.UUID) -> Any:
-    """Return the id as the database stores it."""
-    return Stream._meta.pk.get_db_prep_value(instance_id, connection)
 
 
 #: Primary key of the row of all instances together.

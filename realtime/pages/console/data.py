@@ -15,9 +15,10 @@ from django.views.decorators.http import require_GET, require_POST
 from instances.access.rights import LISTEN, SEND
 from instances.access.staff import visible_instances
 from instances.access.staff_session import mint_for_session
-from instances.api.timestamps import iso
 from instances.bounds import CONSOLE_EVENTS
 from instances.models import Instance
+from instances.numbers import whole_number
+from instances.timestamps import iso
 from realtime.delivery.models import Delivery
 from realtime.envelope import event_id
 from realtime.fanout.offset import Offset
@@ -34,8 +35,6 @@ from realtime.pages.staff import staff_page
 MAX_STATES = 200
 #: Names of instances in one answer to a search.
 MAX_NAMES = 20
-#: Digits of a number in a query.
-MAX_DIGITS = 18
 
 
 @require_POST
@@ -165,8 +164,8 @@ def states(request: HttpRequest, rights: ConsoleRights) -> HttpResponse:
     seqs: dict[str, set[int]] = defaultdict(set)
     for text in request.GET.getlist("of")[:MAX_STATES]:
         seq, _, name = text.partition("@")
-        if _is_number(seq) and "\x00" not in name:
-            seqs[name].add(int(seq))
+        if (number := whole_number(seq)) is not None and "\x00" not in name:
+            seqs[name].add(number)
     names = dict(visible_instances(request.user).filter(name__in=list(seqs)).values_list("pk", "name"))
     wanted = Q(pk__in=[])
     for pk, name in names.items():
@@ -192,16 +191,11 @@ def names(request: HttpRequest, rights: ConsoleRights) -> HttpResponse:
 
 def _number(request: HttpRequest, name: str) -> int | None:
     """Return a number in the query, None for none. Raises Http404 for what is none."""
-    text = request.GET.get(name)
-    if text is None or text == "":
-        return None
-    if not _is_number(text):
+    text = request.GET.get(name, "")
+    number = whole_number(text)
+    if text and number is None:
         raise Http404
-    return int(text)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return number
 
 
 def _limit(request: HttpRequest) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -11,6 +10,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from instances.crypto import UnreadableSecret
+from instances.numbers import whole_number
+from instances.timestamps import iso
 from realtime.inbox.models import Inbox, InboxRequest, by_name
 from realtime.pages.inbox.owner import owned
 
@@ -22,11 +23,10 @@ MAX_TITLE = 80
 @owned
 def requests(request: HttpRequest, inbox: Inbox) -> HttpResponse:
     """List the requests after the one that `after` names, without their bodies, oldest first."""
-    after = request.GET.get("after", "0")
-    number = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0
+    after = whole_number(request.GET.get("after", "")) or 0
     kept = inbox.requests.defer("body")
     oldest = kept.values_list("pk", flat=True).first()
-    return JsonResponse({"oldest": oldest, "requests": [_row(each) for each in kept.filter(pk__gt=number)]})
+    return JsonResponse({"oldest": oldest, "requests": [_row(each) for each in kept.filter(pk__gt=after)]})
 
 
 @require_GET
@@ -59,7 +59,7 @@ def _row(request: InboxRequest) -> dict[str, Any]:
         headers = {}
     return {
         "id": request.pk,
-        "at": request.received_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": iso(request.received_at),
         "title": _title(headers),
         "address": request.address or "this server",
         "path": request.path,

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from django.utils import timezone
 
-from instances.api.timestamps import iso
+from instances.timestamps import iso
 from realtime.delivery.models import Delivery, State
 from tests.end_to_end.test_bad_input import is_evolutions_shape
 from tests.environment import GLOBAL_KEY

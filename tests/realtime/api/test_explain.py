@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from instances.api.timestamps import iso
 from instances.models import Subscription
+from instances.timestamps import iso
 from realtime.delivery.models import Delivery, State
 from realtime.log.models import Event
 from realtime.log.stream import Stream

@@ -1,4 +1,4 @@
-"""Timestamps in responses."""
+"""Timestamps as clients get them."""
 
 from __future__ import annotations
 
