@@ -39,6 +39,7 @@ class EndpointFigures(NamedTuple):
     """The attempts to an endpoint in some hours."""
 
     endpoint_id: int
+    #: One at least.
     attempts: int
     failed: int
     #: Milliseconds of an attempt, on average and at most.
@@ -47,8 +48,8 @@ class EndpointFigures(NamedTuple):
 
     @property
     def success_rate(self) -> float:
-        """The part of the attempts that succeeded, from 0 to 1; 1 without any."""
-        return 1 - self.failed / self.attempts if self.attempts else 1.0
+        """The part of the attempts that succeeded, from 0 to 1."""
+        return 1 - self.failed / self.attempts
 
 
 def figures_of_all(hours: range) -> Figures:
@@ -97,32 +98,29 @@ def slowest_endpoints(hours: range, count: int, ids: Ids | None = None) -> list[
     rows = _within(EndpointHour.objects, hours)
     if ids is not None:
         rows = rows.filter(instance_id__in=ids)
-    sums = rows.order_by().values("endpoint_id").annotate(**_SUMS).filter(tries__gt=0)
-    slowest = sums.annotate(mean=Cast(F("time"), FloatField()) / F("tries")).order_by("-mean", "endpoint_id")[:count]
-    return [
-        EndpointFigures(row["endpoint_id"], row["tries"], row["failures"], row["mean"], row["longest"])
-        for row in slowest
-    ]
+    return [EndpointFigures(*row) for row in _figures(rows).order_by("-mean", "endpoint_id")[:count]]
 
 
 def figures_of_endpoints(hours: range, endpoint_ids: Collection[int]) -> dict[int, EndpointFigures]:
     """Return the attempts to these endpoints, by one query; endpoints without any are left out."""
     rows = _within(EndpointHour.objects, hours).filter(endpoint_id__in=endpoint_ids)
-    sums = rows.order_by().values("endpoint_id").annotate(**_SUMS).filter(tries__gt=0)
-    return {
-        row["endpoint_id"]: EndpointFigures(
-            row["endpoint_id"], row["tries"], row["failures"], row["time"] / row["tries"], row["longest"]
+    return {row[0]: EndpointFigures(*row) for row in _figures(rows)}
+
+
+def _figures(rows: QuerySet[EndpointHour]) -> Any:
+    """Return the values of EndpointFigures for each endpoint that has attempts in these rows."""
+    sums = (
+        rows.order_by()
+        .values("endpoint_id")
+        .annotate(
+            tries=Sum(F("delivered") + F("failed")),
+            failures=Sum("failed"),
+            time=Sum("latency_ms"),
+            longest=Max("max_latency_ms"),
         )
-        for row in sums
-    }
-
-
-_SUMS: dict[str, Any] = {
-    "tries": Sum(F("delivered") + F("failed")),
-    "failures": Sum("failed"),
-    "time": Sum("latency_ms"),
-    "longest": Max("max_latency_ms"),
-}
+    )
+    means = sums.filter(tries__gt=0).annotate(mean=Cast(F("time"), FloatField()) / F("tries"))
+    return means.values_list("endpoint_id", "tries", "failures", "mean", "longest")
 
 
 def last_error(endpoint: str = "pk") -> Subquery:

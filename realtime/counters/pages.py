@@ -88,10 +88,10 @@ def next_events(cursor: Cursor) -> EventPage:
     rows: list[EventRow] = []
     for window in windows:
         count = COUNTED_PAGE_EVENTS - len(rows)
-        found = _events_of_window(window, count) if count else []
+        found = _events_of_window(window, count)
         rows += found
         if len(found) == count:
-            return EventPage(rows, window._replace(row=found[-1].pk) if found else window, True)
+            return EventPage(rows, window._replace(row=found[-1].pk), True)
     return EventPage(rows, window._replace(row=found[-1].pk) if found else window, False)
 
 
