@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 
-from instances import errors
 from instances.access.client_address import client_address
 from instances.access.gate import is_allowed_host
 from instances.access.rate_limit import failed_authentications, network_of
@@ -23,16 +21,12 @@ from instances.asgi import (
 )
 from instances.bounds import INBOX_BYTES, QUEUE_SECONDS
 from instances.crypto import MASK
-from instances.errors import DATABASE_ERRORS, database_error
 from instances.ingress.body_limit import BodyLimit
 from instances.ingress.held_bytes import RETRY_AFTER
 from instances.outbound.inbox_urls import PATH, InboxUrl, inbox_path
-from realtime.database import Pool, database
-from realtime.inbox import storage
+from realtime.inbox.handover import body_of, store
 from realtime.inbox.models import HeaderList
 from realtime.inbox.storage import Post, Reply
-
-logger = logging.getLogger(__name__)
 
 METHOD = "An inbox takes POST requests alone"
 GUESSES = "Too many wrong inboxes from this address; try again later"
@@ -60,14 +54,14 @@ class InboxReceiver:
         address = client_address(peer_of(scope), headers.get("x-forwarded-for", ""))
         kept = list(_kept(scope))
 
-        async def store(_: Scope, receive: Receive, send: Send) -> None:
+        async def take(_: Scope, receive: Receive, send: Send) -> None:
             try:
                 body = await read_body(receive)
             except ClientDisconnected:
                 return
             await _respond(send, await _reply(Post(url, kept, body, address)))
 
-        await BodyLimit(store, max_size=INBOX_BYTES)(scope, receive, send)
+        await BodyLimit(take, max_size=INBOX_BYTES)(scope, receive, send)
 
 
 def _kept(scope: Scope) -> Iterator[tuple[str, str]]:
@@ -84,7 +78,7 @@ async def _reply(post: Post) -> Reply:
     """Store a request, and return its response, 404 or 429 for an unknown inbox."""
     try:
         async with asyncio.timeout(QUEUE_SECONDS):
-            reply = await _stored(post, holder=network_of(post.address))
+            reply = await store(post, holder=network_of(post.address))
     except TimeoutError:
         return Reply(503, f"The request waited {QUEUE_SECONDS} s for those before it", retry_after=RETRY_AFTER)
     if reply.status == 404 and not failed_authentications.allows(post.address):
@@ -92,21 +86,7 @@ async def _reply(post: Post) -> Reply:
     return reply
 
 
-async def hand_over(post: Post) -> Reply:
-    """Store a delivery of this server as if it were posted, without a connection."""
-    return await _stored(post, holder=post.url.id)
-
-
-async def _stored(post: Post, holder: str) -> Reply:
-    """Store a request in a thread; of these a `holder` has half at most."""
-    try:
-        return await database(storage.receive, post, pool=Pool.INBOXES, holder=holder)
-    except DATABASE_ERRORS as error:
-        logger.error("A request to an inbox was not stored: %s", error)
-        return Reply(503, str(database_error(error).detail), retry_after=RETRY_AFTER)
-
-
-def headers_of(reply: Reply) -> HeaderList:
+def _headers_of(reply: Reply) -> HeaderList:
     """Return the headers of a response that depend on it."""
     headers = [("content-type", "application/json")] if reply.message else []
     if reply.status == 405:
@@ -116,12 +96,7 @@ def headers_of(reply: Reply) -> HeaderList:
     return headers
 
 
-def body_of(reply: Reply) -> bytes:
-    """Return the body of a response: empty, or JSON in the shape of all errors."""
-    return errors.error_response(reply.status, [reply.message]).content if reply.message else b""
-
-
 async def _respond(send: Send, reply: Reply) -> None:
     body = body_of(reply)
-    headers = [(name.encode(), value.encode()) for name, value in headers_of(reply)]
+    headers = [(name.encode(), value.encode()) for name, value in _headers_of(reply)]
     await respond(send, reply.status, [*headers, (b"content-length", str(len(body)).encode())], body)

@@ -44,7 +44,7 @@ from realtime.delivery.transports.event_headers import NAMES, event_headers
 from realtime.delivery.transports.failures import Failure, RedirectError, describe, drop_tracebacks
 from realtime.delivery.transports.turns import Turns
 from realtime.envelope import encode
-from realtime.inbox.receiver import body_of, hand_over
+from realtime.inbox.handover import body_of, hand_over
 from realtime.inbox.storage import Post, Sender
 
 #: Members of the body before `destination`, and behind it: Evolution API's, in its order, then ours.

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from realtime.pages.inbox import feed, views
+from realtime.pages.inbox import requests, views
 
 urlpatterns = [
     path("", views.index, name="inbox"),
@@ -9,6 +9,6 @@ urlpatterns = [
     path("<int:pk>/delete/", views.delete, name="inbox-delete"),
     path("<int:pk>/secret/", views.secret, name="inbox-secret"),
     path("<int:pk>/send-here/", views.send_here, name="inbox-send-here"),
-    path("<int:pk>/requests/", feed.requests, name="inbox-requests"),
-    path("<int:pk>/requests/<int:request_pk>/", feed.request_detail, name="inbox-request"),
+    path("<int:pk>/requests/", requests.request_list, name="inbox-requests"),
+    path("<int:pk>/requests/<int:request_pk>/", requests.request_detail, name="inbox-request"),
 ]

@@ -21,7 +21,7 @@ MAX_TITLE = 80
 
 @require_GET
 @owned
-def requests(request: HttpRequest, inbox: Inbox) -> HttpResponse:
+def request_list(request: HttpRequest, inbox: Inbox) -> HttpResponse:
     """List the requests after the one that `after` names, without their bodies, oldest first."""
     after = whole_number(request.GET.get("after", "")) or 0
     kept = inbox.requests.defer("body")
