@@ -18,7 +18,8 @@ from realtime.pages.documents.navigation import Heading
 #: Returns the URL that a link's target has among the documents; None for one that is not shown, such as source code.
 Resolve = Callable[[str], str | None]
 
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
+#: The parser of all Markdown that pages show, documents and descriptions alike.
+PARSER = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def render(text: str, resolve: Resolve, column: int | None = None) -> Rendered:
     Headings get the anchors that GitHub gives them. A link to what is not shown becomes its text. Tables and code can
     be scrolled by keyboard, by themselves.
     """
-    tokens = _PARSER.parse(text)
+    tokens = PARSER.parse(text)
     taken: Counter[str] = Counter()
     headings = _add_anchors(tokens, taken)
     named = [] if column is None else list(_name_rows(tokens, column, taken))
@@ -46,7 +47,7 @@ def render(text: str, resolve: Resolve, column: int | None = None) -> Rendered:
         if token.children:
             token.children = _resolve_links(token.children, resolve)
     _drop_empty_headings(tokens)
-    html = _PARSER.renderer.render(_scrollable(tokens), _PARSER.options, {})
+    html = PARSER.renderer.render(_scrollable(tokens), PARSER.options, {})
     title = next((heading.title for level, heading in headings if level == 1), "")
     return Rendered(title, [*(heading for level, heading in headings if 1 < level < 4), *named], html)
 
@@ -139,5 +140,5 @@ def _code(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any
     return f'<pre tabindex="0"><code class="language-{escapeHtml(language)}">{escapeHtml(token.content)}</code></pre>\n'
 
 
-_PARSER.add_render_rule("fence", _code)
-_PARSER.add_render_rule("code_block", _code)
+PARSER.add_render_rule("fence", _code)
+PARSER.add_render_rule("code_block", _code)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 
 from django.utils.safestring import SafeString
-from markdown_it import MarkdownIt
 
-_markdown = MarkdownIt("commonmark", {"html": False})
+from realtime.pages.documents.markdown import PARSER
 
 
 def prose(text: str) -> SafeString:
     """Return paragraphs, lists and code of a text."""
-    return SafeString(_markdown.render(text))
+    return SafeString(PARSER.render(text))
 
 
 def inline(text: str) -> SafeString:
     """Return a text of one paragraph, without a paragraph's tags."""
-    return SafeString(_markdown.renderInline(text))
+    return SafeString(PARSER.renderInline(text))
 
 
 def plain(text: str) -> str:

@@ -170,7 +170,6 @@ def _shown(operation: Operation) -> dict[str, Any]:
         "needs_key": bool(described.get("security")),
         "parameters": [_parameter(each) for each in described.get("parameters", ())],
         "bodies": list(_contents(described.get("requestBody", {}))),
-        "is_body_required": described.get("requestBody", {}).get("required", False),
         "curl": _curl(operation),
         "answers": [_answer(status, each) for status, each in responses if status < "400"],
         "errors": [(status, inline(each.get("description", ""))) for status, each in responses if status >= "400"],
