@@ -107,7 +107,7 @@ OPTIONAL_MESSAGE_MEMBERS: dict[str, Schema] = {
     "contextInfo": CONTEXT,
     "type": text("Meta's name for the kind, where `messageType` is `unknown`."),
     "errors": array({}, "What Meta reports of a message that it could not pass on."),
-    "contact": record("What Meta tells of the sender besides name and number.", {}),
+    "contact": record("What Meta reports of the sender besides name and number.", {}),
 }
 MESSAGE = record(
     "A message. Members without a counterpart in Evolution API keep Meta's names.",
@@ -250,7 +250,7 @@ STATUS = record(
         "errors": array({}, "From Meta: why the message failed."),
         "pricing": {"description": "From Meta: what the message costs."},
         "conversation": {"description": "From Meta: the conversation that it is billed in."},
-        "contact": record("From Meta: what it tells of the person besides name and number.", {}),
+        "contact": record("From Meta: what it reports of the person besides name and number.", {}),
     },
 )
 STATUSES = _one_or_many(STATUS, "A status; engines may report several.")

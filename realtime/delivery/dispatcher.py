@@ -408,7 +408,7 @@ def _result(finished: FinishedAttempt) -> AttemptResult:
         excerpt=outcome.excerpt,
         error=outcome.error,
     )
-    now, cause = timezone.now(), outcome.failed_by
+    now, cause = timezone.now(), outcome.cause_code
     if outcome.result is Result.DELIVERED:
         return AttemptResult(delivery, State.DELIVERED, now, attempt, cause)
     delay = retry.delay(number, _random) if outcome.result is Result.RETRY else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,9 +31,7 @@ CLIENTS_AT_ONCE = 64
 
 #: The key of a client that needs none.
 NO_KEY = "none: its address is in WEBSOCKET_ALLOWED_HOSTS"
-
-
-#: A key whose name is not for the user.
+#: The key of a client that has one whose name the user may not see.
 OTHER_KEY = "a key that opens other instances, too"
 
 
@@ -165,7 +163,10 @@ class Connected:
         clients = [client async for _, client in self._matching(members, selection)]
         return ClientPage(clients[start : start + limit], len(clients))
 
-    async def _matching(self, members: list[Member], selection: Selection) -> Any:
+    async def _matching(
+        self, members: list[Member], selection: Selection
+    ) -> AsyncIterator[tuple[Member, ConnectedClient]]:
+        """Yield the members that are selected, those that came last first, and what the page shows of each."""
         turn = turn_of(asyncio.get_running_loop())
         for count, member in enumerate(reversed(members)):
             if count % CLIENTS_AT_ONCE == 0 and turn.is_over:

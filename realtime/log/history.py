@@ -74,7 +74,7 @@ class GlobalPage:
     older: int | None
 
 
-def page_of_all(limit: int, upto: Cursor, before: int | None = None) -> GlobalPage:
+def last_events_of_all(limit: int, upto: Cursor, before: int | None = None) -> GlobalPage:
     """Return the last events for sockets up to a position in the order of all events; with `before`, below that row.
 
     Events that cannot be read are left out.

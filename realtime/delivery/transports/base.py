@@ -52,8 +52,8 @@ class Outcome:
     is_ours: bool = False
 
     @property
-    def failed_by(self) -> str:
-        """The cause of the failure, by which failures are grouped; empty for a success."""
+    def cause_code(self) -> str:
+        """The code of the failure's cause, by which failures are grouped; empty for a success."""
         if self.result is Result.DELIVERED:
             return ""
         if self.cause:

@@ -82,7 +82,7 @@ def _events_of_all(request: HttpRequest) -> HttpResponse:
     upto = Offset.parse(request.GET.get("upto"))
     is_known = upto is not None and upto.epoch == replay.epoch and isinstance(upto.position, Cursor)
     head: Any = upto.position if upto is not None and is_known else replay.head
-    page = history.page_of_all(_limit(request), head, _number(request, "before"))
+    page = history.last_events_of_all(_limit(request), head, _number(request, "before"))
     return _history(page.envelopes, page.older, Offset(replay.epoch, head), page.older is not None)
 
 
