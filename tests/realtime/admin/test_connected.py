@@ -76,6 +76,11 @@ def test_a_socket_is_listed_with_its_figures_and_is_cut_with_a_record_of_by_whom
     )
     assert listeners[1] == "1"
 
+    of_instance = superuser.get(url("change", "instances_instance", instance.id))
+    [of_page] = [row for row in rows(of_instance) if agent in row]
+    client = f"127.0.0.1 {agent}, websocket the instance&#x27;s own token {time.strftime('%Y-%m-')}"
+    assert re.fullmatch(rf"{client}\d\d \d\d:\d\d \d+ nothing", of_page)
+
     form = {"sid": sid_of(page, agent), "instance_id": instance.id}
     assert superuser.post(CUT, form).headers["Location"] == f"{PAGE}?instance_id={instance.id}"
 
@@ -99,6 +104,7 @@ def test_a_limited_user_sees_and_cuts_only_sockets_of_his_instances(server, node
     assert [f"/{own.name}" in row for row in rows(page)] == [True]
     assert other.name not in page.body.decode()
     assert staff.get(f"{PAGE}?instance_id={other.id}").status == 404
+    assert "mine/1" in staff.get(url("change", "instances_instance", own.id)).body.decode()
     all_page = Staff(server, is_superuser=True).get(f"{PAGE}?q=theirs")
     staff.post(CUT, {"sid": sid_of(all_page, "theirs/1")})
     assert staff.post(cut_all(other), {"name": other.name}).status == 404

@@ -66,6 +66,7 @@ def test_events_are_shown_as_they_arrive_filtered_paused_and_opened(admin_page, 
     page.locator("#text").fill("")
     page.get_by_label("Chat", exact=True).fill("98888")
     expect(page.locator(".row:visible")).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"\?type=messages\.upsert&chat=98888$"))
 
     # the view stands still while it is paused
     page.locator("#list").focus()
