@@ -159,6 +159,8 @@ class InstanceAdmin(SecretAdmin):
         if found is None:
             found = list(instance.subscriptions.for_sockets())
         if not found:
+            if not getattr(instance, "may_add_subscription", False):
+                return "no settings"
             add = admin_url("add", Subscription, instance=instance.pk)
             return format_html('<a href="{}" title="Sockets receive all events. Add settings">no settings</a>', add)
         [websocket] = found

@@ -57,7 +57,8 @@ class ConnectedPages(ReadOnlyAdmin):
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),
             "title": f"Connected to {instance.name}" if instance else "Who is connected",
-            "opts": self.opts,
+            # with it the head of the page links to the list of processes, which limited users may not open
+            "opts": self.opts if self.has_view_permission(request) else None,
             "instance": instance,
             "selection": selection,
             "may_cut": may(request.user, Action.CUT),

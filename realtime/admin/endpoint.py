@@ -53,13 +53,14 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None and obj.is_endpoint:
             fieldsets.append(("Health", {"fields": HEALTH_FIELDS}))
-            fieldsets.append(("Deliveries", {"fields": ("pending", "dead", "deliveries")}))
+            again = ("send_again",) if obj.instance_id and may(request.user, Action.RESEND) else ()
+            fieldsets.append(("Deliveries", {"fields": ("pending", "dead", "deliveries", *again)}))
         return fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         return (
             *super().get_readonly_fields(request, obj),
-            *((*HEALTH_FIELDS, "pending", "dead", "deliveries") if obj else ()),
+            *((*HEALTH_FIELDS, "pending", "dead", "deliveries", "send_again") if obj else ()),
         )
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
@@ -111,11 +112,12 @@ class EndpointSubscriptionAdmin(SubscriptionAdmin):
 
     @admin.display(description="all deliveries")
     def deliveries(self, subscription: Subscription) -> str:
-        show = admin_url("changelist", Delivery, endpoint_id=subscription.pk)
-        if subscription.instance_id is None:
-            return format_html('<a href="{}">show</a>', show)
-        again = admin_url("resend", Delivery, instance=subscription.instance_id, endpoint=subscription.pk)
-        return format_html('<a href="{}">show</a>, <a href="{}">send a range again</a>', show, again)
+        return format_html('<a href="{}">show</a>', admin_url("changelist", Delivery, endpoint_id=subscription.pk))
+
+    @admin.display(description="send again")
+    def send_again(self, subscription: Subscription) -> str:
+        url = admin_url("resend", Delivery, instance=subscription.instance_id, endpoint=subscription.pk)
+        return format_html('<a href="{}">send a range again</a>', url)
 
     def _count_link(self, subscription: Any, state: State) -> str:
         if not subscription.is_endpoint:

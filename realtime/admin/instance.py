@@ -40,7 +40,10 @@ class LoggedInstanceAdmin(InstancePage):
         rows = changelist.result_list = list(found)
         ids = [instance.pk for instance in rows]
         last, counts = last_events(ids), events_by_instance(last_hours(DAY_HOURS), ids)
+        may_add = self.admin_site.get_model_admin(Subscription).has_add_permission(request)
+        may_add_webhook = may(request.user, Action.ADD_WEBHOOK)
         for instance in rows:
+            instance.may_add_subscription, instance.may_add_webhook = may_add, may_add_webhook
             of_instance = instance.listed_subscriptions
             instance.listed_endpoints = [row for row in of_instance if row.is_endpoint]
             instance.for_sockets = [row for row in of_instance if not row.is_endpoint]
@@ -83,6 +86,8 @@ class LoggedInstanceAdmin(InstancePage):
     def endpoints(self, instance: Any) -> str:
         found = instance.listed_endpoints
         if not found:
+            if not instance.may_add_webhook:
+                return "none"
             add = admin_url("add", Subscription, instance=instance.pk, transport=Subscription.WEBHOOK)
             return format_html('<a href="{}" title="Add a webhook">none</a>', add)
         off = sum(not endpoint.is_enabled for endpoint in found)

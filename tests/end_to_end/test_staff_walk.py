@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Collection
 from typing import Any
@@ -142,3 +143,24 @@ def test_the_navigation_has_the_pages_that_the_user_may_open(own, role, codename
     may_listen = role != "viewer" and bool(role or {"view_event", "change_subscription"} & {*codenames})
     assert ("/console/" in tried) == (may_listen or role == "viewer" or "view_event" in codenames)
     assert ("/console/inbox/" in tried) == (role != "viewer")
+
+
+@pytest.mark.parametrize(("role", "is_limited"), [("viewer", False), ("operator", True)])
+def test_every_link_leads_to_a_page_that_the_user_may_open(own, role, is_limited):
+    server = fill_server(own)
+    Instance.objects.create(name="zyxown-without-endpoints")
+    user = User.objects.create(username="zyxme", is_staff=True)
+    row = StaffRole.objects.create(user=user, role=role, is_limited=is_limited)
+    row.instances.set([own.instance] if is_limited else [])
+    client = Client()
+    client.force_login(user)
+
+    found = {}
+    for request in requests(own, server | own.ids, is_own=True):
+        # the documents are the same for everybody
+        if request.form is None and not request.path.startswith("/docs/"):
+            page = client.get(request.path, dict(request.query)).content.decode()
+            found |= {html.unescape(link): request.path for link in re.findall('<a [^>]*href="(/[^"]*)"', page)}
+    refused = {link: page for link, page in found.items() if client.get(link).status_code == 403}
+    assert not refused
+    assert len(found) > 30
