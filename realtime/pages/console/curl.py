@@ -84,7 +84,7 @@ def curl_command(delivery: Delivery, endpoint: Subscription | None, payload: Pay
     lines = [f"{name}={quote(example)}  # {comment}" for name, example, comment in script.variables]
     lines += [f"WEBHOOK_ID={quote(delivery.event_id)}", *_body(payload)]
     lines += _SIGN.splitlines() if is_signed else ["WEBHOOK_TIMESTAMP=$(date +%s)"]
-    return "\n".join([*lines, " \\\n  ".join([f"curl -i -X POST {url}", *script.arguments])]) + "\n"
+    return "\n".join([*lines, " \\\n  ".join([f"curl -i --globoff -X POST {url}", *script.arguments])]) + "\n"
 
 
 def _body(payload: Payload) -> list[str]:

@@ -71,6 +71,15 @@ def test_names_of_headers_are_quoted_and_have_a_variable_each(loja, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_brackets_and_braces_in_a_url_are_one_request(loja, tmp_path):
+    with Receiver() as receiver:
+        endpoint = create_endpoint(loja, f"{receiver.url}/[1-3]/{{a,b}}")
+        endpoint.keep_secrets(headers={})
+        command = curl_command(create_delivery(endpoint), endpoint, Payload(b"{}"), is_signed=False)
+        run(command, tmp_path, URL=endpoint.options["url"])
+    assert [request.path for request in receiver.requests] == ["/in/[1-3]/{a,b}"]
+
+
 def test_only_the_authorization_that_a_key_signs_is_called_a_token(loja):
     endpoint = create_endpoint(loja)
     endpoint.keep_secrets(headers={JWT_KEY: "key", "X-Key": "value"})
