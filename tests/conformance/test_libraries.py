@@ -16,7 +16,7 @@ import engineio
 import httptools
 import pytest
 import socketio
-import unfold
+import unfold.sites
 import uvicorn
 from corsheaders.middleware import CorsMiddleware
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
@@ -384,6 +384,13 @@ def test_unfold_writes_no_style_without_colours():
     skeleton = (UNFOLD / "unfold/layouts/skeleton.html").read_text()
     assert re.findall(r"\{% if (\w+) %\}\s*<style", skeleton) == ["colors"], has_moved(
         "django-unfold", "the styles of its skeleton", "evoapi/admin_site.py"
+    )
+
+
+def test_unfold_searches_by_the_method_that_ours_replaces():
+    [pattern] = [each for each in unfold.sites.UnfoldAdminSite().get_urls() if getattr(each, "name", "") == "search"]
+    assert pattern.callback.__wrapped__.__func__ is unfold.sites.UnfoldAdminSite.search, has_moved(
+        "django-unfold", "the method of its site that searches", "evoapi/admin_site.py"
     )
 
 
