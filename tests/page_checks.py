@@ -8,6 +8,8 @@ from tests.conftest import missing
 from tests.server import ROOT
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+#: A script that takes the clipboard from a page's scripts, as browsers do for all but https and localhost.
+NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
 
 
 def check_page(page: Page) -> None:

@@ -1,5 +1,8 @@
 // The documents: search over their headings, copying of code, and the contents folded where the window is narrow.
 
+import { copy } from "./copy.js";
+import { fetchJson } from "./server.js";
+
 const MOST_FOUND = 30;
 
 /** Fold the contents where they would push the text down; elsewhere, scroll them to the current page. */
@@ -15,21 +18,12 @@ function arrangeContents() {
 
 /** Put a button into each block of code that copies its text. */
 function addCopyButtons() {
-  if (!navigator.clipboard) return; // browsers have it on https and localhost alone
   for (const block of document.querySelectorAll("article pre")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
     button.textContent = "Copy";
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(block.textContent);
-        button.textContent = "Copied";
-      } catch {
-        button.textContent = "Not copied";
-      }
-      setTimeout(() => { button.textContent = "Copy"; }, 2000);
-    });
+    button.addEventListener("click", () => copy(block.textContent, button));
     const frame = document.createElement("div");
     frame.className = "code";
     block.replaceWith(frame);
@@ -70,7 +64,7 @@ function setUpSearch() {
       count.textContent = "";
       return;
     }
-    index ??= fetch(box.dataset.index).then((response) => response.json());
+    index ??= fetchJson(box.dataset.index);
     let titles;
     try {
       titles = await index;

@@ -1,9 +1,12 @@
 // The page of one inbox: asks every two seconds for what has come, and shows it, always as text.
 
+import { setUpCopyButtons } from "./copy.js";
 import { formattedJson } from "./json-text.js";
+import { fetchJson, NoAccess } from "./server.js";
 
 const INTERVAL = 2000;
 const VERDICTS = { valid: "Signature valid", invalid: "Signature wrong", unsigned: "Not signed", unchecked: "Signature not checked" };
+const REFUSED = "You may no longer see what events say.";
 const BESIDE = matchMedia("(min-width: 56rem)"); // the chosen request is shown beside the list
 
 const byId = (id) => document.getElementById(id);
@@ -24,14 +27,11 @@ async function look() {
   if (isOver || isAsking || document.hidden) return;
   isAsking = true;
   try {
-    const response = await fetch(`${url}?after=${last}`);
-    if (response.redirected) return end("You are signed out: load this page again to sign in.");
-    if (response.status === 404) return end("This inbox has expired, or was deleted. What is posted to it is answered 404.");
-    if (response.status === 403) return end("You may no longer see what events say.");
-    if (!response.ok) throw new Error(`The server answers ${response.status}`);
-    show(await response.json());
-  } catch {
-    status("The server does not answer. This page tries again.");
+    const reasons = { 403: REFUSED, 404: "This inbox has expired, or was deleted. What is posted to it is answered 404." };
+    show(await fetchJson(`${url}?after=${last}`, { reasons }));
+  } catch (error) {
+    isOver = error instanceof NoAccess;
+    status(isOver ? reasonOf(error) : "The server does not answer. This page tries again.");
   } finally {
     isAsking = false;
   }
@@ -42,9 +42,9 @@ function wait() {
   if (!isOver && !document.hidden && timer === null) timer = setTimeout(look, INTERVAL);
 }
 
-function end(text) {
-  isOver = true;
-  status(text);
+// Return why the user may not see this any more.
+function reasonOf(error) {
+  return error.isSignedOut ? `${error.message} Load this page again to log in.` : error.message;
 }
 
 function status(text) {
@@ -95,11 +95,9 @@ async function choose(id) {
   asked = id;
   let detail;
   try {
-    const response = await fetch(`${url}${id}/`);
-    if (!response.ok || response.redirected) return status("This request is no longer kept.");
-    detail = await response.json();
-  } catch {
-    return status("The server does not answer. Choose the request again.");
+    detail = await fetchJson(`${url}${id}/`, { reasons: { 403: REFUSED, 404: "This request is no longer kept." } });
+  } catch (error) {
+    return status(error instanceof NoAccess ? reasonOf(error) : "The server does not answer. Choose the request again.");
   }
   if (asked !== id) return; // another one was chosen meanwhile
   chosen = detail;
@@ -156,28 +154,6 @@ function showBody(isFormatted) {
 byId("formatted").addEventListener("click", () => showBody(true));
 byId("raw").addEventListener("click", () => showBody(false));
 
-// What is copied
-
-async function copy(button) {
-  const source = byId(button.dataset.copy);
-  const text = source.value ?? source.textContent;
-  try {
-    await navigator.clipboard.writeText(text); // over https, and on this machine
-  } catch {
-    if (source.select) source.select();
-    else getSelection().selectAllChildren(source);
-    if (!document.execCommand("copy")) return;
-  }
-  const label = button.textContent;
-  if (label === "Copied") return;
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = label; }, 1500);
-}
-
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", () => copy(button));
-}
-
 // How long it lasts
 
 function showExpiry() {
@@ -200,6 +176,7 @@ function bytes(size) {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && timer === null) look();
 });
+setUpCopyButtons();
 showExpiry();
 setInterval(showExpiry, 30000);
 look();

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect
 
-from tests.page_checks import check_page
+from tests.page_checks import NO_CLIPBOARD, check_page
 
 pytest_plugins = ("tests.browser",)
 
@@ -64,3 +64,30 @@ def test_an_inbox_is_made_by_one_click_and_shows_what_comes_as_text(admin_page, 
     admin_page.get_by_text("Delete this inbox").click()
     admin_page.get_by_role("button", name="Delete it with all requests").click()
     expect(admin_page.get_by_text("The inbox is deleted.")).to_be_visible()
+
+
+def test_an_inbox_is_copied_over_http_too_and_says_why_it_shows_no_more(admin_page, server):
+    admin_page.add_init_script(NO_CLIPBOARD)
+    admin_page.goto("/console/inbox/")
+    admin_page.get_by_role("button", name="New inbox").click()
+    url = admin_page.get_by_label("Post to").input_value()
+    button = admin_page.locator("[data-copy=url]")
+    button.click()
+    expect(button).to_have_text("Copied")
+    expect(button).to_be_focused()
+    admin_page.get_by_label("Instance").press("Control+V")
+    assert admin_page.get_by_label("Instance").input_value() == url
+
+    post(url, "first")
+    post(url, "second")
+    listed = admin_page.get_by_role("list", name="Requests").get_by_role("button")
+    expect(listed).to_have_count(2)
+    status = admin_page.locator("#status")
+    admin_page.route("**/requests/*/", lambda route: route.fulfill(body="<p>A page of a proxy"))
+    listed.last.click()
+    expect(status).to_have_text("The server does not answer. Choose the request again.")
+    admin_page.unroute_all()
+    admin_page.context.clear_cookies()
+    expect(status).to_have_text("You are logged out. Load this page again to log in.")
+    listed.last.click()
+    expect(status).to_have_text("You are logged out. Load this page again to log in.")

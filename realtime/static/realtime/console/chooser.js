@@ -1,6 +1,6 @@
 // The field that chooses an instance: it offers names as they are typed.
 
-import { fetchJson } from "./server.js";
+import { fetchJson } from "../server.js";
 
 const DELAY = 150;
 

@@ -1,6 +1,6 @@
 // The subscription of this page as code: the same instance and types, with a key of the reader's own.
 
-import { copy } from "./copy.js";
+import { copy } from "../copy.js";
 
 export function codePanel(config, filters) {
   const tabs = document.getElementById("code-tabs");

@@ -1,8 +1,8 @@
 // The chosen event beside the list: its facts, and its JSON that folds.
 
-import { copy } from "./copy.js";
+import { copy } from "../copy.js";
+import { fetchJson } from "../server.js";
 import { shownLag, timeOf } from "./list.js";
-import { fetchJson } from "./server.js";
 import { shownStates } from "./states.js";
 import { tree } from "./tree.js";
 

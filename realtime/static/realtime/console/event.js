@@ -1,7 +1,7 @@
 // The page of an event: its JSON folds, its parts can be copied, and pending deliveries are looked at again.
 
-import { copy } from "./copy.js";
-import { fetchJson } from "./server.js";
+import { copy, setUpCopyButtons } from "../copy.js";
+import { fetchJson } from "../server.js";
 import { tree } from "./tree.js";
 
 const INTERVAL = 3000;
@@ -18,11 +18,9 @@ if (envelope) {
   );
 }
 
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (button?.id === "copy-link") copy(location.href, button);
-  if (button?.dataset.copy) copy(document.getElementById(button.dataset.copy).textContent, button);
-});
+const link = document.getElementById("copy-link");
+link.addEventListener("click", () => copy(location.href, link));
+setUpCopyButtons();
 
 /** Puts the part about deliveries in again while some are pending; what is unfolded stays so. */
 function refresh() {

@@ -1,7 +1,7 @@
 // The console's sockets: Socket.IO's stock client, a namespace for each instance or `/` for all, a token for each join.
 
+import { csrfToken, fetchJson, NoAccess } from "../server.js";
 import { Gaps } from "./gaps.js";
-import { csrfToken, fetchJson, NoAccess } from "./server.js";
 import { rowOf } from "./summary.js";
 
 /** Milliseconds of work on events in one piece. */
@@ -22,7 +22,7 @@ const MAX_LOADED = 10_000;
 export class Live {
   /**
    * `handlers`: rows(rows, filled) for new ones, and rows of gaps of which nothing is missing any more; earlier(rows) for those before them;
-   * state(text, tone), note(text, link, stays), lag(milliseconds), session(text).
+   * state(text, tone), note(text), ended(NoAccess, instance or null), lag(milliseconds), session(text).
    */
   constructor(config, handlers) {
     this.config = config;
@@ -203,12 +203,7 @@ export class Live {
 
   #end(space, error) {
     space.ended = error.message;
-    if (error.isSignedOut) {
-      const next = encodeURIComponent(location.pathname + location.search);
-      this.handlers.note(`${error.message} Log in to go on where you were.`, { text: "Log in", href: `${this.config.logIn}?next=${next}` });
-    } else {
-      this.handlers.note(space.instance ? `${space.instance}: ${error.message}` : error.message, undefined, true);
-    }
+    this.handlers.ended(error, space.instance);
     this.#showState();
   }
 

@@ -62,6 +62,14 @@ const handlers = {
     element.dataset.tone = tone;
   },
   note,
+  ended(error, instance) {
+    if (error.isSignedOut) {
+      const href = `${config.logIn}?next=${encodeURIComponent(location.pathname + location.search)}`;
+      note(`${error.message} Log in to go on where you were.`, { text: "Log in", href });
+    } else {
+      note(instance ? `${instance}: ${error.message}` : error.message, undefined, true);
+    }
+  },
   session(text) {
     byId("session").textContent = text;
   },

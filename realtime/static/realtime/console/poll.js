@@ -1,6 +1,6 @@
 // Events without their content, for users who may not read it: asked for every two seconds, without a socket.
 
-import { fetchJson, NoAccess } from "./server.js";
+import { fetchJson, NoAccess } from "../server.js";
 import { rowWithoutContent } from "./summary.js";
 
 const INTERVAL = 2000;
@@ -57,7 +57,6 @@ export class Poll {
 
   #end(space, error) {
     space.ended = true;
-    const link = error.isSignedOut && { text: "Log in", href: `${this.config.logIn}?next=${encodeURIComponent(location.pathname + location.search)}` };
-    this.handlers.note(error.message, link || undefined, true);
+    this.handlers.ended(error, space.instance);
   }
 }

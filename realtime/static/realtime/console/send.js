@@ -1,6 +1,6 @@
 // The box that sends a text message through this page's socket, and says in words what became of it.
 
-import { fetchJson } from "./server.js";
+import { fetchJson } from "../server.js";
 
 const TIMEOUT = 30_000;
 

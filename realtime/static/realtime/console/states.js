@@ -1,5 +1,7 @@
 // The states of deliveries of the events on the screen, asked for every few seconds.
 
+import { fetchJson } from "../server.js";
+
 const INTERVAL = 3000;
 /** The marks of states, the worst first. */
 const MARKS = { dead: "✕", dropped: "✕", pending: "…", delivered: "✓" };
@@ -37,9 +39,7 @@ export class States {
     const rows = this.list.visible.filter((row) => row && row.gap === null && row.seq);
     if (!rows.length) return;
     const query = new URLSearchParams(rows.map((row) => ["of", `${row.seq}@${row.instance}`]));
-    const response = await fetch(`${this.url}?${query}`, { redirect: "manual" });
-    if (!response.ok) return;
-    const { states } = await response.json();
+    const { states } = await fetchJson(`${this.url}?${query}`);
     for (const row of rows) row.states = states[`${row.seq}@${row.instance}`] ?? null;
     this.list.render();
   }

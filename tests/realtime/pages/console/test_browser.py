@@ -199,6 +199,15 @@ def log_in_as(page: Page, server, role: str, names: list[str]):
     return username
 
 
+def test_a_console_without_a_socket_leads_to_the_log_in_once_the_session_has_ended(page, server):
+    log_in_as(page, server, "viewer", [server.create().name])
+    expect(page.locator("#state")).to_have_text("Every 2 seconds")
+    page.context.clear_cookies()
+    expect(page.locator("#state")).to_have_text("Ended")
+    expect(page.locator("#note")).to_have_text("You are logged out. Log in to go on where you were. Log in")
+    expect(page.get_by_role("link", name="Log in")).to_have_attribute("href", "/admin/login/?next=%2Fconsole%2F")
+
+
 @pytest.mark.slow
 def test_a_limited_user_has_his_instances_alone_and_a_viewer_no_socket(page, server):
     mine, also_mine, foreign = server.create(), server.create(), server.create()

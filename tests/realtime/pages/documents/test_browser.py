@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.page_checks import check_page
+from tests.page_checks import NO_CLIPBOARD, check_page
 
 pytest_plugins = ("tests.browser",)
 
@@ -37,3 +37,18 @@ def test_documents_are_found_read_and_copied(page, server):
     button.click()
     expect(page.get_by_role("button", name="Copied")).to_have_count(1)
     assert page.evaluate("navigator.clipboard.readText()") == text != ""
+
+
+@pytest.mark.any_database
+def test_code_is_copied_over_http_too(page, server):
+    page.add_init_script(NO_CLIPBOARD)
+    page.goto("/docs/events/call#transports")
+    block = page.locator("article .code:visible").first
+    button = block.get_by_role("button")
+    button.click()
+    expect(button).to_have_text("Copied")
+    expect(button).to_be_focused()
+    expect(button).to_have_text("Copy")
+    search = page.get_by_label("Search the documents")
+    search.press("Control+V")
+    assert search.input_value().split() == block.locator("pre").text_content().split()

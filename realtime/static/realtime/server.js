@@ -1,4 +1,4 @@
-// Requests to the routes of the console, and what their answers say about the session.
+// Requests of pages to this server, and what its answers say about the session.
 
 /** Raised where the user may not see this any more; `isSignedOut` if he has to log in. */
 export class NoAccess extends Error {
@@ -8,14 +8,19 @@ export class NoAccess extends Error {
   }
 }
 
-/** Fetches JSON. Throws NoAccess, or another error for what may succeed later. */
-export async function fetchJson(url, options = {}) {
+const REASONS = {
+  403: "Your account may not see this any more.",
+  404: "This was deleted or renamed, or you may not see it any more.",
+};
+
+/** Fetches JSON. Throws NoAccess, or another error for what may succeed later. `reasons`: a page's own sentences for 403 and 404. */
+export async function fetchJson(url, { reasons = {}, ...options } = {}) {
   const response = await fetch(url, { redirect: "manual", credentials: "same-origin", ...options });
   if (response.type === "opaqueredirect" || response.status === 401) {
     throw new NoAccess(true, "You are logged out.");
   }
-  if (response.status === 403) throw new NoAccess(false, "Your account may not see these events.");
-  if (response.status === 404) throw new NoAccess(false, "The instance was deleted or renamed, or you may not see it any more.");
+  const reason = { ...REASONS, ...reasons }[response.status];
+  if (reason) throw new NoAccess(false, reason);
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   return response.json();
 }
