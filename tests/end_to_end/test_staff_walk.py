@@ -11,12 +11,13 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Permission
 from django.test import Client
 
-from instances.models import ApiKey, Instance, StaffRole
+from instances.models import ApiKey, Instance
 from realtime.counters.counter import Counter
 from tests.end_to_end.walk import CONTENT, GLOBAL_MARKS, Request, Rows, fill_server, model_of, patterns, requests
+from tests.staff_users import client_of, staff_user
 
 pytestmark = pytest.mark.any_database
 
@@ -46,14 +47,9 @@ def counted(request) -> None:
 
 
 def log_in(role: str, limit: Collection[Instance] | None) -> Client:
-    user = User.objects.create(username="zyxme", is_staff=True)
     # more permissions than the role has: the limit, and what a viewer may read, hold whatever they are
-    user.user_permissions.set(Permission.objects.all())
-    row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
-    row.instances.set(limit or [])
-    client = Client(raise_request_exception=True)
-    client.force_login(user)
-    return client
+    permissions = Permission.objects.values_list("codename", flat=True)
+    return client_of(staff_user(role, limit, permissions, username="zyxme"))
 
 
 def leaks(client: Client, found: list[Request], marks: list[str]) -> tuple[list[Any], dict[Request, str]]:
@@ -122,12 +118,7 @@ def test_a_viewer_finds_nothing_by_what_messages_say(own):
 @pytest.mark.parametrize("role", ["", "viewer", "operator"])
 @pytest.mark.parametrize("codenames", [[], ["view_instance"], ["view_event"], ["change_subscription"]])
 def test_the_navigation_has_the_pages_that_the_user_may_open(own, role, codenames):
-    user = User.objects.create(username="zyxme", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    if role:
-        StaffRole.objects.create(user=user, role=role)
-    client = Client()
-    client.force_login(user)
+    client = client_of(staff_user(role, permissions=codenames))
 
     tried = {}
     for path in ("/admin/", "/console/", "/console/inbox/"):
@@ -149,11 +140,7 @@ def test_the_navigation_has_the_pages_that_the_user_may_open(own, role, codename
 def test_every_link_leads_to_a_page_that_the_user_may_open(own, role, is_limited):
     server = fill_server(own)
     Instance.objects.create(name="zyxown-without-endpoints")
-    user = User.objects.create(username="zyxme", is_staff=True)
-    row = StaffRole.objects.create(user=user, role=role, is_limited=is_limited)
-    row.instances.set([own.instance] if is_limited else [])
-    client = Client()
-    client.force_login(user)
+    client = client_of(staff_user(role, [own.instance] if is_limited else None))
 
     found = {}
     for request in requests(own, server | own.ids, is_own=True):

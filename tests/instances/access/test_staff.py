@@ -15,22 +15,9 @@ from instances.access.staff import (
     within_limit,
 )
 from instances.models import Contact, Instance, StaffRole
+from tests.staff_users import staff_user
 
 pytestmark = pytest.mark.any_database
-
-
-@pytest.fixture
-def make(db):
-    """Create a staff user with a role, limited to `limit` unless that is None."""
-
-    def make(role=None, limit=None, **fields):
-        user = User.objects.create(**{"username": f"{role} {limit}", "is_staff": True} | fields)
-        if role:
-            row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
-            row.instances.set(limit or [])
-        return User.objects.get(pk=user.pk)
-
-    return make
 
 
 def all_permissions():
@@ -44,8 +31,8 @@ def test_every_role_is_in_the_table_with_permissions_that_exist(db):
 
 
 @pytest.mark.parametrize("role", list(ROLES))
-def test_a_role_has_the_permissions_of_the_table(make, role):
-    user = make(role)
+def test_a_role_has_the_permissions_of_the_table(db, role):
+    user = staff_user(role)
     expected = {name for name in all_permissions() if ROLES[role].has_perm(name)}
     assert user.get_all_permissions() == expected
     assert {name for name in all_permissions() if user.has_perm(name)} == expected
@@ -56,13 +43,13 @@ def test_a_role_has_the_permissions_of_the_table(make, role):
         assert User.objects.get(pk=user.pk).get_all_permissions() == set()
 
 
-def test_roles_have_scopes(make):
-    assert scopes_of(make("viewer")) == set()
-    assert scopes_of(make("operator")) == scopes_of(make("administrator")) == set(RIGHTS)
+def test_roles_have_scopes(db):
+    assert scopes_of(staff_user("viewer")) == set()
+    assert scopes_of(staff_user("operator")) == scopes_of(staff_user("administrator")) == set(RIGHTS)
 
 
-def test_a_viewer_reads_no_content_whatever_his_permissions_are(make):
-    viewer = make("viewer")
+def test_a_viewer_reads_no_content_whatever_his_permissions_are(db):
+    viewer = staff_user("viewer")
     viewer.user_permissions.set(Permission.objects.all())
     viewer = User.objects.get(pk=viewer.pk)
     assert viewer.has_perm("instances.change_instance")
@@ -72,18 +59,22 @@ def test_a_viewer_reads_no_content_whatever_his_permissions_are(make):
     assert not may_manage_users(viewer)
 
 
-def test_a_limited_user_sees_his_instances_alone(make):
+def test_a_limited_user_sees_his_instances_alone(db):
     mine, theirs = Instance.objects.create(name="mine"), Instance.objects.create(name="theirs")
     for instance in (mine, theirs):
         Contact.objects.create(instance=instance, remote_jid="1@s.whatsapp.net")
-    limited, none = make("operator", [mine]), make("viewer", [])
+    limited, none = staff_user("operator", [mine]), staff_user("viewer", [])
     unlimited = [
-        make(),
-        make("operator"),
-        make("administrator"),
-        make("viewer", [mine], username="root", is_superuser=True),
+        staff_user(),
+        staff_user("operator"),
+        staff_user("administrator"),
+        staff_user("viewer", [mine], is_superuser=True),
     ]
-    outside = [AnonymousUser(), make(username="left", is_active=False), make(username="customer", is_staff=False)]
+    outside = [
+        AnonymousUser(),
+        staff_user(username="left", is_active=False),
+        staff_user(username="customer", is_staff=False),
+    ]
 
     def seen(user):
         rows = within_limit(user, Contact.objects.all(), "instance_id")
@@ -104,8 +95,8 @@ def test_a_limited_user_sees_his_instances_alone(make):
     assert seen(limited) == set()
 
 
-def test_role_and_limit_are_read_once(make, django_assert_num_queries):
-    user = make("operator", [Instance.objects.create(name="mine")])
+def test_role_and_limit_are_read_once(db, django_assert_num_queries):
+    user = staff_user("operator", [Instance.objects.create(name="mine")])
     with django_assert_num_queries(1):
         assert not sees_all_instances(user)
         assert sees_content(user)

@@ -6,12 +6,13 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from instances.crypto import Secret
 from instances.models import ApiKey, Instance, Subscription
 from tests.instances.admin.pages import MODELS, at, fill, rows
+from tests.staff_users import client_of, staff_user
 
 
 def test_a_text_that_was_encrypted_for_another_purpose_is_not_shown(admin_client, instance):
@@ -109,12 +110,9 @@ def test_anonymous_users_are_redirected_to_the_login(client, db, button, model):
 
 
 @pytest.fixture
-def viewer(client, db):
+def viewer(db):
     """A client with all view permissions."""
-    user = User.objects.create_user("viewer", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
-    client.force_login(user)
-    return client
+    return client_of(staff_user(permissions=Permission.objects.filter(codename__startswith="view_").values("codename")))
 
 
 def test_a_user_with_view_permissions_sees_every_page_and_changes_nothing(viewer):

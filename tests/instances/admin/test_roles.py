@@ -6,13 +6,13 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
-from django.test import Client
+from django.contrib.auth.models import User
 from django.urls import reverse
 
 from instances.access.staff import sees_all_instances, visible_instances
 from instances.models import ApiKey, Instance, StaffRole, Subscription
 from tests.instances.admin.pages import at, errors_of
+from tests.staff_users import client_of, staff_user
 
 pytestmark = pytest.mark.any_database
 
@@ -21,14 +21,9 @@ pytestmark = pytest.mark.any_database
 def log_in(db):
     """Return a client of a new staff user with a role, limited to `limit` unless that is None."""
 
-    def log_in(role=None, limit=None, permissions=()):
-        user = User.objects.create(username=f"{role}-{User.objects.count()}", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-        if role:
-            row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
-            row.instances.set(limit or [])
-        client = Client()
-        client.force_login(user)
+    def log_in(role="", limit=None, permissions=()):
+        user = staff_user(role, limit, permissions)
+        client = client_of(user)
         client.user = user
         return client
 

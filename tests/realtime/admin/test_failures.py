@@ -6,16 +6,15 @@ import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from instances.models import Instance, StaffRole
+from instances.models import Instance
 from realtime.admin import failures
 from realtime.delivery.models import Delivery, State
 from tests.clients.staff import url
 from tests.realtime.admin.rows import create_delivery, create_endpoint
+from tests.staff_users import client_of, staff_user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
@@ -31,15 +30,6 @@ def texts(response):
 def dead(endpoint, count, cause, start=1):
     rows = range(start, start + count)
     return [create_delivery(endpoint, seq, cause=cause) for seq in rows]
-
-
-def logged_in(**role):
-    user = User.objects.create(username="operator", is_staff=True)
-    instances = role.pop("instances", [])
-    StaffRole.objects.create(user=user, **role).instances.set(instances)
-    client = Client()
-    client.force_login(user, "django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def test_failures_are_listed_by_cause_with_count_example_and_cure(admin_client, loja):
@@ -101,7 +91,7 @@ def test_a_limited_operator_sees_and_sends_only_the_failures_of_his_instances(lo
     other = Instance.objects.create(name="other shop")
     dead(create_endpoint(loja, "https://own.example.com/"), 1, "timeout")
     theirs = dead(create_endpoint(other, "https://theirs.example.com/"), 1, "timeout")[0]
-    operator = logged_in(role="operator", is_limited=True, instances=[loja])
+    operator = client_of(staff_user("operator", [loja]))
 
     page = operator.get(PAGE).content.decode()
     assert "own.example.com" in page
@@ -115,7 +105,7 @@ def test_a_limited_operator_sees_and_sends_only_the_failures_of_his_instances(lo
 
 def test_a_viewer_sees_the_page_without_buttons_and_may_send_nothing(loja):
     dead(create_endpoint(loja), 1, "timeout")
-    viewer = logged_in(role="viewer")
+    viewer = client_of(staff_user("viewer"))
     page = viewer.get(PAGE).content.decode()
     assert "There was no answer in time" in page
     assert "Retry all of these" not in page

@@ -9,11 +9,10 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
 from instances.events import SUBSCRIBABLE, EventType
-from instances.models import ApiKey, Instance, StaffRole, Subscription
+from instances.models import ApiKey, Instance, Subscription
 from realtime.admin.instance_page.qr_code import MAX_CODE, MAX_PICTURE, checked_picture, drawn
 from realtime.counters.hours import this_hour
 from realtime.counters.models import EndpointHour, InstanceHour
@@ -21,6 +20,7 @@ from realtime.delivery.models import Delivery, State
 from realtime.log.models import Event
 from tests.instances.admin.pages import at
 from tests.realtime.admin.rows import SCRIPT, create_delivery, create_endpoint
+from tests.staff_users import client_of, staff_user
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 PNG_URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
@@ -44,15 +44,6 @@ def publish_code(instance, **code):
 
 def code_of(client, instance, **query):
     return client.get(at("qr_code", Instance, instance.pk), query).json()
-
-
-def staff(client, *codenames, role=""):
-    user = User.objects.create(username="ana", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    if role:
-        StaffRole.objects.create(user=user, role=role)
-    client.force_login(user)
-    return client
 
 
 # State
@@ -287,10 +278,10 @@ def test_that_codes_are_shown_is_recorded_once_for_a_page(admin_client, admin_us
 # Rights
 
 
-def test_a_viewer_sees_the_page_without_codes_and_actions(client, loja):
+def test_a_viewer_sees_the_page_without_codes_and_actions(loja):
     create_endpoint(loja)
     publish_code(loja, base64=PNG_URL, pairingCode="WZYEH1YY")
-    viewer = staff(client, role="viewer")
+    viewer = client_of(staff_user("viewer"))
 
     page = viewer.get(at("change", Instance, loja.pk)).content.decode()
     assert "qrcode.updated" in page
@@ -302,11 +293,12 @@ def test_a_viewer_sees_the_page_without_codes_and_actions(client, loja):
     assert viewer.get(at("qr_code", Instance, loja.pk)).status_code == 403
 
 
-def test_parts_need_the_permissions_for_their_rows(client, loja):
+def test_parts_need_the_permissions_for_their_rows(loja):
     create_endpoint(loja)
     ApiKey.objects.issue("till 7", ["read"], all_instances=True)
     Event.objects.record(loja, EventType.CALL, {})
-    text = text_of(staff(client, "view_instance"), loja)
+    client = client_of(staff_user(permissions=["view_instance"]))
+    text = text_of(client, loja)
     assert "connecting" in text
     for part in ("Timeline", "Subscriptions and endpoints", "hook.example.com", "till 7", "Last event"):
         assert part not in text
@@ -314,7 +306,8 @@ def test_parts_need_the_permissions_for_their_rows(client, loja):
 
 
 @pytest.mark.parametrize(("codename", "word"), [("change_subscription", "Change"), ("add_subscription", "Show")])
-def test_the_link_to_a_subscription_says_what_its_page_lets_do(client, loja, codename, word):
+def test_the_link_to_a_subscription_says_what_its_page_lets_do(loja, codename, word):
     create_endpoint(loja)
-    text = text_of(staff(client, "view_instance", "view_subscription", codename), loja)
+    user = staff_user(permissions=["view_instance", "view_subscription", codename])
+    text = text_of(client_of(user), loja)
     assert f"{word} this subscription" in text

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from instances.models import Instance, StaffRole, Subscription
+from instances.models import Instance, Subscription
 from realtime.admin.overview.hour_filters import hour_value
 from realtime.counters.hours import this_hour
 from realtime.counters.models import CounterPosition, EndpointHour, HourTotal, InstanceHour
@@ -21,6 +21,7 @@ from realtime.log.models import Event
 from realtime.operation.models import Process
 from tests.instances.admin.pages import at
 from tests.realtime.admin.rows import create_attempt, create_delivery, create_endpoint
+from tests.staff_users import staff_user
 
 INDEX = "/admin/"
 LOOP = {"name": "delivery claims", "since": "2026-01-01T00:00:00+00:00", "restarts": 0, "error": "", "failed_at": None}
@@ -53,12 +54,6 @@ def text_of(client):
 def links_of(page):
     content = page.partition('<div class="overview">')[2]
     return {html.unescape(url) for url in re.findall(r'href="(/admin/[^"]*)"', content)}
-
-
-def limited_user(*instances):
-    user = User.objects.create(username="limited", is_staff=True)
-    StaffRole.objects.create(user=user, role="operator", is_limited=True).instances.set(instances)
-    return user
 
 
 def count(instance, hour=None, **counts):
@@ -309,7 +304,7 @@ def test_a_limited_user_sees_figures_and_problems_of_his_instances_alone(client,
         known = {"instance_id": instance.pk, "hour": this_hour(), "latency_ms": events}
         EndpointHour.objects.create(endpoint_id=endpoint.pk, delivered=events, **known)
     HourTotal.objects.create(hour=this_hour(), events=5012, delivered=5012)
-    client.force_login(limited_user(own))
+    client.force_login(staff_user("operator", [own]))
 
     text = text_of(client)
 
@@ -329,7 +324,7 @@ def test_a_limited_user_sees_figures_and_problems_of_his_instances_alone(client,
 def test_a_limited_user_without_instances_sees_none(client, loja):
     create_endpoint(loja)
     count(loja, events=7)
-    client.force_login(limited_user())
+    client.force_login(staff_user("operator", []))
 
     text = text_of(client)
 
@@ -362,7 +357,7 @@ def test_the_page_takes_ten_queries_at_most(client, admin_user, is_limited):
         own.append(instance)
     HourTotal.objects.create(hour=this_hour(), events=1, dead=1, drop_notices=1)
     create_process(seen_at=timezone.now() - timedelta(minutes=8))
-    client.force_login(limited_user(*own) if is_limited else admin_user)
+    client.force_login(staff_user("operator", own) if is_limited else admin_user)
 
     with CaptureQueriesContext(connection) as queries:
         assert "not connected" in shown(client)
@@ -395,7 +390,7 @@ def test_the_list_of_instances_takes_ten_queries_at_most(client, admin_user, is_
     for instance in instances:
         create_endpoint(instance)
         count(instance, events=1)
-    client.force_login(limited_user(*instances) if is_limited else admin_user)
+    client.force_login(staff_user("operator", instances) if is_limited else admin_user)
 
     with CaptureQueriesContext(connection) as queries:
         assert client.get(at("changelist", Instance)).status_code == 200

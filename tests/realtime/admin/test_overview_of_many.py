@@ -17,8 +17,8 @@ from realtime.log.models import Event
 from realtime.log.stream import Stream
 from tests.in_process import until
 from tests.instances.admin.pages import at
-from tests.realtime.admin.test_overview import limited_user
 from tests.realtime.admin.work import MAX_WORK, work_of
+from tests.staff_users import staff_user
 
 pytestmark = [
     *(pytest.mark.any_database, pytest.mark.slow),
@@ -92,7 +92,7 @@ def test_pages_are_fast_with_ten_thousand_instances_and_a_million_events(client,
     ):  # until here it had no statistics, and has to count within the time all the same
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
-    few = limited_user(*Instance.objects.order_by("name")[:100])
+    few = staff_user("operator", Instance.objects.order_by("name")[:100])
     client.force_login(few)
 
     works = {

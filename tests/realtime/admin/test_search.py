@@ -6,17 +6,18 @@ import itertools
 import re
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from instances.models import Chat, Contact, Instance, Message, StaffRole
+from instances.models import Chat, Contact, Instance, Message
 from realtime.admin import message_texts
 from realtime.log.models import Event
 from realtime.log.stream import Stream
 from tests.instances.admin.pages import at, fill
 from tests.realtime.admin.rows import SCRIPT
+from tests.staff_users import staff_user
 
 
 def search(client, term):
@@ -128,18 +129,10 @@ def test_a_search_needs_few_queries_and_shows_20_hits_at_most(admin_client, db):
         assert len([query for query in queries if "django_session" not in query["sql"]]) <= 10
 
 
-def user_of(client, role, *instances):
-    user = User.objects.create_user(f"{role}-{len(instances)}", is_staff=True)
-    staff = StaffRole.objects.create(user=user, role=role, is_limited=bool(instances))
-    staff.instances.set(instances)
-    client.force_login(user)
-    return client
-
-
 def test_a_limited_user_finds_rows_of_his_instances_alone(client, loja, mar):
     for instance in (loja, mar):
         fill(instance, "5511977776666", content={"conversation": "a secret of both"})
-    user_of(client, "operator", mar)
+    client.force_login(staff_user("operator", [mar]))
     epochs = {each.name: each.epoch for each in Stream.objects.all()}
     assert list(search(client, "loja")[1].values()) == [("loja mar", "Instance, open, 5511988887777")]
     for term in ("loja 1", "1", "5511977776666", "5511977776666@s.whatsapp.net", "a secret", f"{epochs['loja mar']}.1"):
@@ -151,7 +144,8 @@ def test_a_limited_user_finds_rows_of_his_instances_alone(client, loja, mar):
 
 def test_a_viewer_finds_no_texts(client, mar):
     fill(mar, "wa-1", content={"conversation": "a secret"})
-    response, found = search(user_of(client, "viewer"), "a secret")
+    client.force_login(staff_user("viewer"))
+    response, found = search(client, "a secret")
     assert not found
     assert "secret" not in response.content.decode()
     assert list(search(client, "wa-1")[1].values()) == [("wa-1", "Message of loja mar")]
@@ -159,7 +153,7 @@ def test_a_viewer_finds_no_texts(client, mar):
 
 def test_staff_finds_only_what_its_permissions_show(client, mar):
     fill(mar, "loja", content={"conversation": "the loja of Ana"})
-    user = User.objects.create_user("staff", is_staff=True)
+    user = staff_user()
     client.force_login(user)
     assert search(client, "loja")[1] == {}
     user.user_permissions.set(Permission.objects.filter(codename="view_instance"))

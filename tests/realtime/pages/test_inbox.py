@@ -17,6 +17,7 @@ from realtime.inbox.storage import Post, receive
 from tests.clients.staff import Staff
 from tests.realtime.inbox.inboxes import Mine
 from tests.realtime.inbox.test_signature import signed
+from tests.staff_users import staff_user
 
 
 @pytest.fixture
@@ -154,13 +155,12 @@ def test_an_unknown_instance_is_named_as_text(inbox):
 
 
 def test_a_viewer_has_no_inbox_as_it_would_show_what_messages_say(client, db):
-    user = User.objects.create(username="viewer", is_staff=True)
-    role = StaffRole.objects.create(user=user, role=StaffRole.Role.OPERATOR)
+    user = staff_user("operator")
     client.force_login(user)
     inbox = Inbox.create_for(user)
     assert client.get(f"/console/inbox/{inbox.pk}/").status_code == 200
-    role.role = StaffRole.Role.VIEWER
-    role.save()
+    user.staff_role.role = StaffRole.Role.VIEWER
+    user.staff_role.save()
     for path in ("", f"{inbox.pk}/", f"{inbox.pk}/requests/"):
         response = client.get(f"/console/inbox/{path}")
         assert response.status_code == 403
@@ -170,10 +170,8 @@ def test_a_viewer_has_no_inbox_as_it_would_show_what_messages_say(client, db):
 
 
 def test_a_limited_operator_sends_the_events_of_his_instances_alone(client, db):
-    user = User.objects.create(username="operator", is_staff=True)
-    role = StaffRole.objects.create(user=user, role=StaffRole.Role.OPERATOR, is_limited=True)
     mine, other = Instance.objects.create(name="mine"), Instance.objects.create(name="other")
-    role.instances.add(mine)
+    user = staff_user("operator", [mine])
     client.force_login(user)
     inbox = Inbox.create_for(user)
     page = f"/console/inbox/{inbox.pk}/"

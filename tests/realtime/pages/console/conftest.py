@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
 
-from instances.models import Instance, StaffRole, Subscription
+from instances.models import Instance, Subscription
+from tests.staff_users import client_of, staff_user
 
 
 @pytest.fixture
@@ -19,13 +18,7 @@ def log_in(db):
     """Log in as a superuser, or as a user with a role, limited to `limit` unless that is None."""
 
     def log_in(role=None, limit=None):
-        user = User.objects.create(username=f"{role}-{User.objects.count()}", is_staff=True, is_superuser=role is None)
-        if role:
-            row = StaffRole.objects.create(user=user, role=role, is_limited=limit is not None)
-            row.instances.set(limit or [])
-        client = Client()
-        client.force_login(user, "django.contrib.auth.backends.ModelBackend")
-        return client
+        return client_of(staff_user(role or "", limit, is_superuser=role is None))
 
     return log_in
 

@@ -164,8 +164,8 @@ def test_a_delivery_is_sent_again_by_who_may(event, log_in):
     assert log_in("viewer").post(again).status_code == 403
     response = log_in("operator").post(again, follow=True)
     assert "Sent again: 1." in response.content.decode()
-    new = Delivery.objects.exclude(pk=pk).get()
-    assert (new.resent_from, new.event_id, new.asked_by) == (pk, event, "operator-1 in the console")
+    new, name = Delivery.objects.exclude(pk=pk).get(), response.wsgi_request.user.get_username()
+    assert (new.resent_from, new.event_id, new.asked_by) == (pk, event, f"{name} in the console")
 
 
 def test_the_page_of_an_event_reads_no_more_for_many_endpoints(event, loja, log_in, django_assert_max_num_queries):
