@@ -41,7 +41,18 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     overview = _item("Overview", reverse("admin:index"), "dashboard")
     groups = [{"title": title, "items": _lists(request, title)} for title in _LISTS]
     groups.insert(2, {"title": "Tools", "items": list(_tools(request))})
-    return [{"title": None, "items": [overview]}, *(group for group in groups if group["items"])]
+    groups = [{"title": None, "items": [overview]}, *(group for group in groups if group["items"])]
+    items = [item for group in groups for item in group["items"]]
+    current = _current(request.path, [item["link"] for item in items])
+    for item in items:
+        item["active"] = item["link"] == current
+    return groups
+
+
+def _current(path: str, links: list[str]) -> str | None:
+    """Return the link to the page at a path, or to the list that it is of; that of the overview leads to one page."""
+    above = [link for link in links if link == path or (link != reverse("admin:index") and path.startswith(link))]
+    return max(above, key=len, default=None)
 
 
 def _tools(request: HttpRequest) -> Iterator[dict[str, Any]]:

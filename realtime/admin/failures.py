@@ -106,7 +106,7 @@ class FailurePages(LongListAdmin):
             "instance": instance,
             "sections": sections,
             "may_retry": may(request.user, Action.RESEND),
-            "limit": RESENT,
+            "limit": f"{RESENT:,}",
         }
         return TemplateResponse(request, "admin/realtime/failures.html", context)
 

@@ -63,3 +63,20 @@ def test_styles_apply_and_the_theme_is_chosen_for_all_pages_by_the_keyboard(admi
     admin_page.get_by_role("button", name="administrator").press("Enter")
     admin_page.get_by_role("button", name="Log out").press("Enter")
     expect(admin_page.get_by_role("link", name="Log in again")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        ("", "Overview"),
+        ("realtime/delivery/failures/", "Failures by cause"),
+        ("realtime/delivery/?state__exact=dead", "Deliveries"),
+        ("realtime/process/connected/", "Who is connected"),
+        ("instances/instance/add/", "Instances"),
+        ("search/?s=loja", None),
+    ],
+)
+def test_the_navigation_marks_one_link(admin_client, path, title):
+    page = admin_client.get(f"/admin/{path}").content.decode()
+    marked = re.findall(r'<a href="[^"]*" class="[^"]* active">.*?<span>([^<]+)</span>', page, re.DOTALL)
+    assert marked == ([title] if title else [])
