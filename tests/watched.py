@@ -25,7 +25,7 @@ from contextlib import suppress
 from functools import cache
 from traceback import walk_stack
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.module_loading import import_string
 
@@ -36,6 +36,9 @@ MAX_CPU = 0.05
 #: Seconds of CPU time for which a thread may keep the GIL. One that lets go of it every few milliseconds may take it
 #: back each time, on a busy machine, before another thread has a core.
 MAX_KEPT = 0.1
+#: Seconds of CPU time, on average, after which a thread has waited for something if it lets go of the GIL: those that
+#: take turns have 5 ms each.
+MAX_SLICE = 0.015
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL, GIL_INTERVAL = 0.01, 0.02
 #: Seconds for which the GIL is kept, at most, to see which threads compute without it.
@@ -57,6 +60,15 @@ def _format(frame: FrameType) -> str:
     return "\n".join([*reversed(lines), ""])
 
 
+class Sample(NamedTuple):
+    """What a thread has done since its start."""
+
+    #: Seconds of CPU time.
+    cpu: float
+    #: How many times it has waited: for the GIL, as one that has let go of it does, or for anything else.
+    waits: int
+
+
 class Watchdog:
     """Reports the stalls of the running loop, and of the threads beside it."""
 
@@ -67,6 +79,7 @@ class Watchdog:
         self._last = time.thread_time()
         #: The stack of the loop's thread in a long turn, and that time before the turn.
         self._sample: tuple[float, FrameType | None] = -1.0, None
+        self._samples: dict[threading.Thread, Sample] = {}
         threading.Thread(target=self._ask_for_gil, name="watchdog", daemon=True).start()
         self._tick()
 
@@ -81,32 +94,49 @@ class Watchdog:
     def _ask_for_gil(self) -> None:
         """Ask for the GIL over and over, and report the thread that keeps it for too long."""
         while not self._loop.is_closed():
-            before, asked_at, without_a_core = _cpu_times(), time.monotonic(), _without_a_core()
+            before = self._samples = _samples(self._samples)
+            asked_at, without_a_core = time.monotonic(), _without_a_core()
             time.sleep(GIL_INTERVAL)
             waited, last = time.monotonic() - asked_at - GIL_INTERVAL, self._last
-            if self._sample[0] != last and before.get(self._thread, 0) > last + MAX_CPU / 2:
+            if self._sample[0] != last and _cpu_of(before, self._thread) > last + MAX_CPU / 2:
                 self._sample = last, sys._current_frames().get(self._thread.ident or 0)
             if waited > MAX_KEPT:
                 # while this thread had no core, it could not ask for the GIL either
                 self._report_holder(before, GIL_INTERVAL + _without_a_core() - without_a_core)
 
-    def _report_holder(self, before: dict[threading.Thread, float], allowed: float) -> None:
+    def _report_holder(self, before: dict[threading.Thread, Sample], allowed: float) -> None:
         """Report the thread that has kept the GIL since then, now that this one has it."""
         frames = sys._current_frames()
-        took = {thread: cpu - before.get(thread, 0) - allowed for thread, cpu in _cpu_times().items()}
-        suspects = {thread for thread, cpu in took.items() if cpu > MAX_KEPT}
+        took, suspects = {}, set()
+        for thread, now in _samples(before).items():
+            then = before.get(thread, Sample(0, 0))
+            took[thread] = now.cpu - then.cpu - allowed
+            if took[thread] > MAX_KEPT and (now.cpu - then.cpu) / (now.waits - then.waits + 1) > MAX_SLICE:
+                suspects.add(thread)
         for thread in _waiting_for_gil(suspects) - {self._thread}:  # the loop's turns are measured by themselves
             _report(took[thread], f"thread {thread.name}, which kept the GIL", frames.get(thread.ident or 0))
 
 
-def _cpu_times() -> dict[threading.Thread, float]:
-    """Return the seconds of CPU time that each thread has taken."""
-    times = {}
+def _samples(last: dict[threading.Thread, Sample]) -> dict[threading.Thread, Sample]:
+    """Return what each thread has done; `last`: what it had some time ago."""
+    samples = {}
     for thread in threading.enumerate():
         if thread.native_id is not None:
             with suppress(OSError):  # it has ended
-                times[thread] = time.clock_gettime(~thread.native_id << 3 | 6)  # Linux's clock of a thread
-    return times
+                cpu = time.clock_gettime(~thread.native_id << 3 | 6)  # Linux's clock of a thread
+                same = thread in last and last[thread].cpu == cpu
+                samples[thread] = last[thread] if same else Sample(cpu, _waits(thread.native_id))
+    return samples
+
+
+def _cpu_of(samples: dict[threading.Thread, Sample], thread: threading.Thread) -> float:
+    return samples[thread].cpu if thread in samples else 0
+
+
+def _waits(thread_id: int) -> int:
+    """Return how often a thread has given up its core to wait for something."""
+    _, _, text = _read(thread_id, "status").rpartition(b"\nvoluntary_ctxt_switches:")
+    return int(text.split()[0]) if text else 0
 
 
 def _waiting_for_gil(threads: set[threading.Thread]) -> set[threading.Thread]:
@@ -125,7 +155,7 @@ _libc = ctypes.PyDLL(None)
 def _read(thread_id: int, name: str) -> bytes:
     """Return a file of a thread's in /proc; empty where there is none."""
     file = _libc.open(f"/proc/self/task/{thread_id}/{name}".encode(), os.O_RDONLY)
-    text = ctypes.create_string_buffer(512)
+    text = ctypes.create_string_buffer(4096)
     _libc.read(file, text, len(text) - 1)
     _libc.close(file)
     return text.value

@@ -14,7 +14,7 @@ from realtime.delivery.models import Delivery, State
 from realtime.log.models import Event
 from tests.instances.admin.pages import at
 from tests.realtime.admin.rows import create_delivery, create_endpoint
-from tests.realtime.admin.test_instance_page import staff
+from tests.staff_users import client_of, staff_user
 
 pytestmark = pytest.mark.any_database
 
@@ -188,8 +188,8 @@ def test_cutting_says_where_no_sockets_are_served(admin_client, loja):
     assert history() == []
 
 
-def test_actions_need_their_rights(client, loja):
-    staff(client, "view_instance")
+def test_actions_need_their_rights(loja):
+    client = client_of(staff_user(permissions=["view_instance"]))
     for name in ACTIONS:
         assert client.post(at(name, Instance, loja.pk), {"name": loja.name}).status_code == 403
     loja.refresh_from_db()
