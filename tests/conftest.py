@@ -48,11 +48,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items
         if item.get_closest_marker(marker)
         or (item.get_closest_marker("slow") is not None) != is_slow_run
-        or (ON_POSTGRES and "page" in getattr(item, "fixturenames", ()))
+        or (ON_POSTGRES and "browser" in getattr(item, "fixturenames", ()))
     ]
     config.hook.pytest_deselected(items=deselected)
     excluded = set(deselected)
     items[:] = [item for item in items if item not in excluded]
+    _put_last_in_modules(items, "browser")
+
+
+def _put_last_in_modules(items: list[pytest.Item], fixture: str) -> None:
+    """Move the tests that need a fixture behind the others of their module."""
+    place = {module: number for number, module in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (place[item.path], fixture in getattr(item, "fixturenames", ())))
 
 
 @pytest.fixture(scope="session", autouse=ON_POSTGRES)

@@ -190,6 +190,7 @@ def test_the_walk_knows_all_routes():
     assert {("GET", path) for path in CHANGING_GETS} <= known
 
 
+@pytest.mark.slow
 def test_a_key_that_opens_nothing_here_is_answered_401_and_changes_nothing(server, instances, keys, call):
     mine, _ = instances
     before = server.shell(SNAPSHOT)
@@ -212,6 +213,7 @@ def test_an_unknown_name_is_answered_like_a_foreign_one(keys, instances, call):
         assert call(operation, "nobody", keys["foreign"]) == call(operation, mine.name, keys["foreign"])
 
 
+@pytest.mark.slow
 def test_another_spelling_of_a_path_opens_nothing(server, keys, instances, call):
     mine, _ = instances
     evolutions = {(route.method, route.path) for route in ROUTES}

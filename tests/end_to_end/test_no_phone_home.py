@@ -37,6 +37,7 @@ class AuditedServer(Server):
         return {(event, host) for event, host in found}
 
 
+@pytest.mark.slow
 def test_a_server_at_work_connects_to_this_machine_alone(environment):
     server = AuditedServer(environment | {"AUTHENTICATION_API_KEY": "a-key-that-must-not-leave-0123456789"})
     key = server.environment["AUTHENTICATION_API_KEY"]

@@ -118,6 +118,7 @@ def test_all_variables_that_cannot_be_read_are_told_at_once_with_their_form_and_
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_three_missing_variables_are_named_together_with_the_command_to_make_each(tmp_path):
     missing = dict.fromkeys(("SECRET_KEY", "ENCRYPTION_KEYS", "AUTHENTICATION_API_KEY"), "")
@@ -141,6 +142,7 @@ def test_a_port_that_kubernetes_sets_is_told_from_a_wrong_one(tmp_path):
     assert line.endswith("Kubernetes sets it for a service of that name, unless enableServiceLinks is false.")
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_values_are_read_however_they_are_quoted_and_empty_ones_as_not_set(tmp_path):
     port = free_port()
@@ -156,6 +158,7 @@ def test_values_are_read_however_they_are_quoted_and_empty_ones_as_not_set(tmp_p
     served.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_one_warning_names_the_variables_that_begin_like_ours_with_the_nearest(tmp_path):
     misspelt = {
@@ -238,6 +241,7 @@ def test_an_address_that_cannot_be_listened_on_is_told_in_a_sentence(tmp_path, a
     assert "Serving on" not in served.output
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_serving_on_is_said_once_clients_can_connect(tmp_path):
     served = Served(tmp_path, "0")

@@ -81,6 +81,7 @@ def inside(transactional_db):
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 def test_a_line_that_dies_unnoticed_loses_nothing(inside, node, line, transport):
     instance = Instance(name="loja")

@@ -236,6 +236,7 @@ def test_a_trailer_is_no_header(server):
 # Requests by the thousand
 
 
+@pytest.mark.slow
 def test_pipelined_requests_wait_as_bytes(server):
     with Bystander(server) as bystander:
         flood(server.port, b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000, seconds=4)

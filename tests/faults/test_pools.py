@@ -82,6 +82,7 @@ def test_requests_that_wait_for_a_lock_are_done_once_it_is_free(server, backgrou
     assert [future.result(20).status for future in waiting] == [201] * 22
 
 
+@pytest.mark.slow
 def test_what_was_sent_is_stored_however_long_it_is_locked(start_server, background, graph):
     server = start_server(LIMIT_LOCK_SECONDS="1", WA_BUSINESS_URL=graph.url)
     mine = server.create(integration="WHATSAPP-BUSINESS")

@@ -216,6 +216,7 @@ def test_a_response_that_is_not_read_is_aborted(application):
         assert len(closed_with(client)) < 8_000_000
 
 
+@pytest.mark.slow
 def test_a_response_may_take_long_while_it_is_read(application, monkeypatch):
     monkeypatch.setattr(http, "RESPONSE_SECONDS", 2)
     with connection(application, 4096) as client:

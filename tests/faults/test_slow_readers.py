@@ -32,6 +32,7 @@ def send(server, instance, numbers):
         assert response.status == 201
 
 
+@pytest.mark.slow
 @pytest.mark.bound("WEBSOCKET_MAX_BUFFER")
 def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(fresh_server, node):
     server = fresh_server()
@@ -87,6 +88,7 @@ def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_s
         reader.close()
 
 
+@pytest.mark.slow
 def test_a_crowd_that_resumes_from_the_same_event_stalls_nobody(fresh_server):
     """All of them wait for the same pages, and take them at the same time."""
     server = fresh_server()

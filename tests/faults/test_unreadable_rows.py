@@ -86,6 +86,7 @@ def number(event: dict) -> int:
     return event["data"]["number"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way[0])
 def test_an_event_that_cannot_be_read_delays_no_other_and_is_sent_late(fresh_server, node, open_stream, way):
     server = fresh_server(WEBSOCKET_GLOBAL_EVENTS="true")
@@ -251,6 +252,7 @@ with transaction.atomic(), connection.cursor() as cursor:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_damaged_body_keeps_no_other_from_being_sent(fresh_server):
     with Receiver() as mines, Receiver() as others:
@@ -283,6 +285,7 @@ print(row.pk)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [

@@ -130,7 +130,10 @@ STATUSES = ["sent", "delivered", "read", "failed"]
 SEQUENCES = [sequence for length in (1, 2) for sequence in itertools.permutations(STATUSES, length)]
 
 
-@pytest.mark.parametrize("has_callback_data", [False, True], ids=["unmarked", "marked"])
+@pytest.mark.parametrize(
+    "has_callback_data",
+    [pytest.param(False, id="unmarked", marks=pytest.mark.any_database), pytest.param(True, id="marked")],
+)
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
 @pytest.mark.parametrize("sequence", SEQUENCES, ids="-".join)
 def test_no_order_ends_behind_the_furthest_that_was_reported(

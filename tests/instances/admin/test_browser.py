@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from instances.models import ApiKey, Instance, Message, Subscription
@@ -34,6 +35,7 @@ def test_an_administrator_creates_an_instance_and_sees_its_token_once(admin_page
     expect(admin_page.locator("code")).to_have_text(token)
 
 
+@pytest.mark.slow
 def test_sockets_receive_the_events_whose_boxes_are_checked(admin_page, server):
     instance = server.create()
     admin_page.goto(at("change", Instance, instance.id))
@@ -86,6 +88,7 @@ def test_a_key_is_shown_once_gives_access_to_the_chosen_instances_and_can_be_rev
     assert server.get(server.path(path, mine), key=key).status == 401
 
 
+@pytest.mark.slow
 def test_a_received_message_and_its_event_can_be_read(admin_page, server):
     instance = server.create()
     server.receive(instance, "Good morning", id=f"id-of-{instance.name}")

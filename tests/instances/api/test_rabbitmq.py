@@ -172,6 +172,7 @@ def test_a_subscribed_event_arrives_in_the_queue_of_the_instance_and_the_global_
     assert ids == {message.header.properties.message_id for message in consume(f"{PREFIX}.messages.upsert", 2)}
 
 
+@pytest.mark.slow
 def test_deliveries_that_wait_for_the_broker_arrive_when_it_is_back(fresh_server):
     uri = urlsplit(RABBITMQ_URI)
     proxy = Proxy(uri.port or 5672)

@@ -819,6 +819,7 @@ items = st.lists(st.dictionaries(names, values, max_size=8), max_size=3)
 members = st.dictionaries(names, items | values, max_size=6)
 
 
+@pytest.mark.slow
 @pytest.mark.made_up_events
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(value=members)

@@ -133,6 +133,7 @@ def test_what_processes_enqueue_at_once_is_bounded_and_others_count_a_second_lat
 GLOBAL = {"WEBHOOK_GLOBAL_ENABLED": "true", "WEBHOOK_GLOBAL_URL": AWAY, "WEBHOOK_EVENTS_CALL": "true"}
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_OPERATORS_OWED_DELIVERIES")
 def test_what_the_operators_endpoints_owe_is_nobodys_backlog(fresh_server):
     limits = {"LIMIT_OWED_DELIVERIES": "4", "LIMIT_OPERATORS_OWED_DELIVERIES": "12"}

@@ -70,6 +70,7 @@ def test_an_event_is_delivered_once_and_the_attempt_is_recorded(inside, loja):
         assert len(attempts) == 50
 
 
+@pytest.mark.slow
 def test_a_failed_delivery_is_retried_with_the_same_id_and_bytes_until_it_is_dead(inside, loja):
     with Receiver(lambda request: 500) as receiver:
         endpoint(loja, receiver)
@@ -140,6 +141,7 @@ async def test_a_cancellation_that_meets_a_wakeup_is_not_lost(transactional_db):
         assert running.cancelled()
 
 
+@pytest.mark.slow
 def test_an_ordered_endpoint_receives_events_in_order_whatever_fails(inside, loja):
     answers = iter([500, 200, 500, 500, 200] + [200] * 20)
     with Receiver(lambda request: next(answers)) as receiver:
@@ -252,6 +254,7 @@ endpoint.save()
     assert begun <= MAX_PER_ENDPOINT
 
 
+@pytest.mark.slow
 def test_manage_py_deliver_sends_where_the_server_does_not(fresh_server):
     with Receiver() as receiver:
         server = fresh_server(DELIVERY_EMBEDDED="false")

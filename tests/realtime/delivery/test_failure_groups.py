@@ -43,6 +43,7 @@ def dead(endpoint_id, instance, count, cause, **fields):
     return Delivery.objects.bulk_create(rows)
 
 
+@pytest.mark.slow
 def test_an_attempt_stores_the_cause_of_its_failure_and_a_success_none(inside, loja):
     with Receiver(lambda request: 418) as refusing, Receiver(lambda request: 200) as taking:
         refused, failed, taken = endpoint(loja, Closed()), endpoint(loja, refusing), endpoint(loja, taking)

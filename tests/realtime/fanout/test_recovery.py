@@ -98,6 +98,7 @@ def test_a_session_is_resumed_before_its_first_event_and_again_and_again(server,
     assert seqs(received) == list(range(2, 2 + len(received)))
 
 
+@pytest.mark.slow
 def test_a_session_is_resumed_after_a_restart_of_the_server(fresh_server, node):
     server = fresh_server()
     instance = server.create()

@@ -66,6 +66,7 @@ def test_a_key_that_loses_access_in_another_process_ends_its_sockets(server, nod
     other.disconnect()
 
 
+@pytest.mark.slow
 def test_a_key_ends_its_sockets_when_it_expires(server, node, instance):
     in_four_seconds = (
         "__import__('django.utils.timezone').utils.timezone.now() + __import__('datetime').timedelta(seconds=4)"

@@ -125,6 +125,7 @@ def test_a_delivery_can_be_sent_again_to_an_inbox(server, inbox):
     assert row["reason"] == "It fits the secret that was given to send it again"
 
 
+@pytest.mark.slow
 def test_the_operators_webhook_can_be_an_inbox(fresh_server):
     server = fresh_server(
         WEBHOOK_ALLOWED_NETWORKS="",

@@ -602,6 +602,7 @@ def test_a_repeat_of_a_deferred_event_has_no_number_and_does_not_change_the_stat
     assert state(server, instance) == "close"
 
 
+@pytest.mark.slow
 def test_an_event_deferred_when_the_server_is_killed_is_emitted_once_by_the_next(fresh_server, node):
     server = fresh_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="3000")
     instance = server.create()
@@ -657,6 +658,7 @@ def test_events_deferred_by_a_shell_are_emitted_by_the_server(server, node):
     client.disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_several_servers_emit_a_deferred_event_once(coalescing_server, start_server, node):
     servers = [coalescing_server, *(start_server(EVENT_COALESCE_CONNECTION_UPDATE_MS="1000") for _ in range(2))]

@@ -24,6 +24,7 @@ with connection.cursor() as cursor:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_a_loop_that_fails_is_logged_and_goes_on_once_it_can(fresh_server, node):
     server = fresh_server()
@@ -69,6 +70,7 @@ def test_manage_py_deliver_ends_with_an_error_when_a_loop_fails_ten_times_within
     assert "Nothing is delivered any more: a loop has failed too often" in delivering.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_manage_py_deliver_checks_the_database_as_the_server_does(fresh_server, tmp_path):
     server = fresh_server()

@@ -24,6 +24,7 @@ def post(url: str, body: str) -> None:
         assert (response.status, response.read()) == (200, b"")
 
 
+@pytest.mark.slow
 def test_an_inbox_is_made_by_one_click_and_shows_what_comes_as_text(admin_page, server):
     instance = server.create()
     admin_page.goto("/console/inbox/")
@@ -66,6 +67,7 @@ def test_an_inbox_is_made_by_one_click_and_shows_what_comes_as_text(admin_page, 
     expect(admin_page.get_by_text("The inbox is deleted.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_inbox_is_copied_over_http_too_and_says_why_it_shows_no_more(admin_page, server):
     admin_page.add_init_script(NO_CLIPBOARD)
     admin_page.goto("/console/inbox/")

@@ -28,6 +28,7 @@ def rows(page: Page, text: str):
     return page.locator(".row:visible", has_text=text)
 
 
+@pytest.mark.slow
 def test_events_are_shown_as_they_arrive_filtered_paused_and_opened(admin_page, server):
     instance = server.create(f"loja não é 100% {secrets.token_hex(4)}")
     server.receive(instance, "before the page was opened")
@@ -151,6 +152,11 @@ def test_states_of_deliveries_are_asked_for_all_rows_of_a_high_screen(admin_page
         admin_page.get_by_role("button", name="Load earlier events").click()
 
 
+def end_session(page: Page, server):
+    [key] = [cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "sessionid"]
+    server.shell(f"from django.contrib.sessions.models import Session; Session.objects.get(pk={key!r}).delete()")
+
+
 def test_messages_are_sent_and_the_socket_ends_with_the_session(admin_page, server):
     instance = server.create()
     page = admin_page
@@ -173,7 +179,7 @@ def test_messages_are_sent_and_the_socket_ends_with_the_session(admin_page, serv
     lines = download.value.path().read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines if "From the console" in line] == ["send.message"]
 
-    server.shell("from django.contrib.sessions.models import Session; Session.objects.all().delete()")
+    end_session(page, server)
     expect(page.locator("#state")).to_have_text("Ended", timeout=4000)
     expect(page.locator("#note")).to_contain_text("You are logged out.")
     expect(page.get_by_role("link", name="Log in")).to_have_attribute(
@@ -199,6 +205,7 @@ def log_in_as(page: Page, server, role: str, names: list[str]):
     return username
 
 
+@pytest.mark.slow
 def test_a_console_without_a_socket_leads_to_the_log_in_once_the_session_has_ended(page, server):
     log_in_as(page, server, "viewer", [server.create().name])
     expect(page.locator("#state")).to_have_text("Every 2 seconds")

@@ -97,6 +97,7 @@ def test_a_gap_that_is_opened_behind_a_pause_says_that_its_events_have_come(loss
     expect(rows(page, "late")).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.stall(1000)  # the server is loaded on purpose
 def test_a_large_gap_is_loaded_in_parts(lossy, server):
     page, instance = lossy
