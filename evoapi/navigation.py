@@ -39,7 +39,7 @@ _LISTS = {
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the groups of links to the pages that the user may open."""
     overview = _item("Overview", reverse("admin:index"), "dashboard")
-    groups = [{"title": title, "items": _lists(request, title)} for title in _LISTS]
+    groups: list[dict[str, Any]] = [{"title": title, "items": _lists(request, title)} for title in _LISTS]
     groups.insert(2, {"title": "Tools", "items": list(_tools(request))})
     groups = [{"title": None, "items": [overview]}, *(group for group in groups if group["items"])]
     items = [item for group in groups for item in group["items"]]
