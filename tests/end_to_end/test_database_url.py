@@ -56,6 +56,7 @@ def test_a_database_without_tables_is_told_in_a_sentence(tmp_path, command):
     assert "`manage.py migrate`" in line
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 @pytest.mark.parametrize("quoted", ['"{}"', "'{}'", " {}\n", '" {} "'])
 def test_quotes_around_a_url_are_not_a_part_of_it(tmp_path, quoted):

@@ -72,6 +72,7 @@ def test_an_endpoint_whose_secrets_cannot_be_read_fails_alone_and_in_words(fresh
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.slow
 def test_an_instance_whose_token_cannot_be_read_is_listed_without_it(fresh_server):
     server = fresh_server()
     lost, other = server.create(), server.create()
@@ -143,6 +144,7 @@ def test_encryption_keys_are_rotated_without_losing_a_secret(fresh_server):
         assert receiver.requests[0].headers["X-Key"] == "of the receiver"
 
 
+@pytest.mark.slow
 def test_a_lost_key_is_given_up_by_name(fresh_server):
     server = fresh_server()
     instance = server.create()

@@ -136,6 +136,7 @@ def test_the_navigation_has_the_pages_that_the_user_may_open(own, role, codename
     assert ("/console/inbox/" in tried) == (role != "viewer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "is_limited"), [("viewer", False), ("operator", True)])
 def test_every_link_leads_to_a_page_that_the_user_may_open(own, role, is_limited):
     server = fill_server(own)

@@ -56,8 +56,8 @@ def wait_for_text(client, last):
 @pytest.mark.parametrize(
     "transports",
     [
-        pytest.param(["websocket"], marks=pytest.mark.any_database),
-        pytest.param(["polling"], marks=pytest.mark.any_database),
+        pytest.param(["websocket"], marks=[pytest.mark.any_database, pytest.mark.slow]),
+        pytest.param(["polling"], marks=[pytest.mark.any_database, pytest.mark.slow]),
         ["polling", "websocket"],
     ],
     ids="-".join,

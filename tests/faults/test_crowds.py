@@ -74,6 +74,7 @@ def test_a_thousand_clients_reconnect_after_a_kill(fresh_server, count):
         assert not client.connect_errors
 
 
+@pytest.mark.slow
 def test_a_burst_of_events_to_hundreds_lets_the_loop_turn(fresh_server):
     server = fresh_server()
     instance = server.create()

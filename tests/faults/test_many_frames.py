@@ -53,6 +53,7 @@ def flood(port, first, more, size):
     client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_FRAMES_PER_TURN")
 @pytest.mark.bound("LIMIT_TURN_MILLISECONDS")
 @pytest.mark.parametrize("kind", FLOODS)

@@ -55,6 +55,7 @@ def are_open(server, sids):
 # Bytes
 
 
+@pytest.mark.slow
 def test_sessions_keep_nothing_of_large_heads(fresh_server):
     server = fresh_server()
     open_sessions(server, 100)

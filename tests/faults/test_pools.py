@@ -61,6 +61,7 @@ def publish(server: Server, number: Number, data: Any = 1) -> Response:
 # A request waits for a lock, but not for ever
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_LOCK_SECONDS")
 def test_requests_that_wait_for_a_lock_in_vain_are_told_so(start_server):
     server = start_server(LIMIT_LOCK_SECONDS="1")

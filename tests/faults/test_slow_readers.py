@@ -61,6 +61,7 @@ def test_a_reader_that_stops_delays_nobody_and_gets_all_events_when_it_goes_on(f
     healthy.disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_CONCURRENT_REPLAYS")
 @pytest.mark.bound("LIMIT_INSTANCE_REPLAYS")
 def test_slow_readers_of_one_instance_hold_up_no_other_and_keep_no_pages(fresh_server):

@@ -143,6 +143,7 @@ def test_no_order_ends_behind_the_furthest_that_was_reported(
         walk(server, graph, background, cloud, sequence, early, is_lost, has_callback_data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
 def test_all_reports_in_any_order_end_with_the_furthest(server, graph, background, cloud, is_lost):
     for number, sequence in enumerate(itertools.permutations(STATUSES)):
@@ -316,6 +317,7 @@ def test_a_refusal_of_graph_is_known(server, graph, cloud, answer):
     assert send(server, cloud, id="order-7").status == 201
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://no-such-host.invalid"])
 def test_a_request_that_found_no_server_was_not_sent(start_server, graph, url):
     server = start_server(WA_BUSINESS_URL=url)

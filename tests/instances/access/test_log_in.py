@@ -172,6 +172,7 @@ def test_nothing_is_stored_for_a_guess(strict):
     assert json.loads(strict.shell(COUNT)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.bound("LIMIT_PASSWORD_HASHES")
 @pytest.mark.bound("LIMIT_PASSWORD_QUEUE")
 def test_few_log_ins_wait_and_nobody_else_waits_for_them(short_queue):

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.any_database
 NAME = "Niemand São %41 日"
 
 
+@pytest.mark.slow
 def test_each_route_is_answered_however_it_is_spelled(server: Server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
 

@@ -105,6 +105,7 @@ def test_a_password_that_is_required_and_not_set_opens_nothing(start_server):
     assert (response.status, response.body) == (500, b"Metrics authentication not configured")
 
 
+@pytest.mark.slow
 def test_the_metrics_of_many_instances_are_made_in_pieces(fresh_server):
     server = fresh_server(PROMETHEUS_METRICS="true")
     server.shell(

@@ -16,6 +16,7 @@ pytest_plugins = ("tests.browser",)
 pytestmark = pytest.mark.any_database
 
 
+@pytest.mark.slow
 def test_a_webhook_is_added_and_its_deliveries_are_read_and_sent_again(admin_page, server):
     instance = server.create()
     with Receiver() as receiver:
@@ -76,6 +77,7 @@ def test_the_form_shows_the_fields_of_the_transport(admin_page, server):
     expect(admin_page.locator("code")).to_have_text(SECRET)
 
 
+@pytest.mark.slow
 def test_a_range_is_sent_to_another_url_and_a_test_event_of_a_chosen_type(admin_page, server):
     instance = server.create()
     with Receiver(lambda request: 400) as refusing, Receiver() as other:

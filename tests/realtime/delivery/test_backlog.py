@@ -113,6 +113,7 @@ def test_bytes_count_once_for_all_endpoints_of_an_event(start_server):
     assert len(deliveries(server, instance, "pending")) == 10
 
 
+@pytest.mark.slow
 def test_what_processes_enqueue_at_once_is_bounded_and_others_count_a_second_later(start_server):
     servers = [start_server(LIMIT_OWED_DELIVERIES="6", WEBHOOK_RETRY_INITIAL_DELAY_SECONDS="600") for _ in range(2)]
     instance = with_webhooks(servers[0], 1)

@@ -111,6 +111,7 @@ def test_many_endpoints_that_wait_for_a_retry_delay_no_other(loja):
             until(lambda: receiver.requests, 5)
 
 
+@pytest.mark.slow
 def test_endpoints_that_hang_leave_slots_to_others(loja, settings):
     settings.WEBHOOK_REQUEST_TIMEOUT_MS = 60_000
     hanging = threading.Event()
@@ -224,6 +225,7 @@ def test_the_global_endpoint_receives_the_events_of_all_instances(inside, loja, 
         assert all(request.headers["webhook-signature"] for request in receiver.requests)
 
 
+@pytest.mark.slow
 def test_pending_deliveries_outlive_a_server_that_is_killed(fresh_server):
     hanging = threading.Event()
     with Receiver(lambda request: hanging.wait(30) and 200) as receiver:

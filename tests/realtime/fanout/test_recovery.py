@@ -317,6 +317,7 @@ def test_since_replays_the_events_after_a_seq(server, raw, instance):
     assert [event["seq"] for event in events] == list(range(3, 17))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("namespace", ["instance", "/"])
 def test_since_an_offset_from_before_what_is_kept_begins_with_the_oldest(fresh_server, namespace):
     server = fresh_server()

@@ -162,6 +162,7 @@ def test_an_inbox_takes_sixty_requests_a_minute_in_all_processes(inbox, server, 
     assert inbox.post().status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 @pytest.mark.bound("LIMIT_INBOX_REQUESTS")
 def test_the_newest_hundred_are_kept_and_the_dearest_are_read_and_checked_without_a_stall(start_server):

@@ -507,6 +507,7 @@ def received_by(client: Any) -> list[dict[str, Any]]:
     return [line["args"][0] for line in client.seen if line["is"] == "event"]
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_a_loop_of_reconnections_is_emitted_once_a_second_and_ends_with_its_last_state(coalescing_server, node):
     server = coalescing_server

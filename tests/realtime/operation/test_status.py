@@ -44,6 +44,7 @@ def test_status_shows_the_loops_of_all_processes(fresh_server):
     assert "No process is running" in stopped.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.any_database
 def test_status_and_the_admin_show_a_loop_that_fails(fresh_server):
     server = fresh_server()

@@ -93,6 +93,7 @@ def test_it_is_subscribed_with_the_creation_of_an_instance(with_spool, folder):
     assert row["Spool"]["enabled"] is True
 
 
+@pytest.mark.slow
 def test_it_is_subscribed_in_the_admin_and_changed_there(with_spool, folder):
     instance = with_spool.create()
     staff = Staff(with_spool, is_superuser=True)
