@@ -17,19 +17,28 @@ def check_page(page: Page) -> None:
     if not AXE.exists():
         missing("axe-core is not installed")
     page.evaluate(AXE.read_text())  # not by a script element, which the Content-Security-Policy forbids
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    serious = [
-        f"{finding['id']} ({finding['help']}): {[node['html'][:200] for node in finding['nodes'][:3]]}"
-        for finding in found["violations"]
-        if finding["impact"] in ("serious", "critical")
-    ]
-    assert not serious, "\n".join([page.url, *serious])
+    _check_by_axe(page, "{resultTypes: ['violations']}")
     size = page.viewport_size
     assert size is not None
     page.set_viewport_size({"width": 360, "height": 740})
     widths = page.evaluate(WIDTHS)
     page.set_viewport_size(size)
     assert widths["page"] <= 360, f"{page.url} is {widths['page']} px wide: {widths['widest']}"
+
+
+def check_colours(page: Page) -> None:
+    """Assert that a page that was checked has enough contrast in the scheme of colours that it has by now."""
+    _check_by_axe(page, "{resultTypes: ['violations'], runOnly: ['color-contrast']}")
+
+
+def _check_by_axe(page: Page, options: str) -> None:
+    found = page.evaluate(f"axe.run({options})")
+    serious = [
+        f"{finding['id']} ({finding['help']}): {[node['html'][:200] for node in finding['nodes'][:3]]}"
+        for finding in found["violations"]
+        if finding["impact"] in ("serious", "critical")
+    ]
+    assert not serious, "\n".join([page.url, *serious])
 
 
 #: Returns the width of the page, and the beginning of the elements that are wider than the window.
