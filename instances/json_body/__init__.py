@@ -1,9 +1,8 @@
 """JSON of any size and shape, parsed and serialized piece by piece.
 
 orjson keeps the GIL, and so all other threads waiting, for as long as it works: up to 100 ms for 16 MB that are chosen
-for it. So what is large is parsed (`loading`) and serialized (`dumping`) in pieces of PIECE bytes, for a few
-milliseconds each; the values and the bytes are those that orjson would make of the whole. What is small takes the
-straight way.
+for it. So what is large is parsed (`loading`) and serialized (`dumping`) in pieces, for a few milliseconds each; the
+values and the bytes are those that orjson would make of the whole. What is small takes the straight way.
 """
 
 from __future__ import annotations
