@@ -28,8 +28,7 @@ test-slow: setup-dev ## run the slow tests, which `make test` leaves out
 	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test --slow $(ARGS)
 
 test-docs: setup-dev ## run every snippet and command of the documents, `make run` in a fresh clone too
-	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) tests/docs
-	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" .venv/bin/python -m pytest --slow -n 2 --dist loadfile --no-loadscope-reorder $(ARGS) tests/docs
+	@PATH="$$PATH:$(CURDIR)/.node-venv/bin" sh .ci/test-docs $(ARGS)
 
 lint: .venv/requirements-dev.stamp ## check style, types, the walls between rooms, and migrations
 	.venv/bin/python -m ruff check

@@ -56,7 +56,7 @@ def served(project, tmp_path_factory, request):
     with copy.server(request.param) as server:
         yield server
         assert server.get("/").status == 200
-        assert server.processes() == 1
+        server.wait_until(lambda: server.processes() == 1)
         began = time.monotonic()
         assert server.stop() in (0, -15)
         assert time.monotonic() - began < 15
@@ -233,7 +233,7 @@ def test_the_first_call_of_any_kind_starts_what_runs_in_the_background(copied, n
             record_event(server, instance)
             assert client.event("connection.update")["data"]["state"] == "open"
             client.disconnect()
-        assert server.processes() == 1
+        server.wait_until(lambda: server.processes() == 1)
 
 
 def test_many_first_calls_start_it_once(copied):
@@ -241,7 +241,7 @@ def test_many_first_calls_start_it_once(copied):
         statuses = [response.status for response in threads.map(lambda _: server.get("/"), range(40))]
 
         assert statuses == [200] * 40
-        assert server.processes() == 1
+        server.wait_until(lambda: server.processes() == 1)
         assert server.log.read_text().count(WARNING) == 1
 
 
@@ -261,7 +261,7 @@ def test_a_start_that_fails_is_told_and_tried_again(tmp_path):
         project.run("python manage.py migrate")
 
         server.wait_until(lambda: server.get("/").status == 200)
-        assert server.processes() == 1
+        server.wait_until(lambda: server.processes() == 1)
 
 
 @pytest.mark.slow
