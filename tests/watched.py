@@ -37,8 +37,8 @@ MAX_CPU = 0.05
 #: back each time, on a busy machine, before another thread has a core.
 MAX_KEPT = 0.1
 #: Seconds of CPU time, on average, after which a thread has waited for something if it lets go of the GIL: those that
-#: take turns have 5 ms each.
-MAX_SLICE = 0.015
+#: take turns have 5 ms each, or what they do in one piece.
+MAX_SLICE = 0.025
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL, GIL_INTERVAL = 0.01, 0.02
 #: Seconds for which the GIL is kept, at most, to see which threads compute without it.
