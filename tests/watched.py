@@ -36,8 +36,8 @@ MAX_CPU = 0.05
 #: Seconds of CPU time for which a thread may keep the GIL. One that lets go of it every few milliseconds may take it
 #: back each time, on a busy machine, before another thread has a core.
 MAX_KEPT = 0.1
-#: Seconds of CPU time, on average, after which a thread has waited for something if it lets go of the GIL: those that
-#: take turns have 5 ms each, or what they do in one piece.
+#: Seconds of CPU time between two waits of a thread, on average, up to which it lets go of the GIL: threads that take
+#: turns wait for it after 5 ms each, or after a piece of work in C.
 MAX_SLICE = 0.025
 #: Seconds between two turns that the timer asks for, and between two requests for the GIL.
 INTERVAL, GIL_INTERVAL = 0.01, 0.02

@@ -373,6 +373,7 @@ class SubscriptionForm(forms.ModelForm):
     def _check_room(self) -> None:
         instance = self.cleaned_data.get("instance")
         if self.instance._state.adding and instance is not None:
+            Instance.objects.select_for_update().filter(pk=instance.pk).first()  # until the row is saved
             try:
                 require_room(instance)
             except ApiError as error:
